@@ -224,6 +224,22 @@ fn inspect_shows_tasks_and_imports() {
 }
 
 #[test]
+fn inspect_says_what_a_module_could_use() {
+    let inspect = |name: &str, arguments: &[&str]| {
+        let module = guest(name);
+        let arguments = ["inspect".as_ref(), module.as_os_str()].into_iter().chain(arguments.iter().map(AsRef::as_ref));
+        Waft::default().run(arguments)
+    };
+    let uses = |name: &str| inspect(name, &["--json"]).expect(0).end()["uses"].clone();
+    assert_eq!(uses("outside"), json!(["http", "sockets", "config", "env", "dirs", "clock", "random"]));
+    let of_command = uses("command");
+    assert!(of_command.as_array().is_some_and(|uses| !uses.contains(&json!("http"))), "{of_command}");
+    let output = inspect("outside", &[]);
+    let expected = "may use, if the flow asks for it and an operator grants it\n  http     sends HTTP requests\n  sockets  connects by TCP\n";
+    assert!(output.expect(0).stdout.contains(expected), "{}", output.stdout);
+}
+
+#[test]
 fn call_calls_one_task() {
     let (waft, module) = (Waft::default(), guest("hostile"));
     let task = format!("{}#echo", module.display());

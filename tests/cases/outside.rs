@@ -1,6 +1,11 @@
 //! Tests what guests may reach outside their sandbox, as a user meets it on one machine: only what the flow asks for and the
 //! operator grants.
 
+mod directories;
+mod settings;
+mod signers;
+mod sockets;
+
 use serde_json::{Value, json};
 use waft_tests::{CommandOutput, HttpServer, Waft};
 

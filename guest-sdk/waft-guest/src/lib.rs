@@ -70,6 +70,7 @@ extern crate self as waft_guest;
 
 mod bytes;
 mod call;
+pub mod config;
 mod content;
 mod failure;
 pub mod http;
@@ -77,6 +78,7 @@ mod info;
 mod inputs;
 pub mod log;
 mod module;
+pub mod net;
 mod outcome;
 mod progress;
 mod provides;
@@ -88,6 +90,7 @@ mod wasm;
 
 pub use bytes::Bytes;
 pub use call::Call;
+pub use config::get as config;
 pub use failure::{Failure, FailureKind, RecordedFailure, Retryable};
 pub use outcome::{Failures, Outcome};
 pub use progress::progress;

@@ -8,6 +8,7 @@
 
 mod admission;
 mod files;
+mod directories;
 mod grants;
 mod guest_secrets;
 mod limits;

@@ -3,18 +3,25 @@
 //! Two people agree on it: the author of a flow asks for each task (`allow` in the flow file), and the operator of a worker
 //! grants (`[[grant]]` in the settings). A call may do only what both name. Without them a call reaches nothing.
 
+mod directory;
 mod grant;
+mod host;
 mod http;
 mod network;
+mod setting;
+mod socket;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::SecretName;
+use crate::{DirectoryName, SecretName, SettingName};
 
 pub use self::{
-    grant::{AccessDenial, CallAccess, Grant, GrantedPart, Grants, Reach},
+    directory::{CallDirectory, DirectoryUse, GrantedDirectory},
+    grant::{AccessDenial, CallAccess, Grant, GrantedPart, Grants, Reach, SignerKey},
     http::{HttpPattern, HttpTarget, InvalidHttpPattern, InvalidHttpTarget},
     network::{InvalidNetwork, Network, is_public},
+    setting::{Setting, SettingKind},
+    socket::{InvalidSocketPattern, SocketHost, SocketPattern},
 };
 
 /// What stands before the name of a secret in a header, `{{secret:NAME}}`: the gateway replaces it by the value.
@@ -27,6 +34,16 @@ pub struct Access {
     pub http: BTreeSet<HttpPattern>,
     /// Secrets that requests may contain. No guest sees their values.
     pub secrets: BTreeSet<SecretName>,
+    /// Configuration values that the guest reads.
+    pub config: BTreeSet<SettingName>,
+    /// Environment variables that the guest sees.
+    pub variables: BTreeSet<SettingName>,
+    /// Directories of the worker.
+    pub directories: BTreeMap<DirectoryName, DirectoryUse>,
+    /// TCP connections.
+    pub sockets: BTreeSet<SocketPattern>,
+    /// The arguments of its program, after its name. They are data of the flow, and need no grant.
+    pub arguments: Vec<String>,
     /// The clocks of the worker, instead of clocks that stand at the time of the job.
     pub clock: bool,
     /// Randomness that nobody can predict, instead of the same numbers for each attempt.
@@ -54,9 +71,18 @@ impl Access {
 
     /// Adds what another one contains.
     fn extend(&mut self, other: &Self) {
-        let Self { http, secrets, clock, random, record: _ } = other;
+        let Self { http, secrets, config, variables, directories, sockets, arguments, clock, random, record: _ } =
+            other;
         self.http.extend(http.iter().cloned());
         self.secrets.extend(secrets.iter().cloned());
+        self.config.extend(config.iter().cloned());
+        self.variables.extend(variables.iter().cloned());
+        for (name, directory_use) in directories {
+            let own = self.directories.entry(name.clone()).or_insert(*directory_use);
+            *own = (*own).max(*directory_use);
+        }
+        self.sockets.extend(sockets.iter().cloned());
+        self.arguments.extend(arguments.iter().cloned());
         self.clock |= clock;
         self.random |= random;
     }

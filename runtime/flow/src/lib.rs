@@ -33,8 +33,9 @@ mod skip_reason;
 mod state;
 
 pub use access::{
-    Access, AccessDenial, CallAccess, Grant, GrantedPart, Grants, HttpPattern, HttpTarget, Network, Reach, Recording,
-    SECRET_MARK, is_public,
+    Access, AccessDenial, CallAccess, CallDirectory, DirectoryUse, Grant, GrantedDirectory, GrantedPart, Grants,
+    HttpPattern, HttpTarget, Network, Reach, Recording, SECRET_MARK, Setting, SettingKind, SignerKey, SocketHost,
+    SocketPattern, is_public,
 };
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use condition::{Condition, EvaluationBudget};
@@ -46,7 +47,8 @@ pub use failure::{
 };
 pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BYTES};
 pub use name::{
-    Export, FlowName, Namespace, NodeName, QueueName, RunId, SecretName, Shard, TokenName, ValueName, WorkerName,
+    DirectoryName, Export, FlowName, Namespace, NodeName, QueueName, RunId, SecretName, SettingName, Shard, TokenName,
+    ValueName, WorkerName,
 };
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{Pace, Per, Rate};
@@ -69,7 +71,7 @@ pub use wildcard::matches_wildcard;
 /// Why a text or a value is refused, one type for each type that is parsed.
 pub mod invalid {
     pub use crate::{
-        access::{InvalidHttpPattern, InvalidHttpTarget, InvalidNetwork},
+        access::{InvalidHttpPattern, InvalidHttpTarget, InvalidNetwork, InvalidSocketPattern},
         condition::{EvaluationError, InvalidCondition},
         cron::InvalidCron,
         digest::InvalidDigest,

@@ -156,6 +156,14 @@ name! {
     SecretName
 }
 name! {
+    /// The name of a directory of an operator, as flows, operators and guests write it.
+    DirectoryName
+}
+name! {
+    /// The name of a configuration value or an environment variable, as flows, operators and guests write it.
+    SettingName
+}
+name! {
     /// A fixed part of all runs; one engine at a time drives it.
     Shard
 }

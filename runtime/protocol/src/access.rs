@@ -1,7 +1,7 @@
 //! What a flow asks for a call, in messages: numbers with texts, so that a new kind of access changes no message that does not
 //! ask for it.
 
-use flow::{Access, Recording};
+use flow::{Access, DirectoryUse, Recording};
 
 use crate::{
     codec,
@@ -15,16 +15,41 @@ const HTTP: u8 = 1;
 const CLOCK: u8 = 2;
 const RANDOM: u8 = 3;
 const SECRET: u8 = 4;
-const RECORD_NOTHING: u8 = 5;
+const CONFIG: u8 = 5;
+const VARIABLE: u8 = 6;
+const READ_DIRECTORY: u8 = 7;
+const WRITE_DIRECTORY: u8 = 8;
+const SOCKET: u8 = 9;
+/// The arguments are in their order.
+const ARGUMENT: u8 = 10;
+const RECORD_NOTHING: u8 = 11;
 
 /// The access as a message contains it.
 pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
-    let Access { http, secrets, clock, random, record } = access;
+    let Access { http, secrets, config, variables, directories, sockets, arguments, clock, random, record } = access;
     let http = http.iter().map(|pattern| (HTTP, pattern.to_string()));
     let secrets = secrets.iter().map(|name| (SECRET, name.to_string()));
+    let config = config.iter().map(|name| (CONFIG, name.to_string()));
+    let variables = variables.iter().map(|name| (VARIABLE, name.to_string()));
+    let directories = directories.iter().map(|(name, directory_use)| {
+        let number = match directory_use {
+            DirectoryUse::Read => READ_DIRECTORY,
+            DirectoryUse::Write => WRITE_DIRECTORY,
+        };
+        (number, name.to_string())
+    });
+    let sockets = sockets.iter().map(|pattern| (SOCKET, pattern.to_string()));
+    let arguments = arguments.iter().map(|argument| (ARGUMENT, argument.clone()));
     let flags = [(CLOCK, *clock), (RANDOM, *random), (RECORD_NOTHING, *record == Recording::None)];
     let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(number, _)| (number, String::new()));
-    http.chain(secrets).chain(flags).collect()
+    http.chain(secrets)
+        .chain(config)
+        .chain(variables)
+        .chain(directories)
+        .chain(sockets)
+        .chain(arguments)
+        .chain(flags)
+        .collect()
 }
 
 /// The access of a message.
@@ -37,6 +62,13 @@ pub(crate) fn access_from_wire(wire: WireAccess) -> Result<Access, Invalid> {
         match number {
             HTTP => drop(access.http.insert(text.parse().map_err(invalid)?)),
             SECRET => drop(access.secrets.insert(text.parse().map_err(invalid)?)),
+            CONFIG => drop(access.config.insert(text.parse().map_err(invalid)?)),
+            VARIABLE => drop(access.variables.insert(text.parse().map_err(invalid)?)),
+            READ_DIRECTORY => drop(access.directories.insert(text.parse().map_err(invalid)?, DirectoryUse::Read)),
+            WRITE_DIRECTORY => drop(access.directories.insert(text.parse().map_err(invalid)?, DirectoryUse::Write)),
+            SOCKET => drop(access.sockets.insert(text.parse().map_err(invalid)?)),
+            ARGUMENT if text.contains('\0') => return Err(invalid("an argument with a zero byte")),
+            ARGUMENT => access.arguments.push(text),
             CLOCK => access.clock = true,
             RANDOM => access.random = true,
             RECORD_NOTHING => access.record = Recording::None,
@@ -55,16 +87,35 @@ mod tests {
         assert_eq!(access_to_wire(&Access::default()), []);
         let http = ["GET http://localhost:81/a/**", "PUT https://b.example/*"];
         let http = http.map(|pattern| pattern.parse().unwrap()).into();
-        let secrets = ["LB_TOKEN".parse().unwrap()].into();
-        let access = Access { http, secrets, clock: true, random: true, record: Recording::None };
+        let access = Access {
+            http,
+            secrets: ["LB_TOKEN".parse().unwrap()].into(),
+            config: ["region".parse().unwrap()].into(),
+            variables: ["TZ".parse().unwrap()].into(),
+            directories: [("data", DirectoryUse::Write), ("menu", DirectoryUse::Read)]
+                .map(|(name, own)| (name.parse().unwrap(), own))
+                .into(),
+            sockets: ["db.example:5432".parse().unwrap()].into(),
+            arguments: vec!["-b".into(), "-a".into()],
+            clock: true,
+            random: true,
+            record: Recording::None,
+        };
         let wire = access_to_wire(&access);
         let expected = [
             (1, "GET http://localhost:81/a/**"),
             (1, "PUT https://b.example/*"),
             (4, "LB_TOKEN"),
+            (5, "region"),
+            (6, "TZ"),
+            (8, "data"),
+            (7, "menu"),
+            (9, "db.example:5432"),
+            (10, "-b"),
+            (10, "-a"),
             (2, ""),
             (3, ""),
-            (5, ""),
+            (11, ""),
         ];
         assert_eq!(wire.iter().map(|(number, text)| (*number, text.as_str())).collect::<Vec<_>>(), expected);
         assert_eq!(access_from_wire(wire).unwrap(), access);

@@ -50,6 +50,12 @@ pub struct Unrecorded {
     pub random: bool,
     /// HTTP requests whose answers the flow does not let the worker record.
     pub http: bool,
+    /// Configuration values or environment variables.
+    pub settings: bool,
+    /// Directories.
+    pub directories: bool,
+    /// TCP connections.
+    pub connections: bool,
 }
 
 /// One line that a guest wrote.
@@ -89,12 +95,14 @@ const UNRECORDED: u8 = 10;
 
 impl Unrecorded {
     fn bits(self) -> u64 {
-        let Self { clock, random, http } = self;
-        u64::from(clock) | u64::from(random) << 1 | u64::from(http) << 2
+        let Self { clock, random, http, settings, directories, connections } = self;
+        let bits = (0..).zip([clock, random, http, settings, directories, connections]);
+        bits.map(|(bit, is_set)| u64::from(is_set) << bit).sum()
     }
 
     fn of_bits(bits: u64) -> Self {
-        Self { clock: bits & 1 != 0, random: bits & 2 != 0, http: bits & 4 != 0 }
+        let has = |bit: u32| bits >> bit & 1 != 0;
+        Self { clock: has(0), random: has(1), http: has(2), settings: has(3), directories: has(4), connections: has(5) }
     }
 }
 
@@ -214,7 +222,7 @@ mod tests {
     #[test]
     fn usage_and_what_is_not_recorded_are_facts() {
         let usage = CallUsage { memory: 7, http_requests: 2, ..CallUsage::default() };
-        let unrecorded = Unrecorded { clock: true, random: false, http: true };
+        let unrecorded = Unrecorded { clock: true, http: true, connections: true, ..Unrecorded::default() };
         let log = CallLog { usage: Some(usage), unrecorded, ..CallLog::default() };
         assert!(log.is_silent() && !log.is_empty());
         assert_eq!(CallLog::decode(&log.encode()), Ok(log));

@@ -1,11 +1,17 @@
 //! The input and the result of a call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use flow::{Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName, Values};
+use flow::{
+    CallAccess, Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName,
+    Values,
+};
 use gateway::Outbound;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+
+use crate::host_state::DirectoryUsages;
 
 /// One call of a guest: a job, as the sandbox receives it.
 #[derive(Debug, Clone)]
@@ -47,8 +53,58 @@ pub struct Outside {
     pub clock: bool,
     /// The randomness of the machine, instead of that of the attempt.
     pub random: bool,
+    /// The settings of the operator that it may read.
+    pub settings: Settings,
+    /// The directories that it may use.
+    pub directories: Directories,
+    /// The TCP connections that it may make.
+    pub sockets: Sockets,
+    /// The arguments of its program, after its name.
+    pub arguments: Vec<String>,
     /// What checks and sends its requests; `None` where no guest has a network.
     pub gateway: Option<Arc<dyn Outbound>>,
+}
+
+/// The settings of the operator that a call may read: each that its flow asks for, or why it is denied.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// The values of `wasi:config/store`.
+    pub config: BTreeMap<String, Result<String, String>>,
+    /// The environment variables.
+    pub variables: BTreeMap<String, Result<String, String>>,
+}
+
+/// The directories of the machine that a call may use.
+#[derive(Debug, Clone, Default)]
+pub struct Directories {
+    /// Each that its flow asks for, or why it is denied. The guest finds one at `/NAME`.
+    pub all: BTreeMap<String, Result<Directory, String>>,
+    /// What is known of them in this process.
+    pub usages: Arc<DirectoryUsages>,
+}
+
+/// The TCP connections that a call may make.
+#[derive(Debug, Clone)]
+pub enum Sockets {
+    /// Those that these rules allow.
+    Granted(Arc<CallAccess>),
+    /// None, and why.
+    Denied(String),
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self::Denied("no guest has a network here".into())
+    }
+}
+
+/// A directory that a call may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The size up to which the call may fill it, in bytes, or why the call may only read.
+    pub write: Result<u64, String>,
 }
 
 /// The function of the task to call.

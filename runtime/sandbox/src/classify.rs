@@ -42,10 +42,13 @@ pub(crate) fn classify(
 /// these cases, so the message text decides; tests verify the texts.
 const MISSING_CAPABILITY_MESSAGES: [(&str, &str); 3] = [
     ("operation not supported on this platform", "guests have no sockets, threads or processes"),
-    ("failed to find a pre-opened file descriptor", "guests have no files"),
+    ("failed to find a pre-opened file descriptor", NO_FILES),
     // The error number is WASI's own. Newer versions of the library ask the C library, which has no preopened folder.
-    ("No such file or directory (os error 44)", "guests have no files"),
+    ("No such file or directory (os error 44)", NO_FILES),
 ];
+
+const NO_FILES: &str =
+    "guests have no files, unless the flow asks for a directory, as with allow = { dirs = [\"NAME\"] }";
 
 /// Marks a failure as denied after the guest tried to use what it was not granted: every retry would fail too. The message names
 /// it.
@@ -54,6 +57,7 @@ fn not_granted(failure: Failure, state: &HostState) -> Failure {
     let missing = || {
         MISSING_CAPABILITY_MESSAGES
             .iter()
+            .filter(|(_, explanation)| *explanation != NO_FILES || !state.has_files())
             .find(|(text, _)| failure.message.contains(text))
             .map(|(_, explanation)| (*explanation).to_owned())
     };

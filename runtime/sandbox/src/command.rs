@@ -1,6 +1,6 @@
 //! A WASI command as a task: a program with `main`, in any language.
 //!
-//! Apply: there is no argument, standard input is one JSON object of the inputs, and standard output is one JSON object of
+//! Apply: there is no argument but those of the flow, standard input is one JSON object of the inputs, and standard output is one JSON object of
 //! the outputs. Rollback: the first argument is `rollback`, and standard input also has the outcome and the failures. Values
 //! have the format of every [`ValuesObject`] in both directions: bytes are separate from the JSON, under `$bytes`. A nonzero
 //! status is a failure whose message is the last line of standard error.

@@ -16,7 +16,7 @@ use crate::{
     compiled::{Compiled, Place},
     compiler::MAX_WAITING,
     engines::EngineKind,
-    host_state::{CallOrigin, HostState, Process, Seed},
+    host_state::{CallOrigin, Files, HostState, Process, Seed},
     loaded::LinkedModule,
     permits::Full,
     run::{self, Watchdog},
@@ -120,7 +120,15 @@ pub(crate) async fn run(
         LinkedModule::Tasks { pre, .. } => pre,
     };
     let origin = CallOrigin { time: Timestamp::default(), seed: Seed::Describe };
-    let state = HostState::new(limits(), watch.clone(), origin, Process::default(), &Outside::default(), None);
+    let state = HostState::new(
+        limits(),
+        watch.clone(),
+        origin,
+        Process::default(),
+        &Outside::default(),
+        Files::default(),
+        None,
+    );
     let _running = ticker.begin();
     let mut store = run::store(pre.engine(), state);
     let description = async {

@@ -1,24 +1,26 @@
 //! The environment that a guest sees: its job's time, its job's randomness, its standard streams, what it is granted, and nothing
 //! else.
 //!
-//! Further WASI interfaces (files, sockets, terminals) exist, since guests' standard libraries import them, but they are
-//! empty: no folder is open, no socket can be created, no stream is a terminal.
+//! Further WASI interfaces (UDP, terminals) exist, since guests' standard libraries import them, but they are empty: no such socket
+//! can be created, no stream is a terminal.
 
 mod clock;
+mod config;
+mod denied;
+mod files;
 mod http;
 mod process;
 mod random;
+mod sockets;
 mod stdio;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use flow::{Limits, NodeName, RunId, Timestamp};
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{
     cli::{WasiCli, WasiCliCtx, WasiCliCtxView},
-    filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView},
-    p2::bindings::{cli, clocks, filesystem, random as wasi_random, sockets},
-    sockets::{WasiSockets, WasiSocketsCtx, WasiSocketsCtxView},
+    p2::bindings::{cli, clocks, random as wasi_random},
 };
 use wasmtime_wasi_io::bindings::wasi::io;
 
@@ -28,12 +30,16 @@ use crate::{
     run::Watchdog,
 };
 
+pub use files::DirectoryUsages;
+pub(crate) use files::Files;
 pub(crate) use process::{Exited, Process};
 pub(crate) use stdio::{CapturedOutput, Stdout, Streams};
 
 use clock::Clock;
+pub(crate) use denied::Denied;
 use http::Http;
 use random::Randomness;
+use sockets::Sockets;
 
 /// The maximum number of handles of a guest. Each costs the host some hundred bytes; a guest of the SDK has a dozen.
 pub(crate) const MAX_HANDLES: usize = 10_000;
@@ -54,32 +60,10 @@ pub(crate) struct HostState {
     http: Http,
     table: ResourceTable,
     terminals: WasiCliCtx,
-    files: WasiFilesystemCtx,
-    sockets: WasiSocketsCtx,
-    /// The first denied capability that the guest tried to use.
-    denied: Option<DeniedCapability>,
-}
-
-/// A capability that WASI has and that no guest is granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DeniedCapability {
-    /// A TCP socket.
-    Tcp,
-    /// A UDP socket.
-    Udp,
-    /// Name resolution.
-    Names,
-}
-
-impl DeniedCapability {
-    /// The attempted capability, in words for a user.
-    pub(crate) fn describe(self) -> &'static str {
-        match self {
-            Self::Tcp => "it opened a TCP socket",
-            Self::Udp => "it opened a UDP socket",
-            Self::Names => "it looked up the address of a host",
-        }
-    }
+    files: Files,
+    sockets: Sockets,
+    config: BTreeMap<String, Result<String, String>>,
+    denied: Denied,
 }
 
 /// The data that distinguishes the environments of two calls.
@@ -107,8 +91,10 @@ impl HostState {
         origin: CallOrigin<'_>,
         process: Process,
         outside: &Outside,
+        files: Files,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
+        let denied = files.denied();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Self {
@@ -116,30 +102,35 @@ impl HostState {
             watch,
             streams: Streams::new(&limits, process.stdout(), observer.clone()),
             observer,
-            process,
+            process: process.with_variables(&outside.settings.variables).with_arguments(&outside.arguments),
             clock: if outside.clock { Clock::of_machine() } else { Clock::of_job(origin.time) },
             randomness: match outside.random {
                 true => Randomness::of_machine(),
                 false => Randomness::of_attempt(&origin.seed),
             },
-            http: Http::new(outside, limits.http_bytes),
+            http: Http::new(outside, limits.http_bytes, denied.clone()),
             table,
             terminals: WasiCliCtx::default(),
-            files: WasiFilesystemCtx::default(),
-            sockets: WasiSocketsCtx::default(),
-            denied: None,
+            files,
+            sockets: Sockets::new(outside.sockets.clone(), limits.http_bytes, denied.clone()),
+            config: outside.settings.config.clone(),
+            denied,
         }
     }
 
     /// Why the first thing that was denied to the guest was denied.
     pub(crate) fn denied(&self) -> Option<String> {
-        let capability = self.denied.map(|denied| format!("{}, and guests have no sockets", denied.describe()));
-        capability.or_else(|| self.http.denied())
+        self.denied.first()
+    }
+
+    /// Whether the guest has a directory.
+    pub(crate) fn has_files(&self) -> bool {
+        self.files.is_granted()
     }
 }
 
 /// The interfaces that [`link`] offers, without their versions. No other interface can be imported.
-pub(crate) const GRANTED: [&str; 31] = [
+pub(crate) const GRANTED: [&str; 32] = [
     "waft:task/host",
     "waft:task/types",
     "wasi:cli/environment",
@@ -154,6 +145,7 @@ pub(crate) const GRANTED: [&str; 31] = [
     "wasi:cli/terminal-stdout",
     "wasi:clocks/monotonic-clock",
     "wasi:clocks/wall-clock",
+    "wasi:config/store",
     "wasi:filesystem/preopens",
     "wasi:filesystem/types",
     "wasi:http/outgoing-handler",
@@ -177,8 +169,11 @@ pub(crate) const GRANTED: [&str; 31] = [
 pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     link_own(linker)?;
     http::link(linker)?;
+    config::link(linker)?;
+    files::link(linker)?;
+    sockets::link(linker)?;
     link_streams(linker)?;
-    link_empty(linker)
+    link_terminals(linker)
 }
 
 /// Links the interfaces whose results depend only on the job.
@@ -208,42 +203,14 @@ fn link_streams(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     io::streams::add_to_linker::<_, Table>(linker, |state| &mut state.table)
 }
 
-/// Links the WASI interfaces that no guest is granted: an empty context denies everything.
-fn link_empty(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+/// Links the interfaces of terminals, of which no guest has one: an empty context denies everything.
+fn link_terminals(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     fn terminals(state: &mut HostState) -> WasiCliCtxView<'_> {
         WasiCliCtxView { ctx: &mut state.terminals, table: &mut state.table }
-    }
-    fn files(state: &mut HostState) -> WasiFilesystemCtxView<'_> {
-        WasiFilesystemCtxView { ctx: &mut state.files, table: &mut state.table }
-    }
-    fn network(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        WasiSocketsCtxView { ctx: &mut state.sockets, table: &mut state.table }
-    }
-    fn names(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        state.denied.get_or_insert(DeniedCapability::Names);
-        network(state)
-    }
-    fn tcp(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        state.denied.get_or_insert(DeniedCapability::Tcp);
-        network(state)
-    }
-    fn udp(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        state.denied.get_or_insert(DeniedCapability::Udp);
-        network(state)
     }
     cli::terminal_input::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_output::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, terminals)?;
-    cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, terminals)?;
-    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, files)?;
-    filesystem::types::add_to_linker::<_, WasiFilesystem>(linker, files)?;
-    let options = sockets::network::LinkOptions::default();
-    sockets::network::add_to_linker::<_, WasiSockets>(linker, &options, network)?;
-    sockets::instance_network::add_to_linker::<_, WasiSockets>(linker, network)?;
-    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(linker, names)?;
-    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(linker, tcp)?;
-    sockets::tcp::add_to_linker::<_, WasiSockets>(linker, tcp)?;
-    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(linker, udp)?;
-    sockets::udp::add_to_linker::<_, WasiSockets>(linker, udp)
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, terminals)
 }

@@ -17,7 +17,7 @@ use flow::{Digest, Failure, FailureKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{Action, Call, CallReport, Completion, Observer, Stats},
+    call::{Action, Call, CallReport, Completion, Observer, Sockets, Stats},
     classify,
     compiled::CompileError,
     confined::Program,
@@ -41,6 +41,14 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 
 /// The pause before a call is returned because this machine cannot make it now: it may come back at once.
 pub const UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
+
+/// Why no call in a child has a directory: what could open files for it would have to be trusted by the parent.
+const NO_FILES_IN_CHILDREN: &str = "the worker calls guests in processes of their own, which have no files; let a worker \
+                                    without `--isolate process` take the job";
+
+/// Why no call in a child has a socket: the child has one thread, which would wait for its parent at each byte.
+const NO_SOCKETS_IN_CHILDREN: &str = "the worker calls guests in processes of their own, which have no network beside HTTP \
+                                      requests; let a worker without `--isolate process` take the job";
 
 /// A child has ended before it read its request, so no guest was called.
 struct Unread;
@@ -126,6 +134,15 @@ impl IsolatedCode {
         interrupts: [CancellationToken; 2],
         observer: Arc<dyn Observer>,
     ) -> CallReport {
+        if let Sockets::Granted(_) = call.outside.sockets {
+            let reason = format!("the TCP connections of the task are denied: {NO_SOCKETS_IN_CHILDREN}");
+            return CallReport::without_guest(Completion::Failed(Failure::new(FailureKind::Denied, reason)));
+        }
+        if let Some(name) = call.outside.directories.all.iter().find_map(|(name, own)| own.as_ref().ok().map(|_| name))
+        {
+            let reason = format!("the directory {name} is denied: {NO_FILES_IN_CHILDREN}");
+            return CallReport::without_guest(Completion::Failed(Failure::new(FailureKind::Denied, reason)));
+        }
         let report = match self.call_once(call, interrupts.clone(), observer.clone()).await {
             Err(Unread) => self.call_once(call, interrupts, observer).await,
             report => report,

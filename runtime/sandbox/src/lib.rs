@@ -16,7 +16,11 @@ pub use module::{Module, ModuleError, imports};
 mod call;
 mod sandbox;
 
-pub use call::{Action, Call, CallReport, Completion, Frame, Level, LogLine, Observer, Outside, Standard, Stats};
+pub use call::{
+    Action, Call, CallReport, Completion, Directories, Directory, Frame, Level, LogLine, Observer, Outside, Settings,
+    Sockets, Standard, Stats,
+};
+pub use host_state::DirectoryUsages;
 pub use sandbox::{CacheConfig, Config, Sandbox, SandboxError};
 
 mod permits;

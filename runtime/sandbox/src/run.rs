@@ -16,7 +16,7 @@ use crate::{
     cpu_time,
     engines::EngineKind,
     guest,
-    host_state::{CallOrigin, CapturedOutput, HostState, MAX_HANDLES, Process, Seed},
+    host_state::{CallOrigin, CapturedOutput, Denied, Files, HostState, MAX_HANDLES, Process, Seed},
     loaded::{LinkedModule, Loaded},
     sandbox::Shared,
     ticker::Ticker,
@@ -143,7 +143,15 @@ pub(crate) async fn run(
     let Call { run, task, firing, attempt, .. } = call;
     let seed = Seed::Attempt { run, task, firing: *firing, attempt: *attempt };
     let origin = CallOrigin { time: call.job_time, seed };
-    let state = HostState::new(call.limits, watch.clone(), origin, process, &call.outside, Some(observer));
+    let files = match watch.run(async { Ok(Files::open(&call.outside.directories, Denied::default()).await) }).await {
+        Ok(Ok(files)) => files,
+        Ok(Err(error)) => {
+            let failure = Failure::new(FailureKind::Transient, error.to_string());
+            return CallReport::without_guest(Completion::Failed(failure));
+        }
+        Err(stop) => return CallReport::without_guest(classify::without_guest(&stop, &watch)),
+    };
+    let state = HostState::new(call.limits, watch.clone(), origin, process, &call.outside, files, Some(observer));
     let _running = ticker.begin();
     let mut store = store(module.component().engine(), state);
     let (result, cpu) = cpu_time::measured(watch.run(act(module, &mut store, call))).await;

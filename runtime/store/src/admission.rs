@@ -103,6 +103,13 @@ impl Policy {
         }
     }
 
+    /// Whether a signer has signed a module, for any use or for a tag. A denied signer counts for nothing.
+    #[must_use]
+    pub fn is_signed_by(&self, digest: &Digest, signatures: &[Signature], signer: &Signer) -> bool {
+        let is_own = |signature: &Signature| signature.digest() == digest && signature.signer() == signer;
+        !self.denied_signers.contains(signer) && signatures.iter().any(is_own)
+    }
+
     /// Decides whether a module may run, by its signatures in a store and `new` ones. They are read only if they matter.
     ///
     /// # Errors

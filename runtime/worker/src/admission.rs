@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use flow::{Digest, Failure, FailureKind};
+use flow::{Digest, Failure, FailureKind, SignerKey};
 use protocol::Job;
 use store::{Admission, FetchError, Policy, Signature, bus::Client};
 use tokio::time::Instant;
@@ -66,6 +66,28 @@ impl ModuleAdmission {
         let decided = self.admission.policy().check(&digest, &signatures, None);
         self.remember(digest, signatures, policy);
         decided.map_err(|refusal| refused(&refusal))
+    }
+
+    /// Who of some signers has signed the module of a job.
+    ///
+    /// # Errors
+    /// A failure of kind `module` when the signatures cannot be fetched.
+    pub(crate) async fn signed_by(&self, job: &Job, client: &Client) -> Result<impl Fn(&SignerKey) -> bool, Failure> {
+        let (digest, policy) = (job.module, self.admission.policy());
+        let known = self.fetched().get(&digest).cloned();
+        let known = known.filter(|known| Arc::ptr_eq(&known.policy, &policy) && known.at.elapsed() < TRUSTED_FOR);
+        let signatures: Arc<[Signature]> = match known {
+            Some(known) => known.signatures,
+            None => {
+                let fetched = client.signatures(&job.fetch_from, digest, job.keys.content(&digest)).await;
+                let signatures = fetched.map_err(|error| unknown(digest, &error))?;
+                self.remember(digest, signatures.clone(), policy.clone());
+                signatures.into()
+            }
+        };
+        // The text was a key when the settings were read.
+        let signer = |key: &SignerKey| key.0.parse().ok();
+        Ok(move |key: &SignerKey| signer(key).is_some_and(|signer| policy.is_signed_by(&digest, &signatures, &signer)))
     }
 
     fn remember(&self, digest: Digest, signatures: Vec<Signature>, policy: Arc<Policy>) {

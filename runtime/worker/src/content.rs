@@ -50,8 +50,15 @@ impl ContentSource {
     }
 
     /// What the call of a job may reach outside its sandbox.
-    pub(crate) fn outside_of(&self, job: &Job) -> CallOutside {
-        self.outside.of_call(job)
+    ///
+    /// # Errors
+    /// A failure of kind `module` when it depends on who has signed the module, and the signatures cannot be fetched.
+    pub(crate) async fn outside_of(&self, job: &Job) -> Result<CallOutside, Failure> {
+        if !self.outside.grants().name_signers() || job.access.is_empty() {
+            return Ok(self.outside.of_call(job, self.outside.grants()));
+        }
+        let has_signed = self.admission.signed_by(job, &self.client).await?;
+        Ok(self.outside.of_call(job, &self.outside.grants().with_signers(has_signed)))
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {

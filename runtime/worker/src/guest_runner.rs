@@ -49,9 +49,10 @@ impl GuestRunner for ContentSource {
             let job = self.with_loaded_values(job).await?;
             // The module may have been denied while it was fetched, compiled, or waited for its values.
             self.check_admission(&job).await?;
-            Ok(Some((module, job)))
+            let outside = self.outside_of(&job).await?;
+            Ok(Some((module, job, outside)))
         });
-        let (module, job) = match stop.run_until_cancelled(load).await {
+        let (module, job, outside) = match stop.run_until_cancelled(load).await {
             Some(Ok(Some(loaded))) => loaded,
             Some(Err(failure)) => {
                 return GuestResult::new(sandbox::Completion::Failed(failure), CallLog::default());
@@ -60,7 +61,7 @@ impl GuestRunner for ContentSource {
                 return GuestResult::new(sandbox::Completion::Interrupted, CallLog::default());
             }
         };
-        let CallOutside { granted, recorder, unrecorded } = self.outside_of(&job);
+        let CallOutside { granted, recorder, unrecorded } = outside;
         let report = self.sandbox().call(&module, sandbox_call(&job, granted, interrupt), observer).await;
         let mut log = log(&report);
         let mut stored = BTreeMap::new();

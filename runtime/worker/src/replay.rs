@@ -56,7 +56,12 @@ pub async fn replay(sandbox: &Sandbox, module: &Compiled, job: &Job, http: Repla
         }
     };
     let counter = Arc::new(HttpRecorder::counting(gateway));
-    let outside = sandbox::Outside { clock: false, random: false, gateway: Some(counter.clone()) };
+    // The arguments are data of the flow. Nothing else of the machine is there.
+    let outside = sandbox::Outside {
+        arguments: job.access.arguments.clone(),
+        gateway: Some(counter.clone()),
+        ..sandbox::Outside::default()
+    };
     let call = sandbox_call(job, outside, CancellationToken::new());
     let report = sandbox.call(module, call, Arc::new(Unobserved)).await;
     let (counts, _) = counter.take();

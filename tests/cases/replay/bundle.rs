@@ -13,8 +13,8 @@ fn bundle() -> Vec<u8> {
     let output = waft.run(["replay", "r", "t", "--bundle", "r.bundle"]);
     assert!(output.expect(0).stderr.contains("r.bundle has "), "{}", output.stderr);
     let path = waft.folder().join("r.bundle");
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    fs::read(path).unwrap()
+    assert_eq!(fs::metadata(&path).expect("it was written").permissions().mode() & 0o777, 0o600);
+    fs::read(path).expect("it was written")
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use flow::{Diagnostic, Flow, GrantedPart, Lines, Node, Severity, graph::Role};
+use flow::{Diagnostic, Flow, GrantedPart, Lines, Node, Severity, SignerKey, graph::Role};
 use serde_json::json;
 
 use crate::{
     arguments::ValueFlags,
     exit::{CliError, Exit},
     flow_file,
-    modules::{self, Purpose},
+    modules::{self, ModuleLibrary, Purpose},
     settings::Settings,
 };
 
@@ -35,7 +35,7 @@ pub(super) async fn run(
     let tasks = if count == 1 { "task" } else { "tasks" };
     crate::output::say!("{}: {count} {tasks}, ready to run", flow.name);
     for node in &flow.nodes {
-        if let Some(access) = describe_access(settings, &flow, node) {
+        if let Some(access) = describe_access(settings, &library, &flow, node).await? {
             crate::output::say!("  {} asks for {access}", node.name);
         }
     }
@@ -52,20 +52,36 @@ pub(super) async fn run(
 }
 
 /// What a task asks for outside its sandbox, and how much of it the settings of this machine grant.
-fn describe_access(settings: &Settings, flow: &Flow, node: &Node) -> Option<String> {
+async fn describe_access(
+    settings: &Settings,
+    library: &ModuleLibrary,
+    flow: &Flow,
+    node: &Node,
+) -> Result<Option<String>, CliError> {
     let task = match &node.role {
         Role::Task(task) => task,
         Role::ForEach(each) => &each.task,
-        Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => return None,
+        Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => return Ok(None),
     };
-    let parts = settings.grants.of_call(&task.access, &flow.name, &node.name, &task.module).granted_parts();
+    let signatures = match settings.grants.name_signers() && !task.access.is_empty() {
+        true => library.store.signatures(&task.module).await.map_err(CliError::unreachable)?,
+        false => Vec::new(),
+    };
+    let policy = settings.admission.policy();
+    let has_signed =
+        |key: &SignerKey| key.0.parse().is_ok_and(|signer| policy.is_signed_by(&task.module, &signatures, &signer));
+    let parts = settings
+        .grants
+        .with_signers(has_signed)
+        .of_call(&task.access, &flow.name, &node.name, &task.module)
+        .granted_parts();
     let described = parts.into_iter().map(|(asked, part)| match part {
         GrantedPart::All => format!("{asked} (granted here)"),
         GrantedPart::Some => format!("{asked} (granted here in part)"),
         GrantedPart::None => format!("{asked} (not granted here)"),
     });
     let described: Vec<String> = described.collect();
-    (!described.is_empty()).then(|| described.join(", "))
+    Ok((!described.is_empty()).then(|| described.join(", ")))
 }
 
 fn diagnostic_json(file: &Path, lines: &Lines<'_>, diagnostic: &Diagnostic) -> serde_json::Value {

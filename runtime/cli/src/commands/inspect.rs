@@ -21,6 +21,7 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
         CliError::invalid(error).hint("name a file, a tag or a digest; `waft modules` lists the store")
     })?;
     let imports = sandbox::imports(&found.bytes).map_err(CliError::invalid)?;
+    let uses = uses(&imports);
     let signatures = library.store.signatures(&found.digest).await.map_err(CliError::unreachable)?;
     let signatures: Vec<_> = signatures.iter().map(::server::shown).collect();
     if as_json {
@@ -30,7 +31,8 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
         };
         let (digest, size) = (found.digest.to_string(), found.bytes.len());
         crate::output::json(json!({
-            "digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports, "signatures": signatures,
+            "digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports,
+            "uses": uses.iter().map(|(key, _)| key).collect::<Vec<_>>(), "signatures": signatures,
         }));
         return Ok(Exit::Success);
     }
@@ -44,12 +46,45 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
             crate::output::say!("a WASI command: the flow declares what it requires and provides");
         }
     }
+    if !uses.is_empty() {
+        crate::output::line("");
+        crate::output::line("may use, if the flow asks for it and an operator grants it");
+        for (key, use_of) in uses {
+            crate::output::say!("  {key:8} {use_of}");
+        }
+    }
     crate::output::line("");
     crate::output::line("imports");
     for import in imports {
         crate::output::say!("  {import}");
     }
     Ok(Exit::Success)
+}
+
+/// What lies outside the sandbox behind an import: the key of `allow`, and plain words.
+const USES: [(&str, &str, &str); 10] = [
+    ("wasi:http/outgoing-handler", "http", "sends HTTP requests"),
+    ("wasi:sockets/tcp-create-socket", "sockets", "connects by TCP"),
+    ("wasi:config/store", "config", "reads configuration values"),
+    ("wasi:cli/environment", "env", "reads environment variables, and its arguments (`args` of the task)"),
+    ("wasi:filesystem/preopens", "dirs", "reads and writes files"),
+    ("wasi:clocks/wall-clock", "clock", CLOCK),
+    ("wasi:clocks/monotonic-clock", "clock", CLOCK),
+    ("wasi:random/random", "random", RANDOM),
+    ("wasi:random/insecure", "random", RANDOM),
+    ("wasi:random/insecure-seed", "random", RANDOM),
+];
+
+const CLOCK: &str = "reads the clock: without a grant, it stands at the time of the job";
+const RANDOM: &str = "draws random numbers: without a grant, they follow from the attempt";
+
+/// What a module could use outside its sandbox, by its imports. Standard libraries import more than programs need.
+fn uses(imports: &[String]) -> Vec<(&'static str, &'static str)> {
+    let has = |interface: &str| imports.iter().any(|import| import.split('@').next() == Some(interface));
+    let mut uses: Vec<_> =
+        USES.iter().filter(|(import, ..)| has(import)).map(|(_, key, words)| (*key, *words)).collect();
+    uses.dedup();
+    uses
 }
 
 fn print_task(task: &TaskInfo) {

@@ -209,7 +209,7 @@ impl Checked {
 }
 
 /// Reads the public key in a file. The error shows nothing that is in the file.
-fn read_key(path: &Path) -> Result<Signer, String> {
+pub(super) fn read_key(path: &Path) -> Result<Signer, String> {
     let shown = path.display();
     let text = keys::read(path).map_err(|error| format!("the public key in {shown} cannot be read: {error}"))?;
     text.parse()

@@ -1,11 +1,15 @@
 //! The tables `[[grant]]` of a settings file: what calls may reach outside their sandbox, if their flows ask for it.
 
-use std::{fmt::Display, str::FromStr};
+use std::{collections::BTreeMap, fmt::Display, path::Path, str::FromStr};
 
-use flow::{Access, Grant, Grants};
+use flow::{Access, DirectoryName, Grant, GrantedDirectory, Grants, SettingName, SignerKey};
 use serde::Deserialize;
 
-use super::parser::Parser;
+use super::{
+    admission::read_key,
+    directories::{self, RawDirectory},
+    parser::Parser,
+};
 
 /// The tables.
 #[derive(Debug, Default, Deserialize)]
@@ -20,9 +24,14 @@ struct RawGrant {
     flow: Option<String>,
     task: Option<String>,
     module: Option<String>,
+    signer: Option<String>,
     http: Vec<String>,
     networks: Vec<String>,
+    sockets: Vec<String>,
     secrets: Vec<String>,
+    config: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
+    dirs: BTreeMap<String, RawDirectory>,
     clock: bool,
     random: bool,
 }
@@ -41,41 +50,74 @@ impl RawGrants {
 
     /// The grants, and what is wrong with them.
     pub(super) fn grants(&self, parser: &mut Parser) -> Grants {
-        Grants(self.0.iter().zip(1..).map(|(raw, number)| raw.grant(number, parser)).collect())
+        let grants = Grants(self.0.iter().zip(1..).map(|(raw, number)| raw.grant(number, parser)).collect());
+        directories::check_overlaps(&grants, parser);
+        grants
     }
 }
 
 impl RawGrant {
     fn grant(&self, number: usize, parser: &mut Parser) -> Grant {
-        let Self { namespace, flow, task, module, http, networks, secrets, clock, random } = self;
+        let Self {
+            namespace,
+            flow,
+            task,
+            module,
+            signer,
+            http,
+            networks,
+            sockets,
+            secrets,
+            config,
+            env,
+            dirs,
+            clock,
+            random,
+        } = self;
         let mut reader = Reader { number, parser };
         let grant = Grant {
             namespace: reader.one("namespace", namespace.as_ref()),
             flow: reader.one("flow", flow.as_ref()),
             task: reader.one("task", task.as_ref()),
             module: reader.one("module", module.as_ref()),
+            signer: reader.signer(signer.as_deref()),
             access: Access {
                 http: reader.all("http", http).into_iter().collect(),
+                sockets: reader.all("sockets", sockets).into_iter().collect(),
                 secrets: reader.all("secrets", secrets).into_iter().collect(),
                 clock: *clock,
                 random: *random,
                 ..Access::default()
             },
+            config: reader.settings("config", config),
+            variables: reader.variables(env),
+            directories: reader.directories(dirs),
             networks: reader.all("networks", networks),
         };
         let grant = reader.within(grant);
         if has_useless_networks(&grant) {
-            reader.report("`networks` are for the requests of this table: let it have `http`");
+            reader.report(
+                "`networks` are for the requests and connections of this table: let it have `http` or `sockets`",
+            );
         }
-        if grant.access.is_empty() {
-            reader.report("it grants nothing: let it have `http`, `secrets`, `clock` or `random`");
+        if grant.is_empty() {
+            reader.report(NOTHING);
         }
         grant
     }
 }
 
+const NOTHING: &str =
+    "it grants nothing: let it have `http`, `sockets`, `secrets`, `config`, `env`, `dirs`, `clock` or `random`";
+
+/// The start of the names of variables that a command gets from waft.
+const OWN_VARIABLES: &str = "WAFT_";
+
+/// The maximum length of a value in bytes, as of a long line.
+const MAX_VALUE_BYTES: usize = 64 << 10;
+
 fn has_useless_networks(grant: &Grant) -> bool {
-    !grant.networks.is_empty() && grant.access.http.is_empty()
+    !grant.networks.is_empty() && grant.access.http.is_empty() && grant.access.sockets.is_empty()
 }
 
 /// Reads the keys of one table.
@@ -111,6 +153,48 @@ impl Reader<'_> {
         text.and_then(|text| text.parse().map_err(|error| self.report(format!("{key}: {error}"))).ok())
     }
 
+    /// A public key, or the absolute path of its file.
+    fn signer(&mut self, text: Option<&str>) -> Option<SignerKey> {
+        let text = text?;
+        let signer = match Path::new(text).is_absolute() {
+            true => read_key(Path::new(text)),
+            false => text.parse().map_err(|error: store::InvalidSigner| error.to_string()),
+        };
+        let signer = signer.map_err(|error| self.report(format!("signer: {error}"))).ok()?;
+        Some(SignerKey(signer.to_string()))
+    }
+
+    /// Values by their names.
+    fn settings(&mut self, key: &str, values: &BTreeMap<String, String>) -> BTreeMap<SettingName, String> {
+        let mut settings = BTreeMap::new();
+        for (name, value) in values {
+            if value.len() > MAX_VALUE_BYTES || value.contains('\0') {
+                self.report(format!("{key}.{name}: it has a zero byte, or more than {MAX_VALUE_BYTES} bytes"));
+            }
+            settings.extend(self.one(key, Some(name)).map(|name| (name, value.clone())));
+        }
+        settings
+    }
+
+    fn variables(&mut self, values: &BTreeMap<String, String>) -> BTreeMap<SettingName, String> {
+        for name in values.keys().filter(|name| name.starts_with(OWN_VARIABLES)) {
+            self.report(format!("env.{name}: waft sets the variables that start with {OWN_VARIABLES}"));
+        }
+        self.settings("env", values)
+    }
+
+    fn directories(
+        &mut self,
+        directories: &BTreeMap<String, RawDirectory>,
+    ) -> BTreeMap<DirectoryName, GrantedDirectory> {
+        let mut granted = BTreeMap::new();
+        for (name, raw) in directories {
+            let directory = raw.directory().map_err(|error| self.report(format!("dirs.{name}: {error}"))).ok();
+            granted.extend(self.one("dirs", Some(name)).zip(directory));
+        }
+        granted
+    }
+
     fn all<T: FromStr<Err: Display>>(&mut self, key: &str, texts: &[String]) -> Vec<T> {
         texts.iter().filter_map(|text| self.one(key, Some(text))).collect()
     }
@@ -134,16 +218,20 @@ mod tests {
     fn a_table_says_what_is_granted_to_which_calls() {
         let (Grants(grants), errors) = read(
             "[[grant]]\nnamespace = \"shop\"\nflow = \"provision\"\ntask = \"add-ip\"\n\
-             http = [\"PUT https://lb.example.com/v1/pools/*\"]\nnetworks = [\"10.0.0.0/8\"]\n[[grant]]\nclock = true\n",
+             http = [\"PUT https://lb.example.com/v1/pools/*\"]\nnetworks = [\"10.0.0.0/8\"]\n\
+             config = { region = \"eu\" }\nenv = { TZ = \"UTC\" }\n[[grant]]\nclock = true\n",
         );
         assert_eq!(errors, Vec::<String>::new());
         let [of_shop, of_all] = &grants[..] else { panic!("{grants:?}") };
-        let Grant { namespace, flow, task, module, access, networks } = of_shop;
+        let Grant { namespace, flow, task, module, signer, access, config, variables, directories, networks } = of_shop;
         assert_eq!(namespace.as_ref().unwrap().as_str(), "shop");
         assert_eq!(flow.as_ref().unwrap().as_str(), "shop/provision");
         assert_eq!(task.as_ref().unwrap().as_str(), "add-ip");
-        assert_eq!((module, networks[0].to_string()), (&None, "10.0.0.0/8".to_owned()));
+        assert_eq!((module, signer, networks[0].to_string()), (&None, &None, "10.0.0.0/8".to_owned()));
         assert_eq!(access.http.first().unwrap().to_string(), "PUT https://lb.example.com/v1/pools/*");
+        assert!(directories.is_empty());
+        let values = [config, variables].map(|values| values.iter().map(|(name, value)| format!("{name}={value}")));
+        assert_eq!(values.map(|values| values.collect::<Vec<_>>()), [["region=eu"], ["TZ=UTC"]]);
         assert_eq!(*of_all, Grant { access: Access { clock: true, ..Access::default() }, ..Grant::default() });
     }
 
@@ -151,9 +239,12 @@ mod tests {
     fn each_mistake_is_reported_with_its_table() {
         let (_, errors) = read(
             "[[grant]]\nflow = \"a b\"\nmodule = \"x\"\nhttp = [\"GET example.com\", \"https://a.example/\"]\n\
-             networks = [\"10.0.0.0/99\"]\n[[grant]]\ntask = \"t\"\n",
+             networks = [\"10.0.0.0/99\"]\n[[grant]]\ntask = \"t\"\n[[grant]]\nconfig = { \"a.b\" = \"\" }\n\
+             env = { WAFT_RUN = \"r\" }\n",
         );
-        let [flow, module, no_scheme, no_method, network, nothing, empty] = &errors[..] else { panic!("{errors:#?}") };
+        let [flow, module, no_scheme, no_method, network, nothing, empty, name, own] = &errors[..] else {
+            panic!("{errors:#?}")
+        };
         for (error, expected) in [
             (flow, "[[grant]] number 1: flow: \"a b\" is not a name"),
             (module, "[[grant]] number 1: module: "),
@@ -164,7 +255,9 @@ mod tests {
             ),
             (network, "[[grant]] number 1: networks: \"10.0.0.0/99\" is no network"),
             (nothing, "[[grant]] number 1: it grants nothing"),
-            (empty, "[[grant]] number 2: it grants nothing: let it have `http`, `secrets`, `clock` or `random`"),
+            (empty, "[[grant]] number 2: it grants nothing: let it have `http`, `sockets`, `secrets`, `config`"),
+            (name, "[[grant]] number 3: config: \"a.b\" is not a name"),
+            (own, "[[grant]] number 3: env.WAFT_RUN: waft sets"),
         ] {
             assert!(error.starts_with(expected), "{error}");
         }

@@ -1,9 +1,15 @@
 //! What an operator grants to which calls, and what a call may do by both the flow and the operator.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
-use super::{Access, HttpPattern, HttpTarget, Network, is_public};
-use crate::{Digest, FlowName, Namespace, NodeName, SecretName};
+use super::{
+    Access, DirectoryUse, GrantedDirectory, HttpPattern, HttpTarget, Network, Setting, SettingKind, is_public,
+};
+use crate::{Digest, DirectoryName, FlowName, Namespace, NodeName, SecretName, SettingName};
 
 /// A rule of an operator: which calls it is for, and what it grants to them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,12 +22,24 @@ pub struct Grant {
     pub task: Option<NodeName>,
     /// The module; `None` means each.
     pub module: Option<Digest>,
-    /// What it grants.
+    /// Who has signed the module; `None` means that nobody needs to have. [`Grants::with_signers`] decides it.
+    pub signer: Option<SignerKey>,
+    /// What it grants. The names of the settings below are not repeated here.
     pub access: Access,
+    /// The configuration values that it grants.
+    pub config: BTreeMap<SettingName, String>,
+    /// The environment variables that it grants.
+    pub variables: BTreeMap<SettingName, String>,
+    /// The directories that it grants.
+    pub directories: BTreeMap<DirectoryName, GrantedDirectory>,
     /// The networks that the granted requests may reach although they are not public. An address that a pattern names may be
     /// reached in any case.
     pub networks: Vec<Network>,
 }
+
+/// The public key of a signer, as the crate that checks signatures writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerKey(pub String);
 
 /// The rules of an operator. Without rules, nothing is granted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -50,6 +68,10 @@ pub enum GrantedPart {
 pub struct Reach(BTreeSet<Network>);
 
 impl Reach {
+    pub(super) fn of(networks: impl Iterator<Item = Network>) -> Self {
+        Self(networks.collect())
+    }
+
     /// Whether it contains an address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -89,6 +111,19 @@ pub enum AccessDenial {
 }
 
 impl Grants {
+    /// Whether some rules are for modules that somebody has signed.
+    #[must_use]
+    pub fn name_signers(&self) -> bool {
+        self.0.iter().any(|grant| grant.signer.is_some())
+    }
+
+    /// The rules for a module: those without a signer, and those whose signer has signed it.
+    #[must_use]
+    pub fn with_signers(&self, has_signed: impl Fn(&SignerKey) -> bool) -> Self {
+        let grants = self.0.iter().filter(|grant| grant.signer.as_ref().is_none_or(&has_signed));
+        Self(grants.map(|grant| Grant { signer: None, ..grant.clone() }).collect())
+    }
+
     /// What a call may do that asks for this.
     #[must_use]
     pub fn of_call(&self, asked: &Access, flow: &FlowName, task: &NodeName, module: &Digest) -> CallAccess {
@@ -104,12 +139,51 @@ impl Grant {
     /// Whether it is for the calls of a task.
     #[must_use]
     pub fn is_for(&self, flow: &FlowName, task: &NodeName, module: &Digest) -> bool {
-        let Self { namespace, flow: own_flow, task: own_task, module: own_module, access: _, networks: _ } = self;
+        let Self {
+            namespace,
+            flow: own_flow,
+            task: own_task,
+            module: own_module,
+            signer,
+            access: _,
+            config: _,
+            variables: _,
+            directories: _,
+            networks: _,
+        } = self;
         let is_task = |own: &NodeName| own == task || task.as_element().is_some_and(|(of, _)| of == *own);
-        namespace.as_ref().is_none_or(|own| flow.namespace().as_ref() == Some(own))
+        // Whether the signer has signed the module is not known here.
+        signer.is_none()
+            && namespace.as_ref().is_none_or(|own| flow.namespace().as_ref() == Some(own))
             && own_flow.as_ref().is_none_or(|own| own == flow)
             && own_task.as_ref().is_none_or(is_task)
             && own_module.as_ref().is_none_or(|own| own == module)
+    }
+
+    /// Whether it grants nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.granted().is_empty()
+    }
+
+    /// All that it grants, by name.
+    fn granted(&self) -> Access {
+        let mut granted = self.access.clone();
+        granted.config.extend(self.config.keys().cloned());
+        granted.variables.extend(self.variables.keys().cloned());
+        granted.directories.extend(self.directories.iter().map(|(name, directory)| {
+            let directory_use = directory.max_bytes.map_or(DirectoryUse::Read, |_| DirectoryUse::Write);
+            (name.clone(), directory_use)
+        }));
+        granted
+    }
+
+    /// The settings of a kind.
+    fn settings(&self, kind: SettingKind) -> &BTreeMap<SettingName, String> {
+        match kind {
+            SettingKind::Config => &self.config,
+            SettingKind::Variable => &self.variables,
+        }
     }
 
     /// Whether requests of a pattern may reach the address that it names.
@@ -139,18 +213,43 @@ impl CallAccess {
         self.granted().is_empty()
     }
 
+    pub(super) fn asked(&self) -> &Access {
+        &self.asked
+    }
+
+    pub(super) fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
+    /// The arguments of the program.
+    #[must_use]
+    pub fn arguments(&self) -> &[String] {
+        &self.asked.arguments
+    }
+
     /// All that rules grant to the call, asked for or not.
     #[must_use]
     pub fn granted(&self) -> Access {
         let mut granted = Access::default();
-        self.grants.iter().for_each(|grant| granted.extend(&grant.access));
+        self.grants.iter().for_each(|grant| granted.extend(&grant.granted()));
         granted
     }
 
     /// Each thing that the flow asks for, in the words of a flow file, and how much of it is granted.
     #[must_use]
     pub fn granted_parts(&self) -> Vec<(String, GrantedPart)> {
-        let Access { http, secrets, clock, random, record: _ } = &self.asked;
+        let Access {
+            http,
+            secrets,
+            config,
+            variables,
+            directories: _,
+            sockets: _,
+            arguments: _,
+            clock,
+            random,
+            record: _,
+        } = &self.asked;
         let granted = self.granted();
         let http = http.iter().map(|asked| {
             let is_reached = |address| self.grants.iter().any(|grant| grant.reaches(asked, address));
@@ -165,15 +264,16 @@ impl CallAccess {
             };
             (format!("http {asked}"), part)
         });
-        let secrets = secrets.iter().map(|name| {
-            let is_granted = granted.secrets.contains(name);
-            (format!("secret {name}"), if is_granted { GrantedPart::All } else { GrantedPart::None })
-        });
+        let part = |is_granted| if is_granted { GrantedPart::All } else { GrantedPart::None };
+        let secrets = secrets.iter().map(|name| (format!("secret {name}"), part(granted.secrets.contains(name))));
+        let config = config.iter().map(|name| (format!("config {name}"), part(granted.config.contains(name))));
+        let variables = variables.iter().map(|name| (format!("env {name}"), part(granted.variables.contains(name))));
         let flags = [("clock", *clock, granted.clock), ("random", *random, granted.random)];
-        let flags = flags.into_iter().filter(|(_, is_asked, _)| *is_asked).map(|(name, _, is_granted)| {
-            (name.to_owned(), if is_granted { GrantedPart::All } else { GrantedPart::None })
-        });
-        http.chain(secrets).chain(flags).collect()
+        let flags = flags.into_iter().filter(|(_, is_asked, _)| *is_asked);
+        let flags = flags.map(|(name, _, is_granted)| (name.to_owned(), part(is_granted)));
+        let settings = config.chain(variables);
+        let outside = http.chain(self.socket_parts()).chain(secrets);
+        outside.chain(settings).chain(self.directory_parts()).chain(flags).collect()
     }
 
     /// Whether the call may send some requests.
@@ -231,6 +331,21 @@ impl CallAccess {
             true => Ok(()),
             false => Err(AccessDenial::NotGranted { tried: tried() }),
         }
+    }
+
+    /// The settings that the flow asks for. If several rules have a value, the first one counts.
+    #[must_use]
+    pub fn settings(&self, kind: SettingKind) -> BTreeMap<SettingName, Setting> {
+        let asked = match kind {
+            SettingKind::Config => &self.asked.config,
+            SettingKind::Variable => &self.asked.variables,
+        };
+        let setting = |name: &SettingName| {
+            let value = self.grants.iter().find_map(|grant| grant.settings(kind).get(name).cloned());
+            let setting = value.ok_or_else(|| AccessDenial::NotGranted { tried: kind.describe(name.as_str()) });
+            (name.clone(), setting)
+        };
+        asked.iter().map(setting).collect()
     }
 
     /// The addresses that a request may reach. Each address of its host is checked before a connection to it.

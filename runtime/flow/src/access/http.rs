@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 
 use url::{Host, Url};
 
-use super::Network;
+use super::{
+    Network,
+    host::{HostPattern, canonical},
+};
 use crate::matches_wildcard;
 
 /// The longest pattern, in bytes: longer than any that a person writes.
@@ -35,15 +38,6 @@ pub struct HttpPattern {
     path: Vec<String>,
     /// Whether `**` follows them.
     is_open: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum HostPattern {
-    Any,
-    /// The domain with a dot before it.
-    Subdomains(String),
-    Domain(String),
-    Address(IpAddr),
 }
 
 /// Why a text is no pattern of requests.
@@ -112,19 +106,12 @@ impl HttpPattern {
 
     /// The address that is its host, if it has one instead of a name.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        match &self.host {
-            HostPattern::Address(address) => Some(*address),
-            HostPattern::Any | HostPattern::Subdomains(_) | HostPattern::Domain(_) => None,
-        }
+        self.host.address()
     }
 
     /// The address that the pattern names: it may be one that is not public.
     pub(super) fn named_network(&self) -> Option<Vec<Network>> {
-        match &self.host {
-            HostPattern::Address(address) => Some(vec![Network::of(*address)]),
-            HostPattern::Domain(domain) if domain == "localhost" => Some(Network::loopback()),
-            HostPattern::Any | HostPattern::Subdomains(_) | HostPattern::Domain(_) => None,
-        }
+        self.host.named_network()
     }
 
     fn matches_method(&self, method: &str) -> bool {
@@ -142,29 +129,6 @@ impl HttpPattern {
                 .iter()
                 .zip(segments)
                 .all(|(pattern, segment)| pattern == segment || is_exact(segment) && matches_segment(pattern, segment))
-    }
-}
-
-impl HostPattern {
-    fn matches(&self, host: &Host<String>) -> bool {
-        match (self, host) {
-            (Self::Any, _) => true,
-            (Self::Subdomains(suffix), Host::Domain(domain)) => domain.len() > suffix.len() && domain.ends_with(suffix),
-            (Self::Domain(own), Host::Domain(domain)) => own == domain,
-            (Self::Address(IpAddr::V4(own)), Host::Ipv4(address)) => own == address,
-            (Self::Address(IpAddr::V6(own)), Host::Ipv6(address)) => own == address,
-            (Self::Subdomains(_) | Self::Domain(_) | Self::Address(_), _) => false,
-        }
-    }
-
-    fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Any, _) => true,
-            (Self::Subdomains(suffix), Self::Subdomains(domain) | Self::Domain(domain)) => {
-                domain.len() > suffix.len() && domain.ends_with(suffix) || self == other
-            }
-            (Self::Subdomains(_) | Self::Domain(_) | Self::Address(_), _) => self == other,
-        }
     }
 }
 
@@ -285,7 +249,7 @@ fn parse(text: &str) -> Result<HttpPattern, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err("its address has a query or a fragment: a pattern says nothing of them".into());
     }
-    let host = parse_host(url.host().map(|host| canonical(host.to_owned())))?;
+    let host = HostPattern::of(url.host().map(|host| canonical(host.to_owned())))?;
     let port = url.port_or_known_default().expect("http and https have default ports");
     let (_, after_scheme) = address.split_once("://").unwrap_or_default();
     let written = after_scheme.find('/').map(|start| &after_scheme[start..]);
@@ -322,37 +286,6 @@ fn parse_methods(text: &str) -> Result<BTreeSet<String>, String> {
         }
     });
     methods.collect()
-}
-
-fn parse_host(host: Option<Host<String>>) -> Result<HostPattern, String> {
-    const HINT: &str = "write a name, *.example.com for the subdomains of a name, or * for any";
-    match host {
-        None => Err(format!("its address has no host: {HINT}")),
-        Some(Host::Ipv4(address)) => Ok(HostPattern::Address(address.into())),
-        Some(Host::Ipv6(address)) => Ok(HostPattern::Address(address.into())),
-        Some(Host::Domain(domain)) => match domain.strip_prefix('*') {
-            Some("") => Ok(HostPattern::Any),
-            Some(suffix) if suffix.starts_with('.') && !suffix.contains('*') && !has_empty_label(&suffix[1..]) => {
-                Ok(HostPattern::Subdomains(suffix.to_owned()))
-            }
-            None if !domain.contains('*') && !has_empty_label(&domain) => Ok(HostPattern::Domain(domain)),
-            Some(_) | None => Err(format!("its host is {domain:?}: {HINT}")),
-        },
-    }
-}
-
-/// Whether a domain has two dots in a row, or one at an end.
-fn has_empty_label(domain: &str) -> bool {
-    domain.split('.').any(str::is_empty)
-}
-
-/// A host that several texts name, as one. An address of IPv4 may be written as one of IPv6, and a name may end with a dot.
-fn canonical(host: Host<String>) -> Host<String> {
-    match host {
-        Host::Ipv6(address) => address.to_ipv4_mapped().map_or(Host::Ipv6(address), Host::Ipv4),
-        Host::Domain(domain) => Host::Domain(domain.strip_suffix('.').map(str::to_owned).unwrap_or(domain)),
-        Host::Ipv4(_) => host,
-    }
 }
 
 /// Whether a text may be a method: the tokens of RFC 9110, section 5.6.2.
@@ -397,17 +330,5 @@ impl fmt::Display for HttpPattern {
         let open = self.is_open.then_some("**");
         let path: Vec<&str> = self.path.iter().map(String::as_str).chain(open).collect();
         write!(out, "{methods} {scheme}://{}{port}/{}", self.host, path.join("/"))
-    }
-}
-
-impl fmt::Display for HostPattern {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => out.write_str("*"),
-            Self::Subdomains(suffix) => write!(out, "*{suffix}"),
-            Self::Domain(domain) => out.write_str(domain),
-            Self::Address(IpAddr::V4(address)) => write!(out, "{address}"),
-            Self::Address(IpAddr::V6(address)) => write!(out, "[{address}]"),
-        }
     }
 }

@@ -327,6 +327,10 @@ fn a_grant_is_for_some_calls() {
     let module = grant(|grant| grant.module = Some(Digest::from_bytes([1; 32])));
     let other = grant(|grant| grant.module = Some(Digest::from_bytes([2; 32])));
     assert!(is_granted(&module, "f", "t") && !is_granted(&other, "f", "t"));
+    let signed = grant(|grant| grant.signer = Some(SignerKey("ci".into())));
+    let by = |signer: &str| Grants(signed.to_vec()).with_signers(|key| key.0 == signer).0;
+    assert!(!is_granted(&signed, "f", "t"), "nobody has decided who signed it");
+    assert!(is_granted(&by("ci"), "f", "t") && !is_granted(&by("other"), "f", "t"));
 }
 
 #[test]
@@ -359,4 +363,78 @@ fn private_addresses_have_to_be_named() {
     let network = granted(&["GET http://*/**"], &["10.0.0.0/8"]);
     assert_eq!(reaches(&network, "GET http://a.example/", "10.1.1.1"), Ok(true));
     assert_eq!(reaches(&network, "GET http://a.example/", "127.0.0.1"), Ok(false));
+}
+
+#[test]
+fn a_connection_has_a_host_and_a_port() {
+    let shown = |text: &str| text.parse::<SocketPattern>().map(|pattern| pattern.to_string());
+    for (text, expected) in [
+        ("db.example.com:5432", "db.example.com:5432"),
+        ("DB.Example.com.:05432", "db.example.com:5432"),
+        ("*.example.com:1", "*.example.com:1"),
+        ("*:65535", "*:65535"),
+        ("0x7f.1:80", "127.0.0.1:80"),
+        ("[::ffff:10.0.0.1]:80", "10.0.0.1:80"),
+        ("[0:0::1]:80", "[::1]:80"),
+    ] {
+        assert_eq!(shown(text), Ok(expected.to_owned()));
+    }
+    for bad in
+        ["", "db.example.com", "db.example.com:", "db:0", "db:65536", "db:+1", "a*b:1", "::1:80", "a..b:1", ":80"]
+    {
+        assert!(shown(bad).is_err(), "{bad:?} passed");
+    }
+    assert!(shown(&format!("{}:1", "a".repeat(400))).is_err());
+}
+
+#[test]
+fn a_connection_needs_flow_and_operator_and_a_named_network() {
+    let sockets = |texts: &[&str]| Access {
+        sockets: texts.iter().map(|text| text.parse().unwrap()).collect(),
+        ..Access::default()
+    };
+    let asked = sockets(&["db.example:5432", "10.0.0.1:1", "*.inner:1"]);
+    let grants = [
+        Grant { access: sockets(&["db.example:5432", "10.0.0.1:1"]), ..Grant::default() },
+        Grant { access: sockets(&["*.inner:1"]), networks: vec!["10.0.0.0/8".parse().unwrap()], ..Grant::default() },
+    ];
+    let call = call(&grants, &asked, "f", "t");
+    let connect = |address: &str, names: &[&str]| {
+        let names: Vec<SocketHost> = names.iter().map(|name| SocketHost::parse(name).unwrap()).collect();
+        call.check_connect(address.parse().unwrap(), &names).map_err(|denial| denial.to_string())
+    };
+    assert_eq!(connect("1.1.1.1:5432", &["db.example"]), Ok(()));
+    assert_eq!(connect("[::ffff:10.0.0.1]:1", &[]), Ok(()), "an address that a pattern names");
+    assert_eq!(connect("10.9.9.9:1", &["a.inner"]), Ok(()), "a network of the table");
+    for (address, names, expected) in [
+        ("1.1.1.1:5432", &[][..], "the TCP connection to 1.1.1.1:5432 is denied: the flow does not ask for it"),
+        (
+            "1.1.1.1:5433",
+            &["db.example"],
+            "the TCP connection to db.example:5433 is denied: the flow does not ask for it",
+        ),
+        (
+            "10.0.0.1:5432",
+            &["db.example"],
+            "the TCP connection to db.example:5432 is denied: the host has the address 10.0.0.1",
+        ),
+        ("127.0.0.1:1", &["a.inner"], "the TCP connection to a.inner:1 is denied: the host has the address 127.0.0.1"),
+    ] {
+        let error = connect(address, names).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let lookup = |name: &str| call.check_lookup(&SocketHost::parse(name).unwrap()).map_err(|denial| denial.to_string());
+    assert_eq!(lookup("DB.example."), Ok(()));
+    let error = lookup("other.example").unwrap_err();
+    assert!(
+        error.starts_with("the lookup of the host other.example is denied: the flow does not ask for it"),
+        "{error}"
+    );
+    assert!(SocketHost::parse(&"a".repeat(400)).is_none() && SocketHost::parse("a b").is_none());
+    let parts = call.granted_parts();
+    let expected = ["*.inner:1", "10.0.0.1:1", "db.example:5432"];
+    assert_eq!(parts.len(), expected.len());
+    for text in expected {
+        assert!(parts.contains(&(format!("socket {text}"), GrantedPart::All)), "{parts:?}");
+    }
 }

@@ -1,6 +1,10 @@
 //! Reads `allow` of a task: what it asks for beyond its sandbox.
 
-use std::{collections::BTreeSet, fmt::Display, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    str::FromStr,
+};
 
 use toml::{Spanned, de::DeValue};
 
@@ -8,7 +12,7 @@ use super::{
     keys,
     reader::{Diagnostics, Reader, wrong_type},
 };
-use crate::{Access, Diagnostic, Recording};
+use crate::{Access, Diagnostic, DirectoryName, DirectoryUse, Recording, SettingName, SocketPattern};
 
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics: &mut Diagnostics) -> Access {
     let owner = format!("\"allow\" of {owner}");
@@ -22,6 +26,11 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
     let mut access = Access {
         http: BTreeSet::new(),
         secrets: BTreeSet::new(),
+        config: BTreeSet::new(),
+        variables: BTreeSet::new(),
+        directories: BTreeMap::new(),
+        sockets: BTreeSet::new(),
+        arguments: Vec::new(),
         clock: flag(&mut table, "clock", diagnostics),
         random: flag(&mut table, "random", diagnostics),
         record: Recording::default(),
@@ -30,12 +39,78 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
     for toml in patterns.iter().flat_map(|patterns| patterns.value) {
         access.http.extend(parsed(toml, "http", &table.owner, diagnostics));
     }
+    let sockets = table.list("sockets", "a list such as [\"db.example.com:5432\"]", diagnostics);
+    for toml in sockets.iter().flat_map(|sockets| sockets.value) {
+        access.sockets.extend(parsed::<SocketPattern>(toml, "sockets", &table.owner, diagnostics));
+    }
     let secrets = table.list("secrets", "a list of names such as [\"LB_TOKEN\"]", diagnostics);
     for toml in secrets.iter().flat_map(|secrets| secrets.value) {
         access.secrets.extend(parsed(toml, "secrets", &table.owner, diagnostics));
     }
+    for (key, names) in [("config", &mut access.config), ("env", &mut access.variables)] {
+        let list = table.list(key, "a list of names such as [\"region\"]", diagnostics);
+        for toml in list.iter().flat_map(|list| list.value) {
+            names.extend(parsed::<SettingName>(toml, key, &table.owner, diagnostics));
+        }
+    }
+    let directories = table.list("dirs", DIRECTORIES, diagnostics);
+    for toml in directories.iter().flat_map(|directories| directories.value) {
+        access.directories.extend(directory(toml, &table.owner, diagnostics));
+    }
     table.finish(|_| None, diagnostics);
     access
+}
+
+/// The maximum size of the arguments of a program together, in bytes: a command line is shorter.
+const MAX_ARGUMENTS_BYTES: usize = 64 << 10;
+
+/// Reads the arguments of a program.
+pub(super) fn arguments(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Vec<String> {
+    let list = table.list("args", "a list of texts such as [\"--all\"]", diagnostics);
+    let mut arguments: Vec<String> = Vec::new();
+    for toml in list.iter().flat_map(|list| list.value) {
+        let owner = format!("an element of \"args\" in {}", table.owner);
+        let used: usize = arguments.iter().map(|argument| argument.len() + 1).sum();
+        let diagnostic = match toml.get_ref().as_str() {
+            Some(text) if text.contains('\0') => {
+                Diagnostic::error(Some(toml.span()), format!("{owner} has a zero byte"))
+            }
+            Some(text) if used + text.len() >= MAX_ARGUMENTS_BYTES => {
+                let reason = format!("the arguments of {} have more than {MAX_ARGUMENTS_BYTES} bytes", table.owner);
+                diagnostics.push(Diagnostic::error(Some(toml.span()), reason).hint("pass large texts as inputs"));
+                break;
+            }
+            Some(text) => {
+                arguments.push(text.to_owned());
+                continue;
+            }
+            None => wrong_type(&owner, "a text in quotes", toml.get_ref(), toml.span()),
+        };
+        diagnostics.push(diagnostic);
+    }
+    arguments
+}
+
+const DIRECTORIES: &str = "a list such as [\"menu\", { name = \"data\", write = true }]";
+
+/// A directory to read by its name, or one by a table.
+fn directory<'t>(
+    toml: &'t Spanned<DeValue<'t>>,
+    owner: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<(DirectoryName, DirectoryUse)> {
+    if toml.get_ref().as_table().is_none() {
+        return Some((parsed(toml, "dirs", owner, diagnostics)?, DirectoryUse::Read));
+    }
+    let owner = format!("an element of \"dirs\" in {owner}");
+    let mut table = Reader::open(toml, owner, &keys::DIRECTORY, "{ name = \"data\", write = true }", diagnostics)?;
+    if table.take("name").is_none() {
+        diagnostics.push(table.missing_key("name", "name = \"data\""));
+    }
+    let name = table.name("name", diagnostics);
+    let writes = table.boolean("write", diagnostics).is_some_and(|flag| flag.value);
+    table.finish(|_| None, diagnostics);
+    Some((name?.value, if writes { DirectoryUse::Write } else { DirectoryUse::Read }))
 }
 
 fn parsed<T: FromStr<Err: Display>>(

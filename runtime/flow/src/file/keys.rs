@@ -117,6 +117,7 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
         Key::new("retry", "table", "the module's setting, or one attempt").of_call(),
         Key::new("allow", "table", "nothing").of_call(),
         Key::word("record", Recording::WORDS).of_call(),
+        Key::new("args", "list of texts", "none").of_call(),
         Key::new("queue", "name", "`\"default\"`").of_call(),
         Key::new("priority", "whole number", "0").of_call(),
         Key::new("max_running", "whole number from 1", "no limit").of_call(),
@@ -138,10 +139,19 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
 pub(crate) static ALLOW: Keys = LazyLock::new(|| {
     vec![
         Key::new("http", "list of texts", "none"),
+        Key::new("sockets", "list of texts", "none"),
         Key::new("secrets", "list of names", "none"),
+        Key::new("config", "list of names", "none"),
+        Key::new("env", "list of names", "none"),
+        Key::new("dirs", "list of names or tables", "none"),
         Key::new("clock", "true or false", "`false`"),
         Key::new("random", "true or false", "`false`"),
     ]
+});
+
+/// The keys of a directory in a task's `allow`.
+pub(crate) static DIRECTORY: Keys = LazyLock::new(|| {
+    vec![Key::new("name", "name", "required").needed(), Key::new("write", "true or false", "`false`")]
 });
 
 /// The keys of a task's own `retry`.

@@ -10,7 +10,8 @@ use super::{
     retry,
 };
 use crate::{
-    Diagnostic, LimitEntry, LimitOverrides, MAX_DELIVERY_LIMIT, NodeName, QueueName, Recording, ValueName, Values,
+    Access, Diagnostic, LimitEntry, LimitOverrides, MAX_DELIVERY_LIMIT, NodeName, QueueName, Recording, ValueName,
+    Values,
     draft::{DraftForEach, DraftList, DraftTask, DraftTaskKind, Renames},
 };
 
@@ -35,8 +36,10 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
         retry::policy(toml, &table.owner, diagnostics)
     });
     let limits = limits(&mut table, diagnostics);
-    let mut access = table.take("allow").map(|toml| access::read(toml, &table.owner, diagnostics)).unwrap_or_default();
-    access.record = table.keyword("record", Recording::WORDS, diagnostics).unwrap_or_default();
+    let access = table.take("allow").map(|toml| access::read(toml, &table.owner, diagnostics)).unwrap_or_default();
+    let arguments = access::arguments(&mut table, diagnostics);
+    let record = table.keyword("record", Recording::WORDS, diagnostics).unwrap_or_default();
+    let access = Access { arguments, record, ..access };
     let queue: Option<WithSpan<QueueName>> = table.name("queue", diagnostics);
     let priority = table.integer("priority", i32::MIN..=i32::MAX, diagnostics).unwrap_or_default();
     let pace = table.pace(diagnostics);

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use self::table::Table;
 use super::{keys, parse};
 use crate::{
-    Access, Diagnostic, Draft, Edit, Join, LimitEntry, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pace,
-    Pattern, Recording, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
+    Access, Diagnostic, DirectoryName, DirectoryUse, Draft, Edit, Join, LimitEntry, LimitOverrides, MissedPolicy,
+    Otherwise, OverlapPolicy, Pace, Pattern, Recording, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
     draft::{
         DraftController, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode, DraftSchedule, DraftTask,
         DraftTaskKind, DraftTriggers, FlowBody, ModuleReference,
@@ -230,18 +230,29 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
 }
 
 fn write_access(access: &Access, table: &mut Table) {
-    let Access { http, secrets, clock, random, record } = access;
+    let Access { http, secrets, config, variables, directories, sockets, arguments, clock, random, record } = access;
     let mut allow = Table::new(format!("\"allow\" of {}", table.owner()), &keys::ALLOW);
-    let patterns: Vec<String> = http.iter().map(ToString::to_string).collect();
-    allow.texts("http", &patterns);
-    let secrets: Vec<String> = secrets.iter().map(ToString::to_string).collect();
-    allow.texts("secrets", &secrets);
+    allow.texts("http", &texts(http));
+    allow.texts("sockets", &texts(sockets));
+    allow.texts("secrets", &texts(secrets));
+    allow.texts("config", &texts(config));
+    allow.texts("env", &texts(variables));
+    let directory = |(name, directory_use): (&DirectoryName, &DirectoryUse)| match directory_use {
+        DirectoryUse::Read => format!("\"{name}\""),
+        DirectoryUse::Write => format!("{{ name = \"{name}\", write = true }}"),
+    };
+    allow.elements("dirs", &directories.iter().map(directory).collect::<Vec<_>>());
     allow.flag("clock", Some(*clock).filter(|clock| *clock));
     allow.flag("random", Some(*random).filter(|random| *random));
     if !allow.is_empty() {
         table.inline("allow", &allow);
     }
     table.keyword("record", record.as_str(), *record != Recording::default());
+    table.texts("args", arguments);
+}
+
+fn texts<'a, T: ToString + 'a>(values: impl IntoIterator<Item = &'a T>) -> Vec<String> {
+    values.into_iter().map(ToString::to_string).collect()
 }
 
 fn write_limits(limits: &LimitOverrides, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {

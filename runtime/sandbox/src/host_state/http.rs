@@ -3,7 +3,7 @@
 mod bounded;
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{
     p2::bindings::http as bindings,
 };
 
-use super::HostState;
+use super::{HostState, denied::Denied};
 use crate::call::Outside;
 
 /// The maximum size of the headers of one request or response in memory, in bytes. Servers accept a few kilobytes.
@@ -36,7 +36,6 @@ struct Requests {
     bodies: Bodies,
     /// The places of requests without a response.
     places: Arc<Semaphore>,
-    /// Why the first denied request was denied. Requests go on in the background, so it is shared.
     denied: Denied,
 }
 
@@ -44,34 +43,24 @@ struct Requests {
 #[derive(Clone)]
 struct Bodies(Arc<AtomicU64>);
 
-/// Why the first denied request was denied.
-#[derive(Clone, Default)]
-struct Denied(Arc<Mutex<Option<String>>>);
-
 impl Http {
-    pub(super) fn new(outside: &Outside, max_bytes: u64) -> Self {
+    pub(super) fn new(outside: &Outside, max_bytes: u64, denied: Denied) -> Self {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(MAX_FIELDS_BYTES);
         let requests = Requests {
             gateway: outside.gateway.clone(),
             bodies: Bodies(Arc::new(AtomicU64::new(max_bytes))),
             places: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)),
-            denied: Denied::default(),
+            denied,
         };
         Self { context, requests }
     }
-
-    /// Why the first denied request was denied, if one was.
-    pub(super) fn denied(&self) -> Option<String> {
-        self.requests.denied.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
-impl Denied {
-    fn note(&self, reason: String) -> Error {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
-        Error::HttpRequestDenied
-    }
+/// Notes why a request is denied.
+fn refuse(denied: &Denied, reason: String) -> Error {
+    denied.note(|| reason);
+    Error::HttpRequestDenied
 }
 
 impl WasiHttpView for HostState {
@@ -114,7 +103,7 @@ impl WasiHttpHooks for Requests {
             let (body, timeouts) = (bodies.read(body).await?, timeouts(options));
             match gateway.send(HttpRequest { target, headers, body, timeouts }).await {
                 Ok(response) => Ok((received(response), Box::new(async { Ok(()) }) as Io)),
-                Err(HttpError::Denied(reason)) => Err(denied.note(reason)),
+                Err(HttpError::Denied(reason)) => Err(refuse(&denied, reason)),
                 Err(error) => Err(to_guest(error)),
             }
         })
@@ -128,11 +117,12 @@ impl Requests {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let target = HttpTarget::new(head.method.as_str(), uri.scheme_str().unwrap_or_default(), authority, path);
-        let target = target.map_err(|error| self.denied.note(error.to_string()))?;
+        let target = target.map_err(|error| refuse(&self.denied, error.to_string()))?;
         let Some(gateway) = self.gateway.clone() else {
-            return Err(self.denied.note(format!("the HTTP request {target} is denied: no guest has a network here")));
+            let reason = format!("the HTTP request {target} is denied: no guest has a network here");
+            return Err(refuse(&self.denied, reason));
         };
-        gateway.check(&target).map_err(|reason| self.denied.note(reason))?;
+        gateway.check(&target).map_err(|reason| refuse(&self.denied, reason))?;
         Ok((gateway, target))
     }
 }

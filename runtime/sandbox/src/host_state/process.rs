@@ -1,5 +1,7 @@
 //! The process environment of a guest: arguments, variables, standard input, and its exit.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use wasmtime::component::Resource;
 use wasmtime_wasi::{
@@ -19,6 +21,8 @@ use crate::call::Standard;
 pub(crate) struct Process {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// Why the guest does not see a variable that its flow asks for.
+    missing_variable: Option<String>,
     stdin: Bytes,
     stdout: Stdout,
 }
@@ -31,7 +35,27 @@ impl Process {
         stdin: String,
         stdout: Stdout,
     ) -> Self {
-        Self { arguments, environment, stdin: stdin.into(), stdout }
+        Self { arguments, environment, missing_variable: None, stdin: stdin.into(), stdout }
+    }
+
+    /// Adds the variables that are granted.
+    pub(super) fn with_variables(mut self, variables: &BTreeMap<String, Result<String, String>>) -> Self {
+        for (name, value) in variables {
+            match value {
+                Ok(value) => self.environment.push((name.clone(), value.clone())),
+                Err(reason) => drop(self.missing_variable.get_or_insert_with(|| reason.clone())),
+            }
+        }
+        self
+    }
+
+    /// Adds arguments of the flow. A component of the contract has no name to put before them.
+    pub(super) fn with_arguments(mut self, arguments: &[String]) -> Self {
+        if self.arguments.is_empty() && !arguments.is_empty() {
+            self.arguments.push(String::new());
+        }
+        self.arguments.extend_from_slice(arguments);
+        self
     }
 
     pub(crate) fn stdout(&self) -> Stdout {
@@ -46,6 +70,10 @@ pub(crate) struct Exited(pub(crate) u8);
 
 impl environment::Host for HostState {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        // A guest reads all variables at once, so nobody knows which of them it needs.
+        if let Some(reason) = self.process.missing_variable.clone() {
+            self.denied.note(|| reason);
+        }
         Ok(self.process.environment.clone())
     }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::host_state::{self, HostState};
 
 /// One item of each granted interface.
-const INTERFACE_ITEMS: [(&str, &str); 31] = [
+const INTERFACE_ITEMS: [(&str, &str); 32] = [
     ("waft:task/host", "progress"),
     ("waft:task/types", ""),
     ("wasi:cli/environment", "get-environment"),
@@ -24,6 +24,7 @@ const INTERFACE_ITEMS: [(&str, &str); 31] = [
     ("wasi:cli/terminal-stdout", "get-terminal-stdout"),
     ("wasi:clocks/monotonic-clock", "now"),
     ("wasi:clocks/wall-clock", "now"),
+    ("wasi:config/store", "get"),
     ("wasi:filesystem/preopens", "get-directories"),
     ("wasi:filesystem/types", "descriptor"),
     ("wasi:http/outgoing-handler", "handle"),
@@ -47,6 +48,7 @@ const INTERFACE_ITEMS: [(&str, &str); 31] = [
 fn has(linker: &mut Linker<HostState>, interface: &str, item: &str) -> bool {
     let versions: Vec<String> = match interface.starts_with("waft:") {
         true => vec!["1.0.0".into()],
+        false if interface.starts_with("wasi:config/") => vec!["0.2.0-draft".into(), "0.2.0-rc.1".into()],
         false => (0..100).map(|patch| format!("0.2.{patch}")).collect(),
     };
     versions.iter().any(|version| {

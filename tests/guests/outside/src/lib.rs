@@ -1,9 +1,14 @@
 //! A guest that uses what it is granted: HTTP, the clock and randomness of the machine.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use waft_guest::{
     http::{self, Request},
+    net::TcpStream,
     prelude::*,
 };
 
@@ -75,4 +80,97 @@ fn random() -> u64 {
     RandomState::new().hash_one(1)
 }
 
-waft_guest::export!(request, fetch, try_request, clocks, random);
+/// Reads a configuration value.
+#[task(provides = "value")]
+fn read_config(name: String) -> Result<String, Failure> {
+    Ok(waft_guest::config(&name)?)
+}
+
+/// Provides what a configuration value is, or nothing.
+#[task(provides = "value")]
+fn try_config(name: String) -> Option<String> {
+    waft_guest::config(&name).ok()
+}
+
+/// Reads an environment variable.
+#[task(provides = "value")]
+fn read_variable(name: String) -> Result<String, Failure> {
+    std::env::var(&name).map_err(|error| Failure::transient(format!("{name}: {error}")))
+}
+
+/// Reads a file.
+#[task(provides = "text")]
+fn read_file(path: String) -> Result<String, Failure> {
+    std::fs::read_to_string(&path).map_err(|error| Failure::transient(format!("{path}: {error}")))
+}
+
+/// Appends to a file, or makes it, as often as it is told.
+#[task(provides = "size")]
+fn write_file(path: String, text: String, times: Option<usize>) -> Result<u64, Failure> {
+    let write = || {
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path)?;
+        for _ in 0..times.unwrap_or(1) {
+            file.write_all(text.as_bytes())?;
+        }
+        Ok(file.metadata()?.len())
+    };
+    write().map_err(|error: std::io::Error| Failure::transient(format!("{path}: {error}")))
+}
+
+/// Does one thing to files, and provides what came of it.
+#[task(provides = "outcome")]
+fn change_files(action: String, path: String, other: Option<String>) -> String {
+    let other = other.unwrap_or_default();
+    let done = match action.as_str() {
+        "list" => std::fs::read_dir(&path).map(|entries| {
+            let mut names: Vec<String> =
+                entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names.join(" ")
+        }),
+        "remove" => std::fs::remove_file(&path).map(|()| "done".into()),
+        "make" => std::fs::create_dir_all(&path).map(|()| "done".into()),
+        "rename" => std::fs::rename(&path, &other).map(|()| "done".into()),
+        "hard-link" => std::fs::hard_link(&path, &other).map(|()| "done".into()),
+        "grow" => std::fs::File::create(&path).and_then(|file| file.set_len(1 << 40)).map(|()| "done".into()),
+        "open-many" => {
+            (0..200).map(|_| std::fs::File::open(&path)).collect::<Result<Vec<_>, _>>().map(|_| "done".into())
+        }
+        _ => return format!("no action is called {action:?}"),
+    };
+    done.unwrap_or_else(|error: std::io::Error| format!("{:?}", error.kind()))
+}
+
+/// Connects, sends a text, and provides what comes back.
+#[task(provides = "text")]
+fn exchange(address: String, text: String) -> Result<String, Failure> {
+    let mut connection = TcpStream::connect(&address)?;
+    connection.write_all(text.as_bytes())?;
+    connection.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Connects often, and provides how many connections there were.
+#[task(provides = "count")]
+fn connect_often(address: String) -> usize {
+    let connections: Vec<TcpStream> = (0..100).map_while(|_| TcpStream::connect(&address).ok()).collect();
+    connections.len()
+}
+
+waft_guest::export!(
+    exchange,
+    connect_often,
+    read_file,
+    write_file,
+    change_files,
+    request,
+    fetch,
+    try_request,
+    clocks,
+    random,
+    read_config,
+    try_config,
+    read_variable
+);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::server::usage;
 use ::worker::Replayed;
 use flow::{Digest, Failure, Size, Values};
-use protocol::{CallUsage, RecordedOutcome, events::rfc3339};
+use protocol::{CallUsage, RecordedOutcome, Unrecorded, events::rfc3339};
 use sandbox::{Completion, Frame};
 use serde_json::{Value as Json, json};
 
@@ -110,18 +110,26 @@ impl Report<'_> {
     /// What makes the replay differ from the attempt, whatever the guest does.
     fn notes(&self) -> Vec<String> {
         let unrecorded = self.attempt.recorded.log.unrecorded;
-        let mut notes = Vec::new();
-        if unrecorded.clock {
-            notes.push("the attempt had the clock of its worker, which is not recorded; here the clock stands at the time of the job".to_owned());
-        }
-        if unrecorded.random {
-            notes.push("the attempt had random numbers of its worker, which are not recorded; here they follow from the attempt".to_owned());
-        }
-        if unrecorded.http {
-            notes.push(
-                "the HTTP exchanges of the attempt were not recorded, so its requests have no answers here".to_owned(),
-            );
-        }
+        let Unrecorded { clock, random, http, settings, directories, connections } = unrecorded;
+        let possible = [
+            (
+                clock,
+                "the attempt had the clock of its worker, which is not recorded; here the clock stands at the time of the job",
+            ),
+            (
+                random,
+                "the attempt had random numbers of its worker, which are not recorded; here they follow from the attempt",
+            ),
+            (http, "the HTTP exchanges of the attempt were not recorded, so its requests have no answers here"),
+            (
+                settings,
+                "the attempt had configuration values or variables of its worker, which are not recorded; here it has none",
+            ),
+            (directories, "the attempt had directories of its worker; here it has none"),
+            (connections, "the attempt had TCP connections, which are not recorded; here it has none"),
+        ];
+        let mut notes: Vec<String> =
+            possible.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note.to_owned()).collect();
         notes.extend(self.replayed.mismatches.iter().cloned());
         match self.replayed.unsent {
             0 => {}

@@ -49,9 +49,14 @@ impl Table {
 
     /// Writes a list of texts; an empty one is omitted.
     pub(super) fn texts(&mut self, key: &str, texts: &[String]) {
-        if !texts.is_empty() {
-            let texts: Vec<String> = texts.iter().map(|text| value::text(text)).collect();
-            self.put(key, format!("[{}]", texts.join(", ")));
+        let texts: Vec<String> = texts.iter().map(|text| value::text(text)).collect();
+        self.elements(key, &texts);
+    }
+
+    /// Writes a list of elements in TOML; an empty one is omitted.
+    pub(super) fn elements(&mut self, key: &str, elements: &[String]) {
+        if !elements.is_empty() {
+            self.put(key, format!("[{}]", elements.join(", ")));
         }
     }
 

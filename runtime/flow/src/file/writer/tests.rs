@@ -1,13 +1,16 @@
 //! Tests that a written flow is read as the same draft, and that inexpressible drafts are reported.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
 use super::{WriteError, write, write_addition};
 use crate::{
-    Access, Backoff, Draft, Edit, Join, Json, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pattern,
-    Recording, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Timestamp, Value,
+    Access, Backoff, DirectoryUse, Draft, Edit, Join, Json, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy,
+    Pattern, Recording, RetryPolicy, SettingName, SkipReach, SourceOutcome, StartTime, Strategy, Timestamp, Value,
     builder::{Builder, LinkBuilder, TaskBuilder},
     draft::{
         DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers, FlowBody, LinkSpans,
@@ -159,8 +162,19 @@ fn random_access(rng: &mut SeededRng) -> Access {
     let patterns = ["GET https://a.example/**", "* http://*:81/", "POST,PUT http://[::1]/x*y"];
     let http = patterns.into_iter().filter(|_| chance(rng)).map(|text| text.parse().unwrap()).collect();
     let secrets = ["LB_TOKEN", "key"].into_iter().filter(|_| chance(rng)).map(|name| name.parse().unwrap()).collect();
+    let mut settings = |names: [&str; 2]| -> BTreeSet<SettingName> {
+        names.into_iter().filter(|_| chance(rng)).map(|name| name.parse().unwrap()).collect()
+    };
+    let (config, variables) = (settings(["region", "size-2"]), settings(["TZ", "LANG"]));
+    let uses = [("menu", DirectoryUse::Read), ("data", DirectoryUse::Write)];
+    let directories =
+        uses.into_iter().filter(|_| chance(rng)).map(|(name, own)| (name.parse().unwrap(), own)).collect();
+    let sockets = ["db.example:5432", "*:1"].into_iter().filter(|_| chance(rng)).map(|text| text.parse().unwrap());
+    let sockets = sockets.collect();
+    let arguments = ["--all", "", "a b"].into_iter().filter(|_| chance(rng)).map(str::to_owned).collect();
+    let (clock, random) = (chance(rng), chance(rng));
     let record = if chance(rng) { Recording::None } else { Recording::Http };
-    Access { http, secrets, clock: chance(rng), random: chance(rng), record }
+    Access { http, secrets, config, variables, directories, sockets, arguments, clock, random, record }
 }
 
 fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {

@@ -1,13 +1,13 @@
 //! A call in a message.
 
-use std::{fmt::Display, io, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, io, time::Duration};
 
 use flow::{FailureSummary, Limits, Outcome, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{ExchangeNumber, FailureHead, Tag, ValueHead, invalid, json, read_values, value_heads};
-use crate::call::{Action, Call, Outside};
+use crate::call::{Action, Call, Directories, Directory, Outside, Settings, Sockets};
 
 #[derive(Serialize, Deserialize)]
 struct CallHead {
@@ -25,6 +25,12 @@ struct CallHead {
     required_outputs: Vec<String>,
     clock: bool,
     random: bool,
+    settings: Settings,
+    /// Why directories are denied. No child has one.
+    denied_directories: BTreeMap<String, String>,
+    /// Why sockets are denied. No child has one.
+    denied_sockets: String,
+    arguments: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,7 +75,7 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         limits,
         required_outputs,
         // A child sends its requests to its parent.
-        outside: Outside { clock, random, gateway: _ },
+        outside: Outside { clock, random, settings, directories, sockets, arguments, gateway: _ },
         interrupt: _,
     } = call;
     let mut body = Vec::new();
@@ -101,6 +107,13 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         required_outputs: required_outputs.iter().map(ToString::to_string).collect(),
         clock: *clock,
         random: *random,
+        settings: settings.clone(),
+        denied_directories: denied(directories),
+        denied_sockets: match sockets {
+            Sockets::Denied(reason) => reason.clone(),
+            Sockets::Granted(_) => return Err(invalid("a child cannot have sockets")),
+        },
+        arguments: arguments.clone(),
     };
     exchange.message(Tag::Call, &head, &body)
 }
@@ -135,9 +148,29 @@ pub(in crate::isolation) fn decode_call(head: &[u8], mut body: &[u8]) -> io::Res
         action,
         limits: head.limits.into(),
         required_outputs: head.required_outputs.iter().map(|output| name(output)).collect::<io::Result<_>>()?,
-        outside: Outside { clock: head.clock, random: head.random, gateway: None },
+        outside: Outside {
+            clock: head.clock,
+            random: head.random,
+            settings: head.settings,
+            directories: only_denied(head.denied_directories),
+            sockets: Sockets::Denied(head.denied_sockets),
+            arguments: head.arguments,
+            gateway: None,
+        },
         interrupt: CancellationToken::new(),
     })
+}
+
+fn denied(directories: &Directories) -> BTreeMap<String, String> {
+    let reason = |(name, own): (&String, &Result<Directory, String>)| Some((name.clone(), own.clone().err()?));
+    directories.all.iter().filter_map(reason).collect()
+}
+
+fn only_denied(denied: BTreeMap<String, String>) -> Directories {
+    Directories {
+        all: denied.into_iter().map(|(name, reason)| (name, Err(reason))).collect(),
+        ..Directories::default()
+    }
 }
 
 fn name<Name: std::str::FromStr<Err: Display>>(text: &str) -> io::Result<Name> {

@@ -1,0 +1,229 @@
+//! The files of a guest: `wasi:filesystem`, of which every guest has the interfaces, in the directories that it is granted.
+//!
+//! The library resolves paths within a directory, and has no limits. So what opens, grows or lists something is decided here, and the
+//! rest goes to the library. Each operation that may wait runs on a thread that may block.
+
+mod descriptor;
+mod open;
+mod quota;
+mod streams;
+
+use std::{collections::HashMap, fs::File, path::PathBuf, sync::Arc};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::{
+    FsPerms, OpenMode,
+    filesystem::{Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView},
+    p2::{
+        FsError, FsResult,
+        bindings::filesystem::{preopens, types, types::ErrorCode},
+    },
+};
+
+use super::{HostState, denied::Denied};
+use crate::call::Directories;
+
+pub use quota::DirectoryUsages;
+use quota::Quota;
+
+/// The maximum number of files, directories and streams of files that a guest has open.
+const MAX_OPEN: usize = 64;
+
+/// The files of one call.
+#[derive(Default)]
+pub(crate) struct Files {
+    /// The context of the library. It has no directory, since the library does not count what guests open.
+    context: WasiFilesystemCtx,
+    directories: Vec<OpenDirectory>,
+    /// Why the guest does not get a directory that its flow asks for.
+    missing: Option<String>,
+    places: Places,
+    /// What each descriptor of the guest belongs to.
+    descriptors: HashMap<u32, OpenFile>,
+    denied: Denied,
+}
+
+/// The places of open files.
+struct Places(Arc<Semaphore>);
+
+/// A directory that is open for a call.
+pub(crate) struct OpenDirectory {
+    name: String,
+    file: Arc<File>,
+    /// What the call may add, or why it may only read.
+    write: Result<Quota, String>,
+}
+
+/// What is known of a descriptor of the guest.
+struct OpenFile {
+    /// The index of its directory.
+    directory: usize,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Why a directory cannot be opened now.
+#[derive(Debug, thiserror::Error)]
+#[error("the directory {name} cannot be opened: {}: {error}", path.display())]
+pub(crate) struct OpenError {
+    name: String,
+    path: PathBuf,
+    error: std::io::Error,
+}
+
+impl Files {
+    /// Opens the directories of a call. A directory that is on another machine may let it wait.
+    pub(crate) async fn open(directories: &Directories, denied: Denied) -> Result<Self, OpenError> {
+        let mut files = Self { denied: denied.clone(), ..Self::default() };
+        for (name, directory) in &directories.all {
+            let directory = match directory {
+                Ok(directory) => directory,
+                Err(reason) => {
+                    files.missing.get_or_insert_with(|| reason.clone());
+                    continue;
+                }
+            };
+            let path = directory.path.clone();
+            let opened = tokio::task::spawn_blocking(move || open::directory(&path)).await;
+            let opened = opened.map_err(std::io::Error::other).and_then(|opened| opened);
+            let file = opened.map_err(|error| {
+                let path = directory.path.clone();
+                OpenError { name: name.clone(), path, error }
+            })?;
+            let file = Arc::new(file);
+            let write = directory.write.clone().map(|max_bytes| {
+                let usage = directories.usages.of(&directory.path);
+                Quota::new(name, file.clone(), usage, max_bytes, denied.clone())
+            });
+            files.directories.push(OpenDirectory { name: name.clone(), file, write });
+        }
+        Ok(files)
+    }
+}
+
+impl Files {
+    pub(super) fn denied(&self) -> Denied {
+        self.denied.clone()
+    }
+
+    /// Whether the guest has a directory.
+    pub(super) fn is_granted(&self) -> bool {
+        !self.directories.is_empty()
+    }
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_OPEN)))
+    }
+}
+
+impl Places {
+    fn take(&self, count: u32) -> FsResult<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_many_owned(count).map_err(|_| ErrorCode::Quota.into())
+    }
+}
+
+/// The files of a call, and its resources.
+pub(super) struct FilesView<'a> {
+    files: &'a mut Files,
+    table: &'a mut ResourceTable,
+}
+
+struct HasFiles;
+
+impl HasData for HasFiles {
+    type Data<'a> = FilesView<'a>;
+}
+
+/// Links the interfaces.
+pub(super) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    fn files(state: &mut HostState) -> FilesView<'_> {
+        FilesView { files: &mut state.files, table: &mut state.table }
+    }
+    preopens::add_to_linker::<_, HasFiles>(linker, files)?;
+    types::add_to_linker::<_, HasFiles>(linker, files)
+}
+
+impl FilesView<'_> {
+    /// What the library does by itself.
+    fn library(&mut self) -> WasiFilesystemCtxView<'_> {
+        WasiFilesystemCtxView { ctx: &mut self.files.context, table: self.table }
+    }
+
+    /// The directory of a descriptor, and its index.
+    fn directory_of(&self, descriptor: &Resource<Descriptor>) -> FsResult<(usize, &OpenDirectory)> {
+        let index = self.files.descriptors.get(&descriptor.rep()).map(|open| open.directory);
+        let directory = index.and_then(|index| Some((index, self.files.directories.get(index)?)));
+        directory.ok_or_else(|| ErrorCode::BadDescriptor.into())
+    }
+
+    /// What the guest may add to the directory of a descriptor.
+    ///
+    /// # Errors
+    /// When it may only read; the reason is noted.
+    fn quota_of(&self, descriptor: &Resource<Descriptor>) -> FsResult<Quota> {
+        match &self.directory_of(descriptor)?.1.write {
+            Ok(quota) => Ok(quota.clone()),
+            Err(reason) => {
+                self.files.denied.note(|| reason.clone());
+                Err(ErrorCode::NotPermitted.into())
+            }
+        }
+    }
+
+    /// A file that the guest may change.
+    fn writable(&self, descriptor: &Resource<Descriptor>) -> FsResult<(Arc<File>, Quota)> {
+        match self.table.get(descriptor)? {
+            Descriptor::File(file) if file.open_mode.contains(OpenMode::WRITE) => {
+                Ok((file.file.clone(), self.quota_of(descriptor)?))
+            }
+            Descriptor::File(_) | Descriptor::Dir(_) => Err(ErrorCode::BadDescriptor.into()),
+        }
+    }
+
+    /// Gives a descriptor to the guest.
+    fn add(
+        &mut self,
+        descriptor: Descriptor,
+        directory: usize,
+        permit: OwnedSemaphorePermit,
+    ) -> FsResult<Resource<Descriptor>> {
+        let descriptor = self.table.push(descriptor)?;
+        self.files.descriptors.insert(descriptor.rep(), OpenFile { directory, _permit: permit });
+        Ok(descriptor)
+    }
+}
+
+impl preopens::Host for FilesView<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        // A guest reads all directories at once, so nobody knows which of them it needs.
+        if let Some(reason) = self.files.missing.clone() {
+            self.files.denied.note(|| reason);
+        }
+        let mut directories = Vec::new();
+        for index in 0..self.files.directories.len() {
+            let OpenDirectory { name, file, write } = &self.files.directories[index];
+            let (perms, mode) = access(write.is_ok());
+            let (path, file) = (format!("/{name}"), file.try_clone()?);
+            let permit = self.files.places.take(1).map_err(|_| wasmtime::Error::msg("it has too many open files"))?;
+            let descriptor = self.table.push(Descriptor::Dir(Dir::new(file, perms, mode, false)))?;
+            self.files.descriptors.insert(descriptor.rep(), OpenFile { directory: index, _permit: permit });
+            directories.push((descriptor, path));
+        }
+        Ok(directories)
+    }
+}
+
+/// What the library allows in a directory.
+fn access(is_writable: bool) -> (FsPerms, OpenMode) {
+    match is_writable {
+        true => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+        false => (FsPerms::ReadOnly, OpenMode::READ),
+    }
+}
+
+/// The error of an operation that left the thread it ran on.
+fn lost(error: tokio::task::JoinError) -> FsError {
+    FsError::trap(error)
+}

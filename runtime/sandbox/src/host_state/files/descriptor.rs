@@ -1,0 +1,295 @@
+//! The operations on files and directories: those that open, grow or list something are decided here.
+
+use rustix::fs::Dir as Entries;
+use wasmtime::component::Resource;
+use wasmtime_wasi::{
+    OpenMode,
+    filesystem::{Descriptor, Dir, File},
+    p2::{
+        FsError, FsResult,
+        bindings::filesystem::types::{
+            Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream, ErrorCode,
+            Filesize, Host, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags,
+            PathFlags,
+        },
+    },
+};
+use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
+
+use super::{
+    FilesView, access, lost,
+    open::{self, Found, How},
+    quota::MAX_ENTRIES,
+    streams::{Reader, Writer},
+};
+
+/// How many places an open list of entries takes: its names are in memory.
+const LIST_PLACES: u32 = 16;
+
+type Fd = Resource<Descriptor>;
+
+impl Host for FilesView<'_> {
+    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
+        self.library().convert_error_code(error)
+    }
+
+    fn filesystem_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
+        self.library().filesystem_error_code(error)
+    }
+}
+
+impl FilesView<'_> {
+    /// Opens a path for a guest that may do so.
+    async fn open_path(&mut self, fd: &Fd, path: String, how: How) -> FsResult<Fd> {
+        let (index, directory) = self.directory_of(fd)?;
+        let (name, is_writable) = (directory.name.clone(), directory.write.is_ok());
+        let changes = how.writes || how.creates || how.truncates;
+        let quota = if changes { Some(self.quota_of(fd)?) } else { None };
+        let permit = self.files.places.take(1)?;
+        let Descriptor::Dir(directory) = self.table.get(fd)? else { return Err(ErrorCode::NotDirectory.into()) };
+        let (start, shown) = (directory.dir.clone(), path.clone());
+        let looked = {
+            let (start, path) = (start.clone(), path.clone());
+            tokio::task::spawn_blocking(move || open::look(&start, &path, how)).await.map_err(lost)?
+        };
+        let found = looked.map_err(|error| self.refused(&name, &shown, error))?;
+        match (found, &quota) {
+            (Found::Special, _) => return Err(self.special(&name, &shown)),
+            (Found::Nothing, Some(quota)) if how.creates => quota.reserve_entry().await?,
+            (Found::Nothing | Found::File | Found::Directory | Found::Link, _) => {}
+        }
+        let opened = tokio::task::spawn_blocking(move || open::open(&start, &path, how)).await.map_err(lost)?;
+        let (file, found) = opened.map_err(|error| self.refused(&name, &shown, error))?;
+        let (perms, _) = access(is_writable);
+        let mut mode = OpenMode::empty();
+        mode.set(OpenMode::READ, how.reads || !how.writes);
+        mode.set(OpenMode::WRITE, changes);
+        let descriptor = match found {
+            Found::Directory => Descriptor::Dir(Dir::new(file, perms, mode, false)),
+            Found::Nothing | Found::File | Found::Link | Found::Special => {
+                let file = File::new(file, perms, mode, false);
+                quota.iter().for_each(|quota| quota.watch(&file.file));
+                Descriptor::File(file)
+            }
+        };
+        self.add(descriptor, index, permit)
+    }
+
+    /// The error of a path that cannot be opened. A path that leads out of its directory is denied.
+    fn refused(&self, name: &str, path: &str, error: std::io::Error) -> FsError {
+        if !open::is_escape(&error) {
+            return error.into();
+        }
+        self.files
+            .denied
+            .note(|| format!("the path {:?} is denied: it leads out of the directory {name}", shorten(path)));
+        ErrorCode::NotPermitted.into()
+    }
+
+    fn special(&self, name: &str, path: &str) -> FsError {
+        let reason = || {
+            format!(
+                "the path {:?} of the directory {name} is denied: it is a pipe, a socket or a device",
+                shorten(path)
+            )
+        };
+        self.files.denied.note(reason);
+        ErrorCode::NotPermitted.into()
+    }
+
+    fn writer(&mut self, fd: &Fd, position: Option<Filesize>) -> FsResult<Resource<DynOutputStream>> {
+        let (file, quota) = self.writable(fd)?;
+        let permit = self.files.places.take(1)?;
+        Ok(self.table.push(Box::new(Writer::new(file, quota, position, permit)) as DynOutputStream)?)
+    }
+}
+
+/// The start of a guest's own text.
+fn shorten(path: &str) -> String {
+    path.chars().take(100).collect()
+}
+
+impl HostDescriptor for FilesView<'_> {
+    async fn open_at(
+        &mut self,
+        fd: Fd,
+        path_flags: PathFlags,
+        path: String,
+        open: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Fd> {
+        let unsupported = DescriptorFlags::FILE_INTEGRITY_SYNC
+            | DescriptorFlags::DATA_INTEGRITY_SYNC
+            | DescriptorFlags::REQUESTED_WRITE_SYNC;
+        if flags.intersects(unsupported) {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        let changes = OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::TRUNCATE;
+        if open.contains(OpenFlags::DIRECTORY) && open.intersects(changes) {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let how = How {
+            reads: flags.contains(DescriptorFlags::READ),
+            writes: flags.contains(DescriptorFlags::WRITE),
+            creates: open.contains(OpenFlags::CREATE),
+            is_new: open.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE),
+            truncates: open.contains(OpenFlags::TRUNCATE),
+            is_directory: open.contains(OpenFlags::DIRECTORY),
+            follows_links: path_flags.contains(PathFlags::SYMLINK_FOLLOW),
+        };
+        self.open_path(&fd, path, how).await
+    }
+
+    fn drop(&mut self, fd: Fd) -> wasmtime::Result<()> {
+        self.files.descriptors.remove(&fd.rep());
+        self.table.delete(fd)?;
+        Ok(())
+    }
+
+    async fn write(&mut self, fd: Fd, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
+        let (file, quota) = self.writable(&fd)?;
+        let written = bytes.len() as Filesize;
+        quota.write(file, bytes.into(), Some(offset)).await?;
+        Ok(written)
+    }
+
+    async fn set_size(&mut self, fd: Fd, size: Filesize) -> FsResult<()> {
+        let (file, quota) = self.writable(&fd)?;
+        Ok(quota.resize(file, size).await?)
+    }
+
+    fn write_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
+        self.writer(&fd, Some(offset))
+    }
+
+    fn append_via_stream(&mut self, fd: Fd) -> FsResult<Resource<DynOutputStream>> {
+        self.writer(&fd, None)
+    }
+
+    fn read_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
+        let permit = self.files.places.take(1)?;
+        let stream = self.library().read_via_stream(fd, offset)?;
+        let stream = self.table.delete(stream)?;
+        Ok(self.table.push(Box::new(Reader { stream, _permit: permit }) as DynInputStream)?)
+    }
+
+    async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<DirectoryEntryStream>> {
+        let permit = self.files.places.take(LIST_PLACES)?;
+        let (index, _) = self.directory_of(&fd)?;
+        let Descriptor::Dir(directory) = self.table.get(&fd)? else { return Err(ErrorCode::NotDirectory.into()) };
+        let directory = directory.dir.clone();
+        let counted = tokio::task::spawn_blocking(move || {
+            Ok::<_, std::io::Error>(Entries::read_from(&directory)?.take(MAX_ENTRIES + 3).count())
+        });
+        // The two names of the directory and of its parent do not count.
+        if counted.await.map_err(lost)?? > MAX_ENTRIES + 2 {
+            return Err(ErrorCode::Overflow.into());
+        }
+        let list = self.library().read_directory(fd).await?;
+        self.files.descriptors.insert(list.rep(), super::OpenFile { directory: index, _permit: permit });
+        Ok(list)
+    }
+
+    async fn create_directory_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
+        self.quota_of(&fd)?.reserve_entry().await?;
+        self.library().create_directory_at(fd, path).await
+    }
+
+    async fn rename_at(&mut self, fd: Fd, path: String, new_fd: Fd, new_path: String) -> FsResult<()> {
+        self.quota_of(&fd)?;
+        if self.directory_of(&fd)?.0 != self.directory_of(&new_fd)?.0 {
+            return Err(ErrorCode::CrossDevice.into());
+        }
+        self.library().rename_at(fd, path, new_fd, new_path).await
+    }
+
+    async fn unlink_file_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
+        self.quota_of(&fd)?;
+        self.library().unlink_file_at(fd, path).await
+    }
+
+    async fn remove_directory_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
+        self.quota_of(&fd)?;
+        self.library().remove_directory_at(fd, path).await
+    }
+
+    /// A second name would let a file be in two directories.
+    async fn link_at(&mut self, _: Fd, _: PathFlags, _: String, _: Fd, _: String) -> FsResult<()> {
+        Err(ErrorCode::Unsupported.into())
+    }
+
+    /// A link could lead other programs, which follow it, out of the directory.
+    async fn symlink_at(&mut self, _: Fd, _: String, _: String) -> FsResult<()> {
+        Err(ErrorCode::Unsupported.into())
+    }
+
+    /// The library would open the path, and wait if it is a pipe. The times of an open file can be set.
+    async fn set_times_at(&mut self, _: Fd, _: PathFlags, _: String, _: NewTimestamp, _: NewTimestamp) -> FsResult<()> {
+        Err(ErrorCode::Unsupported.into())
+    }
+
+    async fn set_times(&mut self, fd: Fd, access: NewTimestamp, modification: NewTimestamp) -> FsResult<()> {
+        self.quota_of(&fd)?;
+        self.library().set_times(fd, access, modification).await
+    }
+
+    async fn read(&mut self, fd: Fd, length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)> {
+        self.library().read(fd, length, offset).await
+    }
+
+    async fn advise(&mut self, fd: Fd, offset: Filesize, length: Filesize, advice: Advice) -> FsResult<()> {
+        self.library().advise(fd, offset, length, advice).await
+    }
+
+    async fn sync_data(&mut self, fd: Fd) -> FsResult<()> {
+        self.library().sync_data(fd).await
+    }
+
+    async fn sync(&mut self, fd: Fd) -> FsResult<()> {
+        self.library().sync(fd).await
+    }
+
+    async fn get_flags(&mut self, fd: Fd) -> FsResult<DescriptorFlags> {
+        self.library().get_flags(fd).await
+    }
+
+    async fn get_type(&mut self, fd: Fd) -> FsResult<DescriptorType> {
+        self.library().get_type(fd).await
+    }
+
+    async fn stat(&mut self, fd: Fd) -> FsResult<DescriptorStat> {
+        self.library().stat(fd).await
+    }
+
+    async fn stat_at(&mut self, fd: Fd, flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
+        self.library().stat_at(fd, flags, path).await
+    }
+
+    async fn readlink_at(&mut self, fd: Fd, path: String) -> FsResult<String> {
+        self.library().readlink_at(fd, path).await
+    }
+
+    async fn is_same_object(&mut self, one: Fd, other: Fd) -> wasmtime::Result<bool> {
+        self.library().is_same_object(one, other).await
+    }
+
+    async fn metadata_hash(&mut self, fd: Fd) -> FsResult<MetadataHashValue> {
+        self.library().metadata_hash(fd).await
+    }
+
+    async fn metadata_hash_at(&mut self, fd: Fd, flags: PathFlags, path: String) -> FsResult<MetadataHashValue> {
+        self.library().metadata_hash_at(fd, flags, path).await
+    }
+}
+
+impl HostDirectoryEntryStream for FilesView<'_> {
+    async fn read_directory_entry(&mut self, list: Resource<DirectoryEntryStream>) -> FsResult<Option<DirectoryEntry>> {
+        self.library().read_directory_entry(list).await
+    }
+
+    fn drop(&mut self, list: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.files.descriptors.remove(&list.rep());
+        self.table.delete(list)?;
+        Ok(())
+    }
+}

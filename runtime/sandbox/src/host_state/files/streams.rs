@@ -1,0 +1,128 @@
+//! The streams of files: what a guest reads and writes, one operation at a time.
+
+use std::{fs::File, io, sync::Arc};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi_io::{
+    poll::Pollable,
+    streams::{DynInputStream, InputStream, OutputStream, StreamError, StreamResult},
+};
+
+use super::quota::Quota;
+
+/// The maximum size of one write, in bytes.
+const MAX_WRITE_BYTES: usize = 64 << 10;
+
+/// A stream that reads a file. It counts as one of the guest's open files.
+pub(super) struct Reader {
+    pub(super) stream: DynInputStream,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+#[async_trait]
+impl Pollable for Reader {
+    async fn ready(&mut self) {
+        self.stream.ready().await;
+    }
+}
+
+#[async_trait]
+impl InputStream for Reader {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        self.stream.read(size)
+    }
+
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        self.stream.blocking_read(size).await
+    }
+
+    async fn cancel(&mut self) {
+        self.stream.cancel().await;
+    }
+}
+
+/// A stream that writes a file within a quota.
+pub(super) struct Writer {
+    file: Arc<File>,
+    quota: Quota,
+    /// Where the next bytes go; `None` for the end of the file.
+    position: Option<u64>,
+    state: State,
+    _permit: OwnedSemaphorePermit,
+}
+
+enum State {
+    Ready,
+    /// A write that is not finished.
+    Writing(BoxFuture<'static, io::Result<()>>),
+    Failed(io::Error),
+    Closed,
+}
+
+impl Writer {
+    pub(super) fn new(file: Arc<File>, quota: Quota, position: Option<u64>, permit: OwnedSemaphorePermit) -> Self {
+        Self { file, quota, position, state: State::Ready, _permit: permit }
+    }
+
+    fn settle(&mut self, written: io::Result<()>) {
+        self.state = written.map_or_else(State::Failed, |()| State::Ready);
+    }
+
+    /// Reports a failed write once.
+    fn check(&mut self) -> StreamResult<()> {
+        match &self.state {
+            State::Ready | State::Writing(_) => Ok(()),
+            State::Closed => Err(StreamError::Closed),
+            State::Failed(_) => match std::mem::replace(&mut self.state, State::Closed) {
+                State::Failed(error) => Err(StreamError::LastOperationFailed(error.into())),
+                State::Ready | State::Writing(_) | State::Closed => Err(StreamError::Closed),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for Writer {
+    async fn ready(&mut self) {
+        if let State::Writing(write) = &mut self.state {
+            let written = write.await;
+            self.settle(written);
+        }
+    }
+}
+
+#[async_trait]
+impl OutputStream for Writer {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.check()?;
+        if !matches!(self.state, State::Ready) || bytes.len() > MAX_WRITE_BYTES {
+            return Err(StreamError::trap("it wrote more than check_write allows"));
+        }
+        let (quota, file, position) = (self.quota.clone(), self.file.clone(), self.position);
+        self.position = position.map(|position| position.saturating_add(bytes.len() as u64));
+        let mut write = async move { quota.write(file, bytes, position).await }.boxed();
+        // It begins now, and goes on while the guest does something else.
+        match write.as_mut().now_or_never() {
+            Some(written) => self.settle(written),
+            None => self.state = State::Writing(write),
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        self.check()
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.check()?;
+        Ok(if matches!(self.state, State::Ready) { MAX_WRITE_BYTES } else { 0 })
+    }
+
+    async fn cancel(&mut self) {
+        // What the guest has written is not lost when it drops the stream.
+        self.ready().await;
+    }
+}
