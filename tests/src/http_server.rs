@@ -31,6 +31,7 @@ pub struct Received {
 /// | `/redirect?to=ADDRESS` | a redirect to the address |
 /// | `/large` | 20 MiB |
 /// | `/endless` | a body in parts that never ends |
+/// | `/slow/1500` | "text of the server" after so many milliseconds |
 /// | `/never` | nothing: it reads the request and waits |
 #[derive(Debug)]
 pub struct HttpServer {
@@ -148,6 +149,10 @@ fn answer(mut stream: &TcpStream, request: &Received) -> std::io::Result<()> {
         "/never" => loop {
             thread::sleep(Duration::from_secs(600));
         },
+        slow if slow.starts_with("/slow/") => {
+            thread::sleep(Duration::from_millis(slow["/slow/".len()..].parse().unwrap_or(0)));
+            text(&mut stream, "200", "", b"text of the server")
+        }
         _ => match path.strip_prefix("/status/") {
             Some(status) => text(&mut stream, status, "retry-after: 7\r\n", b"it is busy"),
             None => text(&mut stream, "404", "", b"no such path"),

@@ -40,8 +40,18 @@ impl Access {
         *self == Self::default()
     }
 
+    /// Each thing that it contains, alone.
+    pub fn parts(&self) -> impl Iterator<Item = Self> {
+        let Self { http, secrets, clock, random } = self;
+        let http = http.iter().map(|pattern| Self { http: [pattern.clone()].into(), ..Self::default() });
+        let secrets = secrets.iter().map(|name| Self { secrets: [name.clone()].into(), ..Self::default() });
+        let clock = clock.then(|| Self { clock: true, ..Self::default() });
+        let random = random.then(|| Self { random: true, ..Self::default() });
+        http.chain(secrets).chain(clock).chain(random)
+    }
+
     /// Adds what another one contains.
-    fn extend(&mut self, other: &Self) {
+    pub fn extend(&mut self, other: &Self) {
         let Self { http, secrets, clock, random } = other;
         self.http.extend(http.iter().cloned());
         self.secrets.extend(secrets.iter().cloned());

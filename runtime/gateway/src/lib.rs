@@ -11,9 +11,11 @@ mod error;
 mod gateway;
 mod message;
 mod resolver;
+mod rules;
 mod secrets;
 
 pub use error::HttpError;
 pub use gateway::{CallGateway, Closed, Gateway, MAX_CONCURRENT_REQUESTS};
 pub use message::{HttpRequest, HttpResponse, Outbound, Timeouts};
+pub use rules::{CurrentRules, Rules};
 pub use secrets::{Secret, SecretSource, Secrets};

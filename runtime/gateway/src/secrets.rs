@@ -14,11 +14,11 @@ use crate::{HttpError, HttpRequest, HttpResponse};
 const MARK_END: &str = "}}";
 
 /// All secrets of an operator.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Secrets(pub BTreeMap<SecretName, Secret>);
 
 /// A secret, and where its value may go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Secret {
     /// Where its value comes from.
     pub source: SecretSource,
@@ -29,7 +29,7 @@ pub struct Secret {
 }
 
 /// Where the value of a secret comes from.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// The value itself.
     Text(String),

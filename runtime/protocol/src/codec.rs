@@ -44,7 +44,7 @@ pub(crate) struct MessageKind {
 
 impl MessageKind {
     #[cfg(test)]
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::RECORDS,
         Self::SNAPSHOT,
         Self::LOG,
@@ -59,6 +59,7 @@ impl MessageKind {
         Self::PUT_REQUEST,
         Self::FETCH_REPLY,
         Self::PERMITS,
+        Self::GRANTS_ANSWER,
     ];
 
     pub(crate) const RECORDS: Self = Self { magic: *b"wL", name: "record", version: 1 };
@@ -75,6 +76,7 @@ impl MessageKind {
     pub(crate) const PUT_REQUEST: Self = Self { magic: *b"wP", name: "request to keep content", version: 1 };
     pub(crate) const FETCH_REPLY: Self = Self { magic: *b"wA", name: "answer to a request for content", version: 1 };
     pub(crate) const PERMITS: Self = Self { magic: *b"wK", name: "message about permits", version: 1 };
+    pub(crate) const GRANTS_ANSWER: Self = Self { magic: *b"wE", name: "worker's answer about grants", version: 1 };
 }
 
 /// Why bytes are not the expected message.

@@ -3,8 +3,9 @@
 use flow::{CallId, QueueName, RunId, WorkerName};
 
 use crate::{
-    DecodeError, Seal,
+    DecodeError, GrantsQuestion, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
+    grants::WireQuestion,
     wire::{Invalid, WireCall, invalid},
 };
 
@@ -38,6 +39,8 @@ pub enum Control {
         /// The run.
         run: RunId,
     },
+    /// Asks each worker how much it grants of what a flow asks for. It answers with [`GrantsAnswer`](crate::GrantsAnswer).
+    ExplainGrants(GrantsQuestion),
 }
 
 /// The maximum number of calls in one withdrawal: workers refuse more, since each is compared with all their calls.
@@ -91,6 +94,7 @@ enum WireControl<'a> {
     Withdraw { calls: Vec<(WireCall<'a>, [u8; 32])> },
     MayStart { call: WireCall<'a>, wanted: bool, proof: [u8; 32] },
     FollowLogs { run: &'a str },
+    ExplainGrants { question: WireQuestion<'a> },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -120,6 +124,7 @@ impl Control {
                 WireControl::MayStart { call: call.into(), wanted: *wanted, proof: *proof.as_bytes() }
             }
             Self::FollowLogs { run } => WireControl::FollowLogs { run: run.as_str() },
+            Self::ExplainGrants(question) => WireControl::ExplainGrants { question: question.into() },
         };
         codec::encode(MessageKind::CONTROL, &wire)
     }
@@ -185,6 +190,7 @@ impl WireControl<'_> {
                 Control::MayStart { call: call.into_call()?, wanted, proof: Seal::from_bytes(proof) }
             }
             Self::FollowLogs { run } => Control::FollowLogs { run: RunId::new(run).map_err(invalid)? },
+            Self::ExplainGrants { question } => Control::ExplainGrants(question.into_question()?),
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc};
 
-use flow::{Digest, Failure, FailureKind, Grants, Outcome, Size, Stored, Value, Values};
-use gateway::Gateway;
+use flow::{Digest, Failure, FailureKind, Outcome, Size, Stored, Value, Values};
+use gateway::{CurrentRules, Gateway};
 use protocol::{Job, Key};
 use sandbox::{CompileError, Compiled, Sandbox};
 use store::{Admission, FetchError};
@@ -40,10 +40,14 @@ impl ContentSource {
         Self { sandbox, bytes, client, admission, max_module_bytes, outside: Outside::default() }
     }
 
-    /// Lets calls reach what is outside their sandbox, if their flows ask for it and `grants` allow it.
+    /// Lets calls reach what is outside their sandbox, if their flows ask for it and the rules allow it when they start.
     #[must_use]
-    pub fn with_grants(self, grants: Grants, gateway: Arc<Gateway>) -> Self {
-        Self { outside: Outside::new(grants, gateway), ..self }
+    pub fn with_gateway(self, rules: CurrentRules, gateway: Arc<Gateway>) -> Self {
+        Self { outside: Outside::new(rules, gateway), ..self }
+    }
+
+    pub(crate) fn outside(&self) -> &Outside {
+        &self.outside
     }
 
     /// What the call of a job may reach outside its sandbox.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use flow::Digest;
-use protocol::{CallLog, Job, Key};
+use flow::{Digest, GrantedPart};
+use protocol::{CallLog, GrantsQuestion, Job, Key};
 use sandbox::{Action, Call, Observer};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,11 @@ pub trait GuestRunner: Send + Sync + 'static {
 
     /// Stops all calls.
     fn interrupt_all(&self);
+
+    /// How much it would grant to each task of a flow, part by part. Without grants, it is nothing.
+    fn granted_parts(&self, question: &GrantsQuestion) -> Vec<Vec<GrantedPart>> {
+        question.tasks.iter().map(|task| task.access.parts().map(|_| GrantedPart::None).collect()).collect()
+    }
 }
 
 #[async_trait]
@@ -75,6 +80,10 @@ impl GuestRunner for ContentSource {
 
     fn interrupt_all(&self) {
         self.sandbox().interrupt_all();
+    }
+
+    fn granted_parts(&self, question: &GrantsQuestion) -> Vec<Vec<GrantedPart>> {
+        self.outside().granted_parts(question)
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use flow::{Diagnostic, Flow, GrantedPart, Lines, Node, Severity, graph::Role};
+use flow::{Diagnostic, Flow, GrantedPart, Lines, Node, NodeName, Severity, Task, graph::Role};
 use serde_json::json;
 
+use super::remote_grants;
 use crate::{
     arguments::ValueFlags,
     exit::{CliError, Exit},
     flow_file,
     modules::{self, Purpose},
+    sanitize,
     settings::Settings,
 };
 
@@ -34,10 +36,15 @@ pub(super) async fn run(
     let count = flow.nodes.iter().filter(is_task).count();
     let tasks = if count == 1 { "task" } else { "tasks" };
     crate::output::say!("{}: {count} {tasks}, ready to run", flow.name);
-    for node in &flow.nodes {
-        if let Some(access) = describe_access(settings, &flow, node) {
-            crate::output::say!("  {} asks for {access}", node.name);
-        }
+    let asking = match settings.server.is_chosen() {
+        true => remote_grants::describe(settings, &flow).await.unwrap_or_else(|error| {
+            crate::output::note!("what the workers of the server grant is not known: {:#}", error.error);
+            describe_access(settings, &flow)
+        }),
+        false => describe_access(settings, &flow),
+    };
+    for (task, access) in asking {
+        crate::output::say!("{}", sanitize::one_line(&format!("  {task} asks for {access}")));
     }
     for index in flow.indices() {
         let triggers = flow.describe_triggers(index);
@@ -51,21 +58,20 @@ pub(super) async fn run(
     Ok(Exit::Success)
 }
 
-/// What a task asks for outside its sandbox, and how much of it the settings of this machine grant.
-fn describe_access(settings: &Settings, flow: &Flow, node: &Node) -> Option<String> {
-    let task = match &node.role {
-        Role::Task(task) => task,
-        Role::ForEach(each) => &each.task,
-        Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => return None,
+/// What the tasks ask for outside their sandbox, and how much of it the settings of this machine grant.
+fn describe_access(settings: &Settings, flow: &Flow) -> Vec<(String, String)> {
+    let grants = &settings.rules.now().grants;
+    let asking = flow.tasks().filter(|(_, _, task)| !task.access.is_empty());
+    let described = |(_, name, task): (_, &NodeName, &Task)| {
+        let parts = grants.of_call(&task.access, &flow.name, name, &task.module).granted_parts();
+        let described = parts.into_iter().map(|(asked, part)| match part {
+            GrantedPart::All => format!("{asked} (granted here)"),
+            GrantedPart::Some => format!("{asked} (granted here in part)"),
+            GrantedPart::None => format!("{asked} (not granted here)"),
+        });
+        (name.to_string(), described.collect::<Vec<_>>().join(", "))
     };
-    let parts = settings.grants.of_call(&task.access, &flow.name, &node.name, &task.module).granted_parts();
-    let described = parts.into_iter().map(|(asked, part)| match part {
-        GrantedPart::All => format!("{asked} (granted here)"),
-        GrantedPart::Some => format!("{asked} (granted here in part)"),
-        GrantedPart::None => format!("{asked} (not granted here)"),
-    });
-    let described: Vec<String> = described.collect();
-    (!described.is_empty()).then(|| described.join(", "))
+    asking.map(described).collect()
 }
 
 fn diagnostic_json(file: &Path, lines: &Lines<'_>, diagnostic: &Diagnostic) -> serde_json::Value {

@@ -230,17 +230,28 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
 }
 
 fn write_access(access: &Access, table: &mut Table) {
+    let allow = access_table(access, format!("\"allow\" of {}", table.owner()));
+    if !allow.is_empty() {
+        table.inline("allow", &allow);
+    }
+}
+
+/// Writes what a task asks for as the lines of a table: [`super::parse_access`] reads them.
+#[must_use]
+pub fn write_access_lines(access: &Access) -> String {
+    access_table(access, "the access".into()).lines()
+}
+
+fn access_table(access: &Access, owner: String) -> Table {
     let Access { http, secrets, clock, random } = access;
-    let mut allow = Table::new(format!("\"allow\" of {}", table.owner()), &keys::ALLOW);
+    let mut allow = Table::new(owner, &keys::ALLOW);
     let patterns: Vec<String> = http.iter().map(ToString::to_string).collect();
     allow.texts("http", &patterns);
     let secrets: Vec<String> = secrets.iter().map(ToString::to_string).collect();
     allow.texts("secrets", &secrets);
     allow.flag("clock", Some(*clock).filter(|clock| *clock));
     allow.flag("random", Some(*random).filter(|random| *random));
-    if !allow.is_empty() {
-        table.inline("allow", &allow);
-    }
+    allow
 }
 
 fn write_limits(limits: &LimitOverrides, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {

@@ -51,6 +51,12 @@ fn try_request(url: String) -> String {
     http::get(url).map_or_else(|error| format!("{:?}", error.kind()), |response| response.status().to_string())
 }
 
+/// Gets each address in turn, and provides the statuses, and what went wrong.
+#[task(provides = "outcomes")]
+fn visit(urls: Vec<String>) -> Vec<String> {
+    urls.into_iter().map(try_request).collect()
+}
+
 /// Two readings of each clock, with a sleep between them.
 #[derive(Serialize, JsonSchema)]
 struct Clocks {
@@ -75,4 +81,4 @@ fn random() -> u64 {
     RandomState::new().hash_one(1)
 }
 
-waft_guest::export!(request, fetch, try_request, clocks, random);
+waft_guest::export!(request, fetch, try_request, visit, clocks, random);
