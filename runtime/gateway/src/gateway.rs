@@ -17,8 +17,9 @@ use reqwest::{Client, Request, Response};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    HttpError, HttpRequest, HttpResponse, Outbound, Rules,
+    HttpError, HttpRequest, HttpResponse, Outbound, Rules, UsedSecrets,
     clients::{ClientKey, Clients},
+    secrets::{Context, FetchedValues},
 };
 
 /// The maximum number of requests of one call that have no response yet.
@@ -30,6 +31,8 @@ pub struct Gateway {
     tls: ClientTls,
     /// Opened for the first request: few workers send any.
     clients: OnceCell<Clients>,
+    /// The values of secrets that were fetched, for all calls.
+    fetched: FetchedValues,
 }
 
 /// Sends the requests of one call, as far as it may.
@@ -40,6 +43,8 @@ pub struct CallGateway {
     access: Arc<CallAccess>,
     /// The rules when the call started.
     rules: Arc<Rules>,
+    /// The values of secrets that the call has used so far.
+    used: UsedSecrets,
     budget: Arc<Budget>,
     concurrent: Arc<Semaphore>,
 }
@@ -59,7 +64,7 @@ impl Gateway {
     /// Creates a gateway that trusts these authorities.
     #[must_use]
     pub fn new(tls: ClientTls) -> Self {
-        Self { tls, clients: OnceCell::new() }
+        Self { tls, clients: OnceCell::new(), fetched: FetchedValues::default() }
     }
 
     /// Reads the certificates that this machine trusts, unless it has read them. Without it, the first request does.
@@ -95,6 +100,7 @@ impl Gateway {
             namespace,
             access,
             rules,
+            used: UsedSecrets::default(),
             budget: Arc::new(Budget { limit: max_bytes, left: AtomicU64::new(max_bytes) }),
             concurrent: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)),
         }
@@ -110,12 +116,12 @@ impl Outbound for CallGateway {
         let this = self.clone();
         Box::pin(async move {
             let (client, _permit) = this.admit(&request).await?;
-            let secrets = this.rules.secrets.insert(&this.access, &mut request).await?;
+            this.insert_secrets(&mut request).await?;
             let between_bytes = request.timeouts.between_bytes;
             let limit = request.timeouts.response;
             let response = within(limit, client.execute(to_send(request))).await?.map_err(HttpError::of)?;
             let mut response = this.receive(response, between_bytes).await?;
-            secrets.redact(&mut response);
+            this.used.redact_response(&mut response);
             Ok(response)
         })
     }
@@ -134,6 +140,22 @@ impl Outbound for Closed {
 }
 
 impl CallGateway {
+    /// The values of secrets that the requests of the call have contained so far.
+    #[must_use]
+    pub fn used_secrets(&self) -> UsedSecrets {
+        self.used.clone()
+    }
+
+    /// Replaces the secrets in a request by their values.
+    async fn insert_secrets(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
+        let context = Context { access: &self.access, fetched: &self.gateway.fetched, used: &self.used };
+        let client = || async {
+            let clients = self.gateway.clients().await.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
+            clients.for_operator().map_err(HttpError::of)
+        };
+        self.rules.secrets.insert(context, request, client).await
+    }
+
     /// Checks a request; returns the client for it, and its place among the requests of the call.
     async fn admit(&self, request: &HttpRequest) -> Result<(Client, OwnedSemaphorePermit), HttpError> {
         self.access.check_request(&request.target)?;

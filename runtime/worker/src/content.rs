@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc};
 
 use flow::{Digest, Failure, FailureKind, Outcome, Size, Stored, Value, Values};
-use gateway::{CurrentRules, Gateway};
+use gateway::{CurrentRules, Gateway, UsedSecrets};
 use protocol::{Job, Key};
 use sandbox::{CompileError, Compiled, Sandbox};
 use store::{Admission, FetchError};
@@ -50,8 +50,8 @@ impl ContentSource {
         &self.outside
     }
 
-    /// What the call of a job may reach outside its sandbox.
-    pub(crate) fn outside_of(&self, job: &Job) -> sandbox::Outside {
+    /// What the call of a job may reach outside its sandbox, and the secrets that it will have used.
+    pub(crate) fn outside_of(&self, job: &Job) -> (sandbox::Outside, UsedSecrets) {
         self.outside.of_call(job)
     }
 

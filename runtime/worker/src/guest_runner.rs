@@ -8,7 +8,10 @@ use protocol::{CallLog, GrantsQuestion, Job, Key};
 use sandbox::{Action, Call, Observer};
 use tokio_util::sync::CancellationToken;
 
-use crate::ContentSource;
+use crate::{
+    ContentSource,
+    redaction::{RedactingObserver, redacted},
+};
 
 /// The result of a call, and the guest's log.
 #[derive(Debug)]
@@ -65,7 +68,10 @@ impl GuestRunner for ContentSource {
                 return GuestResult::new(sandbox::Completion::Interrupted, CallLog::default());
             }
         };
-        let report = self.sandbox().call(&module, sandbox_call(&job, self.outside_of(&job), interrupt), observer).await;
+        let (outside, used) = self.outside_of(&job);
+        let observer = Arc::new(RedactingObserver::new(observer, used.clone()));
+        let report = self.sandbox().call(&module, sandbox_call(&job, outside, interrupt), observer).await;
+        let report = redacted(report, &used);
         let log = log(&report);
         match report.completion {
             sandbox::Completion::Succeeded(values) => {

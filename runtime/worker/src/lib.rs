@@ -19,6 +19,7 @@ mod live;
 mod outside;
 mod content;
 mod progress;
+mod redaction;
 mod result_cache;
 mod signal_sender;
 mod slots;

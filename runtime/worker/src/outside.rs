@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flow::{Access, GrantedPart};
-use gateway::{Closed, CurrentRules, Gateway, Outbound};
+use gateway::{Closed, CurrentRules, Gateway, Outbound, UsedSecrets};
 use protocol::{AskingTask, GrantsQuestion, Job};
 
 /// The rules of the operator, and the way out for what they allow.
@@ -18,18 +18,21 @@ impl Outside {
         Self { rules, gateway: Some(gateway) }
     }
 
-    /// What the call of a job may reach, by the rules that are in use now.
-    pub(crate) fn of_call(&self, job: &Job) -> sandbox::Outside {
+    /// What the call of a job may reach, by the rules that are in use now, and the secrets that it will have used.
+    pub(crate) fn of_call(&self, job: &Job) -> (sandbox::Outside, UsedSecrets) {
         let rules = self.rules.now();
         let access = Arc::new(rules.grants.of_call(&job.access, &job.flow, &job.call.task, &job.module));
         let (clock, random) = (access.has_clock(), access.has_random());
+        let mut used = UsedSecrets::default();
         let gateway: Arc<dyn Outbound> = match &self.gateway {
             Some(gateway) if !access.is_empty() => {
-                Arc::new(gateway.for_call(job.flow.namespace(), access, rules, job.limits.http_bytes))
+                let gateway = gateway.for_call(job.flow.namespace(), access, rules, job.limits.http_bytes);
+                used = gateway.used_secrets();
+                Arc::new(gateway)
             }
             Some(_) | None => Arc::new(Closed(access)),
         };
-        sandbox::Outside { clock, random, gateway: Some(gateway) }
+        (sandbox::Outside { clock, random, gateway: Some(gateway) }, used)
     }
 
     /// How much of what a flow asks for the rules grant now, task by task and part by part.
