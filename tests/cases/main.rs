@@ -6,6 +6,7 @@ mod certificates;
 mod chaos;
 mod cli;
 mod doctor;
+mod guest_secrets;
 mod guests;
 mod isolation;
 mod limits;

@@ -284,6 +284,52 @@ fn check_says_what_a_flow_asks_for_and_what_is_granted_here() {
 }
 
 #[test]
+fn explain_names_the_table_of_each_grant_and_writes_the_missing_one() {
+    let settings = "[[grant]]\nflow = \"f\"\nhttp = [\"GET https://*.example/v1/*\"]\n\n[[grant]]\nrandom = true\n\
+                    [[grant]]\nnamespace = \"other\"\nclock = true\n[[grant]]\ntask = \"t\"\nrandom = true\n";
+    let waft = granted(settings);
+    let file = waft.folder().join("configuration/waft/config.toml").display().to_string();
+    let allow = "allow = { http = [\"GET https://a.example/v1/pans\", \"GET https://a.example/v1/**\"], secrets = [\"KEY\"], \
+                 clock = true, random = true }";
+    waft.flow(&flow("random", &json!({}), allow));
+    let explain = |waft: &Waft| waft.run(["grants", "explain", "flow.toml", "--json"]).expect(0).end();
+    let explained = explain(&waft);
+    let by = |lines: &[u64]| -> Value { lines.iter().map(|line| json!({ "file": file, "line": line })).collect() };
+    let expected = [
+        ("http GET https://a.example/v1/**", "some", by(&[1])),
+        ("http GET https://a.example/v1/pans", "all", by(&[1])),
+        ("secret KEY", "none", by(&[])),
+        ("clock", "none", by(&[])),
+        ("random", "all", by(&[5, 10])),
+    ];
+    let expected = expected.map(|(what, granted, by)| json!({ "what": what, "granted": granted, "by": by }));
+    assert_eq!(explained["asked"], json!(expected));
+    let grant = explained["grant"].as_str().expect("a table");
+    let text = waft.run(["grants", "explain", "flow.toml"]).expect(0).stdout.clone();
+    for says in [
+        "t in the queue default",
+        &format!("  http GET https://a.example/v1/**: granted in part by {file}, line 1\n"),
+        &format!("  random: granted by {file}, line 5, and {file}, line 10\n"),
+        "  clock: refused\n",
+        &format!("add this to {file} where the task is called:\n\n{grant}"),
+        "The settings have no [secret.KEY]",
+    ] {
+        assert!(text.contains(says), "{says:?} is not in {text}");
+    }
+    // The table is ready: with it, everything is granted.
+    waft.set_settings(&format!("{settings}{grant}"));
+    let explained = explain(&waft);
+    assert!(
+        explained["asked"].as_array().expect("a list").iter().all(|asked| asked["granted"] == "all"),
+        "{explained}"
+    );
+    assert_eq!(explained["grant"], Value::Null);
+    waft.flow(&flow("random", &json!({}), ""));
+    let nothing = waft.run(["grants", "explain", "flow.toml"]);
+    assert!(nothing.expect(0).stderr.contains("no task of f asks for anything"), "{}", nothing.stderr);
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn the_worker_sends_the_requests_of_its_child_processes() {
     let server = HttpServer::start();

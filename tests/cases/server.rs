@@ -3,6 +3,7 @@
 mod access;
 mod admission;
 mod exclusive_lock;
+mod grants;
 mod openapi;
 mod for_each;
 mod hostile_modules;

@@ -31,6 +31,9 @@ pub struct Received {
 /// | `/redirect?to=ADDRESS` | a redirect to the address |
 /// | `/large` | 20 MiB |
 /// | `/endless` | a body in parts that never ends |
+/// | `/slow/1500` | "text of the server" after so many milliseconds |
+/// | `/reversed` | the header `x-ask`, from its end |
+/// | `/v1/secret/data/NAME` | as Vault answers for the token `t0ken`: its field `token` is `NAME-s3cret-` and the number of requests |
 /// | `/never` | nothing: it reads the request and waits |
 #[derive(Debug)]
 pub struct HttpServer {
@@ -94,7 +97,8 @@ fn serve(stream: TcpStream, connection: usize, noted: &Mutex<Vec<Received>>) {
     let mut reader = BufReader::new(&stream);
     while let Some(request) = receive(&mut reader, connection) {
         lock(noted).push(request.clone());
-        if answer(&stream, &request).is_err() {
+        let count = lock(noted).len();
+        if answer(&stream, &request, count).is_err() {
             return;
         }
     }
@@ -121,7 +125,8 @@ fn receive(reader: &mut BufReader<&TcpStream>, connection: usize) -> Option<Rece
     Some(Received { line, headers, body, connection })
 }
 
-fn answer(mut stream: &TcpStream, request: &Received) -> std::io::Result<()> {
+/// `count` is the number of requests so far.
+fn answer(mut stream: &TcpStream, request: &Received, count: usize) -> std::io::Result<()> {
     let target = request.line.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let text = |stream: &mut &TcpStream, status: &str, header: &str, body: &[u8]| {
@@ -133,6 +138,10 @@ fn answer(mut stream: &TcpStream, request: &Received) -> std::io::Result<()> {
         "/echo" => {
             let header = request.header("x-ask").map(|asked| format!("x-answer: {asked}\r\n"));
             text(&mut stream, "200", &header.unwrap_or_default(), request.body.as_bytes())
+        }
+        "/reversed" => {
+            let reversed: String = request.header("x-ask").unwrap_or_default().chars().rev().collect();
+            text(&mut stream, "200", "", reversed.as_bytes())
         }
         "/redirect" => {
             let to = query.trim_start_matches("to=");
@@ -148,6 +157,19 @@ fn answer(mut stream: &TcpStream, request: &Received) -> std::io::Result<()> {
         "/never" => loop {
             thread::sleep(Duration::from_secs(600));
         },
+        entry if entry.starts_with("/v1/secret/data/") => {
+            if request.header("x-vault-token") != Some("t0ken") {
+                return text(&mut stream, "403", "", br#"{"errors":["permission denied"]}"#);
+            }
+            let name = &entry["/v1/secret/data/".len()..];
+            let data = format!(r#"{{"token":"{name}-s3cret-{count}"}}"#);
+            let answer = format!(r#"{{"data":{{"data":{data},"metadata":{{"deletion_time":"","version":{count}}}}}}}"#);
+            text(&mut stream, "200", "", answer.as_bytes())
+        }
+        slow if slow.starts_with("/slow/") => {
+            thread::sleep(Duration::from_millis(slow["/slow/".len()..].parse().unwrap_or(0)));
+            text(&mut stream, "200", "", b"text of the server")
+        }
         _ => match path.strip_prefix("/status/") {
             Some(status) => text(&mut stream, status, "retry-after: 7\r\n", b"it is busy"),
             None => text(&mut stream, "404", "", b"no such path"),

@@ -17,6 +17,7 @@ mod edit;
 mod edits;
 mod event;
 mod exchanges;
+mod grants;
 mod list;
 mod log_event;
 mod logs;
@@ -40,6 +41,7 @@ pub use edit::{Edit, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach, Revisi
 pub use event::{EventPayload, FiringEvent, NodeEvent, RunEvent, TrimmedEvent};
 pub use exchanges::{AttemptExchanges, Body, Exchange, ExchangeResponse, Header, RunExchanges};
 pub use flow::ValuesObject;
+pub use grants::{AskingTask, ExplainedPart, ExplainedTask, GrantsExplanation, GrantsQuestion};
 pub use list::{ListQuery, Runs, Summary};
 pub use log_event::{LogAttempt, LogEvent};
 pub use logs::{Action, AttemptLog, LogLevel, LogLine, RunLogs};

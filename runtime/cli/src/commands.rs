@@ -8,6 +8,7 @@ mod completions;
 mod doctor;
 mod edit;
 mod gc;
+mod grants;
 mod graph;
 mod embedded_worker;
 mod inspect;
@@ -20,6 +21,7 @@ mod run_location;
 mod push;
 mod quarantine;
 mod remote;
+mod remote_grants;
 mod replay;
 mod run;
 mod run_follower;
@@ -44,7 +46,7 @@ use crate::{
     arguments::{BrokerFlag, Command, ValueFlags},
     display::GuestLogs,
     exit::{CliError, Exit},
-    settings::{Settings, follow_admission},
+    settings::{Settings, follow_admission, follow_rules},
     signals::StopSignal,
 };
 
@@ -52,10 +54,12 @@ use crate::{
 pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, CliError> {
     if command.executes_tasks() {
         let following = follow_admission(settings.admission.clone(), settings.admission_read.clone());
-        // The policy may be read again at any point, and reading it never ends.
+        let following_rules = follow_rules(settings.rules.clone(), settings.rules_read.clone());
+        // The files may be read again at any point, and reading them never ends.
         return tokio::select! {
             result = Box::pin(perform(command, settings)) => result,
             never = following => match never {},
+            never = following_rules => match never {},
         };
     }
     if !command.only_prints() {
@@ -76,6 +80,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Modules { command, json } => modules::run(&settings, command, json).await,
         Command::Keys(command) => keys::run(command),
         Command::Check { flow, values, json } => check::run(&settings, &flow, &values, json).await,
+        Command::Grants(command) => grants::run(&settings, command).await,
         Command::Graph { flow, format, values } => graph::run(&settings, &flow, format, &values).await,
         Command::Run { flow, values, broker, isolate, run_id, resume, quiet, json } => {
             let (settings, shown) = (settings.with(&isolate), (json, guests(quiet)));
@@ -219,14 +224,11 @@ async fn local_modules(
     })?;
     let (admission, module_size) = (settings.admission.clone(), settings.limits.module_size);
     let modules = ::worker::ContentSource::new(sandbox, bytes, client, admission, module_size);
-    if settings.grants.0.is_empty() {
-        return Ok(modules);
+    let gateway = Gateway::new(ClientTls::default());
+    if !settings.rules.now().grants.0.is_empty() {
+        gateway.open().await.map_err(CliError::invalid)?;
     }
-    // Reading the certificates that this machine trusts blocks.
-    let secrets = settings.guest_secrets.clone();
-    let gateway = tokio::task::spawn_blocking(|| Gateway::new(&ClientTls::default(), secrets)).await;
-    let gateway = gateway.expect("reading certificates does not panic").map_err(CliError::invalid)?;
-    Ok(modules.with_grants(settings.grants.clone(), Arc::new(gateway)))
+    Ok(modules.with_gateway(settings.rules.clone(), Arc::new(gateway)))
 }
 
 /// Opens the logbook that the settings name.

@@ -9,10 +9,13 @@
 mod admission;
 mod files;
 mod directories;
+mod follow;
 mod grants;
 mod guest_secrets;
 mod limits;
+mod located;
 mod namespaces;
+mod outside;
 mod parser;
 mod secrets;
 
@@ -27,19 +30,26 @@ use std::{
 use ::server::LibraryLimits;
 use clap::ValueEnum;
 use credentials::{ClientTls, ServerTls, Trust};
-use flow::{Grants, Limits};
-use gateway::Secrets;
+use flow::Limits;
+use gateway::{CurrentRules, Rules};
 use serde::Deserialize;
 use store::Admission;
 
-pub(crate) use self::{admission::follow as follow_admission, files::keys_folder};
+pub(crate) use self::{
+    admission::follow as follow_admission,
+    files::{keys_folder, writable_settings_file},
+    located::Place,
+    outside::follow as follow_rules,
+};
 use self::{
     admission::{LastRead, RawAdmission},
     files::{SettingsFiles, base_dir, default_dir, parse},
     grants::RawGrants,
     guest_secrets::RawGuestSecrets,
     limits::RawLimits,
+    located::read_later,
     namespaces::{NamespaceLimits, RawNamespaces},
+    outside::LastTables,
     parser::Parser,
     secrets::text_or_file,
 };
@@ -70,7 +80,10 @@ struct RawSettings {
     limits: RawLimits,
     namespace: RawNamespaces,
     admission: RawAdmission,
+    /// Read table by table: see `located.rs`.
+    #[serde(deserialize_with = "read_later")]
     grant: RawGrants,
+    #[serde(deserialize_with = "read_later")]
     secret: RawGuestSecrets,
 }
 
@@ -184,10 +197,12 @@ pub(crate) struct Settings {
     pub(crate) admission: Admission,
     /// The tables and keys that the policy was made from.
     pub(crate) admission_read: LastRead,
-    /// What calls may reach outside their sandbox.
-    pub(crate) grants: Grants,
-    /// The secrets that requests of guests may contain.
-    pub(crate) guest_secrets: Secrets,
+    /// What calls may reach outside their sandbox: a change of the files changes it while a command runs that calls guests.
+    pub(crate) rules: CurrentRules,
+    /// The tables that the rules were made from.
+    pub(crate) rules_read: LastTables,
+    /// Where the table of each grant is, when the settings were read.
+    pub(crate) grant_places: Vec<Place>,
 }
 
 impl RawSettings {
@@ -357,8 +372,8 @@ impl Settings {
         let limits = parser.limits_beside_calls(&written.limits);
         let namespaces = written.namespace.limits(&mut parser);
         let policy = written.admission.policy(&mut files.admission, |key, error| parser.report(key, error));
-        let grants = written.grant.grants(&mut parser);
-        let guest_secrets = written.secret.secrets(&mut parser);
+        let grant_places = written.grant.places();
+        let rules = Rules { grants: written.grant.grants(&mut parser), secrets: written.secret.secrets(&mut parser) };
         parser.finish(&files.names)?;
         Ok(Self {
             broker,
@@ -392,8 +407,9 @@ impl Settings {
             namespaces,
             admission: Admission::new(policy),
             admission_read: files.admission,
-            grants,
-            guest_secrets,
+            rules: CurrentRules::new(rules),
+            rules_read: files.outside,
+            grant_places,
         })
     }
 
@@ -413,7 +429,10 @@ mod tests {
     fn an_unreadable_setting_is_named_with_its_file_and_line() {
         let error = parse("[worker]\nslots = 2\n\n[limits]\nmemroy = \"\"\n", "/etc/w.toml").expect_err("it is wrong");
         let text = format!("{error:?}");
-        assert!(text.contains("the settings in /etc/w.toml, line 5 cannot be read: there is no limit"), "{text}");
+        assert!(
+            text.contains("the settings in /etc/w.toml, line 5, column 1 cannot be read: there is no limit"),
+            "{text}"
+        );
     }
 
     #[test]

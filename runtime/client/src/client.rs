@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use crate::{
     ClientError, LogWatch, Watch,
     api::{
-        AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, ListQuery, Module, ModuleSignature, Modules,
-        NewToken, Notification, Problem, Run, RunExchanges, RunLogs, RunStateResponse, Runs, SkipRollback, Submission,
-        Tokens, Workers,
+        AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, GrantsExplanation, GrantsQuestion, ListQuery,
+        Module, ModuleSignature, Modules, NewToken, Notification, Problem, Run, RunExchanges, RunLogs,
+        RunStateResponse, Runs, SkipRollback, Submission, Tokens, Workers,
     },
     watch::Events,
 };
@@ -307,6 +307,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn workers(&self) -> Result<Workers, ClientError> {
         self.json(self.request(Method::GET, &["v1", "workers"])?).await
+    }
+
+    /// Asks how much the workers grant of what the tasks of a flow ask for.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn explain_grants(&self, question: &GrantsQuestion) -> Result<GrantsExplanation, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "grants", "explain"])?.json(question)).await
     }
 
     /// Checks whether the server is ready.

@@ -34,4 +34,4 @@ pub use event::Event;
 pub use log_watch::LogWatch;
 pub use watch::Watch;
 #[cfg(feature = "amqp")]
-pub use workers::{AskedWorkers, WorkersError, ask_workers, workers};
+pub use workers::{AskedWorkers, WorkersError, ask_grants, ask_workers, workers};

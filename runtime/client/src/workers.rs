@@ -6,7 +6,11 @@ use broker::{
     Binding, Broker, ConsumeError, DeclareError, Destination, Message, Properties, PublishError, Queue, QueueKind,
     Routing,
 };
-use protocol::{Control, MAX_STATUS_BYTES, Ping, WorkerStatus, topology};
+use flow::FlowName;
+use protocol::{
+    AskingTask, Control, DecodeError, GrantsAnswer, GrantsQuestion, MAX_GRANTS_ANSWER_BYTES, MAX_STATUS_BYTES, Ping,
+    WorkerStatus, topology,
+};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
@@ -60,37 +64,79 @@ pub struct AskedWorkers {
 /// # Errors
 /// [`WorkersError`] when the broker refuses something.
 pub async fn ask_workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Result<AskedWorkers, WorkersError> {
+    let ping = |reply_to| Control::Ping(Ping { reply_to });
+    let answers = ask(broker, reply_timeout, ping, WorkerStatus::decode, MAX_STATUS_BYTES).await?;
+    let Answers { answers: workers, unreadable, is_cut } = answers;
+    Ok(AskedWorkers { workers, unreadable, is_cut })
+}
+
+/// Asks all workers how much they grant of what the tasks of a flow ask for, and collects answers for the duration
+/// `reply_timeout`. Dropping the future is safe.
+///
+/// # Errors
+/// [`WorkersError`] when the broker refuses something.
+pub async fn ask_grants(
+    broker: Arc<dyn Broker>,
+    flow: &FlowName,
+    tasks: &[AskingTask],
+    reply_timeout: Duration,
+) -> Result<Vec<GrantsAnswer>, WorkersError> {
+    broker::topology::ensure_shared(&*broker).await?;
+    let question =
+        |reply_to| Control::ExplainGrants(GrantsQuestion { reply_to, flow: flow.clone(), tasks: tasks.to_vec() });
+    let answers = ask(broker, reply_timeout, question, GrantsAnswer::decode, MAX_GRANTS_ANSWER_BYTES).await?;
+    // Whatever another answer is, it is none to this question.
+    let shape: Vec<usize> = tasks.iter().map(|task| task.access.parts().count()).collect();
+    let fits = |answer: &GrantsAnswer| answer.tasks.iter().map(Vec::len).eq(shape.iter().copied());
+    Ok(answers.answers.into_iter().filter(fits).collect())
+}
+
+/// The answers to a question to all workers.
+struct Answers<Answer> {
+    answers: Vec<Answer>,
+    unreadable: usize,
+    is_cut: bool,
+}
+
+/// Asks all workers, and collects their answers.
+async fn ask<Answer>(
+    broker: Arc<dyn Broker>,
+    reply_timeout: Duration,
+    question: impl FnOnce(String) -> Control,
+    decode: fn(&[u8]) -> Result<Answer, DecodeError>,
+    max_bytes: usize,
+) -> Result<Answers<Answer>, WorkersError> {
     let reply_to = topology::reply_queue(&uuid::Uuid::now_v7().to_string());
     broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Exclusive }).await?;
     let to = Destination::Queue(reply_to.clone());
     broker.bind(&Binding { exchange: topology::STATUS.into(), key: reply_to.clone(), to }).await?;
-    let mut answers = broker.consume(&reply_to, PREFETCH).await?;
-    let ping = Message {
+    let mut received = broker.consume(&reply_to, PREFETCH).await?;
+    let message = Message {
         exchange: topology::CONTROL.into(),
         key: String::new(),
         routing: Routing::Optional,
         persistent: false,
         priority: 0,
         properties: Properties::default(),
-        body: Control::Ping(Ping { reply_to: reply_to.clone() }).encode().into(),
+        body: question(reply_to.clone()).encode().into(),
     };
-    broker.publish(ping).await?;
+    broker.publish(message).await?;
     let deadline = Instant::now() + reply_timeout;
-    let mut result = AskedWorkers::default();
+    let mut result = Answers { answers: Vec::new(), unreadable: 0, is_cut: false };
     let mut bytes = 0;
-    while let Ok(Some(delivery)) = timeout_at(deadline, answers.next()).await {
+    while let Ok(Some(delivery)) = timeout_at(deadline, received.next()).await {
         if delivery.message.exchange != topology::STATUS {
             delivery.accept();
             continue;
         }
-        bytes += delivery.message.body.len().min(MAX_STATUS_BYTES);
-        if result.workers.len() + result.unreadable >= MAX_ANSWERS || bytes > MAX_ANSWER_BYTES {
-            warn!(listed = result.workers.len(), "more workers have answered than can be listed");
+        bytes += delivery.message.body.len().min(max_bytes);
+        if result.answers.len() + result.unreadable >= MAX_ANSWERS || bytes > MAX_ANSWER_BYTES {
+            warn!(listed = result.answers.len(), "more workers have answered than can be listed");
             result.is_cut = true;
             break;
         }
-        match WorkerStatus::decode(&delivery.message.body) {
-            Ok(status) => result.workers.push(status),
+        match decode(&delivery.message.body) {
+            Ok(answer) => result.answers.push(answer),
             // An unreadable answer of another version must not lose the other answers.
             Err(error) => {
                 result.unreadable += 1;
@@ -99,7 +145,7 @@ pub async fn ask_workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Re
         }
         delivery.accept();
     }
-    drop(answers);
+    drop(received);
     broker.delete_queue(&reply_to).await?;
     Ok(result)
 }

@@ -12,14 +12,21 @@ use crate::file::{self, FileError, Readers};
 /// [`FileError`] when the file cannot be read, is empty, has several lines, or may be opened by every user of this machine.
 pub fn read_secret(part: &'static str, file: &Path) -> Result<String, FileError> {
     let unusable = |reason: &str| FileError::new(part, file, reason);
-    let bytes = file::read(part, file, Readers::Few)?;
-    let text = String::from_utf8(bytes).map_err(|_| unusable("it is no text in UTF-8"))?;
+    parse_secret(file::read(part, file, Readers::Few)?).map_err(unusable)
+}
+
+/// The secret in some bytes: a text of one line, without one newline at its end.
+///
+/// # Errors
+/// Why it is none, as a sentence about `it`.
+pub fn parse_secret(bytes: Vec<u8>) -> Result<String, &'static str> {
+    let text = String::from_utf8(bytes).map_err(|_| "it is no text in UTF-8")?;
     let secret = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
     if secret.is_empty() {
-        return Err(unusable("it is empty"));
+        return Err("it is empty");
     }
     if secret.contains(char::is_control) {
-        return Err(unusable("it has more than one line, or control characters"));
+        return Err("it has more than one line, or control characters");
     }
     Ok(secret.to_owned())
 }

@@ -69,8 +69,32 @@ impl Access {
         *self == Self::default()
     }
 
+    /// Each thing in it that an operator has to grant, alone.
+    pub fn parts(&self) -> impl Iterator<Item = Self> {
+        let Self { http, secrets, config, variables, directories, sockets, arguments: _, clock, random, record: _ } =
+            self;
+        let http = http.iter().map(|pattern| Self { http: [pattern.clone()].into(), ..Self::default() });
+        let sockets = sockets.iter().map(|pattern| Self { sockets: [pattern.clone()].into(), ..Self::default() });
+        let secrets = secrets.iter().map(|name| Self { secrets: [name.clone()].into(), ..Self::default() });
+        let config = config.iter().map(|name| Self { config: [name.clone()].into(), ..Self::default() });
+        let variables = variables.iter().map(|name| Self { variables: [name.clone()].into(), ..Self::default() });
+        let directories = directories.iter().map(|(name, directory_use)| Self {
+            directories: [(name.clone(), *directory_use)].into(),
+            ..Self::default()
+        });
+        let clock = clock.then(|| Self { clock: true, ..Self::default() });
+        let random = random.then(|| Self { random: true, ..Self::default() });
+        http.chain(sockets).chain(secrets).chain(config).chain(variables).chain(directories).chain(clock).chain(random)
+    }
+
+    /// Whether an operator has to grant something of it.
+    #[must_use]
+    pub fn needs_grants(&self) -> bool {
+        self.parts().next().is_some()
+    }
+
     /// Adds what another one contains.
-    fn extend(&mut self, other: &Self) {
+    pub fn extend(&mut self, other: &Self) {
         let Self { http, secrets, config, variables, directories, sockets, arguments, clock, random, record: _ } =
             other;
         self.http.extend(http.iter().cloned());

@@ -27,9 +27,9 @@ use toml::{
 
 pub use self::edits::{ParsedEdit, edits};
 use self::reader::{Diagnostics, Reader, wrong_type};
-pub use self::writer::{WriteError, write, write_addition};
+pub use self::writer::{WriteError, write, write_access_lines, write_addition};
 use crate::{
-    Diagnostic, Draft, FlowName,
+    Access, Diagnostic, Draft, FlowName,
     draft::{ModuleReference, ParseExtent},
 };
 
@@ -40,6 +40,22 @@ use crate::{
 pub fn parse(text: &str) -> Result<Draft, Vec<Diagnostic>> {
     let mut draft = read(text);
     if draft.diagnostics.is_empty() { Ok(draft) } else { Err(std::mem::take(&mut draft.diagnostics)) }
+}
+
+/// Parses what a task asks for from the lines of a table, which are the keys of `allow`.
+///
+/// # Errors
+/// Every diagnostic in it.
+pub fn parse_access(text: &str) -> Result<Access, Vec<Diagnostic>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut diagnostics = Diagnostics::default();
+    let toml = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
+    let access = access::read(&toml, "the access", &mut diagnostics);
+    let diagnostics = match errors.is_empty() {
+        true => diagnostics.present,
+        false => syntax_errors::with_syntax_errors(diagnostics.present, &errors, text),
+    };
+    if diagnostics.is_empty() { Ok(access) } else { Err(diagnostics) }
 }
 
 /// Reads as much of a flow file as possible. [`crate::wire`] reports its diagnostics together with those of wiring.

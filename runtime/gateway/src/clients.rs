@@ -36,13 +36,20 @@ pub(crate) struct ClientKey {
 pub(crate) struct Clients {
     tls: ClientConfig,
     lookups: Arc<Semaphore>,
+    /// The client for the servers that an operator names, which no request of a guest shares.
+    operator: Mutex<Option<Client>>,
     by_key: Mutex<HashMap<ClientKey, (Client, Instant)>>,
 }
 
 impl Clients {
     pub(crate) fn new(mut tls: ClientConfig) -> Self {
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self { tls, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)), by_key: Mutex::default() }
+        Self {
+            tls,
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            operator: Mutex::default(),
+            by_key: Mutex::default(),
+        }
     }
 
     /// The client for a call.
@@ -64,6 +71,20 @@ impl Clients {
         }
         let client = self.build(key.reach.clone())?;
         clients.insert(key, (client.clone(), now));
+        Ok(client)
+    }
+
+    /// The client for the servers that an operator names: it may reach every address.
+    ///
+    /// # Errors
+    /// The reason why there is none.
+    pub(crate) fn for_operator(&self) -> Result<Client, reqwest::Error> {
+        let mut operator = self.operator.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*operator {
+            return Ok(client.clone());
+        }
+        let client = self.build(Arc::new(Reach::everywhere()))?;
+        *operator = Some(client.clone());
         Ok(client)
     }
 

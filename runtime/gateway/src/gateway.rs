@@ -14,11 +14,12 @@ use flow::{CallAccess, HttpTarget, Namespace};
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, header};
 use reqwest::{Client, Request, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    HttpError, HttpRequest, HttpResponse, Outbound, Secrets,
+    HttpError, HttpRequest, HttpResponse, Outbound, Rules, UsedSecrets,
     clients::{ClientKey, Clients},
+    secrets::{Context, FetchedValues},
 };
 
 /// The maximum number of requests of one call that have no response yet.
@@ -27,8 +28,11 @@ pub const MAX_CONCURRENT_REQUESTS: usize = 16;
 /// Sends the requests of all calls of a worker.
 #[derive(Debug)]
 pub struct Gateway {
-    clients: Clients,
-    secrets: Secrets,
+    tls: ClientTls,
+    /// Opened for the first request: few workers send any.
+    clients: OnceCell<Clients>,
+    /// The values of secrets that were fetched, for all calls.
+    fetched: FetchedValues,
 }
 
 /// Sends the requests of one call, as far as it may.
@@ -37,6 +41,10 @@ pub struct CallGateway {
     gateway: Arc<Gateway>,
     namespace: Option<Namespace>,
     access: Arc<CallAccess>,
+    /// The rules when the call started.
+    rules: Arc<Rules>,
+    /// The values of secrets that the call has used so far.
+    used: UsedSecrets,
     budget: Arc<Budget>,
     concurrent: Arc<Semaphore>,
 }
@@ -53,27 +61,46 @@ struct Budget {
 }
 
 impl Gateway {
-    /// Creates a gateway. It reads the certificates that this machine trusts, and blocks meanwhile.
+    /// Creates a gateway that trusts these authorities.
+    #[must_use]
+    pub fn new(tls: ClientTls) -> Self {
+        Self { tls, clients: OnceCell::new(), fetched: FetchedValues::default() }
+    }
+
+    /// Reads the certificates that this machine trusts, unless it has read them. Without it, the first request does.
     ///
     /// # Errors
     /// [`FileError`] when they cannot be read.
-    pub fn new(tls: &ClientTls, secrets: Secrets) -> Result<Self, FileError> {
-        Ok(Self { clients: Clients::new(tls.config()?), secrets })
+    pub async fn open(&self) -> Result<(), FileError> {
+        self.clients().await.map(|_| ())
     }
 
-    /// What a call sends through the gateway. `max_bytes` is the maximum size of all its requests and responses together, with
+    async fn clients(&self) -> Result<&Clients, FileError> {
+        let open = || async {
+            let tls = self.tls.clone();
+            // Reading certificates blocks.
+            let config = tokio::task::spawn_blocking(move || tls.config()).await;
+            Ok(Clients::new(config.expect("reading certificates does not panic")?))
+        };
+        self.clients.get_or_try_init(open).await
+    }
+
+    /// What a call sends through the gateway. `rules` are those that were in use when the call started; `max_bytes` is the maximum size of all its requests and responses together, with
     /// their headers.
     #[must_use]
     pub fn for_call(
         self: &Arc<Self>,
         namespace: Option<Namespace>,
         access: Arc<CallAccess>,
+        rules: Arc<Rules>,
         max_bytes: u64,
     ) -> CallGateway {
         CallGateway {
             gateway: self.clone(),
             namespace,
             access,
+            rules,
+            used: UsedSecrets::default(),
             budget: Arc::new(Budget { limit: max_bytes, left: AtomicU64::new(max_bytes) }),
             concurrent: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)),
         }
@@ -88,13 +115,13 @@ impl Outbound for CallGateway {
     fn send(&self, mut request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>> {
         let this = self.clone();
         Box::pin(async move {
-            let (client, _permit) = this.admit(&request)?;
-            let secrets = this.gateway.secrets.insert(&this.access, &mut request).await?;
+            let (client, _permit) = this.admit(&request).await?;
+            this.insert_secrets(&mut request).await?;
             let between_bytes = request.timeouts.between_bytes;
             let limit = request.timeouts.response;
             let response = within(limit, client.execute(to_send(request))).await?.map_err(HttpError::of)?;
             let mut response = this.receive(response, between_bytes).await?;
-            secrets.redact(&mut response);
+            this.used.redact_response(&mut response);
             Ok(response)
         })
     }
@@ -113,15 +140,33 @@ impl Outbound for Closed {
 }
 
 impl CallGateway {
+    /// The values of secrets that the requests of the call have contained so far.
+    #[must_use]
+    pub fn used_secrets(&self) -> UsedSecrets {
+        self.used.clone()
+    }
+
+    /// Replaces the secrets in a request by their values.
+    async fn insert_secrets(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
+        let context = Context { access: &self.access, fetched: &self.gateway.fetched, used: &self.used };
+        let client = || async {
+            let clients = self.gateway.clients().await.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
+            clients.for_operator().map_err(HttpError::of)
+        };
+        self.rules.secrets.insert(context, request, client).await
+    }
+
     /// Checks a request; returns the client for it, and its place among the requests of the call.
-    fn admit(&self, request: &HttpRequest) -> Result<(Client, OwnedSemaphorePermit), HttpError> {
+    async fn admit(&self, request: &HttpRequest) -> Result<(Client, OwnedSemaphorePermit), HttpError> {
         self.access.check_request(&request.target)?;
         let too_many = |_| HttpError::TooMany { limit: MAX_CONCURRENT_REQUESTS };
         let permit = self.concurrent.clone().try_acquire_owned().map_err(too_many)?;
         let address = request.target.url().as_str().len() as u64;
         self.budget.take(address + size_of_headers(&request.headers) + request.body.len() as u64)?;
         let reach = Arc::new(self.access.reach(&request.target));
-        let client = self.gateway.clients.get(ClientKey { namespace: self.namespace.clone(), reach });
+        let clients = self.gateway.clients().await;
+        let clients = clients.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
+        let client = clients.get(ClientKey { namespace: self.namespace.clone(), reach });
         Ok((client.map_err(HttpError::of)?, permit))
     }
 

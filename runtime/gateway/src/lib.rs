@@ -10,10 +10,15 @@ mod clients;
 mod error;
 mod gateway;
 mod message;
+mod redaction;
 mod resolver;
+mod rules;
 mod secrets;
 
 pub use error::HttpError;
 pub use gateway::{CallGateway, Closed, Gateway, MAX_CONCURRENT_REQUESTS};
 pub use message::{HttpRequest, HttpResponse, Outbound, Timeouts};
-pub use secrets::{Secret, SecretSource, Secrets};
+pub use redaction::UsedSecrets;
+pub use reqwest::Url;
+pub use rules::{CurrentRules, Rules};
+pub use secrets::{Secret, SecretSource, Secrets, VaultEntry};

@@ -44,7 +44,7 @@ pub(crate) struct MessageKind {
 
 impl MessageKind {
     #[cfg(test)]
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::RECORDS,
         Self::SNAPSHOT,
         Self::LOG,
@@ -61,6 +61,7 @@ impl MessageKind {
         Self::PERMITS,
         Self::HTTP,
         Self::ATTEMPT,
+        Self::GRANTS_ANSWER,
     ];
 
     pub(crate) const RECORDS: Self = Self { magic: *b"wL", name: "record", version: 1 };
@@ -79,6 +80,7 @@ impl MessageKind {
     pub(crate) const PERMITS: Self = Self { magic: *b"wK", name: "message about permits", version: 1 };
     pub(crate) const HTTP: Self = Self { magic: *b"wH", name: "record of HTTP exchanges", version: 1 };
     pub(crate) const ATTEMPT: Self = Self { magic: *b"wT", name: "recorded attempt", version: 1 };
+    pub(crate) const GRANTS_ANSWER: Self = Self { magic: *b"wE", name: "worker's answer about grants", version: 1 };
 }
 
 /// Why bytes are not the expected message.

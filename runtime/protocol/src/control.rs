@@ -3,8 +3,9 @@
 use flow::{CallId, QueueName, RunId, WorkerName};
 
 use crate::{
-    DecodeError, Seal,
+    DecodeError, GrantsQuestion, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
+    grants::WireQuestion,
     wire::{Invalid, WireCall, invalid},
 };
 
@@ -47,6 +48,8 @@ pub enum Control {
         /// The run.
         run: RunId,
     },
+    /// Asks each worker how much it grants of what a flow asks for. It answers with [`GrantsAnswer`](crate::GrantsAnswer).
+    ExplainGrants(GrantsQuestion),
 }
 
 /// The maximum number of calls in one withdrawal: workers refuse more, since each is compared with all their calls.
@@ -101,6 +104,7 @@ enum WireControl<'a> {
     MayStart { call: WireCall<'a>, wanted: bool, proof: [u8; 32] },
     FollowLogs { run: &'a str },
     UnknownKey { call: WireCall<'a>, question: [u8; 32] },
+    ExplainGrants { question: WireQuestion<'a> },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -133,6 +137,7 @@ impl Control {
             Self::UnknownKey { call, question } => {
                 WireControl::UnknownKey { call: call.into(), question: *question.as_bytes() }
             }
+            Self::ExplainGrants(question) => WireControl::ExplainGrants { question: question.into() },
         };
         codec::encode(MessageKind::CONTROL, &wire)
     }
@@ -201,6 +206,7 @@ impl WireControl<'_> {
             Self::UnknownKey { call, question } => {
                 Control::UnknownKey { call: call.into_call()?, question: Seal::from_bytes(question) }
             }
+            Self::ExplainGrants { question } => Control::ExplainGrants(question.into_question()?),
         })
     }
 }

@@ -28,6 +28,7 @@ mod run_command;
 
 mod control;
 pub mod fetch;
+mod grants;
 
 #[cfg(feature = "json")]
 pub mod events;
@@ -39,6 +40,7 @@ pub use attempt::{MAX_ATTEMPT_BYTES, RecordedAttempt, RecordedOutcome};
 pub use codec::DecodeError;
 pub use control::{Control, MAX_STATUS_BYTES, MAX_WITHDRAWN_CALLS, Ping, WithdrawnCall, WorkerStatus};
 pub use fetch::{FetchPart, FetchReply, FetchRequest, FetchResponse, PutRequest};
+pub use grants::{AskingTask, GrantsAnswer, GrantsQuestion, MAX_ASKED_PARTS, MAX_GRANTS_ANSWER_BYTES};
 pub use headers::{
     SendingId, call_of, headers, message_id, returned, sending, set_returned, set_sending, set_unanswered, unanswered,
 };

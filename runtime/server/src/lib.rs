@@ -31,6 +31,7 @@ mod lines;
 mod values;
 mod modules;
 mod workers;
+mod grants;
 mod health;
 mod checks;
 

@@ -10,7 +10,9 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{audit, auth, events, health, modules, openapi, problem::Problem, runs, state::State, tokens, workers};
+use crate::{
+    audit, auth, events, grants, health, modules, openapi, problem::Problem, runs, state::State, tokens, workers,
+};
 
 /// Every route, with its description. The second router holds the routes that need no token.
 pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State>>) {
@@ -34,6 +36,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(modules::show))
         .routes(routes!(modules::sign))
         .routes(routes!(workers::list))
+        .routes(routes!(grants::explain))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list))

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc};
 
-use flow::{Digest, Failure, FailureKind, Grants, Outcome, Size, Stored, Value, Values};
-use gateway::Gateway;
+use flow::{Digest, Failure, FailureKind, Outcome, Size, Stored, Value, Values};
+use gateway::{CurrentRules, Gateway};
 use protocol::{HttpExchanges, HttpRecord, Job, Key, MAX_INLINE_HTTP_BYTES};
 use sandbox::{CompileError, Compiled, Sandbox};
 use store::{Admission, FetchError};
@@ -43,22 +43,27 @@ impl ContentSource {
         Self { sandbox, bytes, client, admission, max_module_bytes, outside: Outside::default() }
     }
 
-    /// Lets calls reach what is outside their sandbox, if their flows ask for it and `grants` allow it.
+    /// Lets calls reach what is outside their sandbox, if their flows ask for it and the rules allow it when they start.
     #[must_use]
-    pub fn with_grants(self, grants: Grants, gateway: Arc<Gateway>) -> Self {
-        Self { outside: Outside::new(grants, gateway), ..self }
+    pub fn with_gateway(self, rules: CurrentRules, gateway: Arc<Gateway>) -> Self {
+        Self { outside: Outside::new(rules, gateway), ..self }
     }
 
-    /// What the call of a job may reach outside its sandbox.
+    pub(crate) fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    /// What the call of a job may reach outside its sandbox, by the rules that are in use now.
     ///
     /// # Errors
     /// A failure of kind `module` when it depends on who has signed the module, and the signatures cannot be fetched.
     pub(crate) async fn outside_of(&self, job: &Job) -> Result<CallOutside, Failure> {
-        if !self.outside.grants().name_signers() || job.access.is_empty() {
-            return Ok(self.outside.of_call(job, self.outside.grants()));
+        let rules = self.outside.rules();
+        if !rules.grants.name_signers() || !job.access.needs_grants() {
+            return Ok(self.outside.of_call(job, &rules, &rules.grants));
         }
         let has_signed = self.admission.signed_by(job, &self.client).await?;
-        Ok(self.outside.of_call(job, &self.outside.grants().with_signers(has_signed)))
+        Ok(self.outside.of_call(job, &rules, &rules.grants.with_signers(has_signed)))
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {

@@ -14,12 +14,17 @@ use broker::{
     Routing,
 };
 use flow::{CallId, Execution, RunId, Timestamp, WorkerName};
-use protocol::{CallKeys, Control, HeartbeatNumber, Job, Key, Report, Seal, WithdrawnCall, WorkerStatus, topology};
+use protocol::{
+    CallKeys, Control, GrantsAnswer, HeartbeatNumber, Job, Key, Report, Seal, WithdrawnCall, WorkerStatus, topology,
+};
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::live::{self, FollowSender};
+use crate::{
+    GuestRunner,
+    live::{self, FollowSender},
+};
 
 /// The maximum number of proofs of interruptions and withdrawals to remember, whose jobs have not arrived. Each costs some
 /// hundred bytes.
@@ -377,9 +382,11 @@ pub(crate) async fn consume(broker: &dyn Broker, name: &WorkerName) -> Result<Co
 /// The exchange that a control message comes through: all workers receive it, or it is the reply of an engine.
 const fn exchange_of(control: &Control) -> &'static str {
     match control {
-        Control::Ping(_) | Control::Interrupt { .. } | Control::Withdraw(_) | Control::FollowLogs { .. } => {
-            topology::CONTROL
-        }
+        Control::Ping(_)
+        | Control::Interrupt { .. }
+        | Control::Withdraw(_)
+        | Control::FollowLogs { .. }
+        | Control::ExplainGrants(_) => topology::CONTROL,
         Control::MayStart { .. } | Control::UnknownKey { .. } => topology::REPLIES,
     }
 }
@@ -388,7 +395,7 @@ const fn exchange_of(control: &Control) -> &'static str {
 pub(crate) async fn serve(
     broker: Arc<dyn Broker>,
     mut messages: Consumer,
-    calls: Arc<CallRegistry>,
+    (calls, guests): (Arc<CallRegistry>, Arc<dyn GuestRunner>),
     status: WorkerStatus,
     stop: CancellationToken,
 ) {
@@ -422,8 +429,13 @@ pub(crate) async fn serve(
             Ok(Control::FollowLogs { run }) => drop(calls.followed.send(run)),
             Ok(Control::Ping(ping)) => {
                 let busy = u32::try_from(calls.count()).unwrap_or(u32::MAX);
-                let reply = reply(ping.reply_to, &WorkerStatus { busy, ..status.clone() });
+                let reply = reply(ping.reply_to, WorkerStatus { busy, ..status.clone() }.encode());
                 send_best_effort(&*broker, reply, &stop).await;
+            }
+            Ok(Control::ExplainGrants(question)) => {
+                let tasks = guests.granted_parts(&question);
+                let answer = GrantsAnswer { queues: status.queues.clone(), tasks };
+                send_best_effort(&*broker, reply(question.reply_to, answer.encode()), &stop).await;
             }
             // All workers receive it, so it is not moved to the quarantine.
             Err(error) => warn!(%error, "a control message cannot be read; it is dropped"),
@@ -438,8 +450,8 @@ async fn send_best_effort(broker: &dyn Broker, message: Message, stop: &Cancella
     }
 }
 
-fn reply(queue: String, status: &WorkerStatus) -> Message {
-    to_queue(topology::STATUS, queue, Properties::default(), status.encode())
+fn reply(queue: String, body: Vec<u8>) -> Message {
+    to_queue(topology::STATUS, queue, Properties::default(), body)
 }
 
 /// Reports to an engine that wants to withdraw a call that the call has started here.

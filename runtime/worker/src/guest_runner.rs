@@ -3,12 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use flow::{Digest, Values};
-use protocol::{CallLog, CallUsage, Job, Key};
+use flow::{Digest, GrantedPart, Values};
+use protocol::{CallLog, CallUsage, GrantsQuestion, Job, Key};
 use sandbox::{Action, Call, Observer};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ContentSource, http_recorder::HttpCounts, outside::CallOutside};
+use crate::{
+    ContentSource,
+    http_recorder::HttpCounts,
+    outside::CallOutside,
+    redaction::{RedactingObserver, redacted},
+};
 
 /// The result of a call, and the guest's log.
 #[derive(Debug)]
@@ -37,6 +42,11 @@ pub trait GuestRunner: Send + Sync + 'static {
 
     /// Stops all calls.
     fn interrupt_all(&self);
+
+    /// How much it would grant to each task of a flow, part by part. Without grants, it is nothing.
+    fn granted_parts(&self, question: &GrantsQuestion) -> Vec<Vec<GrantedPart>> {
+        question.tasks.iter().map(|task| task.access.parts().map(|_| GrantedPart::None).collect()).collect()
+    }
 }
 
 #[async_trait]
@@ -61,8 +71,10 @@ impl GuestRunner for ContentSource {
                 return GuestResult::new(sandbox::Completion::Interrupted, CallLog::default());
             }
         };
-        let CallOutside { granted, recorder, unrecorded } = outside;
+        let CallOutside { granted, recorder, unrecorded, used } = outside;
+        let observer = Arc::new(RedactingObserver::new(observer, used.clone()));
         let report = self.sandbox().call(&module, sandbox_call(&job, granted, interrupt), observer).await;
+        let report = redacted(report, &used);
         let mut log = log(&report);
         let mut stored = BTreeMap::new();
         // A call without a duration never reached its guest.
@@ -89,6 +101,10 @@ impl GuestRunner for ContentSource {
 
     fn interrupt_all(&self) {
         self.sandbox().interrupt_all();
+    }
+
+    fn granted_parts(&self, question: &GrantsQuestion) -> Vec<Vec<GrantedPart>> {
+        self.outside().granted_parts(question)
     }
 }
 

@@ -22,6 +22,7 @@ mod http_player;
 mod replay;
 mod content;
 mod progress;
+mod redaction;
 mod result_cache;
 mod signal_sender;
 mod slots;

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use flow::{CallAccess, CallDirectory, Grants, Recording, SettingKind};
-use gateway::{Closed, Gateway, Outbound};
-use protocol::{Job, Unrecorded};
+use flow::{Access, CallAccess, CallDirectory, GrantedPart, Grants, Recording, SettingKind};
+use gateway::{Closed, CurrentRules, Gateway, Outbound, Rules, UsedSecrets};
+use protocol::{AskingTask, GrantsQuestion, Job, Unrecorded};
 use sandbox::{Directories, Directory, DirectoryUsages, Sockets};
 
 use crate::http_recorder::HttpRecorder;
 
-/// The grants of the operator, and the way out for what they allow.
+/// The rules of the operator, and the way out for what they allow.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outside {
-    grants: Arc<Grants>,
+    rules: CurrentRules,
     gateway: Option<Arc<Gateway>>,
     usages: Arc<DirectoryUsages>,
 }
@@ -22,20 +22,22 @@ pub(crate) struct CallOutside {
     pub(crate) granted: sandbox::Outside,
     pub(crate) recorder: Arc<HttpRecorder>,
     pub(crate) unrecorded: Unrecorded,
+    /// The secrets that the call will have used.
+    pub(crate) used: UsedSecrets,
 }
 
 impl Outside {
-    pub(crate) fn new(grants: Grants, gateway: Arc<Gateway>) -> Self {
-        Self { grants: Arc::new(grants), gateway: Some(gateway), usages: Arc::default() }
+    pub(crate) fn new(rules: CurrentRules, gateway: Arc<Gateway>) -> Self {
+        Self { rules, gateway: Some(gateway), usages: Arc::default() }
     }
 
-    /// The grants of the operator.
-    pub(crate) fn grants(&self) -> &Grants {
-        &self.grants
+    /// The rules that are in use now.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.now()
     }
 
-    /// What the call of a job may reach, by those of the grants that are for its module.
-    pub(crate) fn of_call(&self, job: &Job, grants: &Grants) -> CallOutside {
+    /// What the call of a job may reach, by the grants of the rules that are for its module.
+    pub(crate) fn of_call(&self, job: &Job, rules: &Arc<Rules>, grants: &Grants) -> CallOutside {
         let access = Arc::new(grants.of_call(&job.access, &job.flow, &job.call.task, &job.module));
         let (clock, random, http) = (access.has_clock(), access.has_random(), access.has_http());
         let (settings, directories) = (settings(&access), self.directories(&access));
@@ -44,9 +46,12 @@ impl Outside {
             Err(denial) => Sockets::Denied(denial.to_string()),
         };
         let arguments = access.arguments().to_vec();
+        let mut used = UsedSecrets::default();
         let gateway: Arc<dyn Outbound> = match &self.gateway {
             Some(gateway) if !access.is_empty() => {
-                Arc::new(gateway.for_call(job.flow.namespace(), access, job.limits.http_bytes))
+                let gateway = gateway.for_call(job.flow.namespace(), access, rules.clone(), job.limits.http_bytes);
+                used = gateway.used_secrets();
+                Arc::new(gateway)
             }
             Some(_) | None => Arc::new(Closed(access)),
         };
@@ -65,7 +70,7 @@ impl Outside {
         };
         let gateway: Option<Arc<dyn Outbound>> = Some(recorder.clone());
         let granted = sandbox::Outside { clock, random, settings, directories, sockets, arguments, gateway };
-        CallOutside { granted, recorder, unrecorded }
+        CallOutside { granted, recorder, unrecorded, used }
     }
 
     /// The directories that a call may use.
@@ -77,6 +82,25 @@ impl Outside {
             (name.to_string(), directory)
         });
         Directories { all: all.collect(), usages: self.usages.clone() }
+    }
+
+    /// How much of what a flow asks for the rules grant now, task by task and part by part. What depends on who has signed a module is
+    /// granted in part.
+    pub(crate) fn granted_parts(&self, GrantsQuestion { flow, tasks, .. }: &GrantsQuestion) -> Vec<Vec<GrantedPart>> {
+        let rules = self.rules.now();
+        let [without, with] = [false, true].map(|has_signed| rules.grants.with_signers(|_| has_signed));
+        let of_task = |AskingTask { task, module, access }: &AskingTask| {
+            let granted = |part: &Access, grants: &Grants| {
+                let parts = grants.of_call(part, flow, task, module).granted_parts();
+                parts.first().map_or(GrantedPart::None, |(_, granted)| *granted)
+            };
+            let part = |part: Access| match granted(&part, &without) {
+                granted_by_all if granted_by_all == granted(&part, &with) => granted_by_all,
+                _ => GrantedPart::Some,
+            };
+            access.parts().map(part).collect()
+        };
+        tasks.iter().map(of_task).collect()
     }
 }
 

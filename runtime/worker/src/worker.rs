@@ -159,7 +159,13 @@ impl Worker {
         let _crash_on_drop = crash.clone().drop_guard();
         let stop_control = CancellationToken::new();
         let status = status(&config);
-        let serve = control::serve(broker.clone(), control, handler.calls.clone(), status, stop_control.clone());
+        let serve = control::serve(
+            broker.clone(),
+            control,
+            (handler.calls.clone(), handler.guests.clone()),
+            status,
+            stop_control.clone(),
+        );
         let bindings = control::bindings(&config.name);
         let serve = async move { broker::topology::keep_bound(&*broker, &bindings, serve).await };
         control_tasks.spawn(crash.clone().run_until_cancelled_owned(serve));

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use super::{TestServer, assert_error, serve, triggers::wait_for_firings};
+use super::{TestServer, assert_error, serve, serve_with, triggers::wait_for_firings};
 use waft_tests::{CommandOutput, Waft, example, guest};
 
 /// A server whose operator has these limits.
@@ -115,4 +115,21 @@ fn a_pushed_module_is_no_larger_than_allowed_and_asks_for_no_more() {
     );
     let modules = server.run(&["modules", "--json"]).expect(0).json();
     assert_eq!(json!(modules), json!([]), "nothing of it is stored");
+}
+
+#[test]
+fn a_call_of_a_queue_with_slots_of_its_own_delays_no_other() {
+    let waft = Waft::default();
+    waft.set_settings("[worker]\nqueues = [\"default\", \"long=1\"]\n");
+    let (process, address) = serve_with(&waft, &["--listen", "127.0.0.1:0", "--slots", "1"]);
+    let server = TestServer { waft, address, process };
+    let task = "[[task]]\nname = \"t\"\nuse = \"hostile#sleep\"\nqueue = \"long\"\nwith = { ms = 30000 }\n";
+    server.waft.flow(&format!("name = \"long\"\n{task}"));
+    server.submit("long");
+    while server.run(&["show", "long", "--json"]).expect(0).end()["tasks"][0]["state"] != "running" {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    server.waft.flow("name = \"short\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    server.run(&["submit", "flow.toml", "--wait"]).expect(0);
+    assert_eq!(server.state("long"), "running", "the short call did not wait for it");
 }

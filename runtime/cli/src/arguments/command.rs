@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Subcommand, ValueEnum};
 
 use super::{
-    BrokerCommand, BrokerFlag, EditCommand, IsolateFlag, KeysCommand, ListFlags, ModulesCommand, QuarantineCommand,
-    ReplayFlags, SignFlags, SubmitFlags, TokenCommand, ValueFlags,
+    BrokerCommand, BrokerFlag, EditCommand, GrantsCommand, IsolateFlag, KeysCommand, ListFlags, ModulesCommand,
+    QuarantineCommand, ReplayFlags, SignFlags, SubmitFlags, TokenCommand, ValueFlags,
 };
 
 /// A command of waft.
@@ -61,6 +61,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Explain what tasks may reach outside their sandbox
+    #[command(subcommand)]
+    Grants(GrantsCommand),
     /// Draw a flow
     Graph {
         /// The flow file
@@ -341,6 +344,7 @@ impl Command {
             | Self::Modules { command: None, .. }
             | Self::Keys(KeysCommand::List { .. } | KeysCommand::Show { .. })
             | Self::Check { .. }
+            | Self::Grants(GrantsCommand::Explain { .. })
             | Self::Graph { .. }
             | Self::List(_)
             | Self::Show { .. }

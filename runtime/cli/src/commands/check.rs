@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use flow::{Diagnostic, Flow, GrantedPart, Lines, Node, Severity, SignerKey, graph::Role};
+use flow::{Diagnostic, Digest, Flow, GrantedPart, Grants, Lines, Node, Severity, SignerKey, graph::Role};
 use serde_json::json;
 
+use super::remote_grants;
 use crate::{
     arguments::ValueFlags,
     exit::{CliError, Exit},
     flow_file,
     modules::{self, ModuleLibrary, Purpose},
+    sanitize,
     settings::Settings,
 };
 
@@ -34,10 +36,18 @@ pub(super) async fn run(
     let count = flow.nodes.iter().filter(is_task).count();
     let tasks = if count == 1 { "task" } else { "tasks" };
     crate::output::say!("{}: {count} {tasks}, ready to run", flow.name);
-    for node in &flow.nodes {
-        if let Some(access) = describe_access(settings, &library, &flow, node).await? {
-            crate::output::say!("  {} asks for {access}", node.name);
-        }
+    let asking = match settings.server.is_chosen() {
+        true => match remote_grants::describe(settings, &flow).await {
+            Ok(asking) => asking,
+            Err(error) => {
+                crate::output::note!("what the workers of the server grant is not known: {:#}", error.error);
+                describe_access(settings, &library, &flow).await?
+            }
+        },
+        false => describe_access(settings, &library, &flow).await?,
+    };
+    for (task, access) in asking {
+        crate::output::say!("{}", sanitize::one_line(&format!("  {task} asks for {access}")));
     }
     for index in flow.indices() {
         let triggers = flow.describe_triggers(index);
@@ -51,37 +61,42 @@ pub(super) async fn run(
     Ok(Exit::Success)
 }
 
-/// What a task asks for outside its sandbox, and how much of it the settings of this machine grant.
+/// What the tasks ask for outside their sandbox, and how much of it the settings of this machine grant.
 async fn describe_access(
     settings: &Settings,
     library: &ModuleLibrary,
     flow: &Flow,
-    node: &Node,
-) -> Result<Option<String>, CliError> {
-    let task = match &node.role {
-        Role::Task(task) => task,
-        Role::ForEach(each) => &each.task,
-        Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => return Ok(None),
-    };
-    let signatures = match settings.grants.name_signers() && !task.access.is_empty() {
-        true => library.store.signatures(&task.module).await.map_err(CliError::unreachable)?,
-        false => Vec::new(),
-    };
+) -> Result<Vec<(String, String)>, CliError> {
+    let rules = settings.rules.now();
+    let mut asking = Vec::new();
+    for (_, name, task) in flow.tasks().filter(|(_, _, task)| task.access.needs_grants()) {
+        let grants = grants_for(settings, library, &rules.grants, &task.module).await?;
+        let parts = grants.of_call(&task.access, &flow.name, name, &task.module).granted_parts();
+        let described = parts.into_iter().map(|(asked, part)| match part {
+            GrantedPart::All => format!("{asked} (granted here)"),
+            GrantedPart::Some => format!("{asked} (granted here in part)"),
+            GrantedPart::None => format!("{asked} (not granted here)"),
+        });
+        asking.push((name.to_string(), described.collect::<Vec<_>>().join(", ")));
+    }
+    Ok(asking)
+}
+
+/// The grants for a module: those that name a signer only if the signer has signed it.
+pub(super) async fn grants_for(
+    settings: &Settings,
+    library: &ModuleLibrary,
+    grants: &Grants,
+    module: &Digest,
+) -> Result<Grants, CliError> {
+    if !grants.name_signers() {
+        return Ok(grants.clone());
+    }
+    let signatures = library.store.signatures(module).await.map_err(CliError::unreachable)?;
     let policy = settings.admission.policy();
     let has_signed =
-        |key: &SignerKey| key.0.parse().is_ok_and(|signer| policy.is_signed_by(&task.module, &signatures, &signer));
-    let parts = settings
-        .grants
-        .with_signers(has_signed)
-        .of_call(&task.access, &flow.name, &node.name, &task.module)
-        .granted_parts();
-    let described = parts.into_iter().map(|(asked, part)| match part {
-        GrantedPart::All => format!("{asked} (granted here)"),
-        GrantedPart::Some => format!("{asked} (granted here in part)"),
-        GrantedPart::None => format!("{asked} (not granted here)"),
-    });
-    let described: Vec<String> = described.collect();
-    Ok((!described.is_empty()).then(|| described.join(", ")))
+        |key: &SignerKey| key.0.parse().is_ok_and(|signer| policy.is_signed_by(module, &signatures, &signer));
+    Ok(grants.with_signers(has_signed))
 }
 
 fn diagnostic_json(file: &Path, lines: &Lines<'_>, diagnostic: &Diagnostic) -> serde_json::Value {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::parser::Parser;
 
 /// A directory, as it is written.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawDirectory {
     path: String,

@@ -7,8 +7,12 @@ use std::{
 };
 
 use anyhow::anyhow;
+use toml::de::DeTable;
 
-use super::{RawSettings, admission::LastRead, limits};
+use super::{
+    RawSettings, admission::LastRead, grants::RawGrants, guest_secrets::RawGuestSecrets, limits, located::FileText,
+    outside::LastTables,
+};
 use crate::exit::CliError;
 
 /// The settings file of a project, in the folder where waft runs.
@@ -28,6 +32,8 @@ pub(super) struct SettingsFiles {
     pub(super) with_secrets: Vec<PathBuf>,
     /// The table `[admission]` of each.
     pub(super) admission: LastRead,
+    /// The tables `[[grant]]` and `[secret]` of each.
+    pub(super) outside: LastTables,
 }
 
 impl SettingsFiles {
@@ -37,6 +43,7 @@ impl SettingsFiles {
             settings: RawSettings::default(),
             with_secrets: Vec::new(),
             admission: LastRead::default(),
+            outside: LastTables::default(),
         };
         let project = PathBuf::from(PROJECT_FILE);
         for path in [Some(project.clone()), user_file(), Some(PathBuf::from(SYSTEM_FILE))].into_iter().flatten() {
@@ -49,6 +56,7 @@ impl SettingsFiles {
                 files.with_secrets.push(path.clone());
             }
             files.admission.note_table(&path, &settings.admission);
+            files.outside.note(&path, &settings);
             files.names.push(path.display().to_string());
             files.settings = files.settings.or(settings);
         }
@@ -66,7 +74,7 @@ fn check_project(settings: &RawSettings) -> Result<(), CliError> {
         "{PROJECT_FILE} in this folder sets {}: a folder must not choose where waft takes code from, keeps data or sends a token, which modules run, nor raise a limit or lower the protection",
         keys.join(", ")
     );
-    let user = user_file().unwrap_or_else(|| PathBuf::from(SYSTEM_FILE));
+    let user = writable_settings_file();
     Err(CliError::invalid(error).hint(format!(
         "move the lines to {}, or use the environment or flags; a project may set [worker] slots, queues, grace and delivery_limit",
         user.display()
@@ -83,6 +91,11 @@ pub(super) fn user_file() -> Option<PathBuf> {
     base_dir("XDG_CONFIG_HOME", ".config").map(|base| base.join("waft/config.toml"))
 }
 
+/// The settings file that a person would write: the user's, or else the system's.
+pub(crate) fn writable_settings_file() -> PathBuf {
+    user_file().unwrap_or_else(|| PathBuf::from(SYSTEM_FILE))
+}
+
 /// The settings of a file; `None` if it does not exist.
 pub(super) fn read_file(path: &Path) -> Result<Option<RawSettings>, CliError> {
     let read = credentials::read_regular(path, MAX_FILE);
@@ -96,18 +109,27 @@ pub(super) fn read_file(path: &Path) -> Result<Option<RawSettings>, CliError> {
 
 /// Parses the text of a file. `name` says which file it is, for errors.
 pub(super) fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
-    toml::from_str(text).map_err(|error: toml::de::Error| {
-        let place = error.span().map(|span| format!(", line {}", text[..span.start].matches('\n').count() + 1));
-        let place = place.unwrap_or_default();
-        let message = anyhow!("the settings in {name}{place} cannot be read: {}", error.message());
+    let file = FileText::new(name, text);
+    let failed = |error: toml::de::Error| {
+        let place = error.span().map_or_else(|| name.to_owned(), |span| file.place(span.start).to_string());
+        let message = anyhow!("the settings in {place} cannot be read: {}", error.message());
         CliError::invalid(message).hint(format!(
             "the settings are broker, broker_file, logbook, logbook_file, server, store, cache, cache_size, [worker] slots, queues, \
              grace, delivery_limit, isolate, [serve] listen, token, token_file, certificate, key, client_authority, largest_request, [client] \
-             authority, certificate, key, [limits] {}, [namespace.NAME] open_runs, bytes, [admission] modules, [[admission.allow]] signer, digest, tags and \
-             [admission.deny] digests, signers",
+             authority, certificate, key, [limits] {}, [namespace.NAME] open_runs, bytes, [admission] modules, [[admission.allow]] signer, digest, tags, \
+             [admission.deny] digests, signers, [[grant]] and [secret.NAME]",
             limits::names()
         ))
-    })
+    };
+    let mut settings: RawSettings = toml::from_str(text).map_err(failed)?;
+    let document = DeTable::parse(text).map_err(failed)?;
+    if let Some(grants) = document.get_ref().get("grant") {
+        settings.grant = RawGrants::read(grants, &file);
+    }
+    if let Some(secrets) = document.get_ref().get("secret") {
+        settings.secret = RawGuestSecrets::read(secrets, &file);
+    }
+    Ok(settings)
 }
 
 pub(super) fn default_dir(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, CliError> {

@@ -4,20 +4,21 @@ use std::{collections::BTreeMap, fmt::Display, path::Path, str::FromStr};
 
 use flow::{Access, DirectoryName, Grant, GrantedDirectory, Grants, SettingName, SignerKey};
 use serde::Deserialize;
+use toml::{Spanned, de::DeValue};
 
 use super::{
     admission::read_key,
     directories::{self, RawDirectory},
+    located::{FileText, Located, Place, Places},
     parser::Parser,
 };
 
 /// The tables.
-#[derive(Debug, Default, Deserialize)]
-#[serde(transparent)]
-pub(super) struct RawGrants(Vec<RawGrant>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct RawGrants(Vec<Located<RawGrant>>);
 
 /// A table, as it is written.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawGrant {
     namespace: Option<String>,
@@ -37,6 +38,22 @@ struct RawGrant {
 }
 
 impl RawGrants {
+    /// The tables of a file.
+    pub(super) fn read(toml: &Spanned<DeValue<'_>>, file: &FileText<'_>) -> Self {
+        match toml.get_ref().as_array() {
+            Some(tables) => Self(tables.iter().map(|table| Located::read(table, table.span().start, file)).collect()),
+            None => Self(vec![Located {
+                mistakes: vec![format!("{}: write [[grant]], with two brackets", file.place(toml.span().start))],
+                ..Located::default()
+            }]),
+        }
+    }
+
+    /// Where each table is.
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.0.iter().map(|table| table.places.table.clone()).collect()
+    }
+
     /// These tables and those of `lower`: each grants something more.
     pub(super) fn or(mut self, lower: Self) -> Self {
         self.0.extend(lower.0);
@@ -50,14 +67,19 @@ impl RawGrants {
 
     /// The grants, and what is wrong with them.
     pub(super) fn grants(&self, parser: &mut Parser) -> Grants {
-        let grants = Grants(self.0.iter().zip(1..).map(|(raw, number)| raw.grant(number, parser)).collect());
+        let grant = |(Located { table, places, mistakes }, number): (&Located<RawGrant>, usize)| {
+            parser.errors.extend(mistakes.iter().cloned());
+            table.grant(number, places, mistakes.is_empty(), parser)
+        };
+        let grants = Grants(self.0.iter().zip(1..).map(grant).collect());
         directories::check_overlaps(&grants, parser);
         grants
     }
 }
 
 impl RawGrant {
-    fn grant(&self, number: usize, parser: &mut Parser) -> Grant {
+    /// `is_whole` says that no key of the table was dropped as wrong.
+    fn grant(&self, number: usize, places: &Places, is_whole: bool, parser: &mut Parser) -> Grant {
         let Self {
             namespace,
             flow,
@@ -74,7 +96,7 @@ impl RawGrant {
             clock,
             random,
         } = self;
-        let mut reader = Reader { number, parser };
+        let mut reader = Reader { number, places, parser };
         let grant = Grant {
             namespace: reader.one("namespace", namespace.as_ref()),
             flow: reader.one("flow", flow.as_ref()),
@@ -100,7 +122,7 @@ impl RawGrant {
                 "`networks` are for the requests and connections of this table: let it have `http` or `sockets`",
             );
         }
-        if grant.is_empty() {
+        if is_whole && grant.is_empty() {
             reader.report(NOTHING);
         }
         grant
@@ -124,6 +146,7 @@ fn has_useless_networks(grant: &Grant) -> bool {
 struct Reader<'p> {
     /// Its place among the tables of all files, from 1.
     number: usize,
+    places: &'p Places,
     parser: &'p mut Parser,
 }
 
@@ -145,12 +168,16 @@ impl Reader<'_> {
     }
 
     fn report(&mut self, error: impl Display) {
-        self.parser.report(&format!("[[grant]] number {}", self.number), error);
+        self.report_at(&self.places.table, error);
+    }
+
+    fn report_at(&mut self, place: &Place, error: impl Display) {
+        self.parser.report(&format!("{place}: [[grant]] number {}", self.number), error);
     }
 
     /// A key that must not be lost when it is wrong: without it, the table would grant more. So a wrong one ends the command.
     fn one<T: FromStr<Err: Display>>(&mut self, key: &str, text: Option<&String>) -> Option<T> {
-        text.and_then(|text| text.parse().map_err(|error| self.report(format!("{key}: {error}"))).ok())
+        text.and_then(|text| self.parse(key, self.places.value(key), text))
     }
 
     /// A public key, or the absolute path of its file.
@@ -196,7 +223,12 @@ impl Reader<'_> {
     }
 
     fn all<T: FromStr<Err: Display>>(&mut self, key: &str, texts: &[String]) -> Vec<T> {
-        texts.iter().filter_map(|text| self.one(key, Some(text))).collect()
+        let parse = |(index, text): (usize, &String)| self.parse(key, self.places.element(key, index), text);
+        texts.iter().enumerate().filter_map(parse).collect()
+    }
+
+    fn parse<T: FromStr<Err: Display>>(&mut self, key: &str, place: &Place, text: &str) -> Option<T> {
+        text.parse().map_err(|error| self.report_at(place, format!("{key}: {error}"))).ok()
     }
 }
 
@@ -205,13 +237,10 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (Grants, Vec<String>) {
-        #[derive(Deserialize)]
-        struct File {
-            grant: RawGrants,
-        }
-        let file: File = toml::from_str(text).unwrap();
+        let document = toml::de::DeTable::parse(text).unwrap();
+        let grants = RawGrants::read(document.get_ref().get("grant").unwrap(), &FileText::new("config.toml", text));
         let mut parser = Parser::default();
-        (file.grant.grants(&mut parser), parser.errors)
+        (grants.grants(&mut parser), parser.errors)
     }
 
     #[test]
@@ -238,26 +267,33 @@ mod tests {
     #[test]
     fn each_mistake_is_reported_with_its_table() {
         let (_, errors) = read(
-            "[[grant]]\nflow = \"a b\"\nmodule = \"x\"\nhttp = [\"GET example.com\", \"https://a.example/\"]\n\
+            "[[grant]]\nclok = true\nrandom = 3\nflow = \"a b\"\nmodule = \"x\"\nhttp = [\"GET example.com\", \"https://a.example/\"]\n\
              networks = [\"10.0.0.0/99\"]\n[[grant]]\ntask = \"t\"\n[[grant]]\nconfig = { \"a.b\" = \"\" }\n\
              env = { WAFT_RUN = \"r\" }\n",
         );
-        let [flow, module, no_scheme, no_method, network, nothing, empty, name, own] = &errors[..] else {
+        let [key, number, flow, module, no_scheme, no_method, network, empty, name, own] = &errors[..] else {
             panic!("{errors:#?}")
         };
         for (error, expected) in [
-            (flow, "[[grant]] number 1: flow: \"a b\" is not a name"),
-            (module, "[[grant]] number 1: module: "),
-            (no_scheme, "[[grant]] number 1: http: \"GET example.com\" is no pattern of HTTP requests: "),
+            (key, "config.toml, line 2, column 1: unknown field `clok`, expected one of `namespace`, "),
+            (number, "config.toml, line 3, column 10: invalid type: integer `3`, expected a boolean"),
+            (flow, "config.toml, line 4, column 8: [[grant]] number 1: flow: \"a b\" is not a name"),
+            (module, "config.toml, line 5, column 10: [[grant]] number 1: module: "),
+            (
+                no_scheme,
+                "config.toml, line 6, column 9: [[grant]] number 1: http: \"GET example.com\" is no pattern of HTTP requests: ",
+            ),
             (
                 no_method,
-                "[[grant]] number 1: http: \"https://a.example/\" is no pattern of HTTP requests: it has no method",
+                "config.toml, line 6, column 28: [[grant]] number 1: http: \"https://a.example/\" is no pattern of HTTP requests: it has no method",
             ),
-            (network, "[[grant]] number 1: networks: \"10.0.0.0/99\" is no network"),
-            (nothing, "[[grant]] number 1: it grants nothing"),
-            (empty, "[[grant]] number 2: it grants nothing: let it have `http`, `sockets`, `secrets`, `config`"),
-            (name, "[[grant]] number 3: config: \"a.b\" is not a name"),
-            (own, "[[grant]] number 3: env.WAFT_RUN: waft sets"),
+            (network, "config.toml, line 7, column 13: [[grant]] number 1: networks: \"10.0.0.0/99\" is no network"),
+            (
+                empty,
+                "config.toml, line 8, column 1: [[grant]] number 2: it grants nothing: let it have `http`, `sockets`, `secrets`, `config`",
+            ),
+            (name, "config.toml, line 11, column 10: [[grant]] number 3: config: \"a.b\" is not a name"),
+            (own, "config.toml, line 10, column 1: [[grant]] number 3: env.WAFT_RUN: waft sets"),
         ] {
             assert!(error.starts_with(expected), "{error}");
         }

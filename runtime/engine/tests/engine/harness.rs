@@ -393,6 +393,7 @@ impl Harness {
                 Control::Ping(_)
                 | Control::MayStart { .. }
                 | Control::UnknownKey { .. }
+                | Control::ExplainGrants(_)
                 | Control::FollowLogs { .. } => {
                     panic!("unexpected broadcast")
                 }
@@ -409,6 +410,7 @@ impl Harness {
                 Control::Ping(_)
                 | Control::MayStart { .. }
                 | Control::UnknownKey { .. }
+                | Control::ExplainGrants(_)
                 | Control::FollowLogs { .. } => {
                     panic!("unexpected broadcast")
                 }

@@ -72,6 +72,12 @@ impl Reach {
         Self(networks.collect())
     }
 
+    /// All addresses: for requests that an operator sends, and no guest.
+    #[must_use]
+    pub fn everywhere() -> Self {
+        Self(Network::all().into_iter().collect())
+    }
+
     /// Whether it contains an address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -98,7 +104,7 @@ pub enum AccessDenial {
     SecretPlace {
         /// The secret.
         name: SecretName,
-        /// The place: a header of a request.
+        /// The place: a header, a parameter of the query, or the body of a request.
         place: String,
     },
     /// The host has an address that is not public, and no rule names its network.
@@ -372,7 +378,8 @@ impl fmt::Display for AccessDenial {
             ),
             Self::SecretPlace { name, place } => write!(
                 out,
-                "the secret {name} is denied {place}: an operator allows it with `headers` and `http` in [secret.{name}]"
+                "the secret {name} is denied {place}: an operator allows it with `headers`, `query`, `body` and \
+                 `http` in [secret.{name}]"
             ),
             Self::PrivateAddress { tried, address } => write!(
                 out,

@@ -185,6 +185,14 @@ impl HttpTarget {
         &self.url
     }
 
+    /// The same request with another query.
+    #[must_use]
+    pub fn with_query(&self, query: &str) -> Self {
+        let mut url = self.url.clone();
+        url.set_query(Some(query));
+        Self { method: self.method.clone(), url }
+    }
+
     /// The address of the host, where the URL has one instead of a name.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {

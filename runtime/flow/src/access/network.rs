@@ -24,6 +24,13 @@ impl Network {
         Self(address.to_canonical().into())
     }
 
+    /// The networks with all addresses.
+    pub(super) fn all() -> [Self; 2] {
+        let of_v4 = Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 is a length of a prefix");
+        let of_v6 = Ipv6Net::new(Ipv6Addr::UNSPECIFIED, 0).expect("0 is a length of a prefix");
+        [Self(of_v4.into()), Self(of_v6.into())]
+    }
+
     /// The addresses with which a machine reaches itself.
     pub(super) fn loopback() -> Vec<Self> {
         let of_v4 = Ipv4Net::new(Ipv4Addr::LOCALHOST, 8).expect("8 is a length of a prefix");

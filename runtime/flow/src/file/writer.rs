@@ -230,8 +230,24 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
 }
 
 fn write_access(access: &Access, table: &mut Table) {
-    let Access { http, secrets, config, variables, directories, sockets, arguments, clock, random, record } = access;
-    let mut allow = Table::new(format!("\"allow\" of {}", table.owner()), &keys::ALLOW);
+    let allow = access_table(access, format!("\"allow\" of {}", table.owner()));
+    if !allow.is_empty() {
+        table.inline("allow", &allow);
+    }
+    table.keyword("record", access.record.as_str(), access.record != Recording::default());
+    table.texts("args", &access.arguments);
+}
+
+/// Writes what a task asks for as the lines of a table: [`super::parse_access`] reads them.
+#[must_use]
+pub fn write_access_lines(access: &Access) -> String {
+    access_table(access, "the access".into()).lines()
+}
+
+fn access_table(access: &Access, owner: String) -> Table {
+    let Access { http, secrets, config, variables, directories, sockets, arguments: _, clock, random, record: _ } =
+        access;
+    let mut allow = Table::new(owner, &keys::ALLOW);
     allow.texts("http", &texts(http));
     allow.texts("sockets", &texts(sockets));
     allow.texts("secrets", &texts(secrets));
@@ -244,11 +260,7 @@ fn write_access(access: &Access, table: &mut Table) {
     allow.elements("dirs", &directories.iter().map(directory).collect::<Vec<_>>());
     allow.flag("clock", Some(*clock).filter(|clock| *clock));
     allow.flag("random", Some(*random).filter(|random| *random));
-    if !allow.is_empty() {
-        table.inline("allow", &allow);
-    }
-    table.keyword("record", record.as_str(), *record != Recording::default());
-    table.texts("args", arguments);
+    allow
 }
 
 fn texts<'a, T: ToString + 'a>(values: impl IntoIterator<Item = &'a T>) -> Vec<String> {

@@ -94,14 +94,14 @@ fn any_of(server: &Server) -> Vec<String> {
 }
 
 fn gateway() -> Arc<Gateway> {
-    Arc::new(Gateway::new(&ClientTls { trust: Trust::Nothing, identity: None }, Secrets::default()).unwrap())
+    Arc::new(Gateway::new(ClientTls { trust: Trust::Nothing, identity: None }))
 }
 
 /// A call that may reach the server on loopback.
 fn call(gateway: &Arc<Gateway>, server: &Server, namespace: Option<&str>) -> CallGateway {
     let patterns = any_of(server);
     let access = granted(&patterns.iter().map(String::as_str).collect::<Vec<_>>(), &["127.0.0.0/8", "::1"]);
-    gateway.for_call(namespace.map(|name| Namespace::new(name).unwrap()), access, 1 << 20)
+    gateway.for_call(namespace.map(|name| Namespace::new(name).unwrap()), access, Arc::default(), 1 << 20)
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn an_address_that_is_not_public_is_not_connected_to() {
     let server = Server::start(OK, None).await;
     let patterns = any_of(&server);
     let access = granted(&patterns.iter().map(String::as_str).collect::<Vec<_>>(), &["10.0.0.0/8"]);
-    let call = gateway().for_call(None, access, 1 << 20);
+    let call = gateway().for_call(None, access, Arc::default(), 1 << 20);
     let error = call.send(request(&server.url("http", "localhost"))).await.unwrap_err();
     let HttpError::Denied(reason) = &error else { panic!("{error:?}") };
     assert!(reason.starts_with("a connection to localhost is denied: the host has the address "), "{reason}");
@@ -137,7 +137,11 @@ async fn calls_of_one_namespace_share_connections() {
     assert_eq!(server.connections(), 2);
     // Another reach: the address of a kept connection was not checked for it.
     let access = granted(&[&format!("GET http://127.0.0.1:{}/**", server.address.port())], &[]);
-    gateway.for_call(Some(Namespace::new("shop").unwrap()), access, 1 << 20).send(request(&url)).await.unwrap();
+    gateway
+        .for_call(Some(Namespace::new("shop").unwrap()), access, Arc::default(), 1 << 20)
+        .send(request(&url))
+        .await
+        .unwrap();
     assert_eq!(server.connections(), 3);
 }
 
@@ -147,7 +151,7 @@ async fn all_requests_and_responses_of_a_call_have_at_most_so_many_bytes() {
     let access = granted(&[&format!("GET http://127.0.0.1:{}/**", server.address.port())], &[]);
     let url = server.url("http", "127.0.0.1");
     let once = url.len() + "x-pan: 24\r\ncontent-length: 5\r\n".len() + "hello".len();
-    let call = gateway().for_call(None, access, 2 * once as u64);
+    let call = gateway().for_call(None, access, Arc::default(), 2 * once as u64);
     for _ in 0..2 {
         call.send(request(&url)).await.unwrap();
     }
@@ -193,7 +197,8 @@ async fn errors_name_the_cause_and_no_query() {
     let error = call(&gateway(), &garbage, None).send(request(&garbage.url("http", "127.0.0.1"))).await.unwrap_err();
     assert!(matches!(error, HttpError::Protocol { .. }) && !error.to_string().contains("secret"), "{error:?}");
     let access = granted(&["GET http://no-such-host.invalid/**"], &[]);
-    let error = gateway().for_call(None, access, 1 << 20).send(request("http://no-such-host.invalid/x")).await;
+    let error =
+        gateway().for_call(None, access, Arc::default(), 1 << 20).send(request("http://no-such-host.invalid/x")).await;
     assert!(matches!(&error, Err(HttpError::NoAddress { host, .. }) if host == "no-such-host.invalid"), "{error:?}");
 }
 
@@ -213,7 +218,7 @@ async fn a_certificate_has_to_be_trusted_and_for_the_name() {
     let tls = certificate(folder.path(), "localhost");
     let trust = Trust::Only(tls.identity.certificate.clone());
     let server = Server::start(OK, Some(tls)).await;
-    let trusting = Arc::new(Gateway::new(&ClientTls { trust, identity: None }, Secrets::default()).unwrap());
+    let trusting = Arc::new(Gateway::new(ClientTls { trust, identity: None }));
     let by_name = || request(&server.url("https", "localhost"));
     assert_eq!(call(&trusting, &server, None).send(by_name()).await.unwrap().body, "hello");
     let error = call(&gateway(), &server, None).send(by_name()).await.unwrap_err();

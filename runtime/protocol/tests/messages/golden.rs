@@ -3,18 +3,18 @@
 use std::{num::NonZeroU32, path::Path, time::Duration};
 
 use flow::{
-    Access, Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json,
-    Limits, NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState, Signal, SkipReach, SkipReason,
-    TaskNotification, TaskResult, Timestamp, Value, Values, WorkerName, graph::ScopeIndex,
+    Access, Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing,
+    GrantedPart, Json, Limits, NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState, Signal,
+    SkipReach, SkipReason, TaskNotification, TaskResult, Timestamp, Value, Values, WorkerName, graph::ScopeIndex,
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
-    BatchedReport, CallKeys, CallLog, CallUsage, Control, EngineSecret, FetchPart, FetchReply, FetchRequest,
-    FetchResponse, HeartbeatNumber, HttpExchange, HttpExchanges, HttpRecord, Job, LiveLine, LiveLog, Permit,
-    PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest, RecordedAnswer,
-    RecordedAttempt, RecordedHttpFailure, RecordedOutcome, RecordedRequest, Reply, ReplyAddress, Report, ReportBatch,
-    RequestedCall, RunCommand, SendingId, Unrecorded, WithdrawnCall, WorkerStatus, decode_records, decode_snapshot,
-    encode_records, encode_snapshot,
+    AskingTask, BatchedReport, CallKeys, CallLog, CallUsage, Control, EngineSecret, FetchPart, FetchReply,
+    FetchRequest, FetchResponse, GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpExchange, HttpExchanges,
+    HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick,
+    Ping, Progress, PutRequest, RecordedAnswer, RecordedAttempt, RecordedHttpFailure, RecordedOutcome, RecordedRequest,
+    Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, SendingId, Unrecorded, WithdrawnCall,
+    WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -314,6 +314,8 @@ fn controls() -> Samples {
         queues: vec!["default".parse().unwrap()],
         version: "0.1.0".into(),
     };
+    let tasks = vec![vec![GrantedPart::All, GrantedPart::None], vec![GrantedPart::Some]];
+    let answer = GrantsAnswer { queues: vec!["default".parse().unwrap()], tasks };
     vec![
         ("ping-1", Control::Ping(Ping { reply_to: "waft.reply.1".into() }).encode()),
         ("interrupt-1", Control::Interrupt { call: call(), proof: keys().call.interrupt_proof() }.encode()),
@@ -332,7 +334,16 @@ fn controls() -> Samples {
             Control::UnknownKey { call: call(), question: Report::question_seal(&call(), &keys()).unwrap() }.encode(),
         ),
         ("worker-status-1", status.encode()),
+        ("explain-grants-1", Control::ExplainGrants(grants_question()).encode()),
+        ("grants-answer-1", answer.encode()),
     ]
+}
+
+fn grants_question() -> GrantsQuestion {
+    let http = ["PUT https://lb.example.com/**".parse().unwrap()].into();
+    let access = Access { http, clock: true, ..Access::default() };
+    let task = AskingTask { task: "add-ip".parse().unwrap(), module: Digest::from_bytes([7; 32]), access };
+    GrantsQuestion { reply_to: "waft.reply.1".into(), flow: "shop/provision".parse().unwrap(), tasks: vec![task] }
 }
 
 fn live_log() -> LiveLog {
@@ -454,6 +465,7 @@ fn every_golden_file_is_written_as_it_was_and_decodes() {
             || ReportBatch::decode(&bytes).is_ok()
             || Control::decode(&bytes).is_ok()
             || WorkerStatus::decode(&bytes).is_ok()
+            || GrantsAnswer::decode(&bytes).is_ok()
             || FetchRequest::decode(&bytes).is_ok()
             || FetchReply::decode(&bytes).is_ok()
             || PutRequest::decode(&bytes).is_ok()

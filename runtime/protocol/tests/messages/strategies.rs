@@ -3,16 +3,17 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
-    Access, Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json,
-    Limits, NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Revision, RunState, Shard, Signal, SkipReach,
-    SkipReason, Stored, TaskNotification, TaskResult, Timestamp, Value, ValueKind, Values, graph::ScopeIndex,
+    Access, Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing,
+    GrantedPart, Json, Limits, NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Revision, RunState, Shard,
+    Signal, SkipReach, SkipReason, Stored, TaskNotification, TaskResult, Timestamp, Value, ValueKind, Values,
+    graph::ScopeIndex,
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
-    CallKeys, CallLog, CallUsage, Control, EngineSecret, HeartbeatNumber, HttpRecord, Job, Key, LogLine, Permit,
-    PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, Report, RequestedCall,
-    RunCommand, Seal, WithdrawnCall, WorkerStatus,
+    AskingTask, CallKeys, CallLog, CallUsage, Control, EngineSecret, GrantsAnswer, GrantsQuestion, HeartbeatNumber,
+    HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping,
+    Progress, Report, RequestedCall, RunCommand, Seal, WithdrawnCall, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -244,7 +245,19 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
         }),
         (call(), any::<bool>()).prop_map(|(call, wanted)| Control::MayStart { call, wanted, proof: Seal::NONE }),
         call().prop_map(|call| Control::UnknownKey { call, question: Seal::NONE }),
+        (name(), name(), any::<[bool; 2]>()).prop_map(|(reply_to, flow, [clock, random])| {
+            let access = Access { clock, random, ..Access::default() };
+            let task = AskingTask { task: "t".parse().unwrap(), module: Digest::from_bytes([1; 32]), access };
+            Control::ExplainGrants(GrantsQuestion { reply_to, flow: flow.parse().unwrap(), tasks: vec![task] })
+        }),
     ]
+}
+
+pub(crate) fn grants_answer() -> impl Strategy<Value = GrantsAnswer> {
+    let part = prop_oneof![Just(GrantedPart::All), Just(GrantedPart::Some), Just(GrantedPart::None)];
+    let tasks = proptest::collection::vec(proptest::collection::vec(part, 0..3), 0..3);
+    let queues = proptest::collection::vec(name().prop_map(|queue| queue.parse().unwrap()), 0..3);
+    (queues, tasks).prop_map(|(queues, tasks)| GrantsAnswer { queues, tasks })
 }
 
 pub(crate) fn status() -> impl Strategy<Value = WorkerStatus> {

@@ -56,6 +56,27 @@ fn try_request(url: String) -> String {
     http::get(url).map_or_else(|error| format!("{:?}", error.kind()), |response| response.status().to_string())
 }
 
+/// Gets each address in turn, and provides the statuses, and what went wrong.
+#[task(provides = "outcomes")]
+fn visit(urls: Vec<String>) -> Vec<String> {
+    urls.into_iter().map(try_request).collect()
+}
+
+/// Sends a secret in the header `x-ask`, reads it from an answer in reverse, and leaves it everywhere. It fails with it, if `fails`.
+#[task(provides = "left")]
+fn leak(url: String, fails: bool) -> Result<serde_json::Value, Failure> {
+    let response = Request::get(url).header("x-ask", "{{secret:KEY}}").send()?;
+    let told: String = response.text()?.chars().rev().collect();
+    log::info!("logged {told}");
+    println!("printed {told}");
+    eprintln!("complained {told}");
+    let details = serde_json::json!({ "told": told, told.clone(): 1 });
+    match fails {
+        true => Err(Failure::permanent(format!("failed with {told}")).with_details(details)),
+        false => Ok(details),
+    }
+}
+
 /// Two readings of each clock, with a sleep between them.
 #[derive(Serialize, JsonSchema)]
 struct Clocks {
@@ -168,6 +189,8 @@ waft_guest::export!(
     request,
     fetch,
     try_request,
+    visit,
+    leak,
     clocks,
     random,
     read_config,

@@ -7,21 +7,16 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use store::{Admission, FileStates, Policy, Signer, check_regularly};
+use store::{Admission, Policy, Signer, check_regularly};
 use tracing::{error, info, warn};
 
 use super::{super::RawSettings, Checked, RawAdmission, UnreadableKey};
-use crate::settings::files::{SYSTEM_FILE, read_file, user_file};
-
-/// How often the files are compared with what was read. A changed file is read once it has not changed for as long, since its
-/// writer may not be done before.
-const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How many checks in a row may find another change before the files are read all the same: someone may change a file for ever.
-const MAX_WAITS: u32 = 3;
+use crate::settings::{
+    files::read_file,
+    follow::{CHECK_INTERVAL, ChangeDetector, settings_files},
+};
 
 /// The keys of files when they were last read.
 pub(super) type LastKeys = BTreeMap<PathBuf, Signer>;
@@ -54,11 +49,7 @@ struct PolicyFiles {
     settings: Vec<PathBuf>,
     key_files: Vec<PathBuf>,
     last: LastRead,
-    /// The states of the files at the last check, and those that were read.
-    seen: Option<FileStates>,
-    read: Option<FileStates>,
-    /// The checks since the last reading that found another change.
-    waits: u32,
+    changes: ChangeDetector,
     /// What the log has about the files as they are now.
     faults: Faults,
 }
@@ -78,28 +69,17 @@ pub(crate) async fn follow(admission: Admission, last: LastRead) -> Infallible {
     check_regularly("admission", CHECK_INTERVAL, files, PolicyFiles::check).await
 }
 
-/// The files that may have the table.
-fn settings_files() -> Vec<PathBuf> {
-    user_file().into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect()
-}
-
 impl PolicyFiles {
     fn new(admission: Admission, settings: Vec<PathBuf>, last: LastRead) -> Self {
-        let (key_files, faults) = (Vec::new(), Faults::default());
-        Self { admission, settings, key_files, last, seen: None, read: None, waits: 0, faults }
+        let (key_files, changes, faults) = (Vec::new(), ChangeDetector::default(), Faults::default());
+        Self { admission, settings, key_files, last, changes, faults }
     }
 
     fn check(&mut self) {
-        let states = Some(FileStates::of(self.settings.iter().chain(&self.key_files)));
-        if states == self.read && self.faults.unreadable.is_empty() {
+        let files = self.settings.iter().chain(&self.key_files);
+        if !self.changes.is_due(files, !self.faults.unreadable.is_empty()) {
             return;
         }
-        if states != self.seen && self.waits < MAX_WAITS {
-            self.seen = states;
-            self.waits += 1;
-            return;
-        }
-        (self.seen, self.read, self.waits) = (states.clone(), states, 0);
         let (policy, faults) = self.read();
         self.log(faults);
         self.apply(policy);

@@ -157,6 +157,16 @@ fn chance(rng: &mut SeededRng) -> bool {
     rng.below(3) == 0
 }
 
+#[test]
+fn the_lines_of_an_access_are_read_as_it_was() {
+    let mut rng = SeededRng(7);
+    for _ in 0..200 {
+        let access = random_access(&mut rng);
+        assert_eq!(crate::file::parse_access(&super::write_access_lines(&access)), Ok(access));
+    }
+    assert!(crate::file::parse_access("clok = true\nhttp = [3").is_err());
+}
+
 /// Sets each property of a task with some probability.
 fn random_access(rng: &mut SeededRng) -> Access {
     let patterns = ["GET https://a.example/**", "* http://*:81/", "POST,PUT http://[::1]/x*y"];

@@ -7,6 +7,7 @@ use store::{Modules, Rule, SigningKey};
 use tempfile::TempDir;
 
 use super::*;
+use crate::settings::follow::MAX_WAITS;
 
 /// A folder with settings and the files of three keys, of which the settings allow the first two.
 struct World {

@@ -1,0 +1,289 @@
+//! Removes the values of secrets from what a call receives and leaves: no guest sees them, and no record contains them.
+//!
+//! A value is also found in the forms in which programs usually write it: escaped in JSON, percent-encoded, in base64 and in hex. In any
+//! other form, for example encrypted or compressed, it is not found.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use base64::{
+    Engine as _,
+    alphabet::{STANDARD, URL_SAFE},
+    engine::{GeneralPurpose, general_purpose::NO_PAD},
+};
+use bytes::Bytes;
+use flow::{Json, SecretName};
+use http::{HeaderMap, HeaderValue, header};
+use memchr::memmem;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use crate::{HttpResponse, secrets::mark};
+
+/// The minimum length of a text that is searched for in what a guest leaves: a shorter one would be found by chance.
+const MIN_SCANNED_BYTES: usize = 4;
+
+/// The minimum length of a value that is also searched for in other forms, for the same reason.
+const MIN_ENCODED_BYTES: usize = 6;
+
+/// What `encodeURIComponent` leaves, and most libraries with it.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The values of the secrets that a call has used so far. Cheap to clone: all clones share them.
+#[derive(Clone, Default)]
+pub struct UsedSecrets(Arc<Mutex<Forms>>);
+
+/// The mark for each form of each value, the longest form first.
+type Forms = BTreeMap<(Reverse<usize>, Vec<u8>), String>;
+
+/// The values are not shown.
+impl fmt::Debug for UsedSecrets {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("UsedSecrets").finish_non_exhaustive()
+    }
+}
+
+impl UsedSecrets {
+    /// Notes that the call uses a value.
+    pub(crate) fn note(&self, name: &SecretName, value: &str) {
+        let mut known = self.forms();
+        if known.contains_key(&key(value.as_bytes().to_vec())) {
+            return;
+        }
+        for form in forms(value) {
+            known.insert(key(form), mark(name));
+        }
+    }
+
+    /// A text without the values; `None` if it has none.
+    #[must_use]
+    pub fn redact_text(&self, text: &str) -> Option<String> {
+        let redacted = self.redact(text.as_bytes(), MIN_SCANNED_BYTES)?;
+        // A form is whole characters, and so is a mark.
+        Some(String::from_utf8_lossy(&redacted).into_owned())
+    }
+
+    /// Bytes without the values; `None` if they have none.
+    #[must_use]
+    pub fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.redact(bytes, MIN_SCANNED_BYTES)
+    }
+
+    /// JSON without the values, in its texts and numbers; `None` if it has none.
+    #[must_use]
+    pub fn redact_json(&self, json: &Json) -> Option<Json> {
+        if self.forms().is_empty() {
+            return None;
+        }
+        let redacted = redact_tokens(json.as_str(), |text| self.redact_text(text))?;
+        // Two keys of an object may have become the same.
+        let as_text = |_| Json::parse(serde_json::Value::from(redacted.as_str()).to_string());
+        Json::parse(redacted.as_str()).or_else(as_text).ok()
+    }
+
+    /// Replaces each value that the server has sent back by its mark.
+    pub(crate) fn redact_response(&self, response: &mut HttpResponse) {
+        self.redact_headers(&mut response.headers);
+        if let Some(redacted) = self.redact(&response.body, 1) {
+            response.body = Bytes::from(redacted);
+            response.headers.remove(header::CONTENT_LENGTH);
+        }
+    }
+
+    fn redact_headers(&self, headers: &mut HeaderMap) {
+        for value in headers.values_mut() {
+            if let Some(redacted) = self.redact(value.as_bytes(), 1) {
+                *value = HeaderValue::from_bytes(&redacted).expect("a header may contain a mark");
+            }
+        }
+    }
+
+    /// Replaces the forms that have at least so many bytes.
+    fn redact(&self, text: &[u8], min_bytes: usize) -> Option<Vec<u8>> {
+        let forms = self.forms();
+        let forms = forms.iter().filter(|((_, form), _)| (min_bytes..=text.len()).contains(&form.len()));
+        forms.fold(None, |redacted: Option<Vec<u8>>, ((_, form), mark)| {
+            replace(redacted.as_deref().unwrap_or(text), form, mark.as_bytes()).or(redacted)
+        })
+    }
+
+    fn forms(&self) -> std::sync::MutexGuard<'_, Forms> {
+        // Each insertion is complete, so a panic in another thread leaves no partial one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(form: Vec<u8>) -> (Reverse<usize>, Vec<u8>) {
+    (Reverse(form.len()), form)
+}
+
+/// The value, and the forms in which programs write it.
+fn forms(value: &str) -> Vec<Vec<u8>> {
+    let mut forms = vec![value.as_bytes().to_vec()];
+    if value.len() < MIN_ENCODED_BYTES {
+        return forms;
+    }
+    let percent = percent_encode(value.as_bytes(), UNRESERVED).to_string();
+    let lower_hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let texts = [
+        serde_json::Value::from(value).to_string().trim_matches('"').to_owned(),
+        percent.replace("%20", "+"),
+        lower_percent(&percent),
+        percent,
+        lower_hex.to_uppercase(),
+        lower_hex,
+    ];
+    forms.extend(texts.map(String::into_bytes));
+    for alphabet in [&STANDARD, &URL_SAFE] {
+        let engine = GeneralPurpose::new(alphabet, NO_PAD);
+        // What stands before the value decides how its bytes are divided.
+        for before in 0..3 {
+            let encoded = engine.encode([&[0; 2][..before], value.as_bytes()].concat());
+            let (from, to) = ((before * 8).div_ceil(6), (before + value.len()) * 8 / 6);
+            forms.push(encoded.as_bytes()[from..to].to_vec());
+        }
+    }
+    forms
+}
+
+/// A percent-encoded text with small hex digits.
+fn lower_percent(text: &str) -> String {
+    let mut parts = text.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |lower, part| {
+        let (digits, rest) = part.split_at(part.len().min(2));
+        lower + "%" + &digits.to_ascii_lowercase() + rest
+    })
+}
+
+/// Replaces texts and numbers of a JSON text; `None` if nothing is replaced. A replaced number becomes a text.
+fn redact_tokens(json: &str, redact: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let (mut out, mut rest, mut is_changed) = (String::with_capacity(json.len()), json, false);
+    while let Some(first) = rest.chars().next() {
+        let (token, after) = match first {
+            '"' => rest.split_at(string_length(rest)),
+            char if is_part_of_number(char) => {
+                rest.split_at(rest.find(|char| !is_part_of_number(char)).unwrap_or(rest.len()))
+            }
+            char => rest.split_at(char.len_utf8()),
+        };
+        let text = match first {
+            '"' => serde_json::from_str::<String>(token).ok(),
+            char if is_part_of_number(char) => Some(token.to_owned()),
+            _ => None,
+        };
+        match text.and_then(|text| redact(&text)) {
+            Some(redacted) => {
+                is_changed = true;
+                out.push_str(&serde_json::Value::from(redacted).to_string());
+            }
+            None => out.push_str(token),
+        }
+        rest = after;
+    }
+    is_changed.then_some(out)
+}
+
+fn is_part_of_number(char: char) -> bool {
+    char.is_ascii_alphanumeric() || matches!(char, '+' | '-' | '.')
+}
+
+/// The length of the text in quotes at the start.
+fn string_length(json: &str) -> usize {
+    let mut is_escaped = false;
+    let end = json.char_indices().skip(1).find(|(_, char)| {
+        let is_end = *char == '"' && !is_escaped;
+        is_escaped = *char == '\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(json.len(), |(at, _)| at + 1)
+}
+
+/// Replaces all occurrences; `None` if there is none.
+pub(crate) fn replace(text: &[u8], old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
+    let mut replaced = Vec::new();
+    let mut from = 0;
+    for at in memmem::find_iter(text, old) {
+        replaced.extend_from_slice(&text[from..at]);
+        replaced.extend_from_slice(new);
+        from = at + old.len();
+    }
+    if from == 0 {
+        return None;
+    }
+    replaced.extend_from_slice(&text[from..]);
+    Some(replaced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(value: &str) -> UsedSecrets {
+        let used = UsedSecrets::default();
+        used.note(&"KEY".parse().unwrap(), value);
+        used
+    }
+
+    #[test]
+    fn a_value_that_comes_back_is_replaced_by_its_name() {
+        let headers = [("content-length", "14"), ("x-echo", "=s3cret=")];
+        let headers =
+            headers.map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let (status, body) = (http::StatusCode::OK, Bytes::from("s3crets3cret!"));
+        let mut response = HttpResponse { status, headers: headers.into_iter().collect(), body };
+        used("s3cret").redact_response(&mut response);
+        assert_eq!(response.body, "{{secret:KEY}}{{secret:KEY}}!");
+        assert_eq!(response.headers.len(), 1);
+        assert_eq!(response.headers["x-echo"], "={{secret:KEY}}=");
+    }
+
+    #[test]
+    fn a_value_is_found_in_the_usual_forms() {
+        let value = "s3 cr\"et/ü?~";
+        let used = used(value);
+        let standard = GeneralPurpose::new(&STANDARD, NO_PAD);
+        let safe = GeneralPurpose::new(&URL_SAFE, NO_PAD);
+        let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for (text, left) in [
+            (value.to_owned(), "{{secret:KEY}}"),
+            ("s3 cr\\\"et/ü?~".to_owned(), "{{secret:KEY}}"),
+            ("a=s3%20cr%22et%2F%C3%BC%3F~&b".to_owned(), "a={{secret:KEY}}&b"),
+            ("a=s3+cr%22et%2F%C3%BC%3F~".to_owned(), "a={{secret:KEY}}"),
+            ("a=s3%20cr%22et%2f%c3%bc%3f~".to_owned(), "a={{secret:KEY}}"),
+            (hex.to_uppercase(), "{{secret:KEY}}"),
+            (hex, "{{secret:KEY}}"),
+        ] {
+            assert_eq!(used.redact_text(&text).as_deref(), Some(left), "{text}");
+        }
+        for before in ["", "u", "us", "user:"] {
+            for after in ["", "!", "!!"] {
+                let text = format!("{before}{value}{after}");
+                for encoded in [standard.encode(&text), safe.encode(&text)] {
+                    let left = used.redact_text(&encoded).unwrap_or_else(|| panic!("{text} is not found in {encoded}"));
+                    assert!(left.contains("{{secret:KEY}}") && left.len() < 14 + 12, "{left}");
+                }
+            }
+        }
+        assert_eq!(used.redact_text("s3 cr et"), None);
+        assert_eq!(self::used("abc").redact_text("abcabc"), None, "too short to search for");
+    }
+
+    #[test]
+    fn json_stays_json_without_the_value() {
+        let used = used("123456");
+        let redacted = |json: &str| used.redact_json(&Json::parse(json).unwrap()).map(|json| json.as_str().to_owned());
+        let json = r#"{"a 123456":["x123456\n","1\u00323456",123456,1.5,true,"\\"],"b":"12345"}"#;
+        let expected =
+            r#"{"a {{secret:KEY}}":["x{{secret:KEY}}\n","{{secret:KEY}}","{{secret:KEY}}",1.5,true,"\\"],"b":"12345"}"#;
+        assert_eq!(redacted(json).as_deref(), Some(expected));
+        assert_eq!(redacted(r#"{"a":[1,"12345"]}"#), None);
+        assert!(
+            redacted(r#"{"123456":1,"12345\u0036 ":2,"{{secret:KEY}}":3}"#)
+                .is_some_and(|json| !json.contains("123456"))
+        );
+    }
+}
