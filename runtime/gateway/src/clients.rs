@@ -1,9 +1,9 @@
-//! The HTTP clients: each keeps connections, which only calls of the same namespace with the same reach share.
+//! The HTTP clients: each keeps connections, which no other call uses.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use flow::{Namespace, Reach};
@@ -16,30 +16,33 @@ use crate::resolver::{MAX_LOOKUPS, MAX_OWN_LOOKUPS, Resolver};
 /// How long a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long an unused connection is kept, and a client without one.
+/// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The maximum number of unused connections to one host.
 const MAX_IDLE_PER_HOST: usize = 8;
 
-/// The maximum number of clients. With more, the one that was not used for the longest time goes, with its unused connections.
-const MAX_CLIENTS: usize = 256;
+/// The maximum number of clients of a call. With more, the oldest goes, with its unused connections.
+const MAX_CLIENTS_OF_CALL: usize = 8;
 
-/// Whose connections they are.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct ClientKey {
-    pub(crate) namespace: Option<Namespace>,
-    pub(crate) reach: Arc<Reach>,
-}
-
+/// Makes the clients of all calls.
 #[derive(Debug)]
 pub(crate) struct Clients {
+    /// Its sessions are shared, so that a further connection to a server needs no full handshake.
     tls: ClientConfig,
     lookups: Arc<Semaphore>,
+    /// The shares of the namespaces among the lookups, so that others have some.
+    own_lookups: Mutex<HashMap<Option<Namespace>, Arc<Semaphore>>>,
     /// The client for the servers that an operator names, which no request of a guest shares.
     operator: Mutex<Option<Client>>,
-    by_key: Mutex<HashMap<ClientKey, (Client, Instant)>>,
 }
+
+/// The clients of one call. Cheap to clone: all clones share them. Their connections end with the last one.
+///
+/// A server may take the body of a request for the next request on the connection. So whoever shared it would get an answer that the
+/// sender of the body has chosen.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CallClients(Arc<Mutex<Vec<(Reach, Client)>>>);
 
 impl Clients {
     pub(crate) fn new(mut tls: ClientConfig) -> Self {
@@ -47,30 +50,31 @@ impl Clients {
         Self {
             tls,
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            own_lookups: Mutex::default(),
             operator: Mutex::default(),
-            by_key: Mutex::default(),
         }
     }
 
-    /// The client for a call.
+    /// The client of a call for requests with this reach: the address of a kept connection was checked for it.
     ///
     /// # Errors
     /// The reason why there is none.
-    pub(crate) fn get(&self, key: ClientKey) -> Result<Client, reqwest::Error> {
-        // A panic in another thread cannot leave the map half changed.
-        let mut clients = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if let Some((client, used)) = clients.get_mut(&key) {
-            *used = now;
+    pub(crate) fn of_call(
+        &self,
+        call: &CallClients,
+        namespace: Option<&Namespace>,
+        reach: Reach,
+    ) -> Result<Client, reqwest::Error> {
+        // A panic in another thread cannot leave the list half changed.
+        let mut clients = call.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = clients.iter().find(|(known, _)| *known == reach) {
             return Ok(client.clone());
         }
-        clients.retain(|_, (_, used)| now.duration_since(*used) < IDLE_TIMEOUT);
-        if clients.len() >= MAX_CLIENTS {
-            let oldest = clients.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
-            oldest.and_then(|oldest| clients.remove(&oldest));
+        if clients.len() >= MAX_CLIENTS_OF_CALL {
+            clients.remove(0);
         }
-        let client = self.build(key.reach.clone())?;
-        clients.insert(key, (client.clone(), now));
+        let client = self.build(Arc::new(reach.clone()), self.lookups_of(namespace))?;
+        clients.push((reach, client.clone()));
         Ok(client)
     }
 
@@ -83,13 +87,19 @@ impl Clients {
         if let Some(client) = &*operator {
             return Ok(client.clone());
         }
-        let client = self.build(Arc::new(Reach::everywhere()))?;
+        let client = self.build(Arc::new(Reach::everywhere()), Arc::new(Semaphore::new(MAX_OWN_LOOKUPS)))?;
         *operator = Some(client.clone());
         Ok(client)
     }
 
-    fn build(&self, reach: Arc<Reach>) -> Result<Client, reqwest::Error> {
-        let own_lookups = Arc::new(Semaphore::new(MAX_OWN_LOOKUPS));
+    fn lookups_of(&self, namespace: Option<&Namespace>) -> Arc<Semaphore> {
+        let mut shares = self.own_lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that no client has any more.
+        shares.retain(|_, share| Arc::strong_count(share) > 1);
+        shares.entry(namespace.cloned()).or_insert_with(|| Arc::new(Semaphore::new(MAX_OWN_LOOKUPS))).clone()
+    }
+
+    fn build(&self, reach: Arc<Reach>, own_lookups: Arc<Semaphore>) -> Result<Client, reqwest::Error> {
         Client::builder()
             .tls_backend_preconfigured(self.tls.clone())
             .dns_resolver(Resolver { reach, lookups: self.lookups.clone(), own_lookups })

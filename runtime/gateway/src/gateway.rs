@@ -18,7 +18,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     HttpError, HttpRequest, HttpResponse, Outbound, Rules, UsedSecrets,
-    clients::{ClientKey, Clients},
+    clients::{CallClients, Clients},
     secrets::{Context, FetchedValues},
 };
 
@@ -40,6 +40,7 @@ pub struct Gateway {
 pub struct CallGateway {
     gateway: Arc<Gateway>,
     namespace: Option<Namespace>,
+    clients: CallClients,
     access: Arc<CallAccess>,
     /// The rules when the call started.
     rules: Arc<Rules>,
@@ -98,6 +99,7 @@ impl Gateway {
         CallGateway {
             gateway: self.clone(),
             namespace,
+            clients: CallClients::default(),
             access,
             rules,
             used: UsedSecrets::default(),
@@ -163,10 +165,10 @@ impl CallGateway {
         let permit = self.concurrent.clone().try_acquire_owned().map_err(too_many)?;
         let address = request.target.url().as_str().len() as u64;
         self.budget.take(address + size_of_headers(&request.headers) + request.body.len() as u64)?;
-        let reach = Arc::new(self.access.reach(&request.target));
         let clients = self.gateway.clients().await;
         let clients = clients.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
-        let client = clients.get(ClientKey { namespace: self.namespace.clone(), reach });
+        let reach = self.access.reach(&request.target);
+        let client = clients.of_call(&self.clients, self.namespace.as_ref(), reach);
         Ok((client.map_err(HttpError::of)?, permit))
     }
 
@@ -209,6 +211,11 @@ fn to_send(HttpRequest { target, mut headers, body, timeouts: _ }: HttpRequest) 
     // Some servers want a length even of an empty body, where others are usual (RFC 9110, section 8.6).
     if body.is_empty() && matches!(target.method(), "POST" | "PUT" | "PATCH") {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    // A server that does not read the body takes it for the next request on the connection. HTTP/2, which has no such header, is not
+    // mistaken there.
+    if !body.is_empty() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let mut request = Request::new(method, target.url().clone());
     *request.headers_mut() = headers;

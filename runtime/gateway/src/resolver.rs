@@ -19,7 +19,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// The maximum number of concurrent lookups: each blocks a thread.
 pub(crate) const MAX_LOOKUPS: usize = 32;
 
-/// The maximum number of concurrent lookups of one client, so that others have some.
+/// The maximum number of concurrent lookups of one namespace, so that others have some.
 pub(crate) const MAX_OWN_LOOKUPS: usize = 4;
 
 /// Looks up the hosts of one client. A connection is made to an address that this returned, and to no other.
@@ -27,7 +27,7 @@ pub(crate) const MAX_OWN_LOOKUPS: usize = 4;
 pub(crate) struct Resolver {
     pub(crate) reach: Arc<Reach>,
     pub(crate) lookups: Arc<Semaphore>,
-    /// The share of this client among them.
+    /// The share of its namespace among them.
     pub(crate) own_lookups: Arc<Semaphore>,
 }
 
@@ -35,8 +35,9 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let this = self.clone();
         Box::pin(async move {
-            let permits = [&this.own_lookups, &this.lookups].map(|permits| permits.clone().acquire_owned());
-            let permits = futures::future::join_all(permits).await;
+            // The own share first: who waits for it must not keep a place from others.
+            let own_permit = this.own_lookups.clone().acquire_owned().await;
+            let permits = (own_permit, this.lookups.clone().acquire_owned().await);
             let (host, looked_up) = (name.as_str().to_owned(), name.as_str().to_owned());
             // The thread keeps the permits: it goes on when nobody waits for it any more.
             let lookup = tokio::task::spawn_blocking(move || {

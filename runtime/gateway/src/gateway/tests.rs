@@ -1,6 +1,11 @@
 //! Tests the gateway against servers on loopback.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::atomic::AtomicUsize};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::Path,
+    sync::{Mutex, atomic::AtomicUsize},
+};
 
 use credentials::{Identity, ServerTls, Trust};
 use flow::{Access, Digest, Grant, Grants, HttpTarget};
@@ -13,38 +18,48 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::Timeouts;
 
-/// A server that answers each request with `answer`, and never if that is empty.
+/// A server that answers each request with `answer`, and never if that is empty. Like Python's `http.server`, it reads no bodies: what
+/// follows a head is the next request. It closes a connection when a head asks for it.
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    /// The heads of the requests.
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     async fn start(answer: &'static str, tls: Option<ServerTls>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let connections: Arc<AtomicUsize> = Arc::default();
-        let count = connections.clone();
+        let server =
+            Self { address: listener.local_addr().unwrap(), connections: Arc::default(), heads: Arc::default() };
+        let (connections, heads) = (server.connections.clone(), server.heads.clone());
         let acceptor = tls.map(|tls| tokio_rustls::TlsAcceptor::from(Arc::new(tls.config().unwrap())));
         let tasks = TaskTracker::new();
         tasks.clone().spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::SeqCst);
-                match acceptor.clone() {
-                    None => drop(tasks.spawn(serve(stream, answer))),
-                    Some(acceptor) => drop(tasks.spawn(async move {
-                        if let Ok(stream) = acceptor.accept(stream).await {
-                            serve(stream, answer).await;
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (acceptor, heads) = (acceptor.clone(), heads.clone());
+                drop(tasks.spawn(async move {
+                    match acceptor {
+                        None => serve(stream, answer, &heads).await,
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                serve(stream, answer, &heads).await;
+                            }
                         }
-                    })),
-                }
+                    }
+                }));
             }
         });
-        Self { address, connections }
+        server
     }
 
     fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
     }
 
     fn url(&self, scheme: &str, host: &str) -> String {
@@ -52,18 +67,17 @@ impl Server {
     }
 }
 
-/// Answers each request, which must have no body.
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str, heads: &Mutex<Vec<String>>) {
     let mut received = Vec::new();
-    loop {
-        let mut bytes = [0; 4_096];
-        match stream.read(&mut bytes).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => received.extend_from_slice(&bytes[..count]),
-        }
-        if received.ends_with(b"\r\n\r\n") && !answer.is_empty() {
-            received.clear();
-            if stream.write_all(answer.as_bytes()).await.is_err() {
+    let mut bytes = [0; 4_096];
+    while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+        received.extend_from_slice(&bytes[..count]);
+        while let Some(end) = memchr::memmem::find(&received, b"\r\n\r\n") {
+            let head = String::from_utf8(received.drain(..end + 4).collect()).unwrap();
+            let is_last = head.contains("\r\nconnection: close\r\n");
+            heads.lock().unwrap().push(head);
+            if stream.write_all(answer.as_bytes()).await.is_err() || is_last {
+                drop(stream.shutdown().await);
                 return;
             }
         }
@@ -126,23 +140,42 @@ async fn an_address_that_is_not_public_is_not_connected_to() {
 }
 
 #[tokio::test]
-async fn calls_of_one_namespace_share_connections() {
+async fn a_connection_belongs_to_one_call_and_one_reach() {
     let (server, gateway) = (Server::start(OK, None).await, gateway());
     let url = server.url("http", "127.0.0.1");
+    let shop = call(&gateway, &server, Some("shop"));
     for _ in 0..3 {
-        call(&gateway, &server, Some("shop")).send(request(&url)).await.unwrap();
+        shop.send(request(&url)).await.unwrap();
     }
     assert_eq!(server.connections(), 1);
-    call(&gateway, &server, Some("bank")).send(request(&url)).await.unwrap();
-    assert_eq!(server.connections(), 2);
+    call(&gateway, &server, Some("shop")).send(request(&url)).await.unwrap();
+    assert_eq!(server.connections(), 2, "another call of the same flow");
     // Another reach: the address of a kept connection was not checked for it.
-    let access = granted(&[&format!("GET http://127.0.0.1:{}/**", server.address.port())], &[]);
-    gateway
-        .for_call(Some(Namespace::new("shop").unwrap()), access, Arc::default(), 1 << 20)
-        .send(request(&url))
-        .await
-        .unwrap();
-    assert_eq!(server.connections(), 3);
+    let port = server.address.port();
+    let (named, any) = (format!("GET http://127.0.0.1:{port}/**"), format!("GET http://localhost:{port}/**"));
+    let both = gateway.for_call(None, granted(&[&named, &any], &[]), Arc::default(), 1 << 20);
+    both.send(request(&url)).await.unwrap();
+    both.send(request(&server.url("http", "localhost"))).await.unwrap();
+    assert_eq!(server.connections(), 4);
+}
+
+#[tokio::test]
+async fn a_body_that_a_server_does_not_read_is_no_request() {
+    let server = Server::start(OK, None).await;
+    let call = call(&gateway(), &server, None);
+    let smuggled = "DELETE /admin HTTP/1.1\r\nhost: a\r\n\r\n";
+    for method in ["GET", "DELETE", "POST", "BREW"] {
+        let mut sent = request(&server.url("http", "127.0.0.1"));
+        let authority = sent.target.url().authority().to_owned();
+        sent.target = HttpTarget::new(method, "http", &authority, "/x").unwrap();
+        sent.body = smuggled.into();
+        call.send(sent).await.unwrap();
+        call.send(request(&server.url("http", "127.0.0.1"))).await.unwrap();
+    }
+    let line = |head: &String| head.split(" HTTP").next().unwrap().to_owned();
+    let handled: Vec<_> = server.heads().iter().map(line).collect();
+    let expected = ["GET /x", "DELETE /x", "POST /x", "BREW /x"].map(|line| [line, "GET /x?secret=1"]).concat();
+    assert_eq!(handled, expected);
 }
 
 #[tokio::test]
@@ -190,7 +223,7 @@ async fn a_response_that_does_not_begin_or_stops_is_a_timeout() {
 #[tokio::test]
 async fn errors_name_the_cause_and_no_query() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let closed = Server { address: closed, connections: Arc::default() };
+    let closed = Server { address: closed, connections: Arc::default(), heads: Arc::default() };
     let error = call(&gateway(), &closed, None).send(request(&closed.url("http", "127.0.0.1"))).await.unwrap_err();
     assert!(matches!(&error, HttpError::Connect { reason } if reason.contains("refused")), "{error:?}");
     let garbage = Server::start("what?\r\n\r\n", None).await;
