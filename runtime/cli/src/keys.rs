@@ -125,7 +125,7 @@ pub(crate) fn read_secret(name_or_file: &str, password_file: Option<&Path>) -> R
 
 /// Reads a password: the only line of a private file.
 pub(crate) fn read_password(file: &Path) -> Result<String, CliError> {
-    credentials::read_secret("the password", file).map_err(CliError::invalid)
+    credentials::read_secret_once("the password", file).map_err(CliError::invalid)
 }
 
 /// Reads a small text file, such as one with a key.

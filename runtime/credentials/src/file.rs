@@ -2,10 +2,12 @@
 
 use std::{
     fs::{File, Metadata},
-    io::Read as _,
+    io::{self, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
+
+use crate::regular::open_regular;
 
 /// The rights of users who are neither the owner nor in the group. Systemd gives a service its credentials with rights of the
 /// group.
@@ -44,10 +46,25 @@ pub(crate) enum Readers {
     Few,
 }
 
-/// Reads a file. `part` says what is in it, for the error.
+/// Reads a regular file. It never blocks for long: these files are read again while a process runs. `part` says what is in it, for the
+/// error.
 pub(crate) fn read(part: &'static str, file: &Path, readers: Readers) -> Result<Vec<u8>, FileError> {
+    read_opened(part, file, readers, open_regular(file))
+}
+
+/// Reads a file, which may be a pipe: then it waits for the writer, perhaps for ever.
+pub(crate) fn read_waiting(part: &'static str, file: &Path, readers: Readers) -> Result<Vec<u8>, FileError> {
+    read_opened(part, file, readers, File::open(file))
+}
+
+fn read_opened(
+    part: &'static str,
+    file: &Path,
+    readers: Readers,
+    opened: io::Result<File>,
+) -> Result<Vec<u8>, FileError> {
     let unusable = |reason: String| FileError::new(part, file, reason);
-    let opened = File::open(file).map_err(|error| unusable(error.to_string()))?;
+    let opened = opened.map_err(|error| unusable(error.to_string()))?;
     let metadata = opened.metadata().map_err(|error| unusable(error.to_string()))?;
     if readers == Readers::Few && is_open_to_others(&metadata) {
         let advice = format!("every user of this machine may open it: chmod o= {}", file.display());

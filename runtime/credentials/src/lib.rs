@@ -16,6 +16,6 @@ pub use client::{ClientTls, Trust};
 pub use file::{FileError, is_open_to_others};
 pub use pem::Identity;
 pub use regular::read_regular;
-pub use secret::{parse_secret, read_secret};
+pub use secret::{parse_secret, read_secret, read_secret_once};
 pub use server::ServerTls;
 pub use subject::subject;

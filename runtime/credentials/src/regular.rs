@@ -14,14 +14,7 @@ use rustix::fs::{Mode, OFlags};
 /// The error of the operating system, or that the file is no regular file or has more than `max_bytes`. A pipe, a device or a
 /// folder is refused before anything is read from it.
 pub fn read_regular(file: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
-    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
-    // Otherwise a pipe without a writer would block here, and a terminal could become that of this process.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let opened = File::from(rustix::io::retry_on_intr(|| rustix::fs::open(file, flags, Mode::empty()))?);
-    // Of the open file: the path may name another one by now.
-    if !opened.metadata()?.is_file() {
-        return Err(invalid("it is no regular file".into()));
-    }
+    let opened = open_regular(file)?;
     let mut bytes = Vec::new();
     // The file may grow, and files of /proc do not have the size that they say.
     opened.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -29,6 +22,22 @@ pub fn read_regular(file: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
         return Err(invalid(format!("it has more than {max_bytes} bytes")));
     }
     Ok(bytes)
+}
+
+/// Opens a regular file, and nothing else.
+pub(crate) fn open_regular(file: &Path) -> io::Result<File> {
+    // Otherwise a pipe without a writer would block here, and a terminal could become that of this process.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = File::from(rustix::io::retry_on_intr(|| rustix::fs::open(file, flags, Mode::empty()))?);
+    // Of the open file: the path may name another one by now.
+    if !opened.metadata()?.is_file() {
+        return Err(invalid("it is no regular file".into()));
+    }
+    Ok(opened)
+}
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, reason)
 }
 
 #[cfg(test)]

@@ -4,15 +4,23 @@ use std::path::Path;
 
 use crate::file::{self, FileError, Readers};
 
-/// Reads a secret of one line. One newline at its end is removed. `part` says what the secret is, for the error: `the token`.
-///
-/// The file may be a pipe, as in `<(pass show waft)`.
+/// Reads a secret of one line from a regular file. One newline at its end is removed. `part` says what the secret is, for the error:
+/// `the token`.
 ///
 /// # Errors
-/// [`FileError`] when the file cannot be read, is empty, has several lines, or may be opened by every user of this machine.
+/// [`FileError`] when the file is no regular file, cannot be read, is empty, has several lines, or may be opened by every user of this
+/// machine.
 pub fn read_secret(part: &'static str, file: &Path) -> Result<String, FileError> {
-    let unusable = |reason: &str| FileError::new(part, file, reason);
-    parse_secret(file::read(part, file, Readers::Few)?).map_err(unusable)
+    parse_secret(file::read(part, file, Readers::Few)?).map_err(|reason| FileError::new(part, file, reason))
+}
+
+/// Reads a secret like [`read_secret`], when a process starts: the file may also be a pipe, as in `<(pass show waft)`. It waits for the
+/// writer of a pipe, perhaps for ever.
+///
+/// # Errors
+/// Those of [`read_secret`], but for a pipe.
+pub fn read_secret_once(part: &'static str, file: &Path) -> Result<String, FileError> {
+    parse_secret(file::read_waiting(part, file, Readers::Few)?).map_err(|reason| FileError::new(part, file, reason))
 }
 
 /// The secret in some bytes: a text of one line, without one newline at its end.
@@ -68,7 +76,29 @@ mod tests {
         }
         let missing = read_secret("the token", &folder.path().join("missing")).unwrap_err().to_string();
         assert!(missing.contains("missing cannot be used: No such file"), "{missing}");
+        // Nobody writes into it, so this would wait for ever.
+        assert!(
+            std::process::Command::new("mkfifo")
+                .args(["-m", "600"])
+                .arg(folder.path().join("pipe"))
+                .status()
+                .unwrap()
+                .success()
+        );
+        let is_pipe = read_secret("the token", &folder.path().join("pipe")).unwrap_err().to_string();
+        assert!(is_pipe.ends_with("pipe cannot be used: it is no regular file"), "{is_pipe}");
         let is_folder = read_secret("the token", folder.path()).unwrap_err().to_string();
         assert!(is_folder.contains("cannot be used"), "{is_folder}");
+    }
+
+    #[test]
+    fn a_secret_that_is_read_once_may_come_from_a_pipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().unwrap().success());
+        let written = pipe.clone();
+        let writer = std::thread::spawn(move || fs::write(written, "s3cret\n").unwrap());
+        assert_eq!(read_secret_once("the token", &pipe).unwrap(), "s3cret");
+        writer.join().unwrap();
     }
 }

@@ -24,7 +24,7 @@ fn given(text: Option<String>) -> Option<String> {
 /// The text of a setting, which its file may contain; `None` if neither is given. `part` says what it is, for errors.
 pub(super) fn read(part: &'static str, text: Option<String>, file: Option<String>) -> Result<Option<String>, CliError> {
     match given(file) {
-        Some(file) => credentials::read_secret(part, Path::new(&file)).map(Some).map_err(CliError::invalid),
+        Some(file) => credentials::read_secret_once(part, Path::new(&file)).map(Some).map_err(CliError::invalid),
         None => Ok(given(text)),
     }
 }
