@@ -11,7 +11,10 @@ use reqwest::{Client, redirect::Policy};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
-use crate::resolver::{MAX_LOOKUPS, MAX_OWN_LOOKUPS, Resolver};
+use crate::{
+    headers::MAX_HEADERS_BYTES,
+    resolver::{MAX_LOOKUPS, MAX_OWN_LOOKUPS, Resolver},
+};
 
 /// How long a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -110,6 +113,7 @@ impl Clients {
             // A request may have an effect, so only the guest or the retry policy of its task repeats it.
             .retry(reqwest::retry::never())
             .referer(false)
+            .http2_max_header_list_size(MAX_HEADERS_BYTES as u32)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)

@@ -72,13 +72,26 @@ impl From<AccessDenial> for HttpError {
 }
 
 impl HttpError {
+    /// The error with another text for the parts that others may have written.
+    pub(crate) fn map_texts(self, text: impl Fn(String) -> String) -> Self {
+        match self {
+            Self::Denied(reason) => Self::Denied(text(reason)),
+            Self::Secret { name, reason } => Self::Secret { name, reason: text(reason) },
+            Self::NoAddress { host, reason } => Self::NoAddress { host: text(host), reason: text(reason) },
+            Self::Connect { reason } => Self::Connect { reason: text(reason) },
+            Self::Tls { reason } => Self::Tls { reason: text(reason) },
+            Self::Protocol { reason } => Self::Protocol { reason: text(reason) },
+            error @ (Self::Timeout { .. } | Self::TooLarge { .. } | Self::TooMany { .. }) => error,
+        }
+    }
+
     /// What an error of the client means. Its text may have the query of the address, so only its causes are used.
     pub(crate) fn of(error: reqwest::Error) -> Self {
         let error = error.without_url();
         if let Some(known) = causes(&error).find_map(find::<Self>) {
             return known.clone();
         }
-        let reason = causes(&error).last().map_or_else(|| error.to_string(), ToString::to_string);
+        let reason = causes(&error).last().map_or_else(|| error.to_string(), without_debug_data);
         if causes(&error).any(|cause| find::<rustls::Error>(cause).is_some()) {
             Self::Tls { reason }
         } else if error.is_connect() {
@@ -87,6 +100,14 @@ impl HttpError {
             Self::Protocol { reason }
         }
     }
+}
+
+/// The text of an error. A server of HTTP/2 may send any text when it closes the connection, and the library appends it, as it writes
+/// bytes: such a text may contain a secret in a form that nobody searches for.
+fn without_debug_data(error: &(dyn Error + 'static)) -> String {
+    let text = error.to_string();
+    let own = text.split_once(" (b\"").map(|(own, _)| own.to_owned());
+    own.unwrap_or(text)
 }
 
 /// The causes of an error, the nearest first.

@@ -12,18 +12,22 @@ use bytes::{Bytes, BytesMut};
 use credentials::{ClientTls, FileError};
 use flow::{CallAccess, HttpTarget, Namespace};
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use reqwest::{Client, Request, Response};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    HttpError, HttpRequest, HttpResponse, Outbound, Rules, UsedSecrets,
+    HttpError, HttpRequest, HttpResponse, Outbound, Rules, Timeouts, UsedSecrets,
     clients::{CallClients, Clients},
+    headers,
     secrets::{Context, FetchedValues},
 };
 
 /// The maximum number of requests of one call that have no response yet.
 pub const MAX_CONCURRENT_REQUESTS: usize = 16;
+
+/// The maximum length of an address with its secrets, in bytes. Servers refuse longer ones.
+const MAX_ADDRESS_BYTES: usize = 16 << 10;
 
 /// Sends the requests of all calls of a worker.
 #[derive(Debug)]
@@ -114,17 +118,12 @@ impl Outbound for CallGateway {
         self.access.check_request(target).map_err(|denial| denial.to_string())
     }
 
-    fn send(&self, mut request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>> {
+    fn send(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>> {
         let this = self.clone();
         Box::pin(async move {
-            let (client, _permit) = this.admit(&request).await?;
-            this.insert_secrets(&mut request).await?;
-            let between_bytes = request.timeouts.between_bytes;
-            let limit = request.timeouts.response;
-            let response = within(limit, client.execute(to_send(request))).await?.map_err(HttpError::of)?;
-            let mut response = this.receive(response, between_bytes).await?;
-            this.used.redact_response(&mut response);
-            Ok(response)
+            let sent = this.exchange(request).await;
+            // A server can put what it has received into the errors of a connection.
+            sent.map_err(|error| this.used.redact_error(error))
         })
     }
 }
@@ -148,23 +147,42 @@ impl CallGateway {
         self.used.clone()
     }
 
-    /// Replaces the secrets in a request by their values.
+    async fn exchange(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (client, _permit) = self.admit(&request).await?;
+        self.insert_secrets(&mut request).await?;
+        let Timeouts { response: limit, between_bytes } = request.timeouts;
+        let response = within(limit, client.execute(to_send(request))).await?.map_err(HttpError::of)?;
+        let mut response = self.receive(response, between_bytes).await?;
+        self.used.redact_response(&mut response);
+        Ok(response)
+    }
+
+    /// Replaces the secrets in a request by their values, and checks what it has become.
     async fn insert_secrets(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
+        let size_before = size_on_wire(request);
         let context = Context { access: &self.access, fetched: &self.gateway.fetched, used: &self.used };
         let client = || async {
             let clients = self.gateway.clients().await.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
             clients.for_operator().map_err(HttpError::of)
         };
-        self.rules.secrets.insert(context, request, client).await
+        self.rules.secrets.insert(context, request, client).await?;
+        self.budget.take(size_on_wire(request).saturating_sub(size_before))?;
+        headers::check_request_size(&request.headers, &request.target)?;
+        if request.target.url().as_str().len() > MAX_ADDRESS_BYTES {
+            let reason = format!("with its secrets, its address is longer than {} KiB", MAX_ADDRESS_BYTES >> 10);
+            return Err(HttpError::Denied(format!("the HTTP request {} is denied: {reason}", request.target)));
+        }
+        Ok(())
     }
 
     /// Checks a request; returns the client for it, and its place among the requests of the call.
     async fn admit(&self, request: &HttpRequest) -> Result<(Client, OwnedSemaphorePermit), HttpError> {
         self.access.check_request(&request.target)?;
+        headers::check_names(&request.headers, &request.target)?;
+        headers::check_request_size(&request.headers, &request.target)?;
         let too_many = |_| HttpError::TooMany { limit: MAX_CONCURRENT_REQUESTS };
         let permit = self.concurrent.clone().try_acquire_owned().map_err(too_many)?;
-        let address = request.target.url().as_str().len() as u64;
-        self.budget.take(address + size_of_headers(&request.headers) + request.body.len() as u64)?;
+        self.budget.take(size_on_wire(request))?;
         let clients = self.gateway.clients().await;
         let clients = clients.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
         let reach = self.access.reach(&request.target);
@@ -179,7 +197,8 @@ impl CallGateway {
     ) -> Result<HttpResponse, HttpError> {
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
-        self.budget.take(size_of_headers(&headers))?;
+        self.budget.take(headers::size_on_wire(&headers))?;
+        headers::check_response_size(&headers)?;
         let mut body = BytesMut::new();
         while let Some(part) = within(between_bytes, response.chunk()).await?.map_err(HttpError::of)? {
             self.budget.take(part.len() as u64)?;
@@ -208,6 +227,8 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Re
 fn to_send(HttpRequest { target, mut headers, body, timeouts: _ }: HttpRequest) -> Request {
     let method = http::Method::from_bytes(target.method().as_bytes()).expect("a target has a method of HTTP");
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(concat!("waft/", env!("CARGO_PKG_VERSION"))));
+    // The guest wrote it before secrets were inserted, or wrongly: the client computes it.
+    headers.remove(header::CONTENT_LENGTH);
     // Some servers want a length even of an empty body, where others are usual (RFC 9110, section 8.6).
     if body.is_empty() && matches!(target.method(), "POST" | "PUT" | "PATCH") {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -223,9 +244,9 @@ fn to_send(HttpRequest { target, mut headers, body, timeouts: _ }: HttpRequest) 
     request
 }
 
-/// The bytes of headers, as HTTP/1.1 writes them.
-fn size_of_headers(headers: &HeaderMap) -> u64 {
-    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + ": \r\n".len()) as u64).sum()
+/// The bytes of a request, about as HTTP/1.1 writes them.
+fn size_on_wire(HttpRequest { target, headers, body, timeouts: _ }: &HttpRequest) -> u64 {
+    (target.url().as_str().len() + body.len()) as u64 + headers::size_on_wire(headers)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 mod clients;
 mod error;
 mod gateway;
+mod headers;
 mod message;
 mod redaction;
 mod resolver;
@@ -17,6 +18,7 @@ mod secrets;
 
 pub use error::HttpError;
 pub use gateway::{CallGateway, Closed, Gateway, MAX_CONCURRENT_REQUESTS};
+pub use headers::MAX_HEADERS_BYTES;
 pub use message::{HttpRequest, HttpResponse, Outbound, Timeouts};
 pub use redaction::UsedSecrets;
 pub use reqwest::Url;

@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue, header};
 use memchr::memmem;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::{HttpResponse, secrets::mark};
+use crate::{HttpError, HttpResponse, secrets::mark};
 
 /// The minimum length of a text that is searched for in what a guest leaves: a shorter one would be found by chance.
 const MIN_SCANNED_BYTES: usize = 4;
@@ -91,6 +91,14 @@ impl UsedSecrets {
             response.body = Bytes::from(redacted);
             response.headers.remove(header::CONTENT_LENGTH);
         }
+    }
+
+    /// An error without the values.
+    pub(crate) fn redact_error(&self, error: HttpError) -> HttpError {
+        error.map_texts(|text| match self.redact(text.as_bytes(), 1) {
+            Some(redacted) => String::from_utf8_lossy(&redacted).into_owned(),
+            None => text,
+        })
     }
 
     fn redact_headers(&self, headers: &mut HeaderMap) {

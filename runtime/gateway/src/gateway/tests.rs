@@ -9,6 +9,7 @@ use std::{
 
 use credentials::{Identity, ServerTls, Trust};
 use flow::{Access, Digest, Grant, Grants, HttpTarget};
+use http::HeaderMap;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
@@ -16,7 +17,6 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::Timeouts;
 
 /// A server that answers each request with `answer`, and never if that is empty. Like Python's `http.server`, it reads no bodies: what
 /// follows a head is the next request. It closes a connection when a head asks for it.
@@ -259,4 +259,150 @@ async fn a_certificate_has_to_be_trusted_and_for_the_name() {
     let by_address = request(&server.url("https", "127.0.0.1"));
     let error = call(&trusting, &server, None).send(by_address).await.unwrap_err();
     assert!(matches!(error, HttpError::Tls { .. }), "{error:?}");
+}
+
+/// A call whose operator lets it put this value into a header, a query and a body of every request to the server.
+fn call_with_secret(gateway: &Arc<Gateway>, server: &Server, value: &str, max_bytes: u64) -> CallGateway {
+    let pattern = |scheme: &str| format!("* {scheme}://*:{}/**", server.address.port());
+    let http: Vec<flow::HttpPattern> = ["http", "https"].map(|scheme| pattern(scheme).parse().unwrap()).into();
+    let access = Access {
+        http: http.iter().cloned().collect(),
+        secrets: BTreeSet::from(["KEY".parse().unwrap()]),
+        ..Access::default()
+    };
+    let networks = ["127.0.0.0/8", "::1"].map(|text| text.parse().unwrap()).into();
+    let grants = Grants(vec![Grant { access: access.clone(), networks, ..Grant::default() }]);
+    let (flow, task) = ("f".parse().unwrap(), "t".parse().unwrap());
+    let granted = Arc::new(grants.of_call(&access, &flow, &task, &Digest::from_bytes([0; 32])));
+    let secret = crate::Secret {
+        source: crate::SecretSource::Text(value.to_owned()),
+        headers: vec![header::AUTHORIZATION],
+        query: vec!["key".to_owned()],
+        body: true,
+        http,
+    };
+    let secrets = crate::Secrets([("KEY".parse().unwrap(), secret)].into());
+    gateway.for_call(None, granted, Arc::new(Rules { grants, secrets }), max_bytes)
+}
+
+fn with_header(mut request: HttpRequest, name: &'static str, value: &str) -> HttpRequest {
+    request.headers.append(name, value.parse().unwrap());
+    request
+}
+
+fn with_body(mut request: HttpRequest, body: impl Into<Bytes>) -> HttpRequest {
+    let url = request.target.url().clone();
+    let path = format!("{}?{}", url.path(), url.query().unwrap_or_default());
+    request.target = HttpTarget::new("POST", url.scheme(), url.authority(), &path).unwrap();
+    request.body = body.into();
+    request
+}
+
+#[tokio::test]
+async fn headers_about_the_connection_are_denied() {
+    let server = Server::start(OK, None).await;
+    let call = call(&gateway(), &server, None);
+    let url = server.url("http", "127.0.0.1");
+    for name in [
+        "host",
+        "connection",
+        "upgrade",
+        "transfer-encoding",
+        "proxy-connection",
+        "proxy-authorization",
+        "proxy-any",
+        "http2-settings",
+        "keep-alive",
+        "te",
+        "trailer",
+        "expect",
+    ] {
+        let error = call.send(with_header(request(&url), name, "100-continue")).await.unwrap_err();
+        let HttpError::Denied(reason) = &error else { panic!("{name}: {error:?}") };
+        assert!(reason.starts_with(&format!("the header {name} of GET http://127.0.0.1")), "{reason}");
+    }
+    assert_eq!(server.connections(), 0);
+    call.send(with_header(with_body(request(&url), "12345"), "content-length", "3")).await.unwrap();
+    let [head] = &server.heads()[..] else { panic!("{:?}", server.heads()) };
+    assert!(head.matches("content-length: ").count() == 1 && head.contains("content-length: 5\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn headers_have_a_maximum_size() {
+    let server = Server::start(OK, None).await;
+    let url = server.url("http", "127.0.0.1");
+    let own = call(&gateway(), &server, None);
+    own.send(with_header(request(&url), "x-a", &"x".repeat(30 << 10))).await.unwrap();
+    let many = (0..900).fold(request(&url), |request, _| with_header(request, "x-a", ""));
+    for large in [with_header(request(&url), "x-a", &"x".repeat(33 << 10)), many] {
+        let error = own.send(large).await.unwrap_err();
+        assert!(error.to_string().ends_with("its headers have more than 32 KiB in memory"), "{error}");
+    }
+    let with_secret = call_with_secret(&gateway(), &server, &"s3cret".repeat(1_000), 1 << 20);
+    let marks = |count| with_header(request(&url), "authorization", &"{{secret:KEY}}".repeat(count));
+    with_secret.send(marks(5)).await.unwrap();
+    let error = with_secret.send(marks(6)).await.unwrap_err();
+    assert!(error.to_string().ends_with("its headers have more than 32 KiB in memory"), "{error}");
+    let marks = format!("{}&key={}", url, "{{secret:KEY}}".repeat(3));
+    let error = with_secret.send(request(&marks)).await.unwrap_err();
+    assert!(error.to_string().ends_with("with its secrets, its address is longer than 16 KiB"), "{error}");
+    assert!(!error.to_string().contains("s3cret"), "{error}");
+    assert_eq!(server.heads().len(), 2);
+
+    let large: &str =
+        format!("HTTP/1.1 200 OK\r\nx-large: {}\r\ncontent-length: 0\r\n\r\n", "x".repeat(33 << 10)).leak();
+    let server = Server::start(large, None).await;
+    let error = call(&gateway(), &server, None).send(request(&server.url("http", "127.0.0.1"))).await.unwrap_err();
+    assert!(error.to_string().ends_with("the headers of the response have more than 32 KiB in memory"), "{error}");
+}
+
+#[tokio::test]
+async fn inserted_values_count_as_bytes_of_the_call() {
+    let server = Server::start(OK, None).await;
+    let call = call_with_secret(&gateway(), &server, &"s3cret".repeat(1_000), 10_000);
+    let sent = with_body(request(&server.url("http", "127.0.0.1")), "{{secret:KEY}}".repeat(2));
+    assert_eq!(call.send(sent).await, Err(HttpError::TooLarge { limit: 10_000 }));
+    assert_eq!(server.connections(), 0);
+}
+
+/// A server of HTTP/2 that closes each connection, with a text.
+async fn closing_with(folder: &Path, text: &'static str) -> (Server, Trust) {
+    let tls = certificate(folder, "localhost");
+    let trust = Trust::Only(tls.identity.certificate.clone());
+    let mut config = tls.config().unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server { address: listener.local_addr().unwrap(), connections: Arc::default(), heads: Arc::default() };
+    TaskTracker::new().spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            // SETTINGS and GOAWAY: the length, the kind, no flags, the connection; then the last stream, and the code 11.
+            let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            let goaway = [0, 0, 8 + u8::try_from(text.len()).unwrap(), 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+            // After the request, so that this is an answer to it.
+            let mut received = vec![0; 4_096];
+            drop(stream.read(&mut received).await);
+            drop(stream.write_all(&[&settings[..], &goaway, text.as_bytes()].concat()).await);
+            drop(stream.shutdown().await);
+        }
+    });
+    (server, trust)
+}
+
+#[tokio::test]
+async fn errors_of_a_server_show_no_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, trust) = closing_with(folder.path(), "it was s3\"cret").await;
+    let gateway = Arc::new(Gateway::new(ClientTls { trust, identity: None }));
+    let call = call_with_secret(&gateway, &server, "s3\"cret", 1 << 20);
+    let sent = with_header(request(&server.url("https", "localhost")), "authorization", "{{secret:KEY}}");
+    let error = call.send(sent).await.unwrap_err();
+    let HttpError::Protocol { reason } = &error else { panic!("{error:?}") };
+    assert!(reason.starts_with("connection error") && !reason.contains("was"), "{reason}");
+    let text = HttpError::Tls { reason: "no certificate for s3\"cret.example".into() };
+    assert_eq!(
+        call.used_secrets().redact_error(text).to_string(),
+        "TLS failed: no certificate for {{secret:KEY}}.example"
+    );
 }

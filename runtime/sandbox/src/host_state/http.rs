@@ -9,7 +9,7 @@ use std::sync::{
 
 use bytes::{Bytes, BytesMut};
 use flow::HttpTarget;
-use gateway::{HttpError, HttpRequest, HttpResponse, MAX_CONCURRENT_REQUESTS, Outbound, Timeouts};
+use gateway::{HttpError, HttpRequest, HttpResponse, MAX_CONCURRENT_REQUESTS, MAX_HEADERS_BYTES, Outbound, Timeouts};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
@@ -20,9 +20,6 @@ use wasmtime_wasi_http::{
 
 use super::{HostState, denied::Denied};
 use crate::call::Outside;
-
-/// The maximum size of the headers of one request or response in memory, in bytes. Servers accept a few kilobytes.
-const MAX_FIELDS_BYTES: usize = 32 << 10;
 
 /// The HTTP of one call.
 pub(super) struct Http {
@@ -46,7 +43,7 @@ struct Bodies(Arc<AtomicU64>);
 impl Http {
     pub(super) fn new(outside: &Outside, max_bytes: u64, denied: Denied) -> Self {
         let mut context = WasiHttpCtx::new();
-        context.set_field_size_limit(MAX_FIELDS_BYTES);
+        context.set_field_size_limit(MAX_HEADERS_BYTES);
         let requests = Requests {
             gateway: outside.gateway.clone(),
             bodies: Bodies(Arc::new(AtomicU64::new(max_bytes))),
