@@ -20,6 +20,7 @@ use crate::{
     HttpError, HttpRequest, HttpResponse, Outbound, Rules, Timeouts, UsedSecrets,
     clients::{CallClients, Clients},
     headers,
+    redaction::TooLong,
     secrets::{Context, FetchedValues},
 };
 
@@ -153,7 +154,14 @@ impl CallGateway {
         let Timeouts { response: limit, between_bytes } = request.timeouts;
         let response = within(limit, client.execute(to_send(request))).await?.map_err(HttpError::of)?;
         let mut response = self.receive(response, between_bytes).await?;
-        self.used.redact_response(&mut response);
+        let size_before = headers::size_on_wire(&response.headers);
+        let left = self.budget.left.load(Ordering::Relaxed);
+        let body_before = response.body.len();
+        let too_large = |TooLong| HttpError::TooLarge { limit: self.budget.limit };
+        self.used.redact_response(&mut response, left).map_err(too_large)?;
+        let added = response.body.len().saturating_sub(body_before) as u64;
+        self.budget.take(added + headers::size_on_wire(&response.headers).saturating_sub(size_before))?;
+        headers::check_response_size(&response.headers)?;
         Ok(response)
     }
 
@@ -167,6 +175,12 @@ impl CallGateway {
         };
         self.rules.secrets.insert(context, request, client).await?;
         self.budget.take(size_on_wire(request).saturating_sub(size_before))?;
+        if !self.used.is_empty() {
+            // A response in parts or compressed would show parts of the value, or all of it.
+            for name in [header::RANGE, header::IF_RANGE, header::ACCEPT_ENCODING] {
+                request.headers.remove(name);
+            }
+        }
         headers::check_request_size(&request.headers, &request.target)?;
         if request.target.url().as_str().len() > MAX_ADDRESS_BYTES {
             let reason = format!("with its secrets, its address is longer than {} KiB", MAX_ADDRESS_BYTES >> 10);

@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BTreeMap,
+    collections::{BTreeMap, BinaryHeap},
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -17,7 +17,7 @@ use base64::{
 };
 use bytes::Bytes;
 use flow::{Json, SecretName};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use memchr::memmem;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
@@ -39,6 +39,10 @@ pub struct UsedSecrets(Arc<Mutex<Forms>>);
 /// The mark for each form of each value, the longest form first.
 type Forms = BTreeMap<(Reverse<usize>, Vec<u8>), String>;
 
+/// The text without the values is longer than it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLong;
+
 /// The values are not shown.
 impl fmt::Debug for UsedSecrets {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,19 +53,24 @@ impl fmt::Debug for UsedSecrets {
 impl UsedSecrets {
     /// Notes that the call uses a value.
     pub(crate) fn note(&self, name: &SecretName, value: &str) {
-        let mut known = self.forms();
-        if known.contains_key(&key(value.as_bytes().to_vec())) {
+        let (mut known, mark) = (self.forms(), mark(name));
+        if known.get(&key(value.as_bytes().to_vec())) == Some(&mark) {
             return;
         }
         for form in forms(value) {
-            known.insert(key(form), mark(name));
+            known.insert(key(form), mark.clone());
         }
+    }
+
+    /// Whether no value was used.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.forms().is_empty()
     }
 
     /// A text without the values; `None` if it has none.
     #[must_use]
     pub fn redact_text(&self, text: &str) -> Option<String> {
-        let redacted = self.redact(text.as_bytes(), MIN_SCANNED_BYTES)?;
+        let redacted = self.redact_bytes(text.as_bytes())?;
         // A form is whole characters, and so is a mark.
         Some(String::from_utf8_lossy(&redacted).into_owned())
     }
@@ -69,7 +78,7 @@ impl UsedSecrets {
     /// Bytes without the values; `None` if they have none.
     #[must_use]
     pub fn redact_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        self.redact(bytes, MIN_SCANNED_BYTES)
+        self.redact(bytes, MIN_SCANNED_BYTES, usize::MAX).unwrap_or_default()
     }
 
     /// JSON without the values, in its texts and numbers; `None` if it has none.
@@ -84,38 +93,74 @@ impl UsedSecrets {
         Json::parse(redacted.as_str()).or_else(as_text).ok()
     }
 
-    /// Replaces each value that the server has sent back by its mark.
-    pub(crate) fn redact_response(&self, response: &mut HttpResponse) {
+    /// Replaces each value that the server has sent back by its mark, and drops a header whose name has one.
+    ///
+    /// # Errors
+    /// [`TooLong`] when that adds more than so many bytes to the body.
+    pub(crate) fn redact_response(&self, response: &mut HttpResponse, max_added: u64) -> Result<(), TooLong> {
         self.redact_headers(&mut response.headers);
-        if let Some(redacted) = self.redact(&response.body, 1) {
+        let max_bytes = response.body.len().saturating_add(usize::try_from(max_added).unwrap_or(usize::MAX));
+        if let Some(redacted) = self.redact(&response.body, 1, max_bytes)? {
             response.body = Bytes::from(redacted);
             response.headers.remove(header::CONTENT_LENGTH);
         }
+        Ok(())
     }
 
     /// An error without the values.
     pub(crate) fn redact_error(&self, error: HttpError) -> HttpError {
-        error.map_texts(|text| match self.redact(text.as_bytes(), 1) {
-            Some(redacted) => String::from_utf8_lossy(&redacted).into_owned(),
-            None => text,
+        error.map_texts(|text| match self.redact(text.as_bytes(), 1, usize::MAX) {
+            Ok(Some(redacted)) => String::from_utf8_lossy(&redacted).into_owned(),
+            Ok(None) | Err(TooLong) => text,
         })
     }
 
     fn redact_headers(&self, headers: &mut HeaderMap) {
+        // Names arrive in lower case.
+        let scanned =
+            |((_, form), _): (&(_, Vec<u8>), _)| (form.len() >= MIN_SCANNED_BYTES).then(|| form.to_ascii_lowercase());
+        let lower: Vec<Vec<u8>> = self.forms().iter().filter_map(scanned).collect();
+        let has_value = |name: &&HeaderName| lower.iter().any(|form| memmem::find(name.as_ref(), form).is_some());
+        for name in headers.keys().filter(has_value).cloned().collect::<Vec<_>>() {
+            headers.remove(name);
+        }
         for value in headers.values_mut() {
-            if let Some(redacted) = self.redact(value.as_bytes(), 1) {
+            if let Ok(Some(redacted)) = self.redact(value.as_bytes(), 1, usize::MAX) {
                 *value = HeaderValue::from_bytes(&redacted).expect("a header may contain a mark");
             }
         }
     }
 
-    /// Replaces the forms that have at least so many bytes.
-    fn redact(&self, text: &[u8], min_bytes: usize) -> Option<Vec<u8>> {
+    /// Replaces the forms that have at least so many bytes; `None` if there is none. Where forms overlap, all of their bytes go.
+    fn redact(&self, text: &[u8], min_bytes: usize, max_bytes: usize) -> Result<Option<Vec<u8>>, TooLong> {
         let forms = self.forms();
-        let forms = forms.iter().filter(|((_, form), _)| (min_bytes..=text.len()).contains(&form.len()));
-        forms.fold(None, |redacted: Option<Vec<u8>>, ((_, form), mark)| {
-            replace(redacted.as_deref().unwrap_or(text), form, mark.as_bytes()).or(redacted)
-        })
+        let searched: Vec<(&[u8], &str)> = forms
+            .iter()
+            .map(|((_, form), mark)| (&**form, &**mark))
+            .filter(|(form, _)| (min_bytes..=text.len()).contains(&form.len()))
+            .collect();
+        let mut searches: Vec<_> = searched.iter().map(|(form, _)| memmem::find_iter(text, form)).collect();
+        // The next place of each form: the first of all, and of several there the longest.
+        let place = |at: usize, index: usize| Reverse((at, Reverse(searched[index].0.len()), index));
+        let first = searches.iter_mut().enumerate().filter_map(|(index, search)| Some(place(search.next()?, index)));
+        let mut places: BinaryHeap<_> = first.collect();
+        let (mut redacted, mut from) = (Vec::new(), 0);
+        while let Some(Reverse((at, Reverse(length), index))) = places.pop() {
+            places.extend(searches[index].next().map(|at| place(at, index)));
+            if at >= from {
+                redacted.extend_from_slice(&text[from..at]);
+                redacted.extend_from_slice(searched[index].1.as_bytes());
+            }
+            from = from.max(at + length);
+            if redacted.len() > max_bytes {
+                return Err(TooLong);
+            }
+        }
+        if from == 0 {
+            return Ok(None);
+        }
+        redacted.extend_from_slice(&text[from..]);
+        if redacted.len() > max_bytes { Err(TooLong) } else { Ok(Some(redacted)) }
     }
 
     fn forms(&self) -> std::sync::MutexGuard<'_, Forms> {
@@ -210,22 +255,6 @@ fn string_length(json: &str) -> usize {
     end.map_or(json.len(), |(at, _)| at + 1)
 }
 
-/// Replaces all occurrences; `None` if there is none.
-pub(crate) fn replace(text: &[u8], old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
-    let mut replaced = Vec::new();
-    let mut from = 0;
-    for at in memmem::find_iter(text, old) {
-        replaced.extend_from_slice(&text[from..at]);
-        replaced.extend_from_slice(new);
-        from = at + old.len();
-    }
-    if from == 0 {
-        return None;
-    }
-    replaced.extend_from_slice(&text[from..]);
-    Some(replaced)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,15 +267,34 @@ mod tests {
 
     #[test]
     fn a_value_that_comes_back_is_replaced_by_its_name() {
-        let headers = [("content-length", "14"), ("x-echo", "=s3cret=")];
-        let headers =
-            headers.map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let headers = [("content-length", "13"), ("x-echo", "=s3cret="), ("x-s3cret-1", "a")];
+        let headers = headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let (status, body) = (http::StatusCode::OK, Bytes::from("s3crets3cret!"));
         let mut response = HttpResponse { status, headers: headers.into_iter().collect(), body };
-        used("s3cret").redact_response(&mut response);
+        let used = used("s3cret");
+        assert_eq!(used.redact_response(&mut response.clone(), 15), Err(TooLong));
+        used.redact_response(&mut response, 16).unwrap();
         assert_eq!(response.body, "{{secret:KEY}}{{secret:KEY}}!");
         assert_eq!(response.headers.len(), 1);
         assert_eq!(response.headers["x-echo"], "={{secret:KEY}}=");
+    }
+
+    #[test]
+    fn values_that_overlap_leave_nothing() {
+        let both = |first: &str, second: &str, text: &str| {
+            let used = UsedSecrets::default();
+            used.note(&"A".parse().unwrap(), first);
+            used.note(&"B".parse().unwrap(), second);
+            used.redact_text(text).unwrap()
+        };
+        for [first, second] in [["s3cr", "s3cret-of-b"], ["s3cret-of-b", "s3cr"]] {
+            let long = if first.len() > second.len() { "A" } else { "B" };
+            let short = if long == "A" { "B" } else { "A" };
+            let expected = format!("<{{{{secret:{long}}}}}> <{{{{secret:{short}}}}}et>");
+            assert_eq!(both(first, second, "<s3cret-of-b> <s3cret>"), expected);
+        }
+        assert_eq!(both("one-two", "two-three", "<one-two-three>"), "<{{secret:A}}>", "one ends as the other begins");
+        assert_eq!(both("s3cret", "secret", "<s3cret secret>"), "<{{secret:A}} {{secret:B}}>", "no mark is read again");
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl Secrets {
             context.used.note(name, &value);
             values.insert(name.clone(), value);
         }
+        self.note_others(&context, &request.target, &values).await;
         insert_into_headers(&mut request.headers, &values, &named.headers)?;
         if !named.query.is_empty() {
             let query = request.target.url().query().unwrap_or_default();
@@ -93,6 +94,21 @@ impl Secrets {
             request.body = kind.with_values(&request.body, &in_body);
         }
         Ok(())
+    }
+
+    /// Notes the values of the secrets that the request could contain: the server may have got them from another request, also of
+    /// another call, and send them back to this one.
+    async fn note_others(&self, context: &Context<'_>, target: &HttpTarget, inserted: &SecretValues) {
+        for (name, secret) in &self.0 {
+            let may_have = || {
+                context.access.check_secret(name).is_ok() && secret.http.iter().any(|pattern| pattern.matches(target))
+            };
+            if !inserted.contains_key(name) && may_have() {
+                if let Some(value) = context.fetched.known(&secret.source).await {
+                    context.used.note(name, &value);
+                }
+            }
+        }
     }
 
     /// The secrets that a request names and may contain. In a query or a body, the name of a secret that no query or no body may

@@ -406,3 +406,58 @@ async fn errors_of_a_server_show_no_value() {
         "TLS failed: no certificate for {{secret:KEY}}.example"
     );
 }
+
+const ECHO: &str = "HTTP/1.1 200 OK\r\nx-s3cret: 1\r\nx-of: s3cret\r\ncontent-length: 17\r\n\r\nit was s3cret ...";
+
+#[tokio::test]
+async fn no_later_response_shows_a_value() {
+    let server = Server::start(ECHO, None).await;
+    let url = server.url("http", "127.0.0.1");
+    let gateway = gateway();
+    let check = |HttpResponse { headers, body, .. }: HttpResponse| {
+        assert_eq!(body, "it was {{secret:KEY}} ...");
+        assert_eq!(headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["x-of"]);
+        assert_eq!(headers["x-of"], "{{secret:KEY}}");
+    };
+    let own = call_with_secret(&gateway, &server, "s3cret", 1 << 20);
+    check(own.send(with_header(request(&url), "authorization", "{{secret:KEY}}")).await.unwrap());
+    check(own.send(request(&url)).await.unwrap());
+    let other = call_with_secret(&gateway, &server, "s3cret", 1 << 20);
+    check(other.send(request(&url)).await.unwrap());
+    assert_eq!(
+        other.used_secrets().redact_text("s3cret").as_deref(),
+        Some("{{secret:KEY}}"),
+        "and what the call leaves"
+    );
+    let stranger = call(&gateway, &server, None);
+    assert_eq!(stranger.send(request(&url)).await.unwrap().body, "it was s3cret ...");
+}
+
+#[tokio::test]
+async fn a_response_with_a_value_comes_whole_and_as_it_is() {
+    let server = Server::start(OK, None).await;
+    let sent = || {
+        let all = [("range", "bytes=0-3"), ("if-range", "\"a\""), ("accept-encoding", "gzip"), ("x-a", "b")];
+        all.iter().fold(request(&server.url("http", "127.0.0.1")), |sent, (name, value)| with_header(sent, name, value))
+    };
+    call_with_secret(&gateway(), &server, "s3cret", 1 << 20).send(sent()).await.unwrap();
+    call(&gateway(), &server, None).send(sent()).await.unwrap();
+    let [with_secret, without] = &server.heads()[..] else { panic!("{:?}", server.heads()) };
+    assert!(with_secret.contains("x-a: b") && without.contains("x-a: b"));
+    for name in ["range: ", "if-range: ", "accept-encoding: "] {
+        assert!(!with_secret.contains(name) && without.contains(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_redaction_adds_counts_as_bytes_of_the_call() {
+    let body = "s".repeat(5_000);
+    let answer: &str = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).leak();
+    let server = Server::start(answer, None).await;
+    let url = server.url("http", "127.0.0.1");
+    let error = call_with_secret(&gateway(), &server, "s", 20_000).send(request(&url)).await;
+    assert_eq!(error, Err(HttpError::TooLarge { limit: 20_000 }));
+    let call = call_with_secret(&gateway(), &server, "s", 100_000);
+    assert_eq!(call.send(request(&url)).await.unwrap().body.len(), 14 * 5_000);
+    assert_eq!(call.send(request(&url)).await, Err(HttpError::TooLarge { limit: 100_000 }), "few bytes are left");
+}

@@ -134,6 +134,19 @@ impl FetchedValues {
         result.map_err(|reason| without_value(name, reason))
     }
 
+    /// The value of a secret, without asking for it: of a command or of Vault, the last one that was fetched.
+    pub(crate) async fn known(&self, source: &SecretSource) -> Option<String> {
+        match source {
+            SecretSource::Text(text) => Some(text.clone()),
+            SecretSource::File(path) => read(path).await.ok(),
+            SecretSource::Command { .. } | SecretSource::Vault(_) => {
+                let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()?;
+                let last = slot.lock().await;
+                last.as_ref().and_then(|fetched| fetched.result.clone().ok())
+            }
+        }
+    }
+
     fn slot(&self, source: &SecretSource) -> Arc<Slot> {
         // A panic in another thread cannot leave the map half changed.
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
