@@ -55,10 +55,8 @@ fn a_secret_may_be_what_a_program_prints() {
     let output = send(&waft, &http);
     let (kind, message) = output.expect(1).failure("t");
     assert_eq!(kind, "transient");
-    assert!(
-        message.contains("the secret KEY has no value: ") && message.contains("failed: exit status: 4"),
-        "{message}"
-    );
+    assert!(message.contains("the secret KEY has no value: the log of its worker says why"), "{message}");
+    assert!(output.stderr.contains("failed: exit status: 4"), "{}", output.stderr);
     assert!(!format!("{}{}", output.stdout, output.stderr).contains("s3cret"), "its output is never shown");
 }
 
@@ -81,8 +79,9 @@ fn a_secret_may_be_a_field_of_an_entry_of_vault() {
     let output = send(&waft, &http);
     let (kind, message) = output.expect(1).failure("t");
     assert_eq!(kind, "transient");
-    assert!(message.contains("the secret KEY has no value: Vault at http://127.0.0.1:"), "{message}");
-    assert!(message.contains("status 403: the token is not valid"), "{message}");
+    assert!(message.contains("the secret KEY has no value: the log of its worker says why"), "{message}");
+    assert!(output.stderr.contains("Vault at http://127.0.0.1:"), "{}", output.stderr);
+    assert!(output.stderr.contains("status 403: the token is not valid"), "{}", output.stderr);
     assert!(!format!("{}{}", output.stdout, output.stderr).contains("wr0ng"), "the token is never shown");
 }
 

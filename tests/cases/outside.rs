@@ -150,9 +150,11 @@ fn a_secret_goes_only_where_the_operator_lets_it() {
         assert_denied(&run(settings, &request, allow), reason);
     }
     let missing = settings.replace("FILE", "/no/such/file");
-    let (kind, message) = run(&missing, &request("/echo", "x-ask"), &allow).expect(1).failure("t");
+    let output = run(&missing, &request("/echo", "x-ask"), &allow);
+    let (kind, message) = output.expect(1).failure("t");
     assert_eq!(kind, "transient");
-    assert!(message.contains("the secret KEY has no value: the secret in /no/such/file"), "{message}");
+    assert!(message.contains("the secret KEY has no value: the log of its worker says why"), "{message}");
+    assert!(output.stderr.contains("the secret in /no/such/file cannot be used"), "{}", output.stderr);
     assert_eq!(server.received().len(), 1, "nothing else was sent");
 }
 

@@ -21,6 +21,9 @@ const MARK_END: &str = "}}";
 /// The maximum number of times that a request may name secrets: each is replaced by a value that may be much longer.
 const MAX_MARKS: usize = 64;
 
+/// The maximum size of a value, in bytes: a request may contain it many times.
+const MAX_VALUE_BYTES: usize = 64 << 10;
+
 /// All secrets of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Secrets(pub BTreeMap<SecretName, Secret>);
@@ -76,7 +79,9 @@ impl Secrets {
             }
             let unknown = || without_value(name, "the settings of the worker have no such table");
             let secret = self.0.get(name).ok_or_else(unknown)?;
-            let value = context.fetched.get(name, &secret.source, client()).await?;
+            let value = context.fetched.get(&secret.source, client()).await;
+            let value = value.map_err(|reason| context.fetched.unavailable(name, reason))?;
+            check_value(name, &value)?;
             context.used.note(name, &value);
             values.insert(name.clone(), value);
         }
@@ -121,6 +126,7 @@ impl Secrets {
                 let is_there = |secret: &Secret| secret.headers.contains(header);
                 self.check(access, &name, target, || format!("in the header {header}"), is_there)?;
                 named.headers.push(name);
+                named.check_number()?;
             }
         }
         for (parameter, names) in names_in_query(target.url().query().unwrap_or_default()) {
@@ -129,21 +135,18 @@ impl Secrets {
                 let is_there = |secret: &Secret| secret.may_be_in_parameter(&parameter);
                 self.check(access, &name, target, || format!("in the parameter {parameter:?}"), is_there)?;
                 named.query.push(name);
+                named.check_number()?;
             }
         }
         if self.0.values().any(|secret| secret.body) {
             let in_a_body = |name: &SecretName| self.0.get(name).is_some_and(|secret| secret.body);
-            for name in kind.names_in(body).into_iter().filter(in_a_body) {
+            for name in kind.names_in(body).filter(in_a_body) {
                 self.check(access, &name, target, || "in the body".to_owned(), |secret| secret.body)?;
                 named.body.push(name);
+                named.check_number()?;
             }
         }
-        match named.all().count() {
-            count if count > MAX_MARKS => Err(HttpError::Denied(format!(
-                "the request names secrets {count} times, and may do so {MAX_MARKS} times"
-            ))),
-            _ => Ok(named),
-        }
+        Ok(named)
     }
 
     /// Checks that a request may contain a secret in a place.
@@ -176,6 +179,14 @@ impl Named {
         let Self { headers, query, body } = self;
         headers.iter().chain(query).chain(body)
     }
+
+    /// Checked with each name, so that a request with millions of them is not read to its end.
+    fn check_number(&self) -> Result<(), HttpError> {
+        if self.all().count() <= MAX_MARKS {
+            return Ok(());
+        }
+        Err(HttpError::Denied(format!("the request names secrets more than {MAX_MARKS} times")))
+    }
 }
 
 fn insert_into_headers(headers: &mut HeaderMap, values: &SecretValues, named: &[SecretName]) -> Result<(), HttpError> {
@@ -183,11 +194,25 @@ fn insert_into_headers(headers: &mut HeaderMap, values: &SecretValues, named: &[
         return Ok(());
     }
     for value in headers.values_mut() {
-        let Some(first) = names_in(value.as_bytes()).into_iter().next() else { continue };
+        let Some(first) = names_in(value.as_bytes()).next() else { continue };
         let mut replaced = HeaderValue::from_bytes(&replace_marks(value.as_bytes(), values))
             .map_err(|_| without_value(&first, "a header cannot contain it"))?;
         replaced.set_sensitive(true);
         *value = replaced;
+    }
+    Ok(())
+}
+
+/// Checks that a value can be sent, and found in a response.
+fn check_value(name: &SecretName, value: &str) -> Result<(), HttpError> {
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(without_value(name, format!("it has more than {} KiB", MAX_VALUE_BYTES >> 10)));
+    }
+    if value.trim_matches([' ', '\t']) != value {
+        return Err(without_value(
+            name,
+            "it begins or ends with a space, which headers lose: remove the space where the value comes from",
+        ));
     }
     Ok(())
 }

@@ -14,6 +14,9 @@ use super::MARK_END;
 /// The values of the secrets that a request contains.
 pub(super) type SecretValues = BTreeMap<SecretName, String>;
 
+/// The maximum number of bytes between the two ends of a mark: no name is longer.
+const MAX_NAME_BYTES: usize = 100;
+
 /// How a body writes texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyKind {
@@ -41,11 +44,13 @@ impl BodyKind {
     }
 
     /// The secrets that a body names.
-    pub(super) fn names_in(self, body: &[u8]) -> Vec<SecretName> {
+    pub(super) fn names_in(self, body: &[u8]) -> Box<dyn Iterator<Item = SecretName> + Send + '_> {
         match self {
-            Self::Json | Self::Text => names_in(body),
-            Self::Form => pairs(body).flat_map(|(_, value)| names_in(&form_decoded(value))).collect(),
-            Self::Encoded => Vec::new(),
+            Self::Json | Self::Text => Box::new(names_in(body)),
+            Self::Form => {
+                Box::new(pairs(body).flat_map(|(_, value)| names_in(&form_decoded(value)).collect::<Vec<_>>()))
+            }
+            Self::Encoded => Box::new(std::iter::empty()),
         }
     }
 
@@ -60,7 +65,7 @@ impl BodyKind {
             Self::Form | Self::Text | Self::Encoded => value.to_owned(),
         };
         match self {
-            Self::Form => Bytes::from(with_values_in_pairs(body, |_| values.clone())),
+            Self::Form => Bytes::from(with_values_in_pairs(body, values, |_, _| true)),
             Self::Json | Self::Text | Self::Encoded => {
                 let written = values.iter().map(|(name, value)| (name.clone(), written(value))).collect();
                 Bytes::from(replace_marks(body, &written))
@@ -72,7 +77,10 @@ impl BodyKind {
 /// The parameters of a query that name secrets, and the secrets.
 pub(super) fn names_in_query(query: &str) -> impl Iterator<Item = (String, Vec<SecretName>)> {
     let named = pairs(query.as_bytes()).map(|(parameter, value)| {
-        (String::from_utf8_lossy(&form_decoded(parameter)).into_owned(), names_in(&form_decoded(value)))
+        (
+            String::from_utf8_lossy(&form_decoded(parameter)).into_owned(),
+            names_in(&form_decoded(value)).collect::<Vec<_>>(),
+        )
     });
     named.filter(|(_, names)| !names.is_empty())
 }
@@ -83,28 +91,22 @@ pub(super) fn query_with_values(
     values: &SecretValues,
     may_have: impl Fn(&SecretName, &str) -> bool,
 ) -> String {
-    let of_parameter = |parameter: &str| {
-        let allowed = values.iter().filter(|(name, _)| may_have(name, parameter));
-        allowed.map(|(name, value)| (name.clone(), value.clone())).collect()
-    };
-    String::from_utf8_lossy(&with_values_in_pairs(query.as_bytes(), of_parameter)).into_owned()
+    String::from_utf8_lossy(&with_values_in_pairs(query.as_bytes(), values, may_have)).into_owned()
 }
 
 /// Replaces marks in the values of `name=value` pairs by the values that a parameter may have. Pairs without one stay as they are
 /// written.
-fn with_values_in_pairs(text: &[u8], values_of: impl Fn(&str) -> SecretValues) -> Vec<u8> {
+fn with_values_in_pairs(text: &[u8], values: &SecretValues, may_have: impl Fn(&SecretName, &str) -> bool) -> Vec<u8> {
     let written = text.split(|byte| *byte == b'&').map(|pair| {
         let Some(at) = memchr::memchr(b'=', pair) else { return pair.to_vec() };
         let (parameter, value) = (&pair[..at], form_decoded(&pair[at + 1..]));
-        let names = names_in(&value);
-        if names.is_empty() {
+        let decoded = form_decoded(parameter);
+        let decoded = String::from_utf8_lossy(&decoded);
+        let value_of = |name: &SecretName| values.get(name).filter(|_| may_have(name, &decoded)).map(String::as_str);
+        if !names_in(&value).any(|name| value_of(&name).is_some()) {
             return pair.to_vec();
         }
-        let values = values_of(&String::from_utf8_lossy(&form_decoded(parameter)));
-        if !names.iter().any(|name| values.contains_key(name)) {
-            return pair.to_vec();
-        }
-        let encoded = percent_encode(&replace_marks(&value, &values), NON_ALPHANUMERIC).to_string();
+        let encoded = percent_encode(&replace_marks_by(&value, value_of), NON_ALPHANUMERIC).to_string();
         [parameter, b"=", encoded.as_bytes()].concat()
     });
     written.collect::<Vec<_>>().join(&b'&')
@@ -125,10 +127,14 @@ fn form_decoded(text: &[u8]) -> Vec<u8> {
 
 /// Replaces each mark by its value. A value that contains a mark is not read again.
 pub(super) fn replace_marks(text: &[u8], values: &SecretValues) -> Vec<u8> {
+    replace_marks_by(text, |name| values.get(name).map(String::as_str))
+}
+
+fn replace_marks_by<'v>(text: &[u8], value_of: impl Fn(&SecretName) -> Option<&'v str>) -> Vec<u8> {
     let (mut replaced, mut from) = (Vec::with_capacity(text.len()), 0);
     for at in memmem::find_iter(text, SECRET_MARK) {
         let Some((name, length)) = name_at(&text[at..]).filter(|_| at >= from) else { continue };
-        let Some(value) = values.get(&name) else { continue };
+        let Some(value) = value_of(&name) else { continue };
         replaced.extend_from_slice(&text[from..at]);
         replaced.extend_from_slice(value.as_bytes());
         from = at + length;
@@ -138,14 +144,14 @@ pub(super) fn replace_marks(text: &[u8], values: &SecretValues) -> Vec<u8> {
 }
 
 /// The secrets that a text names. What only looks like one stays as it is.
-pub(super) fn names_in(text: &[u8]) -> Vec<SecretName> {
-    memmem::find_iter(text, SECRET_MARK).filter_map(|at| Some(name_at(&text[at..])?.0)).collect()
+pub(super) fn names_in(text: &[u8]) -> impl Iterator<Item = SecretName> {
+    memmem::find_iter(text, SECRET_MARK).filter_map(|at| Some(name_at(&text[at..])?.0))
 }
 
 /// The secret that the mark at the start names, and the length of the mark.
 fn name_at(text: &[u8]) -> Option<(SecretName, usize)> {
     let rest = text.get(SECRET_MARK.len()..)?;
-    let end = memmem::find(rest, MARK_END.as_bytes())?;
+    let end = memmem::find(&rest[..rest.len().min(MAX_NAME_BYTES + MARK_END.len())], MARK_END.as_bytes())?;
     let name = SecretName::new(std::str::from_utf8(&rest[..end]).ok()?).ok()?;
     Some((name, SECRET_MARK.len() + end + MARK_END.len()))
 }

@@ -13,6 +13,7 @@ use flow::SecretName;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::{Client, Request, Url};
 use tokio::{io::AsyncReadExt as _, process::Command};
+use tracing::warn;
 
 use super::without_value;
 use crate::HttpError;
@@ -22,6 +23,9 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a failure is kept: calls that wait for the value do not ask again one after the other.
 const FAILURE_KEPT: Duration = Duration::from_secs(2);
+
+/// After this time, the log says again why a secret has no value.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// The maximum size of what a command prints, in bytes: longer ones are no secrets.
 const MAX_PRINTED_BYTES: u64 = 64 << 10;
@@ -77,7 +81,11 @@ impl fmt::Debug for SecretSource {
 
 /// The values that were fetched, for as long as they may be used.
 #[derive(Debug, Default)]
-pub(crate) struct FetchedValues(Mutex<HashMap<SecretSource, Arc<Slot>>>);
+pub(crate) struct FetchedValues {
+    slots: Mutex<HashMap<SecretSource, Arc<Slot>>>,
+    /// Why secrets had no value, and when the log said so.
+    logged: Mutex<HashMap<SecretName, (String, Instant)>>,
+}
 
 /// The last result of one source. Whoever holds the lock fetches, so that a source is asked once at a time.
 type Slot = tokio::sync::Mutex<Option<Fetched>>;
@@ -98,16 +106,15 @@ impl FetchedValues {
     /// The value of a secret now. `client` sends requests to the servers that the operator names.
     ///
     /// # Errors
-    /// [`HttpError::Secret`] with the reason why there is none.
+    /// The reason why there is none. It may name files and addresses, so it is only for the operator.
     pub(crate) async fn get(
         &self,
-        name: &SecretName,
         source: &SecretSource,
         client: impl Future<Output = Result<Client, HttpError>>,
-    ) -> Result<String, HttpError> {
+    ) -> Result<String, String> {
         let refresh = match source {
             SecretSource::Text(text) => return Ok(text.clone()),
-            SecretSource::File(path) => return read(path).await.map_err(|reason| without_value(name, reason)),
+            SecretSource::File(path) => return read(path).await,
             SecretSource::Command { refresh, .. } | SecretSource::Vault(VaultEntry { refresh, .. }) => *refresh,
         };
         let slot = self.slot(source);
@@ -115,7 +122,7 @@ impl FetchedValues {
         if let Some(Fetched { result, at }) = &*last {
             let kept = if result.is_ok() { refresh } else { refresh.min(FAILURE_KEPT) };
             if at.elapsed() < kept {
-                return result.clone().map_err(|reason| without_value(name, reason));
+                return result.clone();
             }
         }
         let fetch = async {
@@ -131,7 +138,19 @@ impl FetchedValues {
         let result = tokio::time::timeout(FETCH_TIMEOUT, fetch).await;
         let result = result.unwrap_or_else(|_| Err(format!("{} did not answer in {FETCH_TIMEOUT:?}", what(source))));
         *last = Some(Fetched { result: result.clone(), at: Instant::now() });
-        result.map_err(|reason| without_value(name, reason))
+        result
+    }
+
+    /// The error for a guest whose request needs a secret that has no value. Only the log says why.
+    pub(crate) fn unavailable(&self, name: &SecretName, reason: String) -> HttpError {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        // A guest can try again as often as it likes.
+        let is_logged = |(known, at): &(String, Instant)| *known == reason && at.elapsed() < LOG_AGAIN;
+        if !logged.get(name).is_some_and(is_logged) {
+            warn!(secret = %name, reason, "a secret of a guest has no value");
+            logged.insert(name.clone(), (reason, Instant::now()));
+        }
+        without_value(name, "the log of its worker says why")
     }
 
     /// The value of a secret, without asking for it: of a command or of Vault, the last one that was fetched.
@@ -140,7 +159,7 @@ impl FetchedValues {
             SecretSource::Text(text) => Some(text.clone()),
             SecretSource::File(path) => read(path).await.ok(),
             SecretSource::Command { .. } | SecretSource::Vault(_) => {
-                let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()?;
+                let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()?;
                 let last = slot.lock().await;
                 last.as_ref().and_then(|fetched| fetched.result.clone().ok())
             }
@@ -149,7 +168,7 @@ impl FetchedValues {
 
     fn slot(&self, source: &SecretSource) -> Arc<Slot> {
         // A panic in another thread cannot leave the map half changed.
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if !slots.contains_key(source) {
             // Sources that the settings no longer have are forgotten with their values.
             slots.retain(|known, slot| {
