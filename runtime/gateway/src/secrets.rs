@@ -108,10 +108,11 @@ impl Secrets {
             let may_have = || {
                 context.access.check_secret(name).is_ok() && secret.http.iter().any(|pattern| pattern.matches(target))
             };
-            if !inserted.contains_key(name) && may_have() {
-                if let Some(value) = context.fetched.known(&secret.source).await {
-                    context.used.note(name, &value);
-                }
+            if !inserted.contains_key(name)
+                && may_have()
+                && let Some(value) = context.fetched.known(&secret.source).await
+            {
+                context.used.note(name, &value);
             }
         }
     }
