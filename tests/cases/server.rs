@@ -14,6 +14,7 @@ mod namespace_limits;
 mod namespaces;
 mod output;
 mod program;
+mod replay;
 mod scenarios;
 
 use std::{collections::BTreeSet, process::Command};
