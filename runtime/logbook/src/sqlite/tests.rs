@@ -231,7 +231,7 @@ async fn an_inspection_of_a_file_reads_its_runs_and_changes_nothing() {
     let run = RunId::new("r").unwrap();
     let before = files(&folder);
     let found = find(&path).await;
-    assert_eq!((found.schema, found.known, found.write_error.clone()), (10, 10, None));
+    assert_eq!((found.schema, found.known, found.write_error.clone()), (11, 11, None));
     assert_eq!(
         found.logbook().unwrap().load(&run).await.unwrap().version(),
         Version::new(2),

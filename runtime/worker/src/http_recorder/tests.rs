@@ -86,7 +86,7 @@ async fn another_request_than_the_recorded_one_is_named() {
 
 #[tokio::test]
 async fn a_record_is_cut_at_its_limit() {
-    let body = vec![b'x'; MAX_HTTP_RECORD_BYTES / 3];
+    let body = vec![b'x'; MAX_HTTP_RECORD_BYTES / 4];
     let (counts, exchanges) = recorded(&[("/a", &body), ("/b", &body), ("/c", b"")]).await;
     assert_eq!(counts.requests, 3, "all are counted");
     assert!(exchanges.cut);
