@@ -254,7 +254,7 @@ async fn an_inspection_of_a_database_reports_schema_clock_and_locks_and_creates_
     }
     let logbook = Postgres::with(endpoint.clone()).await.unwrap();
     let found = find().await;
-    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (10, 10, None));
+    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (11, 11, None));
     let clock = found.clock.unwrap();
     let difference = clock.shown.duration_since(clock.sent_at).unwrap_or_else(|error| error.duration());
     assert!(
