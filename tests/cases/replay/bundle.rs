@@ -14,7 +14,7 @@ fn bundle() -> Vec<u8> {
     assert!(output.expect(0).stderr.contains("r.bundle has "), "{}", output.stderr);
     let path = waft.folder().join("r.bundle");
     assert_eq!(fs::metadata(&path).expect("it was written").permissions().mode() & 0o777, 0o600);
-    fs::read(path).expect("it was written")
+    fs::read(path).expect("it can be read")
 }
 
 #[test]
