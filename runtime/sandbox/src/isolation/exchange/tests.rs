@@ -95,7 +95,7 @@ async fn an_honest_answer_is_accepted() {
         [NUMBER.log(Level::Info, "hot"), NUMBER.print(Standard::Error, b"hiss"), NUMBER.progress(1.0, "done")].concat();
     let values = Values::from([bytes("cake", 16)]);
     let (answer, received) = answered(&apply(), &[output, succeeded(&values)].concat()).await;
-    let Ended { completion, memory, .. } = answer.unwrap();
+    let Ended { completion, memory, cpu: _ } = answer.unwrap();
     assert_eq!((completion, memory), (Completion::Succeeded(values), 1 << 20), "memory is at most the limit");
     assert_eq!(received, ["hot", "hiss", "done"]);
 }
