@@ -33,7 +33,9 @@ use flow::{
 };
 pub use notifications::NotificationKeys;
 pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
-pub use triggers::{Backlog, GivenValues, NextFiring, PendingTrigger, QueuedFiring, SkipCount, TriggerState};
+pub use triggers::{
+    Backlog, Backlogs, GivenValues, NextFiring, PendingTrigger, QueuedFiring, ScheduleTimes, SkipCount, TriggerState,
+};
 
 /// A record that cannot follow the records before it: the logbook is damaged or belongs to another run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -318,14 +318,15 @@ impl<'f> NodeMapping<'f> {
         });
         let schedules = self.new.triggers.iter().flat_map(|triggers| &triggers.schedules).map(|schedule| {
             let old_schedules = self.old.triggers.iter().flat_map(|triggers| &triggers.schedules);
-            let old_schedules = old_schedules.zip(state.schedules.iter().zip(&state.backlogs));
+            let old_schedules = old_schedules.zip(state.schedules.iter().zip(&*state.backlogs));
             let is_same =
                 |old: &flow::graph::Schedule| old.cron == schedule.cron && self.node(old.to) == Some(schedule.to);
             let mut old_schedules =
                 old_schedules.filter(|(old, _)| is_same(old)).map(|(_, (due, backlog))| (*due, backlog.clone()));
             old_schedules.next().unwrap_or((NextFiring::Unknown, VecDeque::new()))
         });
-        let (schedules, backlogs) = schedules.unzip();
+        let (schedules, backlogs): (Vec<NextFiring>, Vec<_>) = schedules.unzip();
+        let (schedules, backlogs) = (schedules.into_iter().collect(), backlogs.into_iter().collect());
         let skips =
             state.skips.iter().filter_map(|((task, reason), skips)| Some(((self.node(*task)?, *reason), *skips)));
         let skips = skips.collect();

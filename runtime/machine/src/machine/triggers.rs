@@ -6,6 +6,7 @@
 mod decide;
 mod given_values;
 mod open_firings;
+mod schedule_times;
 mod schedules;
 
 use std::{
@@ -26,6 +27,7 @@ use super::{
 };
 
 pub use given_values::GivenValues;
+pub use schedule_times::{Backlogs, ScheduleTimes};
 pub use schedules::{Backlog, SkipCount};
 
 /// The delay before a back edge triggers the next firing after a firing without calls. Nothing else slows a cycle without
@@ -60,11 +62,11 @@ pub struct TriggerState {
     /// The time at which the run is asked to end, if it has not ended by then.
     pub expires_at: Option<Timestamp>,
     /// The next firing time of each schedule.
-    pub schedules: Vec<NextFiring>,
+    pub schedules: ScheduleTimes,
     /// The first firing of a persistent run: it is rolled back when the run is asked to end.
     pub base_firing: Option<Firing>,
     /// The backlog of missed times of each schedule, in order.
-    pub backlogs: Vec<VecDeque<Backlog>>,
+    pub backlogs: Backlogs,
     /// The triggers that were skipped.
     pub skips: BTreeMap<(NodeIndex, SkipReason), SkipCount>,
 }
@@ -129,20 +131,22 @@ impl TriggerState {
             ending: false,
             last_end: None,
             expires_at: None,
-            schedules: vec![NextFiring::Unknown; schedules],
+            schedules: std::iter::repeat_n(NextFiring::Unknown, schedules).collect(),
             base_firing: None,
-            backlogs: vec![VecDeque::new(); schedules],
+            backlogs: std::iter::repeat_n(VecDeque::new(), schedules).collect(),
             skips: BTreeMap::new(),
         }
     }
 
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let of_schedules = self.schedules.iter().filter_map(|due| match due {
-            NextFiring::At(at) => Some(*at),
-            NextFiring::Unknown | NextFiring::Never => None,
-        });
         let of_back_edges = self.pending_triggers.iter().filter_map(|pending| pending.not_before);
-        of_schedules.chain(self.expires_at).chain(of_back_edges).filter(|_| !self.ending).min()
+        self.schedules
+            .first_time()
+            .into_iter()
+            .chain(self.expires_at)
+            .chain(of_back_edges)
+            .filter(|_| !self.ending)
+            .min()
     }
 
     /// The first back edge whose time has come: the next decision concerns it.
@@ -158,7 +162,7 @@ impl TriggerState {
 
     /// Whether it waits for a time.
     pub(super) fn has_timer(&self) -> bool {
-        self.expires_at.is_some() || self.schedules.iter().any(|due| matches!(due, NextFiring::At(_)))
+        self.expires_at.is_some() || self.schedules.first_time().is_some()
     }
 
     /// The state of an ended firing that resumes: while the run is suspended, nothing in it starts.

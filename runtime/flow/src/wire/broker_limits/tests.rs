@@ -1,8 +1,8 @@
-//! Tests of the maxima: the largest number passes, and one more is an error with its place.
+//! Tests of the maxima, that of schedules too: the largest number passes, and one more is an error with its place.
 
 use std::collections::BTreeMap;
 
-use super::*;
+use super::{super::triggers::MAX_SCHEDULES, *};
 use crate::{
     Digest, Edit, EditedDraft, LimitOverrides, ModuleContent, ModuleInfo, Rollback, TaskInfo, Values, file, render,
     wire,
@@ -36,6 +36,10 @@ fn listen(number: usize) -> String {
     format!("[[listen]]\nflow = \"f{number}\"\ntask = \"t\"\nto = \"t0\"\n")
 }
 
+fn schedule(number: usize) -> String {
+    format!("[[schedule]]\ncron = \"{} {} * * *\"\nto = \"t0\"\n", number % 60, number / 60)
+}
+
 #[test]
 fn a_flow_listens_at_most_256_times() {
     let flow = |count| std::iter::once(task(0, "")).chain((0..count).map(listen));
@@ -49,19 +53,40 @@ fn a_flow_listens_at_most_256_times() {
 
 #[test]
 fn an_edit_adds_no_listener_beyond_the_maximum() {
-    let text = format!("name = \"f\"\npersistent = true\n[modules]\nm = \"m.wasm\"\n{}{}", task(0, ""), listen(0));
+    check_added_parts(listen, MAX_LISTENERS, "257 [[listen]]");
+}
+
+#[test]
+fn a_flow_has_at_most_256_schedules() {
+    let flow = |count| std::iter::once(task(0, "")).chain((0..count).map(schedule));
+    assert_eq!(diagnostics_of(flow(MAX_SCHEDULES)), "");
+    let shown = diagnostics_of(flow(MAX_SCHEDULES + 1));
+    assert!(shown.starts_with("error: the flow has 257 [[schedule]], and the maximum is 256\n"), "{shown}");
+    // The head and the task have four lines each, a schedule has three.
+    let line = 4 + 4 + 3 * MAX_SCHEDULES + 1;
+    assert!(shown.contains(&format!("f.toml:{line}:")) && shown.contains("hint: "), "{shown}");
+}
+
+#[test]
+fn an_edit_adds_no_schedule_beyond_the_maximum() {
+    check_added_parts(schedule, MAX_SCHEDULES, "257 [[schedule]]");
+}
+
+/// Edits add parts to a flow with one: up to the maximum, and then one more, which is refused.
+fn check_added_parts(part: fn(usize) -> String, max: usize, refused: &str) {
+    let text = format!("name = \"f\"\npersistent = true\n[modules]\nm = \"m.wasm\"\n{}{}", task(0, ""), part(0));
     let add = |draft, numbers: std::ops::Range<usize>| {
         let mut edited = EditedDraft::new(draft);
-        let added = Edit::Add { text: numbers.map(listen).collect::<String>().into() };
+        let added = Edit::Add { text: numbers.map(part).collect::<String>().into() };
         edited.apply(&added).expect("the text is right");
         let draft = edited.into_draft();
         (wire_draft(&draft), draft)
     };
-    let (wired, draft) = add(file::read(&text), 1..MAX_LISTENERS);
+    let (wired, draft) = add(file::read(&text), 1..max);
     wired.expect("as many as allowed");
-    let (wired, _) = add(draft, MAX_LISTENERS..MAX_LISTENERS + 1);
+    let (wired, _) = add(draft, max..max + 1);
     let diagnostics = wired.expect_err("one too many");
-    assert!(diagnostics[0].message.contains("257 [[listen]]"), "{diagnostics:?}");
+    assert!(diagnostics[0].message.contains(refused), "{diagnostics:?}");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! No time is dropped silently: a time that fires nothing is counted by its reason, or waits in its schedule's backlog. A
 //! backlog is a time span and not a list, so a year of missed seconds costs no more than one second.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use super::{NextFiring, TriggerState, is_active};
 use crate::{Fact, Trigger, machine::Machine};
@@ -60,7 +63,7 @@ impl Machine {
         let schedules = self.flow.triggers.iter().flat_map(|triggers| &triggers.schedules);
         let trigger_state =
             self.triggers.iter().filter(|trigger_state| !trigger_state.ending && !self.state().is_final());
-        let times = trigger_state.flat_map(|trigger_state| &trigger_state.schedules);
+        let times = trigger_state.flat_map(|trigger_state| &*trigger_state.schedules);
         schedules.zip(times).filter_map(|(schedule, due)| match due {
             NextFiring::At(at) => Some((schedule.to, *at)),
             NextFiring::Unknown | NextFiring::Never => None,
@@ -70,25 +73,37 @@ impl Machine {
     /// The first missed time of each schedule with a backlog, by the node that it fires.
     pub fn backlogs(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
         let schedules = self.flow.triggers.iter().flat_map(|triggers| &triggers.schedules);
-        let backlogs = self.triggers.iter().flat_map(|trigger_state| &trigger_state.backlogs);
+        let backlogs = self.triggers.iter().flat_map(|trigger_state| &*trigger_state.backlogs);
         schedules.zip(backlogs).filter_map(|(schedule, spans)| Some((schedule.to, spans.front()?.next)))
     }
 
     pub(super) fn decide_schedules(&self, trigger_state: &TriggerState, now: Timestamp) -> Vec<Fact> {
-        let triggers = self.triggers();
-        let schedules = || triggers.schedules.iter().zip(0_u32..);
-        for ((schedule, number), due) in schedules().zip(&trigger_state.schedules) {
-            let facts = match due {
+        let schedule_of = |number: u32| self.triggers().schedules.get(number as usize);
+        let due = trigger_state.schedules.first_due(now);
+        if let Some((number, next, schedule)) =
+            due.and_then(|(number, next)| Some((number, next, schedule_of(number)?)))
+        {
+            return match next {
                 NextFiring::Unknown => vec![Fact::Scheduled { schedule: number, next: schedule.cron.after(now) }],
-                NextFiring::At(at) if *at <= now => self.decide_time(trigger_state, now, (schedule, number), *at),
-                NextFiring::At(_) | NextFiring::Never => continue,
+                NextFiring::At(at) => self.decide_time(trigger_state, now, (schedule, number), at),
+                NextFiring::Never => Vec::new(),
             };
-            return facts;
         }
-        let backlogs =
-            schedules().zip(&trigger_state.backlogs).filter_map(|(schedule, spans)| Some((schedule, *spans.front()?)));
-        let mut facts = backlogs.filter(|((schedule, number), _)| self.may_catch_up(trigger_state, schedule, *number));
-        let Some(((schedule, number), backlog)) = facts.next() else { return Vec::new() };
+        let mut backlogs = trigger_state.backlogs.first_spans().peekable();
+        if backlogs.peek().is_none() || !self.may_any_catch_up(trigger_state) {
+            return Vec::new();
+        }
+        let queued = schedules_of(trigger_state.queued.iter().map(|queued| &queued.by));
+        let active = self.firings.values().filter(|firing| is_active(firing));
+        let active = schedules_of(active.map(|firing| &firing.by));
+        let may_catch_up = |number: &u32, schedule: &Schedule| {
+            !queued.contains(number) && (schedule.overlap == OverlapPolicy::Allow || !active.contains(number))
+        };
+        let mut may_fire = backlogs.filter_map(|(number, backlog)| {
+            let schedule = schedule_of(number).filter(|schedule| may_catch_up(&number, schedule))?;
+            Some((number, schedule, backlog))
+        });
+        let Some((number, schedule, backlog)) = may_fire.next() else { return Vec::new() };
         let next = schedule.cron.after(backlog.next).filter(|next| *next < backlog.until);
         vec![
             self.fire_at(trigger_state, (schedule, number), backlog.next),
@@ -146,15 +161,11 @@ impl Machine {
         self.fire(trigger_state, schedule.to, Trigger::Schedule(number), self.scheduled_values(schedule.to, at))
     }
 
-    /// Whether a missed time of a schedule may fire now: no firing of the schedule is queued, and none is under way unless
-    /// its firings may overlap.
-    fn may_catch_up(&self, trigger_state: &TriggerState, schedule: &Schedule, number: u32) -> bool {
-        let is_of_schedule = |by: &Trigger| *by == Trigger::Schedule(number);
-        let has_space = self.free_firings(trigger_state) > 0
-            && !trigger_state.queued.iter().any(|queued| is_of_schedule(&queued.by));
+    /// Whether a missed time of any schedule may fire now. One of a certain schedule may fire if no firing of the schedule is
+    /// queued, and none is under way unless its firings may overlap.
+    fn may_any_catch_up(&self, trigger_state: &TriggerState) -> bool {
         let is_exhausted = self.triggers().max_firings.is_some_and(|max| trigger_state.firing_count >= max);
-        let may_overlap = schedule.overlap == OverlapPolicy::Allow || !self.has_firing_of(trigger_state, number);
-        has_space && may_overlap && !is_exhausted && !trigger_state.ending
+        !trigger_state.ending && !is_exhausted && self.free_firings(trigger_state) > 0
     }
 
     /// Recomputes the times of schedules after the clock was set back, as cron does. An interval continues; a fixed time
@@ -166,15 +177,16 @@ impl Machine {
         let trigger_state = self.trigger_state_mut();
         trigger_state.expires_at = trigger_state.expires_at.map(|expires_at| expires_at.shift(by));
         let Some(back) = by.back().filter(|back| *back >= CLOCK_STEP_TOLERANCE) else { return };
-        let states = trigger_state.schedules.iter_mut().zip(&mut trigger_state.backlogs);
-        for (schedule, (due, backlog)) in triggers.zip(states) {
+        for (schedule, number) in triggers.zip(0_u32..) {
             if !schedule.cron.is_interval() && back < CLOCK_CORRECTION {
                 continue;
             }
-            *due = NextFiring::Unknown;
-            // Times that lie ahead by the new clock were not missed.
-            backlog.retain(|span| span.next <= at);
-            backlog.iter_mut().for_each(|span| span.until = span.until.min(at.after(Duration::from_micros(1))));
+            trigger_state.schedules.set(number, NextFiring::Unknown);
+            trigger_state.backlogs.change(number, |backlog| {
+                // Times that lie ahead by the new clock were not missed.
+                backlog.retain(|span| span.next <= at);
+                backlog.iter_mut().for_each(|span| span.until = span.until.min(at.after(Duration::from_micros(1))));
+            });
         }
     }
 
@@ -194,34 +206,29 @@ impl Machine {
 }
 
 impl TriggerState {
-    /// The spans of a schedule's backlog.
-    fn backlog(&mut self, schedule: u32) -> Result<&mut VecDeque<Backlog>, String> {
-        self.backlogs.get_mut(schedule as usize).ok_or_else(|| "there is no such schedule".into())
-    }
-
     pub(super) fn set_next_firing(&mut self, schedule: u32, next: Option<Timestamp>) -> Result<(), String> {
-        let due = self.schedules.get_mut(schedule as usize).ok_or("there is no such schedule")?;
-        *due = next.map_or(NextFiring::Never, NextFiring::At);
-        Ok(())
+        let next = next.map_or(NextFiring::Never, NextFiring::At);
+        self.schedules.set(schedule, next).ok_or_else(unknown_schedule)
     }
 
     pub(super) fn add_to_backlog(&mut self, schedule: u32, from: Timestamp, until: Timestamp) -> Result<(), String> {
-        let spans = self.backlog(schedule)?;
-        match spans.back_mut().filter(|last| last.until == from) {
+        let add = |spans: &mut VecDeque<Backlog>| match spans.back_mut().filter(|last| last.until == from) {
             Some(last) => last.until = until,
             None => spans.push_back(Backlog { next: from, until }),
-        }
-        Ok(())
+        };
+        self.backlogs.change(schedule, add).ok_or_else(unknown_schedule)
     }
 
     pub(super) fn advance_backlog(&mut self, schedule: u32, next: Option<Timestamp>) -> Result<(), String> {
-        let spans = self.backlog(schedule)?;
-        let first = spans.front_mut().ok_or("the schedule has no backlog")?;
-        match next {
-            Some(next) => first.next = next,
-            None => drop(spans.pop_front()),
-        }
-        Ok(())
+        let advance = |spans: &mut VecDeque<Backlog>| {
+            let first = spans.front_mut().ok_or("the schedule has no backlog")?;
+            match next {
+                Some(next) => first.next = next,
+                None => drop(spans.pop_front()),
+            }
+            Ok(())
+        };
+        self.backlogs.change(schedule, advance).ok_or_else(unknown_schedule)?
     }
 
     pub(super) fn skip(&mut self, at: Timestamp, entry: NodeIndex, reason: SkipReason, count: u64) {
@@ -235,6 +242,19 @@ fn count_times(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
     let times = std::iter::successors(cron.after(after), |time| cron.after(*time));
     let count = times.take_while(|time| *time <= until).zip(0..MAX_COUNTED_MISSES).count();
     u64::try_from(count).unwrap_or(MAX_COUNTED_MISSES)
+}
+
+fn unknown_schedule() -> String {
+    "there is no such schedule".into()
+}
+
+/// The schedules among triggers.
+fn schedules_of<'a>(triggers: impl Iterator<Item = &'a Trigger>) -> BTreeSet<u32> {
+    let number = |trigger: &Trigger| match trigger {
+        Trigger::Schedule(number) => Some(*number),
+        Trigger::Start | Trigger::BackEdge(_) | Trigger::Notification { .. } => None,
+    };
+    triggers.filter_map(number).collect()
 }
 
 fn rfc3339(at: Timestamp) -> String {
