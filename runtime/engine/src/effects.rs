@@ -4,7 +4,7 @@
 use broker::{Delivery, Message};
 use flow::RunId;
 use logbook::Version;
-use protocol::Reply;
+use protocol::{Reply, ReplyQueue};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{messages, watch::WatchEvent};
@@ -31,7 +31,7 @@ pub(crate) enum ReplyTo {
     /// The sender of a message.
     Remote {
         /// The queue of the replies.
-        queue: String,
+        queue: ReplyQueue,
         /// Identifies the request among those of the sender.
         correlation_id: Option<String>,
     },

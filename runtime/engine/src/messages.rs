@@ -8,7 +8,7 @@ use flow::{Action, CallId, Flow, FlowName, NodeName, RunId, Shard, Task};
 use machine::{Call, NodeChange};
 use protocol::{
     BatchedReport, CallKeys, CommandRequest, Control, DecodeError, EngineSecret, Job, Key, PermitGrant, PermitMessage,
-    Reply, Report, ReportBatch, RunCommand, Seal, SendingId, WithdrawnCall, topology,
+    Reply, ReplyQueue, Report, ReportBatch, RunCommand, Seal, SendingId, WithdrawnCall, topology,
 };
 
 use crate::forwards::Pace;
@@ -174,17 +174,22 @@ pub(crate) fn withdraw(calls: &[CallId], secret: &EngineSecret) -> Message {
     }
 }
 
+/// The queue to which a request asks for its reply; `None` if it names none, or one to which no reply may go.
+pub(crate) fn reply_queue_of(request: &Delivery) -> Option<ReplyQueue> {
+    ReplyQueue::parse(request.message.properties.reply_to.as_deref()?)
+}
+
 /// The message that tells a worker whether a call may begin.
-pub(crate) fn may_start(reply_to: String, call: CallId, wanted: bool, secret: &EngineSecret) -> Message {
+pub(crate) fn may_start(reply_to: ReplyQueue, call: CallId, wanted: bool, secret: &EngineSecret) -> Message {
     let proof = secret.call_key(&call).may_start_proof(wanted);
     let (properties, body) = (properties(&call), Control::MayStart { call, wanted, proof }.encode());
-    to_queue(topology::REPLIES, reply_to, Routing::Optional, properties, body)
+    to_queue(topology::REPLIES, reply_to.into(), Routing::Optional, properties, body)
 }
 
 /// The message that tells a worker that no engine will answer its question whether a call may begin.
-pub(crate) fn unknown_key(reply_to: String, call: CallId, question: Seal) -> Message {
+pub(crate) fn unknown_key(reply_to: ReplyQueue, call: CallId, question: Seal) -> Message {
     let (properties, body) = (properties(&call), Control::UnknownKey { call, question }.encode());
-    to_queue(topology::REPLIES, reply_to, Routing::Optional, properties, body)
+    to_queue(topology::REPLIES, reply_to.into(), Routing::Optional, properties, body)
 }
 
 /// A probe through the queue of a shard. Without a queue it is dropped.
@@ -216,9 +221,9 @@ pub(crate) fn report(queue: String, report: &Report, keys: &CallKeys) -> Message
 }
 
 /// The reply to a request.
-pub(crate) fn reply(queue: String, correlation_id: Option<String>, reply: &Reply) -> Message {
+pub(crate) fn reply(queue: ReplyQueue, correlation_id: Option<String>, reply: &Reply) -> Message {
     let properties = Properties { correlation_id, ..Properties::default() };
-    to_queue(topology::REPLIES, queue, Routing::Optional, properties, reply.encode())
+    to_queue(topology::REPLIES, queue.into(), Routing::Optional, properties, reply.encode())
 }
 
 /// A run command to the engine that drives the run, with a reply.

@@ -21,6 +21,7 @@ mod job;
 mod limits;
 mod log;
 mod permit_message;
+mod reply_queue;
 mod report;
 mod report_batch;
 mod seal;
@@ -57,6 +58,7 @@ pub use permit_message::{
     Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall,
 };
 pub use record::{decode_records, encode_records};
+pub use reply_queue::ReplyQueue;
 pub use report::{HeartbeatNumber, OpenError, Progress, Report};
 pub use report_batch::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch};
 pub use run_command::{CommandRequest, Reply, RunCommand};

@@ -15,11 +15,11 @@ use broker::{
 };
 use flow::{CallId, Execution, RunId, Timestamp, WorkerName};
 use protocol::{
-    CallKeys, Control, GrantsAnswer, HeartbeatNumber, Job, Key, Report, Seal, WithdrawnCall, WorkerStatus, topology,
+    CallKeys, Control, GrantsAnswer, HeartbeatNumber, Job, Key, ReplyQueue, Report, Seal, WithdrawnCall, WorkerStatus,
+    topology,
 };
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::{
     GuestRunner,
@@ -399,7 +399,7 @@ pub(crate) async fn serve(
     status: WorkerStatus,
     stop: CancellationToken,
 ) {
-    let refusals = Refusals::default();
+    let (refusals, control_queue) = (Refusals::default(), topology::control_queue(&status.name));
     while let Some(Some(delivery)) = stop.run_until_cancelled(messages.next()).await {
         let control = Control::decode(&delivery.message.body);
         if let Ok(control) = &control
@@ -428,17 +428,27 @@ pub(crate) async fn serve(
             // It has no receiver if no call runs.
             Ok(Control::FollowLogs { run }) => drop(calls.followed.send(run)),
             Ok(Control::Ping(ping)) => {
+                let Some(reply_to) = ReplyQueue::parse(&ping.reply_to) else {
+                    refusals.log(&control_queue, "a ping that names no queue for replies");
+                    continue;
+                };
                 let busy = u32::try_from(calls.count()).unwrap_or(u32::MAX);
-                let reply = reply(ping.reply_to, WorkerStatus { busy, ..status.clone() }.encode());
+                let reply = reply(reply_to, WorkerStatus { busy, ..status.clone() }.encode());
                 send_best_effort(&*broker, reply, &stop).await;
             }
             Ok(Control::ExplainGrants(question)) => {
+                let Some(reply_to) = ReplyQueue::parse(&question.reply_to) else {
+                    refusals.log(&control_queue, "a question about grants that names no queue for replies");
+                    continue;
+                };
                 let tasks = guests.granted_parts(&question);
                 let answer = GrantsAnswer { queues: status.queues.clone(), tasks };
-                send_best_effort(&*broker, reply(question.reply_to, answer.encode()), &stop).await;
+                send_best_effort(&*broker, reply(reply_to, answer.encode()), &stop).await;
             }
             // All workers receive it, so it is not moved to the quarantine.
-            Err(error) => warn!(%error, "a control message cannot be read; it is dropped"),
+            Err(error) => {
+                refusals.log(&control_queue, &format!("a control message cannot be read: {error}"));
+            }
         }
     }
 }
@@ -450,8 +460,8 @@ async fn send_best_effort(broker: &dyn Broker, message: Message, stop: &Cancella
     }
 }
 
-fn reply(queue: String, body: Vec<u8>) -> Message {
-    to_queue(topology::STATUS, queue, Properties::default(), body)
+fn reply(queue: ReplyQueue, body: Vec<u8>) -> Message {
+    to_queue(topology::STATUS, queue.into(), Properties::default(), body)
 }
 
 /// Reports to an engine that wants to withdraw a call that the call has started here.

@@ -15,6 +15,7 @@ use crate::{
     CommandError, SubmitError,
     declarations::{AfterDeclaration, EndedDeclaration, HeldCommand},
     effects::ReplyTo,
+    messages,
     topology_cache::MissingObjects,
 };
 
@@ -229,9 +230,8 @@ fn listen_error(error: &DeclareError) -> String {
 
 /// Replies to a command from the queue of a shard, of which nothing is recorded.
 fn reply_delivered(delivery: Delivery, reply: Reply, batch: &mut Batch) {
-    let properties = &delivery.message.properties;
-    let correlation_id = properties.correlation_id.clone();
-    if let Some(queue) = properties.reply_to.clone() {
+    let correlation_id = delivery.message.properties.correlation_id.clone();
+    if let Some(queue) = messages::reply_queue_of(&delivery) {
         batch.effects.reply(ReplyTo::Remote { queue, correlation_id }, reply);
     }
     batch.effects.to_accept.push(delivery);

@@ -76,7 +76,8 @@ impl Driver {
                 let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { return Vec::new() };
                 let properties = &delivery.message.properties;
                 let correlation_id = properties.correlation_id.clone();
-                let reply_to = properties.reply_to.clone().map(|queue| ReplyTo::Remote { queue, correlation_id });
+                let reply_to =
+                    messages::reply_queue_of(&delivery).map(|queue| ReplyTo::Remote { queue, correlation_id });
                 self.on_command(run.clone(), command, reply_to, batch);
                 batch.signals.push((run, delivery));
             }
@@ -152,7 +153,7 @@ impl Driver {
             Some(active) => Some(active.machine.may_start(self.context.clock.now(), &call)),
             None => batch.not_found.contains(&run).then_some(false),
         };
-        if let Some((may_start, reply_to)) = may_start.zip(delivery.message.properties.reply_to.clone()) {
+        if let Some((may_start, reply_to)) = may_start.zip(messages::reply_queue_of(&delivery)) {
             batch.effects.messages.push(messages::may_start(reply_to, call, may_start, &self.context.secret));
         }
         batch.signals.push((run, delivery));
@@ -160,7 +161,7 @@ impl Driver {
 
     /// Tells a worker that it may not begin a call.
     pub(super) fn refuse_start(&mut self, call: CallId, delivery: Delivery, batch: &mut Batch) {
-        if let Some(reply_to) = delivery.message.properties.reply_to.clone() {
+        if let Some(reply_to) = messages::reply_queue_of(&delivery) {
             batch.effects.messages.push(messages::may_start(reply_to, call, false, &self.context.secret));
         }
         batch.effects.to_accept.push(delivery);

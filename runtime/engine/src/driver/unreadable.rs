@@ -47,11 +47,11 @@ impl Driver {
             self.load(&call.run, Some(shard), batch).await;
             return self.fail_unreadable(shard, call, delivery, &reason, batch);
         }
-        if let (Some(reply_to), Some(_)) = (&properties.reply_to, &properties.correlation_id)
+        if let (Some(reply_to), Some(_)) = (messages::reply_queue_of(&delivery), &properties.correlation_id)
             && self.context.secret.has_sealed(&delivery.message.body)
         {
             let reply = Reply::Failed(format!("the engine that drives the run could not read the request: {error}"));
-            let reply = messages::reply(reply_to.clone(), properties.correlation_id.clone(), &reply);
+            let reply = messages::reply(reply_to, properties.correlation_id.clone(), &reply);
             batch.effects.messages.push(reply);
         }
         self.quarantine(shard, delivery, &reason, batch);
@@ -68,7 +68,7 @@ impl Driver {
     /// that was deleted, or forged, and there may be thousands of them. The answer proves nothing, and the worker decides as it
     /// does without one.
     pub(super) fn answer_unknown_key(&self, delivery: &Delivery, batch: &mut Batch) {
-        let reply_to = delivery.message.properties.reply_to.clone();
+        let reply_to = messages::reply_queue_of(delivery);
         if let Some((reply_to, (call, question))) = reply_to.zip(Report::question(&delivery.message.body)) {
             batch.effects.messages.push(messages::unknown_key(reply_to, call, question));
         }

@@ -442,7 +442,7 @@ impl Harness {
 
     /// A worker with a job of some engines asks whether it may begin its call; returns the engine's reply.
     pub(crate) async fn answer_to_question(&self, call: &CallId, secret: &EngineSecret) -> Control {
-        let queue = format!("worker.{}", uuid::Uuid::now_v7());
+        let queue = format!("waft.reply.{}", uuid::Uuid::now_v7());
         let broker = self.broker.connect();
         let reply_queue = Queue { name: queue.clone(), kind: QueueKind::Exclusive };
         broker::topology::declare_bound(&broker, &reply_queue, &[topology::REPLIES]).await.unwrap();

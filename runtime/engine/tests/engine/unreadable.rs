@@ -115,12 +115,12 @@ async fn repeated_and_transient_messages_are_not_quarantined() {
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_request_gets_a_reply() {
     let harness = Harness::new().await;
-    let replies = Queue { name: "replies".into(), kind: QueueKind::Exclusive };
+    let replies = Queue { name: "waft.reply.r".into(), kind: QueueKind::Exclusive };
     broker::topology::declare_bound(harness.broker(), &replies, &[topology::REPLIES]).await.unwrap();
-    let mut answers: Consumer = harness.broker().consume("replies", 1).await.unwrap();
+    let mut answers: Consumer = harness.broker().consume("waft.reply.r", 1).await.unwrap();
     let request = CommandRequest { run: "r".parse().unwrap(), command: RunCommand::Cancel };
     let asking =
-        Properties { reply_to: Some("replies".into()), correlation_id: Some("1".into()), ..Properties::default() };
+        Properties { reply_to: Some("waft.reply.r".into()), correlation_id: Some("1".into()), ..Properties::default() };
     harness
         .publish_message(message(
             harness.signal_to(),

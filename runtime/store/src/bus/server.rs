@@ -16,10 +16,11 @@ use bytes::Bytes;
 use flow::{Digest, Limits};
 use futures::future;
 use protocol::{
-    EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, OpenError, PutRequest, ReplyAddress,
+    EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, OpenError, PutRequest, ReplyAddress, ReplyQueue,
     fetch::{MAX_RANGE_CHUNKS, MAX_REPLY_SIGNATURES},
     topology as names,
 };
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
@@ -44,6 +45,18 @@ const PUTS: u16 = 4;
 /// The exchanges through which requests arrive: from those who need content, and from the quarantine.
 const EXCHANGES: [&str; 2] = [names::CONTENT, names::RELEASED];
 
+/// How long the broker may take for the replies to one request. Whoever got none asks again.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The maximum number of tasks that reply to requests; a refused request beyond it gets no reply.
+const MAX_REPLY_TASKS: usize = 2 * PREFETCH as usize;
+
+/// Why a request with a valid seal has no effect.
+const NO_REPLY_QUEUE: &str = "a request for content that names no queue for replies";
+
+/// Why a refused request gets no reply.
+const TOO_MANY_REFUSED: &str = "a request for content, while the replies to many others wait";
+
 /// The header with the digest of a message's content.
 pub(super) const DIGEST: &str = "digest";
 
@@ -61,7 +74,7 @@ pub struct Server {
 
 /// The destination of a reply.
 struct ReplyTarget {
-    queue: String,
+    queue: ReplyQueue,
     id: String,
 }
 
@@ -131,11 +144,24 @@ impl QueueServer {
         let mut recent = ContentCache::default();
         while let Some(delivery) = self.next(&mut requests).await {
             let target = ReplyTarget::of(&delivery);
-            let request = match FetchRequest::open(&delivery.message.body, target.address(), &self.secret) {
-                Ok(request) => request,
-                Err(error) => {
+            let opened =
+                FetchRequest::open(&delivery.message.body, ReplyTarget::address(target.as_ref()), &self.secret);
+            let (request, target) = match (opened, target) {
+                (Ok(request), Some(target)) => (request, target),
+                (Ok(_), None) => {
+                    self.refusals.log(&self.queue, NO_REPLY_QUEUE);
+                    delivery.accept();
+                    continue;
+                }
+                (Err(error), target) => {
+                    // A refused request is accepted before its reply, so the prefetch does not limit the number of tasks.
+                    if reply_tasks.len() >= MAX_REPLY_TASKS {
+                        self.refusals.log(&self.queue, TOO_MANY_REFUSED);
+                        delivery.accept();
+                        continue;
+                    }
                     let (broker, refusals) = (self.broker.clone(), self.refusals.clone());
-                    self.spawn(&reply_tasks, reject(broker, refusals, self.queue.clone(), delivery, error));
+                    self.spawn(&reply_tasks, reject(broker, refusals, self.queue.clone(), (delivery, target), error));
                     continue;
                 }
             };
@@ -176,12 +202,22 @@ impl QueueServer {
             let (broker, store, queue, secret) =
                 (self.broker.clone(), self.store.clone(), self.queue.clone(), self.secret);
             let (refusals, budget) = (self.refusals.clone(), self.budget.clone());
+            let has_room = put_tasks.len() < MAX_REPLY_TASKS;
             self.spawn(&put_tasks, async move {
                 let body = delivery.message.body.clone();
                 let target = ReplyTarget::of(&delivery);
-                let (bytes, call) = match PutRequest::open(&body, target.address(), &secret) {
-                    Ok(put) => (body.slice_ref(put.bytes), put.call),
-                    Err(error) => return reject(broker, refusals, queue, delivery, error).await,
+                let opened = PutRequest::open(&body, ReplyTarget::address(target.as_ref()), &secret);
+                let (bytes, call, target) = match (opened, target) {
+                    (Ok(put), Some(target)) => (body.slice_ref(put.bytes), put.call, target),
+                    (Ok(_), None) => {
+                        refusals.log(&queue, NO_REPLY_QUEUE);
+                        return delivery.accept();
+                    }
+                    (Err(_), _) if !has_room => {
+                        refusals.log(&queue, TOO_MANY_REFUSED);
+                        return delivery.accept();
+                    }
+                    (Err(error), target) => return reject(broker, refusals, queue, (delivery, target), error).await,
                 };
                 let spent = budget.lock().unwrap_or_else(PoisonError::into_inner).spend(&call, bytes.len() as u64);
                 if let Err(error) = spent {
@@ -297,7 +333,12 @@ fn replies(
 
 /// Sends replies. A lost reply is requested again; a client that has disconnected needs none.
 async fn send(broker: &dyn Broker, messages: Vec<Message>) {
-    for result in future::join_all(messages.into_iter().map(|message| broker.publish(message))).await {
+    let published = future::join_all(messages.into_iter().map(|message| broker.publish(message)));
+    let Ok(results) = timeout(REPLY_TIMEOUT, published).await else {
+        debug!("the broker did not confirm the replies to a request for content in time");
+        return;
+    };
+    for result in results {
         if let Err(error) = result {
             debug!(%error, "a reply to a request for content may be lost");
         }
@@ -306,13 +347,20 @@ async fn send(broker: &dyn Broker, messages: Vec<Message>) {
 
 /// Answers a request that is unreadable, or whose sender has no right to it, if it names a reply queue and a content.
 /// Otherwise moves it to the quarantine, unless the sender repeats it or has no right to it.
-async fn reject(broker: Arc<dyn Broker>, refusals: Arc<Refusals>, queue: String, delivery: Delivery, error: OpenError) {
+///
+/// The request is accepted before its answer is confirmed: a stalled answer must not bring the request back.
+async fn reject(
+    broker: Arc<dyn Broker>,
+    refusals: Arc<Refusals>,
+    queue: String,
+    (delivery, target): (Delivery, Option<ReplyTarget>),
+    error: OpenError,
+) {
     let digest = delivery.message.properties.headers.get(DIGEST).and_then(|digest| digest.parse().ok());
-    let target = ReplyTarget::of(&delivery);
     let reason = format!("the engine could not read a request for content: {error}");
     let response = match &error {
         OpenError::Unreadable(_) => {
-            warn!(queue, reason, "a request for content is rejected");
+            refusals.log(&queue, &reason);
             FetchResponse::Unreadable { reason: &reason }
         }
         OpenError::Forged => {
@@ -320,10 +368,10 @@ async fn reject(broker: Arc<dyn Broker>, refusals: Arc<Refusals>, queue: String,
             FetchResponse::Refused
         }
     };
-    match (digest, error) {
-        (Some(digest), _) if !target.queue.is_empty() => {
-            send(&*broker, vec![target.message(&FetchReply { digest, response })]).await;
+    match (digest.zip(target), error) {
+        (Some((digest, target)), _) => {
             delivery.accept();
+            send(&*broker, vec![target.message(&FetchReply { digest, response })]).await;
         }
         (_, OpenError::Unreadable(error)) if error.is_loss(delivery.message.persistent) => {
             quarantine(&*broker, delivery, &queue, &reason).await;
@@ -333,21 +381,25 @@ async fn reject(broker: Arc<dyn Broker>, refusals: Arc<Refusals>, queue: String,
 }
 
 impl ReplyTarget {
-    /// The reply target of a request; without a reply queue, the name of its queue is empty.
-    fn of(delivery: &Delivery) -> Self {
+    /// The reply target of a request; `None` if it names none, or a queue to which no reply may go.
+    fn of(delivery: &Delivery) -> Option<Self> {
         let Properties { reply_to, correlation_id, .. } = &delivery.message.properties;
-        Self { queue: reply_to.clone().unwrap_or_default(), id: correlation_id.clone().unwrap_or_default() }
+        let queue = ReplyQueue::parse(reply_to.as_deref()?)?;
+        Some(Self { queue, id: correlation_id.clone().unwrap_or_default() })
     }
 
     /// The address that the seal of the request includes.
-    fn address(&self) -> ReplyAddress<'_> {
-        ReplyAddress { queue: &self.queue, id: &self.id }
+    fn address(target: Option<&Self>) -> ReplyAddress<'_> {
+        target.map_or(ReplyAddress { queue: "", id: "" }, |target| ReplyAddress {
+            queue: target.queue.as_str(),
+            id: &target.id,
+        })
     }
 
     fn message(&self, reply: &FetchReply<'_>) -> Message {
         Message {
             exchange: names::REPLIES.to_owned(),
-            key: self.queue.clone(),
+            key: self.queue.as_str().to_owned(),
             routing: Routing::Optional,
             persistent: false,
             priority: 0,

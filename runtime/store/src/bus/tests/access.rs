@@ -106,3 +106,20 @@ async fn a_value_larger_than_any_output_is_not_stored() {
     assert!(harness.store.list().await.unwrap().is_empty(), "nothing is stored");
     harness.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_answered_on_no_queue_but_one_for_replies() {
+    let harness = Harness::new().await;
+    let key = vec!["a"; 100].join(".");
+    let queue = Queue { name: key.clone(), kind: QueueKind::Exclusive };
+    broker::topology::declare_bound(&harness.broker, &queue, &[REPLIES_EXCHANGE]).await.unwrap();
+    let mut garbage = message(QUEUE, b"garbage".to_vec());
+    garbage.persistent = false;
+    garbage.properties.reply_to = Some(key.clone());
+    garbage.properties.headers.insert(DIGEST.into(), digest_of(b"pan").to_string());
+    harness.broker.publish(garbage).await.unwrap();
+    harness.round_trip("pan".into()).await;
+    assert_eq!(harness.broker.waiting(&key).await.unwrap(), Some(0), "it got an answer");
+    assert_eq!(harness.broker.waiting(QUEUE).await.unwrap(), Some(0));
+    harness.end().await;
+}
