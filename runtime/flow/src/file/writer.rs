@@ -238,7 +238,7 @@ fn write_access(access: &Access, table: &mut Table) {
     table.texts("args", &access.arguments);
 }
 
-/// Writes what a task asks for as the lines of a table: [`super::parse_access`] reads them.
+/// Writes what a task asks for as the lines of a table: [`super::parse_access`] reads them. What needs no grant is left out.
 #[must_use]
 pub fn write_access_lines(access: &Access) -> String {
     access_table(access, "the access".into()).lines()
