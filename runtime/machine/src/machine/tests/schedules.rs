@@ -151,9 +151,9 @@ fn the_schedule_that_is_due_for_longest_fires_first() {
         [[schedule]]\ncron = \"2 * * * *\"\nto = \"clean\"\n";
     let mut harness = Harness::start(flow(text));
     advance(&mut harness, 200);
-    let by = |fact: &Fact| match fact {
-        Fact::Triggered { by: Trigger::Schedule(number), .. } => Some(*number),
-        _ => None,
+    let by = |fact: &Fact| {
+        let Fact::Triggered { by: Trigger::Schedule(number), .. } = fact else { return None };
+        Some(*number)
     };
     assert_eq!(harness.records.iter().filter_map(|record| by(&record.fact)).collect::<Vec<_>>(), [1, 2, 0]);
 }
