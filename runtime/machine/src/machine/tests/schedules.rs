@@ -1,13 +1,10 @@
 //! Scheduled times that fire nothing: they are counted or caught up, and never silently lost.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use super::harness::{Harness, flow, name};
-use crate::{Event, Fact, Machine, NextFiring, Trigger};
-use flow::{Flow, NotificationOutcome, SkipReason, TaskNotification, Values};
+use crate::{Event, Fact, Trigger};
+use flow::{NotificationOutcome, SkipReason, TaskNotification, Values};
 
 /// A task that fires each minute, and takes its due time.
 fn minutely(keys: &str) -> String {
@@ -156,38 +153,4 @@ fn the_schedule_that_is_due_for_longest_fires_first() {
         Some(*number)
     };
     assert_eq!(harness.records.iter().filter_map(|record| by(&record.fact)).collect::<Vec<_>>(), [1, 2, 0]);
-}
-
-/// A running machine with copies of one schedule, of which only the last is due.
-fn with_schedules(count: usize) -> Harness {
-    let mut harness = Harness::start(flow(&minutely("missed = \"all\"")));
-    let mut snapshot = harness.machine.snapshot();
-    let mut flow = Flow::clone(&snapshot.flow);
-    let schedules = &mut flow.triggers.as_mut().unwrap().schedules;
-    *schedules = vec![schedules[0].clone(); count];
-    let later = NextFiring::At(harness.now.after(Duration::from_secs(3_600)));
-    let times = std::iter::repeat_n(later, count - 1).chain([NextFiring::At(harness.now)]);
-    let trigger_state = snapshot.triggers.as_mut().unwrap();
-    trigger_state.schedules = times.collect();
-    trigger_state.backlogs = std::iter::repeat_n(std::collections::VecDeque::new(), count).collect();
-    snapshot.flow = Arc::new(flow);
-    harness.machine = Machine::restore("r".parse().unwrap(), snapshot).unwrap();
-    harness
-}
-
-#[test]
-fn a_decision_takes_no_longer_with_many_schedules() {
-    let time = |count: usize| {
-        let harness = with_schedules(count);
-        let last = Trigger::Schedule(u32::try_from(count).unwrap() - 1);
-        let started = Instant::now();
-        for _ in 0..200 {
-            let records = harness.machine.decide(harness.now, &Event::Tick);
-            assert!(matches!(&records[0].fact, Fact::Triggered { by, .. } if *by == last), "{records:?}");
-            assert_eq!(harness.machine.next_due(), Some(harness.now));
-        }
-        started.elapsed()
-    };
-    let (few, many) = (time(10), time(100_000));
-    assert!(many < few * 20 + Duration::from_millis(50), "10 schedules: {few:?}, 100,000: {many:?}");
 }
