@@ -69,7 +69,7 @@ async fn content_source(
 ) -> ContentSource {
     let sandbox = Sandbox::new(sandbox::Config::default()).expect("wasmtime works on this machine");
     let bytes = store::Cache::open(cache.path().into(), 1 << 30).await.expect("the cache opens");
-    let client = store::bus::Client::new(broker, format!("reply.{name}")).await.expect("the broker answers");
+    let client = store::bus::Client::new(broker, topology::reply_queue(name)).await.expect("the broker answers");
     ContentSource::new(sandbox, bytes, client, admission, max_module_bytes)
 }
 

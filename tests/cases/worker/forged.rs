@@ -44,7 +44,7 @@ impl Harness {
     /// Sends a message to all workers, and waits until the only one has handled it.
     async fn control_all(&self, control: &Control) {
         let everywhere = || Destination::Exchange(topology::CONTROL.into());
-        let reply_to = format!("pong.{}", uuid::Uuid::now_v7());
+        let reply_to = topology::reply_queue(&format!("pong.{}", uuid::Uuid::now_v7()));
         let queue = Queue { name: reply_to.clone(), kind: QueueKind::Exclusive };
         broker::topology::declare_bound(&*self.broker, &queue, &[topology::STATUS]).await.expect("it is new");
         let mut pongs = self.broker.consume(&reply_to, 1).await.expect("it is there");

@@ -108,7 +108,7 @@ async fn a_worker_stops_while_the_broker_does_not_confirm_its_status() {
         persistent: false,
         priority: 0,
         properties: Properties::default(),
-        body: Control::Ping(Ping { reply_to: SIGNALS.into() }).encode().into(),
+        body: Control::Ping(Ping { reply_to: topology::reply_queue("status") }).encode().into(),
     };
     broker.publish(ping).await.expect("the exchange is there");
     while !broker.interceptor().has_delayed.load(Ordering::Relaxed) {
