@@ -7,7 +7,7 @@ use bytes::Bytes;
 use flow::{Action, CallId, Flow, FlowName, NodeName, RunId, Shard, Task};
 use machine::{Call, NodeChange};
 use protocol::{
-    BatchedReport, CallKeys, CommandRequest, Control, DecodeError, EngineSecret, Job, Key, PermitGrant, PermitMessage,
+    BatchedReport, CallKeys, CommandRequest, Control, DecodeError, EngineSecret, Job, PermitGrant, PermitMessage,
     Reply, ReplyQueue, Report, ReportBatch, RunCommand, Seal, SendingId, WithdrawnCall, topology,
 };
 
@@ -65,22 +65,13 @@ pub(crate) struct JobSending {
 pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, sending: JobSending) -> Message {
     // A rollback never expires.
     let expires = task.expires.filter(|_| call.action() == Action::Apply);
+    let expires_at = expires.map(|expires| call.at.after(expires));
     let job = Job {
-        expires_at: expires.map(|expires| call.at.after(expires)),
-        flow: flow.name.clone(),
-        module: task.module,
-        export: task.export.clone(),
-        inputs: call.inputs,
-        rollback: call.rollback.map(|rollback| (rollback.outcome, rollback.failures)),
-        required_outputs: task.provides.keys().cloned().collect(),
-        limits: task.limits,
-        access: task.access.clone(),
-        at: call.at,
+        expires_at,
         signal_to: topology::shard_queue(to.shard),
         fetch_from: to.store_queue.to_owned(),
         delivery_limit: task.delivery_limit,
-        keys: CallKeys::of_call(Key::NONE),
-        call: call.id,
+        ..Job::of_call(&flow.name, task, call)
     };
     let job = job.with_keys(to.secret);
     let mut properties = Properties { reply_to: Some(job.signal_to.clone()), ..properties(&job.call) };

@@ -1,5 +1,5 @@
 //! The headers of requests and responses: which of them a guest may set, and how large they may be. A request may come from a child
-//! process that a guest has taken over, so nothing of it was checked before.
+//! process that a guest controls, so its headers are unchecked.
 
 use flow::HttpTarget;
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -3,8 +3,10 @@
 use std::num::NonZeroU32;
 
 use flow::{
-    Access, CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Timestamp, Value, ValueName, Values,
+    Access, CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Task, Timestamp, Value, ValueName,
+    Values,
 };
+use machine::Call;
 
 use crate::{
     CallKeys, DecodeError, EngineSecret, Key,
@@ -80,6 +82,28 @@ struct WireRollback<'a> {
 }
 
 impl Job {
+    /// The job of a call, without queues, keys and a deadline. A call that is replayed gets the same.
+    #[must_use]
+    pub fn of_call(flow: &FlowName, task: &Task, call: Call) -> Self {
+        Self {
+            flow: flow.clone(),
+            module: task.module,
+            export: task.export.clone(),
+            inputs: call.inputs,
+            rollback: call.rollback.map(|rollback| (rollback.outcome, rollback.failures)),
+            required_outputs: task.provides.keys().cloned().collect(),
+            limits: task.limits,
+            access: task.access.clone(),
+            at: call.at,
+            expires_at: None,
+            signal_to: String::new(),
+            fetch_from: String::new(),
+            delivery_limit: None,
+            keys: CallKeys::of_call(Key::NONE),
+            call: call.id,
+        }
+    }
+
     /// Adds the key of the call, and of each content that the job names.
     #[must_use]
     pub fn with_keys(mut self, secret: &EngineSecret) -> Self {

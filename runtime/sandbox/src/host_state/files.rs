@@ -1,7 +1,7 @@
 //! The files of a guest: `wasi:filesystem`, of which every guest has the interfaces, in the directories that it is granted.
 //!
-//! The library resolves paths within a directory, and has no limits. So what opens, grows or lists something is decided here, and the
-//! rest goes to the library. Each operation that may wait runs on a thread that may block.
+//! `wasmtime-wasi` resolves paths within a directory, and has no limits. So what opens, grows or lists something is decided here, and the
+//! rest goes to `wasmtime-wasi`. Each operation that may wait runs on a thread that may block.
 
 mod descriptor;
 mod open;
@@ -33,7 +33,7 @@ const MAX_OPEN: usize = 64;
 /// The files of one call.
 #[derive(Default)]
 pub(crate) struct Files {
-    /// The context of the library. It has no directory, since the library does not count what guests open.
+    /// The context of `wasmtime-wasi`. It has no directory, since `wasmtime-wasi` does not count what guests open.
     context: WasiFilesystemCtx,
     directories: Vec<OpenDirectory>,
     /// Why the guest does not get a directory that its flow asks for.
@@ -146,8 +146,8 @@ pub(super) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
 }
 
 impl FilesView<'_> {
-    /// What the library does by itself.
-    fn library(&mut self) -> WasiFilesystemCtxView<'_> {
+    /// What `wasmtime-wasi` does by itself.
+    fn wasmtime_view(&mut self) -> WasiFilesystemCtxView<'_> {
         WasiFilesystemCtxView { ctx: &mut self.files.context, table: self.table }
     }
 
@@ -215,7 +215,7 @@ impl preopens::Host for FilesView<'_> {
     }
 }
 
-/// What the library allows in a directory.
+/// What `wasmtime-wasi` allows in a directory.
 fn access(is_writable: bool) -> (FsPerms, OpenMode) {
     match is_writable {
         true => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),

@@ -1,7 +1,7 @@
 //! The TCP connections of a guest: `wasi:sockets`, of which every guest has the interfaces, and which connects where the guest is granted.
 //!
 //! A guest looks up hosts that it may connect to, and connects to an address. The connection is allowed if the address itself is, or a
-//! host that the guest has looked up, and that has this address. The library makes the connections.
+//! host that the guest has looked up, and that has this address. `wasmtime-wasi` makes the connections.
 
 mod streams;
 mod tcp;
@@ -78,7 +78,7 @@ impl Rules {
         self.access()?.check_connect(address, &names).map_err(|denial| denial.to_string())
     }
 
-    /// Whether the library may use an address. It asks at each connection.
+    /// Whether `wasmtime-wasi` may use an address. It asks at each connection.
     fn allows(&self, address: SocketAddr, used_for: SocketAddrUse) -> bool {
         match used_for {
             SocketAddrUse::TcpConnect => self.check_connect(address).is_ok(),
@@ -117,7 +117,7 @@ impl Sockets {
     }
 }
 
-/// The context of the library for a call that may connect. A new one allows nothing.
+/// The context of `wasmtime-wasi` for a call that may connect. A new one allows nothing.
 fn context(rules: &Arc<Rules>) -> WasiSocketsCtx {
     let rules = rules.clone();
     let mut builder = WasiCtxBuilder::new();
@@ -150,7 +150,7 @@ impl HasData for HasSockets {
 
 /// Links the interfaces. UDP is denied to every guest.
 pub(super) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    fn library(state: &mut HostState) -> WasiSocketsCtxView<'_> {
+    fn wasmtime_view(state: &mut HostState) -> WasiSocketsCtxView<'_> {
         WasiSocketsCtxView { ctx: &mut state.sockets.context, table: &mut state.table }
     }
     fn own(state: &mut HostState) -> SocketsView<'_> {
@@ -158,12 +158,12 @@ pub(super) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     }
     fn udp(state: &mut HostState) -> WasiSocketsCtxView<'_> {
         state.denied.note(|| "it opened a UDP socket, and guests have none".into());
-        library(state)
+        wasmtime_view(state)
     }
     use wasmtime_wasi::p2::bindings::sockets::{udp as udp_bindings, udp_create_socket};
     let options = network::LinkOptions::default();
-    network::add_to_linker::<_, WasiSockets>(linker, &options, library)?;
-    instance_network::add_to_linker::<_, WasiSockets>(linker, library)?;
+    network::add_to_linker::<_, WasiSockets>(linker, &options, wasmtime_view)?;
+    instance_network::add_to_linker::<_, WasiSockets>(linker, wasmtime_view)?;
     ip_name_lookup::add_to_linker::<_, HasSockets>(linker, own)?;
     tcp_create_socket::add_to_linker::<_, HasSockets>(linker, own)?;
     tcp_bindings::add_to_linker::<_, HasSockets>(linker, own)?;
@@ -172,25 +172,25 @@ pub(super) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
 }
 
 impl SocketsView<'_> {
-    /// What the library does by itself.
-    fn library(&mut self) -> WasiSocketsCtxView<'_> {
+    /// What `wasmtime-wasi` does by itself.
+    fn wasmtime_view(&mut self) -> WasiSocketsCtxView<'_> {
         WasiSocketsCtxView { ctx: &mut self.sockets.context, table: self.table }
     }
 }
 
 impl network::HostNetwork for SocketsView<'_> {
     fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
-        network::HostNetwork::drop(&mut self.library(), network)
+        network::HostNetwork::drop(&mut self.wasmtime_view(), network)
     }
 }
 
 impl network::Host for SocketsView<'_> {
     fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
-        self.library().convert_error_code(error)
+        self.wasmtime_view().convert_error_code(error)
     }
 
     fn network_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
-        self.library().network_error_code(error)
+        self.wasmtime_view().network_error_code(error)
     }
 }
 
@@ -200,7 +200,7 @@ impl tcp_create_socket::Host for SocketsView<'_> {
             return Err(self.sockets.deny(format!("it opened a TCP socket: {reason}")));
         }
         let permit = self.sockets.places.clone().try_acquire_owned().map_err(|_| ErrorCode::NewSocketLimit)?;
-        let socket = self.library().create_tcp_socket(family)?;
+        let socket = self.wasmtime_view().create_tcp_socket(family)?;
         self.sockets.open.insert(socket.rep(), permit);
         Ok(socket)
     }
@@ -223,7 +223,7 @@ impl ip_name_lookup::Host for SocketsView<'_> {
             return Err(ErrorCode::TemporaryResolverFailure.into());
         }
         // The checked form of the name, and not the one of the guest.
-        let lookup = self.library().resolve_addresses(network, host.to_string())?;
+        let lookup = self.wasmtime_view().resolve_addresses(network, host.to_string())?;
         self.sockets.looked_up.insert(lookup.rep(), host);
         Ok(lookup)
     }
@@ -232,7 +232,7 @@ impl ip_name_lookup::Host for SocketsView<'_> {
 impl ip_name_lookup::HostResolveAddressStream for SocketsView<'_> {
     fn resolve_next_address(&mut self, lookup: Resource<ResolveAddressStream>) -> SocketResult<Option<IpAddress>> {
         let host = self.sockets.looked_up.get(&lookup.rep()).cloned();
-        let found = self.library().resolve_next_address(lookup)?;
+        let found = self.wasmtime_view().resolve_next_address(lookup)?;
         // An address is a host by itself, and a guest may look up any number of them.
         if let (Some(address), Some(host)) = (found, host.filter(|host| !host.is_address())) {
             let mut hosts = self.sockets.rules.hosts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -242,11 +242,11 @@ impl ip_name_lookup::HostResolveAddressStream for SocketsView<'_> {
     }
 
     fn subscribe(&mut self, lookup: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<DynPollable>> {
-        self.library().subscribe(lookup)
+        self.wasmtime_view().subscribe(lookup)
     }
 
     fn drop(&mut self, lookup: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
         self.sockets.looked_up.remove(&lookup.rep());
-        ip_name_lookup::HostResolveAddressStream::drop(&mut self.library(), lookup)
+        ip_name_lookup::HostResolveAddressStream::drop(&mut self.wasmtime_view(), lookup)
     }
 }

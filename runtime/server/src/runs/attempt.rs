@@ -13,7 +13,7 @@ use axum::{
 use flow::{Action, Attempt, CallId, Digest, Firing, NodeName, RunId, Size, Stored, Task, Value, ValueName, Values};
 use logbook::{LoadError, Logbook, Page, Replay, Version};
 use machine::{Call, Fact, Machine, NodeAttempt, Record};
-use protocol::{CallKeys, CallLog, HttpRecord, Job, Key, MAX_ATTEMPT_BYTES, RecordedAttempt, RecordedOutcome};
+use protocol::{CallLog, HttpRecord, Job, MAX_ATTEMPT_BYTES, RecordedAttempt, RecordedOutcome};
 use store::{FetchError, Store};
 
 use crate::{
@@ -281,7 +281,7 @@ impl Search<'_> {
             && attempt.is_none_or(|attempt| attempt == call.id.attempt);
         if let Some(task) = machine.task(&call.id.task).filter(|_| is_wanted) {
             self.found = Some(RecordedAttempt {
-                job: job(call, task, machine),
+                job: Job::of_call(&machine.flow().name, task, call),
                 outcome: None,
                 worker: None,
                 ended_at: None,
@@ -360,26 +360,5 @@ fn outcome(fact: &Fact, task: &Task) -> (Option<RecordedOutcome>, Option<flow::W
             (outcome, worker.clone())
         }
         _ => (None, None),
-    }
-}
-
-/// The job of a call, without keys and queues: nobody is to answer it.
-fn job(call: Call, task: &Task, machine: &Machine) -> Job {
-    Job {
-        flow: machine.flow().name.clone(),
-        module: task.module,
-        export: task.export.clone(),
-        inputs: call.inputs,
-        rollback: call.rollback.map(|rollback| (rollback.outcome, rollback.failures)),
-        required_outputs: task.provides.keys().cloned().collect(),
-        limits: task.limits,
-        access: task.access.clone(),
-        at: call.at,
-        expires_at: None,
-        signal_to: String::new(),
-        fetch_from: String::new(),
-        delivery_limit: None,
-        keys: CallKeys::of_call(Key::NONE),
-        call: call.id,
     }
 }

@@ -125,7 +125,7 @@ fn read_file(path: String) -> Result<String, Failure> {
     std::fs::read_to_string(&path).map_err(|error| Failure::transient(format!("{path}: {error}")))
 }
 
-/// Appends to a file, or makes it, as often as it is told.
+/// Appends a text to a file several times, and creates the file if it is missing.
 #[task(provides = "size")]
 fn write_file(path: String, text: String, times: Option<usize>) -> Result<u64, Failure> {
     let write = || {

@@ -114,3 +114,42 @@ impl Deref for Backlogs {
         &self.backlogs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> NextFiring {
+        NextFiring::At(Timestamp::from_micros(micros))
+    }
+
+    #[test]
+    fn the_schedule_to_decide_is_the_first_in_order_whatever_changes() {
+        let mut times: ScheduleTimes = [at(30), NextFiring::Never, at(10), at(20)].into_iter().collect();
+        let due = |times: &ScheduleTimes| times.first_due(Timestamp::from_micros(25));
+        assert_eq!((due(&times), times.first_time()), (Some((2, at(10))), Some(Timestamp::from_micros(10))));
+        assert_eq!(times.set(2, at(40)), Some(()));
+        assert_eq!(due(&times), Some((3, at(20))));
+        assert_eq!(times.set(3, NextFiring::Never), Some(()));
+        assert_eq!((due(&times), times.first_time()), (None, Some(Timestamp::from_micros(30))));
+        assert_eq!(times.set(1, NextFiring::Unknown), Some(()));
+        assert_eq!(
+            (due(&times), times.first_time()),
+            (Some((1, NextFiring::Unknown)), Some(Timestamp::from_micros(30)))
+        );
+        assert_eq!(*times, [at(30), NextFiring::Unknown, at(40), NextFiring::Never]);
+        assert_eq!(times.set(4, at(1)), None);
+    }
+
+    #[test]
+    fn only_schedules_with_a_backlog_are_listed() {
+        let mut backlogs: Backlogs = vec![VecDeque::new(); 3].into_iter().collect();
+        let [next, until] = [1, 2].map(Timestamp::from_micros);
+        let span = Backlog { next, until };
+        assert_eq!(backlogs.change(2, |spans| spans.push_back(span)), Some(()));
+        assert_eq!(backlogs.first_spans().collect::<Vec<_>>(), [(2, span)]);
+        assert_eq!(backlogs.change(2, VecDeque::pop_front), Some(Some(span)));
+        assert_eq!(backlogs.first_spans().count(), 0);
+        assert_eq!(backlogs.change(3, |_| ()), None);
+    }
+}

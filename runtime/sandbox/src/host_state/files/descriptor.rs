@@ -30,11 +30,11 @@ type Fd = Resource<Descriptor>;
 
 impl Host for FilesView<'_> {
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
-        self.library().convert_error_code(error)
+        self.wasmtime_view().convert_error_code(error)
     }
 
     fn filesystem_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
-        self.library().filesystem_error_code(error)
+        self.wasmtime_view().filesystem_error_code(error)
     }
 }
 
@@ -168,7 +168,7 @@ impl HostDescriptor for FilesView<'_> {
 
     fn read_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
         let permit = self.files.places.take(1)?;
-        let stream = self.library().read_via_stream(fd, offset)?;
+        let stream = self.wasmtime_view().read_via_stream(fd, offset)?;
         let stream = self.table.delete(stream)?;
         Ok(self.table.push(Box::new(Reader { stream, _permit: permit }) as DynInputStream)?)
     }
@@ -185,14 +185,14 @@ impl HostDescriptor for FilesView<'_> {
         if counted.await.map_err(lost)?? > MAX_ENTRIES + 2 {
             return Err(ErrorCode::Overflow.into());
         }
-        let list = self.library().read_directory(fd).await?;
+        let list = self.wasmtime_view().read_directory(fd).await?;
         self.files.descriptors.insert(list.rep(), super::OpenFile { directory: index, _permit: permit });
         Ok(list)
     }
 
     async fn create_directory_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
         self.quota_of(&fd)?.reserve_entry().await?;
-        self.library().create_directory_at(fd, path).await
+        self.wasmtime_view().create_directory_at(fd, path).await
     }
 
     async fn rename_at(&mut self, fd: Fd, path: String, new_fd: Fd, new_path: String) -> FsResult<()> {
@@ -200,17 +200,17 @@ impl HostDescriptor for FilesView<'_> {
         if self.directory_of(&fd)?.0 != self.directory_of(&new_fd)?.0 {
             return Err(ErrorCode::CrossDevice.into());
         }
-        self.library().rename_at(fd, path, new_fd, new_path).await
+        self.wasmtime_view().rename_at(fd, path, new_fd, new_path).await
     }
 
     async fn unlink_file_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
         self.quota_of(&fd)?;
-        self.library().unlink_file_at(fd, path).await
+        self.wasmtime_view().unlink_file_at(fd, path).await
     }
 
     async fn remove_directory_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
         self.quota_of(&fd)?;
-        self.library().remove_directory_at(fd, path).await
+        self.wasmtime_view().remove_directory_at(fd, path).await
     }
 
     /// A second name would let a file be in two directories.
@@ -223,68 +223,68 @@ impl HostDescriptor for FilesView<'_> {
         Err(ErrorCode::Unsupported.into())
     }
 
-    /// The library would open the path, and wait if it is a pipe. The times of an open file can be set.
+    /// `wasmtime-wasi` would open the path, and wait if it is a pipe. The times of an open file can be set.
     async fn set_times_at(&mut self, _: Fd, _: PathFlags, _: String, _: NewTimestamp, _: NewTimestamp) -> FsResult<()> {
         Err(ErrorCode::Unsupported.into())
     }
 
     async fn set_times(&mut self, fd: Fd, access: NewTimestamp, modification: NewTimestamp) -> FsResult<()> {
         self.quota_of(&fd)?;
-        self.library().set_times(fd, access, modification).await
+        self.wasmtime_view().set_times(fd, access, modification).await
     }
 
     async fn read(&mut self, fd: Fd, length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)> {
-        self.library().read(fd, length, offset).await
+        self.wasmtime_view().read(fd, length, offset).await
     }
 
     async fn advise(&mut self, fd: Fd, offset: Filesize, length: Filesize, advice: Advice) -> FsResult<()> {
-        self.library().advise(fd, offset, length, advice).await
+        self.wasmtime_view().advise(fd, offset, length, advice).await
     }
 
     async fn sync_data(&mut self, fd: Fd) -> FsResult<()> {
-        self.library().sync_data(fd).await
+        self.wasmtime_view().sync_data(fd).await
     }
 
     async fn sync(&mut self, fd: Fd) -> FsResult<()> {
-        self.library().sync(fd).await
+        self.wasmtime_view().sync(fd).await
     }
 
     async fn get_flags(&mut self, fd: Fd) -> FsResult<DescriptorFlags> {
-        self.library().get_flags(fd).await
+        self.wasmtime_view().get_flags(fd).await
     }
 
     async fn get_type(&mut self, fd: Fd) -> FsResult<DescriptorType> {
-        self.library().get_type(fd).await
+        self.wasmtime_view().get_type(fd).await
     }
 
     async fn stat(&mut self, fd: Fd) -> FsResult<DescriptorStat> {
-        self.library().stat(fd).await
+        self.wasmtime_view().stat(fd).await
     }
 
     async fn stat_at(&mut self, fd: Fd, flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
-        self.library().stat_at(fd, flags, path).await
+        self.wasmtime_view().stat_at(fd, flags, path).await
     }
 
     async fn readlink_at(&mut self, fd: Fd, path: String) -> FsResult<String> {
-        self.library().readlink_at(fd, path).await
+        self.wasmtime_view().readlink_at(fd, path).await
     }
 
     async fn is_same_object(&mut self, one: Fd, other: Fd) -> wasmtime::Result<bool> {
-        self.library().is_same_object(one, other).await
+        self.wasmtime_view().is_same_object(one, other).await
     }
 
     async fn metadata_hash(&mut self, fd: Fd) -> FsResult<MetadataHashValue> {
-        self.library().metadata_hash(fd).await
+        self.wasmtime_view().metadata_hash(fd).await
     }
 
     async fn metadata_hash_at(&mut self, fd: Fd, flags: PathFlags, path: String) -> FsResult<MetadataHashValue> {
-        self.library().metadata_hash_at(fd, flags, path).await
+        self.wasmtime_view().metadata_hash_at(fd, flags, path).await
     }
 }
 
 impl HostDirectoryEntryStream for FilesView<'_> {
     async fn read_directory_entry(&mut self, list: Resource<DirectoryEntryStream>) -> FsResult<Option<DirectoryEntry>> {
-        self.library().read_directory_entry(list).await
+        self.wasmtime_view().read_directory_entry(list).await
     }
 
     fn drop(&mut self, list: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {

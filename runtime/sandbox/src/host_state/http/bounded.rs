@@ -1,4 +1,4 @@
-//! Functions of `wasi:http` with texts whose length the library does not limit: they would let a guest fill the memory of the host.
+//! Functions of `wasi:http` with texts whose length `wasmtime-wasi-http` does not limit: they would let a guest fill the memory of the host.
 //! And one that keeps a handle: it would let a guest run out of handles.
 
 use wasmtime::{
@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{
 
 use super::HostState;
 
-/// The interfaces, in the version that the library links.
+/// The interfaces, in the version that `wasmtime-wasi-http` links.
 const TYPES: &str = "wasi:http/types@0.2.12";
 const OUTGOING_HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
 
@@ -30,7 +30,7 @@ type Store<'a> = StoreContextMut<'a, HostState>;
 /// The result of a function that sets something.
 type Set = (Result<(), ()>,);
 
-/// Replaces the functions that the library has linked.
+/// Replaces the functions that `wasmtime-wasi-http` has linked.
 pub(super) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES)?;

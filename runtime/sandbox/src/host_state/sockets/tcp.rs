@@ -47,7 +47,7 @@ impl HostTcpSocket for SocketsView<'_> {
     ) -> SocketResult<()> {
         let checked = self.sockets.rules.check_connect(SocketAddr::from(address));
         checked.map_err(|reason| self.sockets.deny(reason))?;
-        self.library().start_connect(socket, network, address)
+        self.wasmtime_view().start_connect(socket, network, address)
     }
 
     fn finish_connect(
@@ -55,7 +55,7 @@ impl HostTcpSocket for SocketsView<'_> {
         socket: Socket,
     ) -> SocketResult<(Resource<DynInputStream>, Resource<DynOutputStream>)> {
         let owner = Resource::<TcpSocket>::new_borrow(socket.rep());
-        let (input, output) = self.library().finish_connect(socket)?;
+        let (input, output) = self.wasmtime_view().finish_connect(socket)?;
         let (input, output) = (self.table.delete(input)?, self.table.delete(output)?);
         let (budget, denied) = (self.sockets.budget.clone(), self.sockets.denied.clone());
         let received = Received { stream: input, budget: budget.clone(), denied: denied.clone() };
@@ -78,75 +78,75 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn drop(&mut self, socket: Socket) -> wasmtime::Result<()> {
         self.sockets.open.remove(&socket.rep());
-        HostTcpSocket::drop(&mut self.library(), socket)
+        HostTcpSocket::drop(&mut self.wasmtime_view(), socket)
     }
 
     fn local_address(&mut self, socket: Socket) -> SocketResult<IpSocketAddress> {
-        self.library().local_address(socket)
+        self.wasmtime_view().local_address(socket)
     }
 
     fn remote_address(&mut self, socket: Socket) -> SocketResult<IpSocketAddress> {
-        self.library().remote_address(socket)
+        self.wasmtime_view().remote_address(socket)
     }
 
     fn is_listening(&mut self, socket: Socket) -> wasmtime::Result<bool> {
-        self.library().is_listening(socket)
+        self.wasmtime_view().is_listening(socket)
     }
 
     fn address_family(&mut self, socket: Socket) -> wasmtime::Result<IpAddressFamily> {
-        self.library().address_family(socket)
+        self.wasmtime_view().address_family(socket)
     }
 
     fn set_listen_backlog_size(&mut self, socket: Socket, value: u64) -> SocketResult<()> {
-        self.library().set_listen_backlog_size(socket, value)
+        self.wasmtime_view().set_listen_backlog_size(socket, value)
     }
 
     fn keep_alive_enabled(&mut self, socket: Socket) -> SocketResult<bool> {
-        self.library().keep_alive_enabled(socket)
+        self.wasmtime_view().keep_alive_enabled(socket)
     }
 
     fn set_keep_alive_enabled(&mut self, socket: Socket, value: bool) -> SocketResult<()> {
-        self.library().set_keep_alive_enabled(socket, value)
+        self.wasmtime_view().set_keep_alive_enabled(socket, value)
     }
 
     fn keep_alive_idle_time(&mut self, socket: Socket) -> SocketResult<u64> {
-        self.library().keep_alive_idle_time(socket)
+        self.wasmtime_view().keep_alive_idle_time(socket)
     }
 
     fn set_keep_alive_idle_time(&mut self, socket: Socket, value: u64) -> SocketResult<()> {
-        self.library().set_keep_alive_idle_time(socket, value)
+        self.wasmtime_view().set_keep_alive_idle_time(socket, value)
     }
 
     fn keep_alive_interval(&mut self, socket: Socket) -> SocketResult<u64> {
-        self.library().keep_alive_interval(socket)
+        self.wasmtime_view().keep_alive_interval(socket)
     }
 
     fn set_keep_alive_interval(&mut self, socket: Socket, value: u64) -> SocketResult<()> {
-        self.library().set_keep_alive_interval(socket, value)
+        self.wasmtime_view().set_keep_alive_interval(socket, value)
     }
 
     fn keep_alive_count(&mut self, socket: Socket) -> SocketResult<u32> {
-        self.library().keep_alive_count(socket)
+        self.wasmtime_view().keep_alive_count(socket)
     }
 
     fn set_keep_alive_count(&mut self, socket: Socket, value: u32) -> SocketResult<()> {
-        self.library().set_keep_alive_count(socket, value)
+        self.wasmtime_view().set_keep_alive_count(socket, value)
     }
 
     fn hop_limit(&mut self, socket: Socket) -> SocketResult<u8> {
-        self.library().hop_limit(socket)
+        self.wasmtime_view().hop_limit(socket)
     }
 
     fn set_hop_limit(&mut self, socket: Socket, value: u8) -> SocketResult<()> {
-        self.library().set_hop_limit(socket, value)
+        self.wasmtime_view().set_hop_limit(socket, value)
     }
 
     fn receive_buffer_size(&mut self, socket: Socket) -> SocketResult<u64> {
-        self.library().receive_buffer_size(socket)
+        self.wasmtime_view().receive_buffer_size(socket)
     }
 
     fn send_buffer_size(&mut self, socket: Socket) -> SocketResult<u64> {
-        self.library().send_buffer_size(socket)
+        self.wasmtime_view().send_buffer_size(socket)
     }
 
     /// The machine chooses its buffers: large ones would cost memory of the worker.
@@ -160,10 +160,10 @@ impl HostTcpSocket for SocketsView<'_> {
     }
 
     fn subscribe(&mut self, socket: Socket) -> wasmtime::Result<Resource<DynPollable>> {
-        self.library().subscribe(socket)
+        self.wasmtime_view().subscribe(socket)
     }
 
     fn shutdown(&mut self, socket: Socket, how: ShutdownType) -> SocketResult<()> {
-        self.library().shutdown(socket, how)
+        self.wasmtime_view().shutdown(socket, how)
     }
 }
