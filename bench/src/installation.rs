@@ -12,6 +12,7 @@ use tokio::{
     process::{Child, Command},
 };
 use tokio_util::task::TaskTracker;
+use xtask::rabbitmq::with_user;
 
 use crate::{Bench, cold::start_worker};
 
@@ -46,7 +47,7 @@ impl Installation {
     pub(crate) async fn start_guarded(bench: &Bench) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let password = bench.role_password.as_deref().context("the broker has no users for the roles of waft")?;
-        let broker_of = |role: &str| bench.broker.replacen("guest:guest", &format!("{role}:{password}"), 1);
+        let broker_of = |role: &str| with_user(&bench.broker, role, password);
         let client = |arguments: &[&str]| waft(&bench.binary, folder.path(), "client", "", arguments);
         let key = printed(client(&["keys", "create", "bench"])).await?;
         let signer = key.split_whitespace().find(|word| word.starts_with("RW")).context("no public key is printed")?;

@@ -116,7 +116,7 @@ impl Bench {
         let bytes = std::fs::read(&module).with_context(|| format!("could not read {}", module.display()))?;
         let guest = sandbox::Module::componentize(&bytes)?.into_bytes();
         let broker = variable("WAFT_TEST_BROKER")?.into_string().ok().context("WAFT_TEST_BROKER is no text")?;
-        let role_password = env::var("WAFT_TEST_BROKER_PASSWORD").ok();
+        let role_password = env::var("WAFT_TEST_BROKER_PASSWORD").ok().filter(|password| !password.is_empty());
         let binary = PathBuf::from(variable("WAFT_TEST_BINARY")?);
         let postgres = env::var("WAFT_TEST_POSTGRES").ok();
         let python = env::var("WAFT_TEST_PYTHON").ok();
