@@ -37,6 +37,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     an_illegal_record_is_reported_with_its_version(open().await).await;
     logs_are_stored_with_the_run(open().await).await;
     usages_are_stored_beside_the_logs(open().await).await;
+    usages_count_as_bytes_of_their_namespace(open().await).await;
     exchanges_in_the_store_are_listed_with_the_digests(open().await).await;
     only_runs_ended_before_the_limit_are_deleted(open().await).await;
     digests_are_listed_while_their_runs_exist(open().await).await;
@@ -367,9 +368,10 @@ async fn usages_are_stored_beside_the_logs(logbook: impl Logbook) {
         log
     };
     let (first, second) = (attempt_log("x", 1, used(1)), attempt_log("x", 2, spoken(2)));
-    let logs = vec![first.clone(), attempt_log("y[0]", 1, used(3)), attempt_log("z", 1, CallLog::default())];
+    let logs = vec![attempt_log("y[0]", 1, used(3)), attempt_log("z", 1, CallLog::default())];
     write(&logbook, vec![Append { logs, ..append("a", 0, [1]) }]).await;
-    write(&logbook, vec![Append { logs: vec![second.clone()], ..append("a", 1, [2]) }]).await;
+    // Two attempts may end in one batch.
+    write(&logbook, vec![Append { logs: vec![first.clone(), second.clone()], ..append("a", 1, [2]) }]).await;
     let logs = logbook.logs(&run("a"), Version::NONE).await.expect("the run is there");
     assert_eq!(logs, std::slice::from_ref(&second), "only those with more than a usage");
     for log in [&first, &second] {
@@ -384,6 +386,19 @@ async fn usages_are_stored_beside_the_logs(logbook: impl Logbook) {
     assert!(matches!(logbook.last_usages(&run("c")).await, Err(LoadError::Missing { .. })));
     let missing = CallId { run: run("c"), ..first.call };
     assert!(matches!(logbook.attempt_log(&missing).await, Err(LoadError::Missing { .. })));
+}
+
+async fn usages_count_as_bytes_of_their_namespace(logbook: impl Logbook) {
+    let used = CallLog { usage: Some(CallUsage { memory: 1, ..CallUsage::default() }), ..CallLog::default() };
+    let namespaces = ["with", "without"].map(|name| name.parse::<Namespace>().expect("a valid name"));
+    let logs = [vec![attempt_log("x", 1, used)], Vec::new()];
+    let mut bytes = Vec::new();
+    for (namespace, logs) in namespaces.iter().zip(logs) {
+        let info = info("s", &format!("{namespace}/f"), RunState::Running);
+        write(&logbook, vec![Append { logs, ..append_as(namespace.as_str(), 0, [1], info) }]).await;
+        bytes.push(logbook.usage(namespace).await.expect("the logbook can be read").bytes);
+    }
+    assert!(bytes[0] > bytes[1], "{bytes:?}");
 }
 
 async fn exchanges_in_the_store_are_listed_with_the_digests(logbook: impl Logbook) {

@@ -401,7 +401,8 @@ pub trait Logbook: Access {
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError>;
 
     /// The stored attempt logs of a run, in the order in which their results were recorded. Only those that came with
-    /// records after a version; [`Version::NONE`] selects all. Attempts of which only the usage is stored are left out.
+    /// records after a version; [`Version::NONE`] selects all. Attempts of which only the usage is stored are left out; those
+    /// with HTTP exchanges and without lines are not.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.

@@ -321,9 +321,9 @@ impl Logbook for Memory {
     }
 
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
-        let has_more = |log: &AttemptLog| !CallLog { usage: None, ..log.log.clone() }.is_empty();
-        let log_after =
-            |(follows, log): &(Version, AttemptLog)| (*follows >= after && has_more(log)).then(|| log.clone());
+        let log_after = |(follows, log): &(Version, AttemptLog)| {
+            (*follows >= after && log.log.has_more_than_usage()).then(|| log.clone())
+        };
         self.read_run(run, |stored| stored.logs.iter().filter_map(log_after).collect())
     }
 
@@ -374,6 +374,7 @@ impl Logbook for Memory {
         let mut usage = Usage::default();
         for stored in in_namespace {
             usage.bytes += protocol::encode_records(&stored.records).len() as u64;
+            usage.bytes += stored.logs.iter().map(|(_, log)| log.log.encode().len() as u64).sum::<u64>();
             usage.digests.extend(run_digests(stored));
         }
         Ok(usage)

@@ -229,7 +229,7 @@ impl From<AttemptLog> for LogRow {
             action: call.action.as_str().to_owned(),
             at: column(at.as_micros()),
             worker: worker.map(|worker| worker.to_string()),
-            body: if rest.is_empty() { Vec::new() } else { rest.encode() },
+            body: if rest.has_more_than_usage() { rest.encode() } else { Vec::new() },
             usage,
             exchanges,
         }

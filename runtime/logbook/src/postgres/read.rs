@@ -48,7 +48,7 @@ const USED_BYTES: &str = "WITH chosen AS (SELECT key FROM waft.runs WHERE flow B
     SELECT ((SELECT coalesce(sum(octet_length(body)), 0) FROM waft.records WHERE run IN (SELECT key FROM chosen))
         + (SELECT coalesce(sum(octet_length(body)), 0) FROM waft.snapshots WHERE run IN (SELECT key FROM chosen))
         + (SELECT coalesce(sum(octet_length(body)), 0) FROM waft.trim_points WHERE run IN (SELECT key FROM chosen))
-        + (SELECT coalesce(sum(octet_length(body)), 0) FROM waft.logs WHERE run IN (SELECT key FROM chosen)))::bigint";
+        + (SELECT coalesce(sum(octet_length(body) + coalesce(octet_length(usage), 0)), 0) FROM waft.logs WHERE run IN (SELECT key FROM chosen)))::bigint";
 const USED_DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content
     WHERE run IN (SELECT key FROM waft.runs WHERE flow BETWEEN $1 AND $2)";
 

@@ -29,7 +29,8 @@ const ATTEMPT_LOG: &str = "SELECT first, task, firing, attempt, action, at, work
     LEFT JOIN logs ON run = key AND task = ?2 AND firing = ?3 AND attempt = ?4 AND action = ?5
     WHERE id = ?1 ORDER BY first DESC, number DESC LIMIT 1";
 // The columns beside the maximum are those of its row.
-const LAST_USAGES: &str = "SELECT max(first), task, firing, attempt, action, at, worker, x'', usage FROM runs
+const LAST_USAGES: &str =
+    "SELECT max(first << 32 | number), task, firing, attempt, action, at, worker, x'', usage FROM runs
     LEFT JOIN logs ON run = key AND usage IS NOT NULL AND instr(task, '[') = 0 WHERE id = ?1 GROUP BY task";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
 

@@ -13,7 +13,7 @@ const BYTES: &str = "WITH chosen AS (SELECT key FROM runs WHERE key > ?1 AND key
     SELECT (SELECT coalesce(sum(length(body)), 0) FROM records WHERE run IN chosen)
         + (SELECT coalesce(sum(length(body)), 0) FROM snapshots WHERE run IN chosen)
         + (SELECT coalesce(sum(length(body)), 0) FROM trim_points WHERE run IN chosen)
-        + (SELECT coalesce(sum(length(body)), 0) FROM logs WHERE run IN chosen)";
+        + (SELECT coalesce(sum(length(body) + coalesce(length(usage), 0)), 0) FROM logs WHERE run IN chosen)";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content
     WHERE run IN (SELECT key FROM runs WHERE key > ?1 AND key <= ?2 AND flow BETWEEN ?3 AND ?4)";
 
