@@ -52,7 +52,10 @@ pub fn parse_access(text: &str) -> Result<Access, Vec<Diagnostic>> {
     let toml = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
     let access = access::read(&toml, "the access", &mut diagnostics);
     let diagnostics = match errors.is_empty() {
-        true => diagnostics.present,
+        true => {
+            diagnostics.present.append(&mut diagnostics.missing);
+            diagnostics.present
+        }
         false => syntax_errors::with_syntax_errors(diagnostics.present, &errors, text),
     };
     if diagnostics.is_empty() { Ok(access) } else { Err(diagnostics) }

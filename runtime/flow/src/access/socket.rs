@@ -85,11 +85,11 @@ impl Grant {
     }
 
     fn reaches_socket(&self, asked: &SocketPattern, address: IpAddr) -> bool {
-        let is_covered = self.access.sockets.iter().any(|pattern| pattern.covers(asked));
-        is_covered
+        let mut covering = self.access.sockets.iter().filter(|pattern| pattern.covers(asked)).peekable();
+        covering.peek().is_some()
             && (super::is_public(address)
                 || self.networks.iter().any(|network| network.contains(address))
-                || self.access.sockets.iter().any(|pattern| pattern.host.address() == Some(address)))
+                || covering.any(|pattern| pattern.host.address() == Some(address)))
     }
 }
 

@@ -437,4 +437,7 @@ fn a_connection_needs_flow_and_operator_and_a_named_network() {
     for text in expected {
         assert!(parts.contains(&(format!("socket {text}"), GrantedPart::All)), "{parts:?}");
     }
+    let other_port = Grant { access: sockets(&["*:5432", "10.0.0.1:80"]), ..Grant::default() };
+    let parts = self::call(&[other_port], &sockets(&["10.0.0.1:5432"]), "f", "t").granted_parts();
+    assert_eq!(parts[0].1, GrantedPart::None, "the address is named for another port");
 }

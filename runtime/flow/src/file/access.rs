@@ -55,7 +55,10 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
     }
     let directories = table.list("dirs", DIRECTORIES, diagnostics);
     for toml in directories.iter().flat_map(|directories| directories.value) {
-        access.directories.extend(directory(toml, &table.owner, diagnostics));
+        if let Some((name, directory_use)) = directory(toml, &table.owner, diagnostics) {
+            let known = access.directories.entry(name).or_insert(directory_use);
+            *known = (*known).max(directory_use);
+        }
     }
     table.finish(|_| None, diagnostics);
     access
@@ -67,10 +70,9 @@ const MAX_ARGUMENTS_BYTES: usize = 64 << 10;
 /// Reads the arguments of a program.
 pub(super) fn arguments(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Vec<String> {
     let list = table.list("args", "a list of texts such as [\"--all\"]", diagnostics);
-    let mut arguments: Vec<String> = Vec::new();
+    let (mut arguments, mut used): (Vec<String>, usize) = (Vec::new(), 0);
     for toml in list.iter().flat_map(|list| list.value) {
         let owner = format!("an element of \"args\" in {}", table.owner);
-        let used: usize = arguments.iter().map(|argument| argument.len() + 1).sum();
         let diagnostic = match toml.get_ref().as_str() {
             Some(text) if text.contains('\0') => {
                 Diagnostic::error(Some(toml.span()), format!("{owner} has a zero byte"))
@@ -81,6 +83,7 @@ pub(super) fn arguments(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -
                 break;
             }
             Some(text) => {
+                used += text.len() + 1;
                 arguments.push(text.to_owned());
                 continue;
             }
@@ -105,7 +108,7 @@ fn directory<'t>(
     let owner = format!("an element of \"dirs\" in {owner}");
     let mut table = Reader::open(toml, owner, &keys::DIRECTORY, "{ name = \"data\", write = true }", diagnostics)?;
     if table.take("name").is_none() {
-        diagnostics.push(table.missing_key("name", "name = \"data\""));
+        diagnostics.push_missing(table.missing_key("name", "name = \"data\""));
     }
     let name = table.name("name", diagnostics);
     let writes = table.boolean("write", diagnostics).is_some_and(|flag| flag.value);
