@@ -14,7 +14,7 @@ use crate::{messages, watch::WatchEvent};
 pub(crate) struct Effects {
     /// Messages to publish, in this order.
     pub(crate) messages: Vec<Message>,
-    /// Messages that are useful only now: a probe that is not published within a tick is dropped.
+    /// Messages that are useful only now, such as probes: one that is not published within a tick is dropped.
     pub(crate) probes: Vec<Message>,
     /// Events for watchers.
     pub(crate) watch_events: Vec<(mpsc::Sender<WatchEvent>, WatchEvent)>,

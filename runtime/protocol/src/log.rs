@@ -119,6 +119,12 @@ impl CallLog {
         self.lines.is_empty() && !self.cut
     }
 
+    /// Whether there is more to store than the usage.
+    #[must_use]
+    pub fn has_more_than_usage(&self) -> bool {
+        !self.is_silent() || self.unrecorded != Unrecorded::default() || self.http.is_some()
+    }
+
     /// Adds a line, unless the log has reached [`MAX_LOG_BYTES`].
     pub fn push(&mut self, level: impl Into<String>, text: impl Into<String>) {
         if self.cut {

@@ -253,7 +253,7 @@ impl Report {
     /// The seal of the question whether the call of a job may start.
     #[must_use]
     pub fn question_seal(call: &CallId, keys: &CallKeys) -> Option<Seal> {
-        Self::question(&Self::AskStart { call: call.clone() }.encode(keys)).map(|(_, seal)| seal)
+        Seal::split(&Self::AskStart { call: call.clone() }.encode(keys)).map(|(_, seal)| seal)
     }
 
     /// The contents in the store that the result of a call and its log name.

@@ -70,7 +70,8 @@ impl Driver {
     pub(super) fn answer_unknown_key(&self, delivery: &Delivery, batch: &mut Batch) {
         let reply_to = messages::reply_queue_of(delivery);
         if let Some((reply_to, (call, question))) = reply_to.zip(Report::question(&delivery.message.body)) {
-            batch.effects.messages.push(messages::unknown_key(reply_to, call, question));
+            // It is not repeated: a stranger decides how many there are, and the worker goes on without it after some seconds.
+            batch.effects.probes.push(messages::unknown_key(reply_to, call, question));
         }
     }
 

@@ -30,13 +30,10 @@ impl ScheduleTimes {
         Some(())
     }
 
-    /// The schedule to decide first: one whose time is not computed yet, or the one that is due for longest.
-    pub(super) fn first_due(&self, now: Timestamp) -> Option<(u32, NextFiring)> {
+    /// The schedule to decide first: one whose time is not computed yet, or the one that is due for longest, with its time.
+    pub(super) fn first_due(&self, now: Timestamp) -> Option<(u32, Option<Timestamp>)> {
         let (time, schedule) = *self.order.first()?;
-        match time {
-            None => Some((schedule, NextFiring::Unknown)),
-            Some(at) => (at <= now).then_some((schedule, NextFiring::At(at))),
-        }
+        time.is_none_or(|at| at <= now).then_some((schedule, time))
     }
 
     /// The first known time.
@@ -119,24 +116,25 @@ impl Deref for Backlogs {
 mod tests {
     use super::*;
 
-    fn at(micros: u64) -> NextFiring {
-        NextFiring::At(Timestamp::from_micros(micros))
+    fn micros(micros: u64) -> Option<Timestamp> {
+        Some(Timestamp::from_micros(micros))
+    }
+
+    fn at(time: u64) -> NextFiring {
+        NextFiring::At(Timestamp::from_micros(time))
     }
 
     #[test]
     fn the_schedule_to_decide_is_the_first_in_order_whatever_changes() {
         let mut times: ScheduleTimes = [at(30), NextFiring::Never, at(10), at(20)].into_iter().collect();
         let due = |times: &ScheduleTimes| times.first_due(Timestamp::from_micros(25));
-        assert_eq!((due(&times), times.first_time()), (Some((2, at(10))), Some(Timestamp::from_micros(10))));
+        assert_eq!((due(&times), times.first_time()), (Some((2, micros(10))), micros(10)));
         assert_eq!(times.set(2, at(40)), Some(()));
-        assert_eq!(due(&times), Some((3, at(20))));
+        assert_eq!(due(&times), Some((3, micros(20))));
         assert_eq!(times.set(3, NextFiring::Never), Some(()));
-        assert_eq!((due(&times), times.first_time()), (None, Some(Timestamp::from_micros(30))));
+        assert_eq!((due(&times), times.first_time()), (None, micros(30)));
         assert_eq!(times.set(1, NextFiring::Unknown), Some(()));
-        assert_eq!(
-            (due(&times), times.first_time()),
-            (Some((1, NextFiring::Unknown)), Some(Timestamp::from_micros(30)))
-        );
+        assert_eq!((due(&times), times.first_time()), (Some((1, None)), micros(30)));
         assert_eq!(*times, [at(30), NextFiring::Unknown, at(40), NextFiring::Never]);
         assert_eq!(times.set(4, at(1)), None);
     }

@@ -79,14 +79,12 @@ impl Machine {
 
     pub(super) fn decide_schedules(&self, trigger_state: &TriggerState, now: Timestamp) -> Vec<Fact> {
         let schedule_of = |number: u32| self.triggers().schedules.get(number as usize);
-        let due = trigger_state.schedules.first_due(now);
-        if let Some((number, next, schedule)) =
-            due.and_then(|(number, next)| Some((number, next, schedule_of(number)?)))
+        if let Some((number, due)) = trigger_state.schedules.first_due(now)
+            && let Some(schedule) = schedule_of(number)
         {
-            return match next {
-                NextFiring::Unknown => vec![Fact::Scheduled { schedule: number, next: schedule.cron.after(now) }],
-                NextFiring::At(at) => self.decide_time(trigger_state, now, (schedule, number), at),
-                NextFiring::Never => Vec::new(),
+            return match due {
+                None => vec![Fact::Scheduled { schedule: number, next: schedule.cron.after(now) }],
+                Some(at) => self.decide_time(trigger_state, now, (schedule, number), at),
             };
         }
         let mut backlogs = trigger_state.backlogs.first_spans().peekable();
