@@ -243,7 +243,7 @@ fn clock_and_randomness_of_the_machine_are_granted_like_requests() {
 }
 
 #[test]
-fn mistakes_in_patterns_are_told_with_their_place() {
+fn errors_in_patterns_are_reported_with_their_place() {
     let waft = granted("[[grant]]\nhttp = [\"GET example.com\"]\nclock = true\n[[grant]]\ntask = \"t\"\n");
     waft.flow(&flow("random", &json!({}), ""));
     let output = waft.run(["run", "flow.toml"]);

@@ -49,7 +49,7 @@ pub(crate) fn size_on_wire(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + ": \r\n".len()) as u64).sum()
 }
 
-/// As the library that has the headers of a guest counts them.
+/// The bytes of headers in memory, as `wasmtime-wasi-http` counts those of a guest.
 fn size_in_memory(headers: &HeaderMap) -> usize {
     let names = headers.keys().map(|name| name.as_str().len() + size_of::<HeaderName>());
     let values = headers.values().map(|value| value.len() + size_of::<HeaderValue>());

@@ -96,7 +96,7 @@ impl UsedSecrets {
     /// Replaces each value that the server has sent back by its mark, and drops a header whose name has one.
     ///
     /// # Errors
-    /// [`TooLong`] when that adds more than so many bytes to the body.
+    /// [`TooLong`] when that adds more than `max_added` bytes to the body.
     pub(crate) fn redact_response(&self, response: &mut HttpResponse, max_added: u64) -> Result<(), TooLong> {
         self.redact_headers(&mut response.headers);
         let max_bytes = response.body.len().saturating_add(usize::try_from(max_added).unwrap_or(usize::MAX));
@@ -131,7 +131,10 @@ impl UsedSecrets {
         }
     }
 
-    /// Replaces the forms that have at least so many bytes; `None` if there is none. Where forms overlap, all of their bytes go.
+    /// Replaces the forms that have at least `min_bytes`; `None` if there is none. Where forms overlap, all of their bytes go.
+    ///
+    /// # Errors
+    /// [`TooLong`] when the result has more than `max_bytes`.
     fn redact(&self, text: &[u8], min_bytes: usize, max_bytes: usize) -> Result<Option<Vec<u8>>, TooLong> {
         let forms = self.forms();
         let searched: Vec<(&[u8], &str)> = forms

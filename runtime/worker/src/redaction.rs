@@ -1,4 +1,4 @@
-//! Removes the values of secrets from what a guest leaves: a server may have told them to it in another form.
+//! Removes the values of secrets from what a guest leaves: a server may have sent them to the guest in another form.
 
 use std::sync::Arc;
 

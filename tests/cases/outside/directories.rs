@@ -168,7 +168,7 @@ fn a_pipe_or_a_device_holds_nothing_up() {
 }
 
 #[test]
-fn mistakes_in_directories_are_told_with_their_place() {
+fn errors_in_directories_are_reported_with_their_place() {
     let waft = granted(
         "[[grant]]\ndirs = { a = { path = \"x\" }, b = { path = \"/b\", write = true }, \"c d\" = { path = \"/c\" } }\n\
          [[grant]]\ndirs = { e = { path = \"/c/e\" } }\n[[grant]]\ndirs = { f = { path = \"/c\" } }\n",

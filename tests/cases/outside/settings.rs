@@ -58,7 +58,7 @@ fn an_environment_variable_needs_the_flow_and_the_operator() {
 }
 
 #[test]
-fn mistakes_in_settings_are_told_with_their_place() {
+fn errors_in_settings_are_reported_with_their_place() {
     let waft = granted("[[grant]]\nconfig = { \"a b\" = \"\" }\nenv = { WAFT_RUN = \"r\" }\n");
     waft.flow(&flow("random", &json!({}), ""));
     let stderr = waft.run(["run", "flow.toml"]).expect(2).stderr.clone();

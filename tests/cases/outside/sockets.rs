@@ -109,7 +109,7 @@ fn connections_are_bounded_and_end_with_the_call() {
 }
 
 #[test]
-fn mistakes_in_connections_are_told_with_their_place() {
+fn errors_in_connections_are_reported_with_their_place() {
     let waft = granted("[[grant]]\nsockets = [\"db.example.com\"]\nclock = true\n");
     waft.flow(&flow("random", &json!({}), "allow = { sockets = [\"db.example.com:x\"] }"));
     let stderr = waft.run(["run", "flow.toml"]).expect(2).stderr.clone();

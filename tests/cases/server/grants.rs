@@ -47,7 +47,7 @@ fn a_changed_grant_takes_effect_without_a_restart() {
     change(&mut server, &grant);
     assert_eq!(fetch(&server, &http).expect(0).end()["provides"]["text"], "text of the server");
 
-    // A mistake changes nothing; the log names its place and what to do.
+    // An error changes nothing; the log names its place and what to do.
     server.waft.set_settings(&format!("{grant}clok = true\nrandom = 3\n[[grant]]\nhttp = [\"GET a.example\"]\n"));
     let line = server.process.wait_for("changed settings are not used");
     for says in [

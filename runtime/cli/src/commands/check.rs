@@ -4,6 +4,7 @@ use std::path::Path;
 
 use flow::{Diagnostic, Digest, Flow, GrantedPart, Grants, Lines, Node, Severity, SignerKey, graph::Role};
 use serde_json::json;
+use store::Signature;
 
 use super::remote_grants;
 use crate::{
@@ -70,7 +71,8 @@ async fn describe_access(
     let rules = settings.rules.now();
     let mut asking = Vec::new();
     for (_, name, task) in flow.tasks().filter(|(_, _, task)| task.access.needs_grants()) {
-        let grants = grants_for(settings, library, &rules.grants, &task.module).await?;
+        let signatures = signatures_for(library, &rules.grants, &task.module).await?;
+        let grants = grants_for(settings, &rules.grants, &task.module, &signatures);
         let parts = grants.of_call(&task.access, &flow.name, name, &task.module).granted_parts();
         let described = parts.into_iter().map(|(asked, part)| match part {
             GrantedPart::All => format!("{asked} (granted here)"),
@@ -82,21 +84,24 @@ async fn describe_access(
     Ok(asking)
 }
 
-/// The grants for a module: those that name a signer only if the signer has signed it.
-pub(super) async fn grants_for(
-    settings: &Settings,
+/// The signatures of a module, if grants depend on them.
+pub(super) async fn signatures_for(
     library: &ModuleLibrary,
     grants: &Grants,
     module: &Digest,
-) -> Result<Grants, CliError> {
-    if !grants.name_signers() {
-        return Ok(grants.clone());
+) -> Result<Vec<Signature>, CliError> {
+    match grants.name_signers() {
+        true => library.store.signatures(module).await.map_err(CliError::unreachable),
+        false => Ok(Vec::new()),
     }
-    let signatures = library.store.signatures(module).await.map_err(CliError::unreachable)?;
+}
+
+/// The grants for a module: those that name a signer only if the signer has signed it.
+pub(super) fn grants_for(settings: &Settings, grants: &Grants, module: &Digest, signatures: &[Signature]) -> Grants {
     let policy = settings.admission.policy();
-    let has_signed =
-        |key: &SignerKey| key.0.parse().is_ok_and(|signer| policy.is_signed_by(module, &signatures, &signer));
-    Ok(grants.with_signers(has_signed))
+    grants.with_signers(|key: &SignerKey| {
+        key.0.parse().is_ok_and(|signer| policy.is_signed_by(module, signatures, &signer))
+    })
 }
 
 fn diagnostic_json(file: &Path, lines: &Lines<'_>, diagnostic: &Diagnostic) -> serde_json::Value {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{
-    Access, DirectoryName, DirectoryUse, FlowName, GrantedPart, Grants, NodeName, SettingName, Task,
+    Access, DirectoryName, DirectoryUse, FlowName, Grant, GrantedPart, Grants, NodeName, SettingName, Task,
     file::write_access_lines,
 };
 use gateway::Rules;
@@ -63,11 +63,10 @@ async fn explain(
     }
     let rules = settings.rules.now();
     for (_, name, task) in flow.tasks().filter(|(_, _, task)| task.access.needs_grants()) {
-        let mut grants = Vec::new();
-        for grant in &rules.grants.0 {
-            let grant = Grants(vec![grant.clone()]);
-            grants.push(check::grants_for(settings, &library, &grant, &task.module).await?);
-        }
+        let signatures = check::signatures_for(&library, &rules.grants, &task.module).await?;
+        let of_table =
+            |grant: &Grant| check::grants_for(settings, &Grants(vec![grant.clone()]), &task.module, &signatures);
+        let grants: Vec<Grants> = rules.grants.0.iter().map(of_table).collect();
         let explained = Explained::of(&flow.name, name, task, &grants, &settings.grant_places);
         match as_json {
             true => output::json(explained.json(&flow.name)),

@@ -43,7 +43,7 @@ impl RawGrants {
         match toml.get_ref().as_array() {
             Some(tables) => Self(tables.iter().map(|table| Located::read(table, table.span().start, file)).collect()),
             None => Self(vec![Located {
-                mistakes: vec![format!("{}: write [[grant]], with two brackets", file.place(toml.span().start))],
+                errors: vec![format!("{}: write [[grant]], with two brackets", file.place(toml.span().start))],
                 ..Located::default()
             }]),
         }
@@ -67,9 +67,9 @@ impl RawGrants {
 
     /// The grants, and what is wrong with them.
     pub(super) fn grants(&self, parser: &mut Parser) -> Grants {
-        let grant = |(Located { table, places, mistakes }, number): (&Located<RawGrant>, usize)| {
-            parser.errors.extend(mistakes.iter().cloned());
-            table.grant(number, places, mistakes.is_empty(), parser)
+        let grant = |(Located { table, places, errors }, number): (&Located<RawGrant>, usize)| {
+            parser.errors.extend(errors.iter().cloned());
+            table.grant(number, places, errors.is_empty(), parser)
         };
         let grants = Grants(self.0.iter().zip(1..).map(grant).collect());
         directories::check_overlaps(&grants, parser);

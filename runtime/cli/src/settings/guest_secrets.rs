@@ -80,11 +80,11 @@ impl RawGuestSecrets {
 
     /// The secrets, and what is wrong with them.
     pub(super) fn secrets(&self, parser: &mut Parser) -> Secrets {
-        let secrets = self.0.iter().filter_map(|(text, Located { table, places, mistakes })| {
-            parser.errors.extend(mistakes.iter().cloned());
+        let secrets = self.0.iter().filter_map(|(text, Located { table, places, errors })| {
+            parser.errors.extend(errors.iter().cloned());
             let mut reader = Reader { table: format!("[secret.{text}]"), places, parser };
             let name = SecretName::new(text).map_err(|error| reader.report(error)).ok();
-            let secret = table.secret(mistakes.is_empty(), &mut reader);
+            let secret = table.secret(errors.is_empty(), &mut reader);
             Some((name?, secret?))
         });
         Secrets(secrets.collect())

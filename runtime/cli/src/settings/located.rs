@@ -1,4 +1,4 @@
-//! Tables of a settings file that are read key by key, so that all mistakes are reported at once, each with its place.
+//! Tables of a settings file that are read key by key, so that all errors are reported at once, each with its place.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -32,7 +32,7 @@ pub(super) struct Located<T> {
     pub(super) table: T,
     pub(super) places: Places,
     /// The keys that the table cannot have, and the values of the wrong type.
-    pub(super) mistakes: Vec<String>,
+    pub(super) errors: Vec<String>,
 }
 
 /// Where a table, its values and the elements of its lists are.
@@ -74,14 +74,14 @@ impl Places {
 }
 
 impl<T: DeserializeOwned + Default> Located<T> {
-    /// Reads a table. `start` is where its header or name is; a mistake in one key leaves the other keys as they are.
+    /// Reads a table. `start` is where its header or name is; an error in one key leaves the other keys as they are.
     pub(super) fn read(toml: &Spanned<DeValue<'_>>, start: usize, file: &FileText<'_>) -> Self {
         let mut places = Places { table: file.place(start), values: BTreeMap::new() };
         let Some(written) = toml.get_ref().as_table() else {
-            let mistake = format!("{}: a table is expected here, not {}", places.table, toml.get_ref().type_str());
-            return Self { table: T::default(), places, mistakes: vec![mistake] };
+            let error = format!("{}: a table is expected here, not {}", places.table, toml.get_ref().type_str());
+            return Self { table: T::default(), places, errors: vec![error] };
         };
-        let (mut valid, mut mistakes) = (DeTable::new(), Vec::new());
+        let (mut valid, mut errors) = (DeTable::new(), Vec::new());
         for (key, value) in written {
             let elements = value.get_ref().as_array().into_iter().flatten();
             let elements = elements.map(|element| file.place(element.span().start)).collect();
@@ -91,15 +91,15 @@ impl<T: DeserializeOwned + Default> Located<T> {
                 Ok(_) => drop(valid.insert(key.clone(), value.clone())),
                 Err(error) => {
                     let at = error.span().map_or(key.span().start, |span| span.start);
-                    mistakes.push(format!("{}: {}", file.place(at), error.message()));
+                    errors.push(format!("{}: {}", file.place(at), error.message()));
                 }
             }
         }
         let table = deserialize(valid, toml).unwrap_or_else(|error| {
-            mistakes.push(format!("{}: {}", places.table, error.message()));
+            errors.push(format!("{}: {}", places.table, error.message()));
             T::default()
         });
-        Self { table, places, mistakes }
+        Self { table, places, errors }
     }
 }
 

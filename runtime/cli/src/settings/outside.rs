@@ -1,7 +1,7 @@
 //! The tables `[[grant]]` and `[secret.NAME]` of the settings files while a command runs: what calls may reach changes as soon as
 //! a file changes.
 //!
-//! A file with a mistake changes nothing: its tables before stay in use, since half of a table could grant more than all of it.
+//! A file with an error changes nothing: its tables before stay in use, since half of a table could grant more than all of it.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ use super::{
     parser::Parser,
 };
 
-/// The tables that each settings file had when it was last read without a mistake.
+/// The tables that each settings file had when it was last read without an error.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LastTables(BTreeMap<PathBuf, Tables>);
 

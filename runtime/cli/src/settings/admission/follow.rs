@@ -60,7 +60,7 @@ struct Faults {
     /// Files that cannot be read. That may end without a change of their states, so they are read again at each check.
     unreadable: Vec<String>,
     /// Mistakes of whoever wrote the settings.
-    mistakes: Vec<String>,
+    errors: Vec<String>,
 }
 
 /// Reads the policy again whenever a file changes, for ever. `last` is what the policy was made from.
@@ -93,7 +93,7 @@ impl PolicyFiles {
                 Ok(file) => {
                     let written = file.map(|RawSettings { admission, .. }| admission).unwrap_or_default();
                     if written.keys().is_empty() && self.last.tables.contains_key(path) {
-                        faults.mistakes.push(format!(
+                        faults.errors.push(format!(
                             "{} has no [admission] any more: the policy before stays in use until a restart, or until it says \
                              modules = \"any\"",
                             path.display()
@@ -116,7 +116,7 @@ impl PolicyFiles {
             policy.modules = before.modules.clone();
             policy.denied_digests.extend(&before.denied_digests);
             policy.denied_signers.extend(before.denied_signers.iter().cloned());
-            faults.mistakes.push(format!(
+            faults.errors.push(format!(
                 "the settings have changed and cannot be used: {}. What was allowed and denied before stays so, and what they \
                  deny now is denied too",
                 errors.join("; ")
@@ -130,7 +130,7 @@ impl PolicyFiles {
         for fault in faults.unreadable.iter().filter(|fault| !self.faults.unreadable.contains(fault)) {
             error!("a file of the admission policy cannot be used: {fault}");
         }
-        for fault in faults.mistakes.iter().filter(|fault| !self.faults.mistakes.contains(fault)) {
+        for fault in faults.errors.iter().filter(|fault| !self.faults.errors.contains(fault)) {
             warn!("{fault}");
         }
         if faults.unreadable.is_empty() && !self.faults.unreadable.is_empty() {

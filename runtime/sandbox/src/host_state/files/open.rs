@@ -42,7 +42,7 @@ const LOOK: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
 const LOOK: OFlags = OFlags::RDONLY;
 
-/// Opens a directory that an operator names. Its path has no link, so nobody who may change a part of it can move it elsewhere.
+/// Opens a directory that an operator names. Its path has no link, so nobody who may change a part of it can put another directory in its place.
 #[cfg(target_os = "linux")]
 pub(super) fn directory(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(one.metadata().unwrap().len(), 5_000, "nothing was written");
         assert!(quota.resize(one.clone(), 1 << 40).await.is_err(), "a hole counts too");
         assert!(quota.write(one.clone(), vec![0].into(), Some(u64::MAX)).await.is_err());
-        // What shrinks makes room.
+        // A file that shrinks frees its bytes.
         quota.resize(one.clone(), 0).await.unwrap();
         quota.write(one, vec![0; 9_000].into(), None).await.unwrap();
         assert!(quota.reserve_entry().await.is_err());

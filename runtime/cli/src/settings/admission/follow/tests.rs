@@ -137,13 +137,13 @@ fn settings_that_cannot_be_used_delay_no_denial_of_others() {
     world.write("system.toml", &format!("{}{}", world.rules(), world.deny(1)));
     world.assert_policy(&[0, 1], &[1]);
     world.assert_unreadable(&["user.toml"]);
-    // A mistake changes nothing that is allowed, and ends no denial.
+    // An error changes nothing that is allowed, and ends no denial.
     world.write("user.toml", "[admission]\nmodules = \"some\"\n");
     world.write("system.toml", &format!("{}[admission.deny]\ndigests = [\"{digest}\", \"x\"]\n", world.rules()));
     world.settle();
     let policy = Policy { denied_digests: [digest].into(), ..world.policy(&[0, 1], &[1]) };
     assert_eq!(*world.files.admission.policy(), policy);
-    assert!(world.files.faults.mistakes.concat().contains("\"x\" is no digest"), "{:?}", world.files.faults);
+    assert!(world.files.faults.errors.concat().contains("\"x\" is no digest"), "{:?}", world.files.faults);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_missing_table_loosens_nothing() {
     let mut world = World::new();
     world.write("system.toml", "");
     world.assert_policy(&[0, 1], &[]);
-    assert!(world.files.faults.mistakes.concat().contains("has no [admission] any more"), "{:?}", world.files.faults);
+    assert!(world.files.faults.errors.concat().contains("has no [admission] any more"), "{:?}", world.files.faults);
     fs::remove_file(world.path("system.toml")).unwrap();
     world.assert_policy(&[0, 1], &[]);
     world.write("system.toml", "[admission]\nmodules = \"any\"");
