@@ -122,17 +122,20 @@ fn what_a_guest_leaves_does_not_contain_the_secret() {
     grant(&waft, &http, &format!("file = {file:?}\nheaders = [\"x-ask\"]"));
     let inputs = |fails: bool| json!({ "url": http.url("/reversed"), "fails": fails });
     let output = run(&waft, &http, "leak", &inputs(false));
-    assert_eq!(last_header(&http).as_deref(), Some("s3cret-of-lb"));
-    let left = json!({ "told": "{{secret:KEY}}", "{{secret:KEY}}": 1 });
+    let sent = |name: &str| http.received().iter().find_map(|request| request.header(name).map(str::to_owned));
+    assert_eq!(["x-ask", "x-again"].map(|name| sent(name).expect("it was sent")), ["s3cret-of-lb"; 2]);
+    let left = json!({ "value": "{{secret:KEY}}", "{{secret:KEY}}": 1 });
     assert_eq!(output.expect(0).end()["provides"]["left"], left);
     let run_id = output.end()["run"].as_str().expect("an id").to_owned();
     let logs = waft.run(["logs", &run_id]);
     for says in ["logged {{secret:KEY}}", "printed {{secret:KEY}}", "complained {{secret:KEY}}"] {
         assert!(logs.expect(0).stdout.contains(says), "{says:?} is not in {logs:?}");
     }
+    let exchanges = waft.run(["logs", &run_id, "--http"]);
+    assert!(exchanges.expect(0).stdout.contains("x-again: {{secret:KEY}}"), "{exchanges:?}");
     let failed = run(&waft, &http, "leak", &inputs(true));
     assert!(failed.expect(1).failure("t").1.contains("failed with {{secret:KEY}}"), "{}", failed.stdout);
-    for output in [&output, &logs, &failed] {
+    for output in [&output, &logs, &exchanges, &failed] {
         assert!(!format!("{}{}", output.stdout, output.stderr).contains("s3cret"), "{output:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc};
 
 use flow::{Digest, Failure, FailureKind, Outcome, Size, Stored, Value, Values};
 use gateway::{CurrentRules, Gateway};
-use protocol::{HttpExchanges, HttpRecord, Job, Key, MAX_INLINE_HTTP_BYTES};
+use protocol::{HttpExchanges, HttpRecord, Job, Key, MAX_ENCODED_HTTP_BYTES, MAX_INLINE_HTTP_BYTES};
 use sandbox::{CompileError, Compiled, Sandbox};
 use store::{Admission, FetchError};
 use tracing::warn;
@@ -182,6 +182,14 @@ impl ContentSource {
             return Some(HttpRecord::Inline(bytes));
         }
         let size = bytes.len() as u64;
+        // The marks of secrets may be longer than their values.
+        if bytes.len() > MAX_ENCODED_HTTP_BYTES {
+            warn!(
+                size,
+                "the HTTP exchanges of a call are not recorded: with the marks of its secrets, they are too large"
+            );
+            return None;
+        }
         match self.client.put(&job.fetch_from, bytes.into(), job.call.clone(), job.keys.call).await {
             Ok((digest, key)) => {
                 keys.insert(digest, key);

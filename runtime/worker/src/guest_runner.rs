@@ -12,7 +12,7 @@ use crate::{
     ContentSource,
     http_recorder::HttpCounts,
     outside::CallOutside,
-    redaction::{RedactingObserver, redacted},
+    redaction::{RedactingObserver, redact_exchanges, redacted},
 };
 
 /// The result of a call, and the guest's log.
@@ -82,7 +82,8 @@ impl GuestRunner for ContentSource {
             let (counts, exchanges) = recorder.take();
             log.usage = Some(usage(&job, &report, counts));
             log.unrecorded = unrecorded;
-            if let Some(exchanges) = exchanges {
+            if let Some(mut exchanges) = exchanges {
+                redact_exchanges(&mut exchanges, &used);
                 log.http = self.keep_exchanges(&exchanges, &job, &mut stored).await;
                 log.unrecorded.http = log.http.is_none();
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flow::{Failure, Value};
 use gateway::UsedSecrets;
+use protocol::{HttpExchange, HttpExchanges, RecordedAnswer, RecordedRequest};
 use sandbox::{CallReport, Completion, Level, Observer, Standard};
 
 /// Removes the values from what a guest says while it runs.
@@ -54,6 +55,27 @@ pub(crate) fn redacted(mut report: CallReport, used: &UsedSecrets) -> CallReport
         Completion::Interrupted => {}
     }
     report
+}
+
+/// Removes the values from recorded exchanges: a guest that knows a value may have written it into a request.
+pub(crate) fn redact_exchanges(exchanges: &mut HttpExchanges, used: &UsedSecrets) {
+    for HttpExchange { request: RecordedRequest { method: _, url, headers, body }, answer, took: _ } in
+        &mut exchanges.exchanges
+    {
+        redact_text(url, used);
+        redact_parts(headers, body, used);
+        if let RecordedAnswer::Response { status: _, headers, body } = answer {
+            redact_parts(headers, body, used);
+        }
+    }
+}
+
+fn redact_parts(headers: &mut [(String, Vec<u8>)], body: &mut Vec<u8>, used: &UsedSecrets) {
+    for bytes in headers.iter_mut().map(|(_, value)| value).chain([body]) {
+        if let Some(redacted) = used.redact_bytes(bytes) {
+            *bytes = redacted;
+        }
+    }
 }
 
 fn redact_text(text: &mut String, used: &UsedSecrets) {

@@ -62,17 +62,19 @@ fn visit(urls: Vec<String>) -> Vec<String> {
     urls.into_iter().map(try_request).collect()
 }
 
-/// Sends a secret in the header `x-ask`, reads it from an answer in reverse, and leaves it everywhere. It fails with it, if `fails`.
+/// Sends a secret in the header `x-ask`, reads it from an answer in reverse, and leaves it everywhere: also in the header `x-again` of
+/// another request. It fails with it, if `fails`.
 #[task(provides = "left")]
 fn leak(url: String, fails: bool) -> Result<serde_json::Value, Failure> {
-    let response = Request::get(url).header("x-ask", "{{secret:KEY}}").send()?;
-    let told: String = response.text()?.chars().rev().collect();
-    log::info!("logged {told}");
-    println!("printed {told}");
-    eprintln!("complained {told}");
-    let details = serde_json::json!({ "told": told, told.clone(): 1 });
+    let response = Request::get(url.clone()).header("x-ask", "{{secret:KEY}}").send()?;
+    let value: String = response.text()?.chars().rev().collect();
+    Request::get(url).header("x-again", value.as_str()).send()?;
+    log::info!("logged {value}");
+    println!("printed {value}");
+    eprintln!("complained {value}");
+    let details = serde_json::json!({ "value": value, value.clone(): 1 });
     match fails {
-        true => Err(Failure::permanent(format!("failed with {told}")).with_details(details)),
+        true => Err(Failure::permanent(format!("failed with {value}")).with_details(details)),
         false => Ok(details),
     }
 }
