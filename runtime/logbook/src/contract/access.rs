@@ -69,4 +69,13 @@ pub(super) async fn the_audit_log_is_read_by_subject_and_in_pages(logbook: impl 
     assert_eq!(read(None, None, 9).await.0, [4, 3]);
     logbook.add_audit(&[entry(5, None)]).await.expect("it can be written");
     assert!(read(None, None, 1).await.1[0].0 > all[0].0, "a position is never used again");
+    // Whatever a request names is a subject, also what a database cannot store as text.
+    logbook
+        .add_audit(&[entry(6, Some("\0")), entry(7, Some("a\0b")), entry(8, Some("c"))])
+        .await
+        .expect("it can be written");
+    assert_eq!(read(Some("\0"), None, 9).await.0, [6]);
+    assert_eq!(read(Some("a\0b"), None, 9).await.0, [7]);
+    assert_eq!(read(Some("c"), None, 9).await.0, [8]);
+    assert_eq!(read(Some("c\0"), None, 9).await.0, [0; 0]);
 }

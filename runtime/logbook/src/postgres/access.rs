@@ -1,5 +1,7 @@
 //! Tokens and the audit log in the database.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use flow::{Digest, Timestamp, TokenName};
 use tokio_postgres::{Error, Row};
@@ -59,11 +61,11 @@ impl Access for Postgres {
 
     async fn add_audit(&self, entries: &[AuditEntry]) -> Result<(), AppendError> {
         let times: Vec<i64> = entries.iter().map(|entry| column(entry.at.as_micros())).collect();
-        let texts = |text: fn(&AuditEntry) -> &str| entries.iter().map(text).collect::<Vec<&str>>();
+        let texts = |of: fn(&AuditEntry) -> &str| entries.iter().map(of).map(text).collect::<Vec<_>>();
         let (callers, peers, actions) =
             (texts(|entry| &entry.caller), texts(|entry| &entry.peer), texts(|entry| &entry.action));
-        let subjects: Vec<Option<&str>> = entries.iter().map(|entry| entry.subject.as_deref()).collect();
-        let details: Vec<Option<&str>> = entries.iter().map(|entry| entry.detail.as_deref()).collect();
+        let subjects: Vec<_> = entries.iter().map(|entry| entry.subject.as_deref().map(text)).collect();
+        let details: Vec<_> = entries.iter().map(|entry| entry.detail.as_deref().map(text)).collect();
         let statuses: Vec<i32> = entries.iter().map(|entry| entry.status.into()).collect();
         let added = self.with_connection(async |client| {
             client.execute(ADD_AUDIT, &[&times, &callers, &peers, &actions, &subjects, &statuses, &details]).await
@@ -73,8 +75,9 @@ impl Access for Postgres {
 
     async fn audit(&self, filter: &AuditFilter) -> Result<Vec<(AuditPosition, AuditEntry)>, LoadError> {
         let (before, limit) = (filter.before.map_or(i64::MAX, column), column(filter.limit as u64));
+        let subject = filter.subject.as_deref().map(text);
         let rows = self.with_connection(async |client| {
-            let rows = client.query(AUDIT, &[&before, &limit, &filter.subject]).await?;
+            let rows = client.query(AUDIT, &[&before, &limit, &subject]).await?;
             rows.iter().map(audit_row).collect::<Result<Vec<_>, Error>>()
         });
         rows.await.map_err(load_error)?.into_iter().map(AuditRow::into_entry).collect()
@@ -85,6 +88,11 @@ impl Access for Postgres {
         let deleted = self.with_connection_unbounded(async |client| client.execute(DELETE_AUDIT, &[&before]).await);
         deleted.await.map_err(append_error)
     }
+}
+
+/// A text from outside, as PostgreSQL can store and compare it: it has no NUL.
+fn text(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{FFFD}")) } else { Cow::Borrowed(text) }
 }
 
 fn audit_row(row: &Row) -> Result<AuditRow, Error> {
