@@ -8,10 +8,13 @@
 //! delayed while a broker is away, an engine waits for its logbook, or a queue is long. Their workers are not lost.
 //! So the engine sends a probe through the queue with each tick. A probe that returns proves that every earlier
 //! message was received.
+//!
+//! Heartbeats renew a lease only for as long as the call may take. A worker ends each call within its timeout; a worker
+//! that does not, or that only claims to call, cannot hold a run for ever.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use flow::{CallId, Shard, WorkerName};
+use flow::{CallId, Limits, Shard, WorkerName};
 use machine::{Event, Machine};
 use protocol::{HeartbeatNumber, lease};
 use tokio::time::{Duration, Instant};
@@ -46,11 +49,28 @@ struct ShardLeases {
     back_at: Instant,
     /// Outstanding probes, and when each was sent.
     probes: BTreeMap<u64, Instant>,
-    /// When each lease expires, in received time, and the heartbeats that were received for it here.
-    expiry: BTreeMap<CallHolder, (Duration, ReceivedHeartbeats)>,
+    leases: BTreeMap<CallHolder, Lease>,
+    /// When each lease expires.
     order: BTreeSet<(Duration, CallHolder)>,
     /// Calls whose missing heartbeats were already reported.
     reported_silent: BTreeSet<CallHolder>,
+}
+
+/// One lease. Its times are received times of the queue.
+#[derive(Debug)]
+struct Lease {
+    /// When its last heartbeat was received.
+    renewed_at: Duration,
+    /// When it ends, whatever heartbeats say.
+    ends_at: Duration,
+    /// The heartbeats that were received for it here.
+    heartbeats: ReceivedHeartbeats,
+}
+
+impl Lease {
+    fn expires_at(&self) -> Duration {
+        (self.renewed_at + lease::LEASE_DURATION).min(self.ends_at)
+    }
 }
 
 /// The number of the last heartbeat of each execution, the latest executions last.
@@ -84,64 +104,78 @@ impl ShardLeases {
             received_until: now,
             back_at: now,
             probes: BTreeMap::new(),
-            expiry: BTreeMap::new(),
+            leases: BTreeMap::new(),
             order: BTreeSet::new(),
             reported_silent: BTreeSet::new(),
         }
     }
 
-    /// Ends a lease. Returns the heartbeats that were received for it.
-    fn end(&mut self, call: &CallHolder) -> ReceivedHeartbeats {
-        self.reported_silent.remove(call);
-        let Some((until, received)) = self.expiry.remove(call) else { return ReceivedHeartbeats::default() };
-        self.order.remove(&(until, call.clone()));
-        received
+    fn begin(&mut self, call: CallHolder, longest: Duration) {
+        self.end(&call);
+        let renewed_at = self.received_for;
+        let lease = Lease { renewed_at, ends_at: renewed_at + longest, heartbeats: ReceivedHeartbeats::default() };
+        self.order.insert((lease.expires_at(), call.clone()));
+        self.leases.insert(call, lease);
     }
 
-    fn renew(&mut self, call: CallHolder) {
-        let received = self.end(&call);
-        let until = self.received_for + lease::LEASE_DURATION;
-        self.order.insert((until, call.clone()));
-        self.expiry.insert(call, (until, received));
+    fn renew(&mut self, call: &CallHolder) {
+        let Some(lease) = self.leases.get_mut(call) else { return };
+        self.order.remove(&(lease.expires_at(), call.clone()));
+        lease.renewed_at = self.received_for;
+        self.order.insert((lease.expires_at(), call.clone()));
+        self.reported_silent.remove(call);
+    }
+
+    fn end(&mut self, call: &CallHolder) -> Option<Lease> {
+        self.reported_silent.remove(call);
+        let lease = self.leases.remove(call)?;
+        self.order.remove(&(lease.expires_at(), call.clone()));
+        Some(lease)
+    }
+
+    /// Time since the last heartbeat of a call.
+    fn silence(&self, call: &CallHolder) -> Option<Duration> {
+        Some(self.received_for.saturating_sub(self.leases.get(call)?.renewed_at))
     }
 }
 
 impl Leases {
-    /// Begins to watch a lease, for its full time.
-    pub(crate) fn begin(&mut self, shard: &Shard, call: CallHolder) {
-        self.shards.entry(shard.clone()).or_insert_with(ShardLeases::new).renew(call);
+    /// Begins to watch a lease, for its full time. Heartbeats renew it for at most `longest`.
+    fn begin(&mut self, shard: &Shard, call: CallHolder, longest: Duration) {
+        self.shards.entry(shard.clone()).or_insert_with(ShardLeases::new).begin(call, longest);
     }
 
-    /// A heartbeat of a watched call arrived: its lease has its full time again. Returns `false` for a heartbeat that is not
-    /// newer than the last one of its execution, which changes nothing.
+    /// A heartbeat of a watched call arrived: its lease has its full time again, until the longest time of the call. Returns `false` for
+    /// a heartbeat that is not newer than the last one of its execution, which changes nothing.
     pub(crate) fn on_heartbeat(&mut self, shard: &Shard, call: &CallHolder, number: HeartbeatNumber) -> bool {
         let Some(leases) = self.shards.get_mut(shard) else { return false };
-        let is_newer = leases.expiry.get_mut(call).is_some_and(|(_, received)| received.receive(number));
+        let is_newer = leases.leases.get_mut(call).is_some_and(|lease| lease.heartbeats.receive(number));
         if is_newer {
-            leases.renew(call.clone());
+            leases.renew(call);
         }
         is_newer
     }
 
     /// Whether a call is under a lease.
     pub(crate) fn holds(&self, shard: &Shard, call: &CallHolder) -> bool {
-        self.shards.get(shard).is_some_and(|leases| leases.expiry.contains_key(call))
+        self.shards.get(shard).is_some_and(|leases| leases.leases.contains_key(call))
     }
 
     /// Returns the time since the last heartbeat of a call, in received time of the queue.
     pub(crate) fn silent_time(&self, shard: &Shard, call: &CallHolder) -> Option<Duration> {
-        let leases = self.shards.get(shard)?;
-        let (until, _) = leases.expiry.get(call)?;
-        Some((leases.received_for + lease::LEASE_DURATION).saturating_sub(*until))
+        self.shards.get(shard)?.silence(call)
     }
 
     /// Returns the calls whose heartbeats have stopped since the last call of this method.
     pub(crate) fn newly_silent(&mut self, shard: &Shard) -> Vec<CallHolder> {
         let Some(leases) = self.shards.get_mut(shard) else { return Vec::new() };
         let time = leases.received_for;
-        let is_silent = |until: Duration| time + lease::LEASE_DURATION >= until + lease::SILENT_AFTER;
-        let silent = leases.order.iter().take_while(|(until, _)| is_silent(*until)).map(|(_, call)| call.clone());
-        let silent: Vec<CallHolder> = silent.filter(|call| !leases.reported_silent.contains(call)).collect();
+        // A lease that is about to end may have been renewed just now.
+        let may_be_silent = |until: Duration| time + lease::LEASE_DURATION >= until + lease::SILENT_AFTER;
+        let is_silent = |call: &CallHolder| leases.silence(call).is_some_and(|silence| silence >= lease::SILENT_AFTER);
+        let candidates = leases.order.iter().take_while(|(until, _)| may_be_silent(*until)).map(|(_, call)| call);
+        let silent = candidates.filter(|call| is_silent(call) && !leases.reported_silent.contains(*call));
+        let silent: Vec<CallHolder> = silent.cloned().collect();
         leases.reported_silent.extend(silent.iter().cloned());
         silent
     }
@@ -150,7 +184,7 @@ impl Leases {
     pub(crate) fn end(&mut self, shard: &Shard, call: &CallHolder) {
         if let Some(leases) = self.shards.get_mut(shard) {
             leases.end(call);
-            if leases.expiry.is_empty() {
+            if leases.leases.is_empty() {
                 self.shards.remove(shard);
             }
         }
@@ -196,18 +230,26 @@ impl Leases {
         leases.received_until = leases.received_until.max(sent);
         leases.back_at = now;
         let mut expired = Vec::new();
-        while let Some((until, call)) = leases.order.first().filter(|(until, _)| *until <= leases.received_for).cloned()
-        {
-            leases.order.remove(&(until, call.clone()));
-            leases.expiry.remove(&call);
-            leases.reported_silent.remove(&call);
+        while let Some((_, call)) = leases.order.first().filter(|(until, _)| *until <= leases.received_for).cloned() {
+            if leases.end(&call).is_some_and(|lease| lease.renewed_at + lease::LEASE_DURATION > leases.received_for) {
+                let (call, worker) = &call;
+                tracing::warn!(%call, %worker, "a worker holds a call for longer than the call may take: it counts as lost");
+            }
             expired.push(call);
         }
-        if leases.expiry.is_empty() {
+        if leases.leases.is_empty() {
             self.shards.remove(shard);
         }
         expired
     }
+}
+
+/// The longest time for which heartbeats hold a call. After that its worker counts as lost: it does not end the call, or somebody else sends
+/// heartbeats for it.
+fn longest(machine: &Machine, call: &CallId) -> Duration {
+    // An edit may have removed the task of a call that still runs.
+    let limits = machine.task(&call.task).map_or_else(Limits::default, |task| task.limits);
+    limits.timeout + lease::MAX_PREPARATION
 }
 
 /// Maximum size of a run that is checked after each step; for a larger one the check would take longer than the step.
@@ -230,7 +272,8 @@ impl Leases {
     pub(crate) fn watch(&mut self, shard: &Shard, machine: &Machine) {
         for lease in machine.leased_calls() {
             if !self.holds(shard, &lease) {
-                self.begin(shard, lease);
+                let longest = longest(machine, &lease.0);
+                self.begin(shard, lease, longest);
             }
         }
     }
@@ -264,7 +307,10 @@ impl Leases {
         // heartbeat that causes none needs no watch: the names of workers in heartbeats may be invented.
         let is_late_start = || is_heartbeat && machine.would_record_lease(&lease.0, &lease.1);
         match machine.has_lease(&lease.0, &lease.1) || is_late_start() {
-            true if !is_watched => self.begin(shard, lease),
+            true if !is_watched => {
+                let longest = longest(machine, &lease.0);
+                self.begin(shard, lease, longest);
+            }
             true => {}
             false => self.end(shard, &lease),
         }

@@ -14,3 +14,7 @@ pub const SILENT_AFTER: Duration = Duration::from_secs(8);
 
 /// How long a lease lasts without a heartbeat. Three heartbeats may be lost; after a fourth, the worker counts as lost.
 pub const LEASE_DURATION: Duration = Duration::from_secs(20);
+
+/// How long a call may be under a lease in addition to its timeout: its worker fetches and compiles the module, loads the inputs, and
+/// stores the results. A lease that lasts longer expires, and the call counts as lost. If it ends after that, its result still counts.
+pub const MAX_PREPARATION: Duration = Duration::from_secs(15 * 60);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flow::{Action, Execution, FailureKind, RunState};
-use protocol::{HeartbeatNumber, Report, lease};
+use protocol::{HeartbeatNumber, Report, RunCommand, lease};
 use tokio::time::timeout;
 
 use crate::harness::{Fault, Harness, linear};
@@ -91,6 +91,51 @@ async fn the_heartbeats_of_a_restarted_worker_keep_its_lease() {
     assert!(timeout(Duration::from_secs(1), harness.take_job()).await.is_err(), "its lease has not expired");
     harness.signal(&job.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_do_not_hold_a_call_for_longer_than_it_may_take() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let first = harness.take_job().await;
+    let longest = first.limits.timeout + lease::MAX_PREPARATION;
+    let mut held = Duration::ZERO;
+    let second = loop {
+        harness.heartbeat(&first.call).await;
+        match timeout(lease::HEARTBEAT_INTERVAL, harness.take_job()).await {
+            Ok(job) => break job,
+            Err(_) => held += lease::HEARTBEAT_INTERVAL,
+        }
+        assert!(held < 2 * longest, "the call is lost in the end");
+    };
+    assert!(held >= longest - lease::LEASE_DURATION, "a call may take {longest:?}, and was lost after {held:?}");
+    assert_eq!(second.call.attempt, first.call.attempt.next());
+    harness.signal(&second.call).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_do_not_keep_a_cancelled_run_for_ever() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = harness.take_job().await;
+    harness.heartbeat(&job.call).await;
+    harness.engine.command_local(&job.call.run, RunCommand::Cancel).await.expect("it is recorded");
+    let end = Harness::end(watch);
+    let beating = async {
+        loop {
+            harness.heartbeat(&job.call).await;
+            // The outcome of a lost call is unknown, so it is rolled back.
+            if let Ok(rollback) = timeout(lease::HEARTBEAT_INTERVAL, harness.take_job()).await {
+                harness.signal(&rollback.call).await;
+            }
+        }
+    };
+    let longest = job.limits.timeout + lease::MAX_PREPARATION;
+    tokio::select! {
+        end = timeout(2 * longest, end) => assert_eq!(end.expect("it ends").state(), RunState::RolledBack),
+        () = beating => unreachable!("it never ends"),
+    }
 }
 
 #[tokio::test(start_paused = true)]
