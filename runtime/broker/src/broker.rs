@@ -59,7 +59,15 @@ pub enum PublishError {
         /// The routing key.
         key: String,
     },
-    /// The broker refused (a nack, or a missing exchange).
+    /// At least one queue has rejected the message, for example because it is full (a nack). Other queues have it.
+    #[error("a queue rejected a message for {key:?} on exchange {exchange:?}")]
+    Rejected {
+        /// The exchange.
+        exchange: String,
+        /// The routing key.
+        key: String,
+    },
+    /// The broker refused: the exchange is missing, or the user may not publish to it.
     #[error("the broker refused a message for {key:?} on exchange {exchange:?}: {reason}")]
     Refused {
         /// The exchange.

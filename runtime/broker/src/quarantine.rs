@@ -65,7 +65,7 @@ pub async fn quarantine(broker: &dyn Broker, delivery: Delivery, queue: &str, re
                     warn!(%error, "the quarantine could not be declared");
                 }
             }
-            Err(error @ PublishError::Unconfirmed { .. }) => {
+            Err(error @ (PublishError::Unconfirmed { .. } | PublishError::Rejected { .. })) => {
                 warn!(queue, %error, "a message could not be moved to the quarantine yet");
             }
         }

@@ -4,6 +4,7 @@
 //! records.
 
 mod large;
+mod rejections;
 
 use std::{
     collections::BTreeSet,
@@ -22,6 +23,7 @@ use protocol::{EngineSecret, topology as names};
 use store::Store;
 use tokio::{sync::mpsc, time::timeout};
 
+use self::rejections::{Rejected, Rejections, Verdict};
 use crate::{clock::TICK, effects::Effects};
 
 /// Maximum number of batches in flight. More would only wait for the broker's confirms.
@@ -118,6 +120,14 @@ fn target(message: &Message) -> (String, String) {
 struct OutgoingMessage {
     message: Message,
     publication: Option<Arc<PendingPublication>>,
+    rejected: Option<Rejected>,
+}
+
+impl OutgoingMessage {
+    /// The message is done: the broker has it, or never will.
+    fn complete(&self) {
+        self.publication.iter().for_each(|publication| publication.confirm_one());
+    }
 }
 
 /// Prepares the messages of a batch. Its versions count as published once all its notifications are confirmed; jobs
@@ -137,7 +147,7 @@ fn prepare_all(
     });
     let prepare = |message: Message| {
         let publication = publication.clone().filter(|_| is_notification(&message));
-        OutgoingMessage { message, publication }
+        OutgoingMessage { message, publication, rejected: None }
     };
     messages.into_iter().map(prepare).collect()
 }
@@ -150,12 +160,14 @@ pub(crate) struct OutboxContext {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) secret: EngineSecret,
     unconfirmed_targets: UnconfirmedTargets,
+    rejections: Rejections,
 }
 
 impl OutboxContext {
     /// Creates the context for a broker and a store.
     pub(crate) fn new(broker: Arc<dyn Broker>, store: Arc<dyn Store>, secret: EngineSecret) -> Self {
-        Self { broker, store, secret, unconfirmed_targets: UnconfirmedTargets::default() }
+        let (unconfirmed_targets, rejections) = (UnconfirmedTargets::default(), Rejections::default());
+        Self { broker, store, secret, unconfirmed_targets, rejections }
     }
 }
 
@@ -225,12 +237,12 @@ async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Resu
         match context.broker.publish(message.clone()).await {
             Ok(()) => {
                 context.unconfirmed_targets.clear(message);
-                outgoing.publication.iter().for_each(|publication| publication.confirm_one());
+                outgoing.complete();
                 return Ok(());
             }
             Err(error @ PublishError::TooLarge { .. }) => {
                 large::give_up(&*context.broker, message, &error).await;
-                outgoing.publication.iter().for_each(|publication| publication.confirm_one());
+                outgoing.complete();
                 return Ok(());
             }
             // The next driver of the run publishes the message again.
@@ -251,6 +263,19 @@ async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Resu
                 tracing::warn!(%error, "the target queue was deleted; the message is dropped");
                 return Ok(());
             }
+            Err(PublishError::Rejected { .. }) if names::has_foreign_readers(&message.exchange) => {
+                return match context.rejections.note(&mut outgoing.rejected, &outgoing.message) {
+                    Verdict::Repeat => Err(outgoing),
+                    Verdict::GiveUp => {
+                        outgoing.complete();
+                        Ok(())
+                    }
+                };
+            }
+            Err(PublishError::Rejected { .. }) => {
+                context.rejections.log_full(message);
+                return Err(outgoing);
+            }
             Err(error @ (PublishError::Unroutable { .. } | PublishError::Refused { .. })) => {
                 tracing::warn!(%error, "the broker refused a message; it is published again");
                 return Err(outgoing);
@@ -268,7 +293,8 @@ fn retry(context: OutboxContext, refused: Vec<OutgoingMessage>) -> BoxFuture<'st
         tokio::time::sleep(RETRY_DELAY).await;
         let mut first = BTreeSet::new();
         let is_tried = |outgoing: &OutgoingMessage| {
-            !context.unconfirmed_targets.has(&outgoing.message) || first.insert(target(&outgoing.message))
+            outgoing.rejected.as_ref().is_none_or(Rejected::is_due)
+                && (!context.unconfirmed_targets.has(&outgoing.message) || first.insert(target(&outgoing.message)))
         };
         let (refused, waiting): (Vec<_>, Vec<_>) = refused.into_iter().partition(is_tried);
         let jobs = refused.iter().map(|refused| &refused.message).filter(|message| message.exchange == names::JOBS);
@@ -296,190 +322,4 @@ fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()
 }
 
 #[cfg(test)]
-mod tests {
-    use broker::{InProcess, Properties, Routing, lossy::LossyConnection};
-    use protocol::{Job, Report};
-    use tokio::time::Instant;
-
-    use super::*;
-
-    fn context(broker: InProcess) -> OutboxContext {
-        OutboxContext::new(Arc::new(broker), Arc::new(store::Memory::new()), EngineSecret::new([7; 32]))
-    }
-
-    fn batch() -> Effects {
-        let message = Message {
-            exchange: names::NOTIFICATIONS.into(),
-            key: "f.a.r.success".into(),
-            routing: Routing::Optional,
-            persistent: true,
-            priority: 0,
-            properties: Properties::default(),
-            body: "{}".into(),
-        };
-        let published = vec![("r".parse().expect("a valid name"), Version::new(1))];
-        Effects { messages: vec![message], published, ..Effects::default() }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rejected_message_is_not_confirmed_until_the_broker_takes_it() {
-        let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
-        let (confirmed, start) = (ConfirmedVersions::default(), Instant::now());
-        assert!(out.send(batch()).await.is_ok());
-        // The exchange does not exist yet.
-        let running = run(context(InProcess::new()), batches, confirmed.clone());
-        let published = async {
-            loop {
-                match &confirmed.take()[..] {
-                    [] => tokio::time::sleep(RETRY_DELAY).await,
-                    published => break published.to_vec(),
-                }
-            }
-        };
-        tokio::select! {
-            () = running => panic!("it goes on for as long as there may be more"),
-            published = tokio::time::timeout(10 * RETRY_DELAY, published) => assert_eq!(published.expect("it is taken"), batch().published),
-        }
-        assert!(start.elapsed() >= RETRY_DELAY);
-    }
-
-    fn job(values: usize) -> Job {
-        let value = |number| {
-            let name = format!("v{number}").parse().expect("a valid name");
-            (name, flow::Value::Bytes(vec![0; flow::MAX_INLINE_BYTES].into()))
-        };
-        Job {
-            call: flow::CallId {
-                run: "r".parse().expect("a valid name"),
-                task: "t".parse().expect("a valid name"),
-                firing: flow::Firing::FIRST,
-                attempt: flow::Attempt::FIRST,
-                action: flow::Action::Apply,
-            },
-            flow: "f".parse().expect("a valid name"),
-            module: flow::Digest::from_bytes([1; 32]),
-            export: None,
-            inputs: (0..values).map(value).collect(),
-            rollback: None,
-            required_outputs: Vec::new(),
-            limits: flow::Limits::default(),
-            access: flow::Access::default(),
-            at: flow::Timestamp::from_micros(0),
-            expires_at: None,
-            signal_to: "signals".into(),
-            fetch_from: "store".into(),
-            delivery_limit: None,
-            keys: protocol::CallKeys::of_call(protocol::Key::NONE),
-        }
-    }
-
-    /// Sends a job through a broker with a maximum message size; returns the delivery from the job queue and from the
-    /// signal queue.
-    async fn sent(job: &Job, max_message_bytes: usize, store: Arc<dyn Store>) -> (Option<Delivery>, Option<Delivery>) {
-        let broker = InProcess::new().with_max_message_bytes(max_message_bytes);
-        declare(&broker, ["default".parse().expect("a valid name")].into()).await.expect("memory takes it");
-        let kind = broker::QueueKind::Exclusive;
-        let signals = broker::Queue { name: "signals".into(), kind };
-        broker::topology::declare_bound(&broker, &signals, &[names::ENGINES]).await.expect("memory takes it");
-        let message = Message {
-            exchange: names::JOBS.into(),
-            key: "default".into(),
-            routing: Routing::Mandatory,
-            persistent: true,
-            priority: 0,
-            properties: Properties::default(),
-            body: job.encode().into(),
-        };
-        let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
-        assert!(out.send(Effects { messages: vec![message], ..Effects::default() }).await.is_ok());
-        drop(out);
-        run(
-            OutboxContext::new(Arc::new(broker.clone()), store, EngineSecret::new([7; 32])),
-            batches,
-            ConfirmedVersions::default(),
-        )
-        .await;
-        let mut deliveries = Vec::new();
-        for queue in ["waft.jobs.default", "signals"] {
-            let mut consumer = broker.consume(queue, 1).await.expect("it is there");
-            deliveries.push(timeout(Duration::from_secs(1), consumer.next()).await.ok().flatten());
-        }
-        let signal = deliveries.pop().flatten();
-        (deliveries.pop().flatten(), signal)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_largest_values_of_a_large_job_go_to_the_store() {
-        let store: Arc<dyn Store> = Arc::new(store::Memory::new());
-        let job = job(40);
-        let (deliveries, signal) = sent(&job, 1 << 20, store.clone()).await;
-        let deliveries = Job::decode(&deliveries.expect("it was sent").message.body).expect("a job");
-        assert!(deliveries.encode().len() < 1 << 20 && signal.is_none());
-        assert_eq!(store::values::load_values(&*store, deliveries.inputs).await, job.inputs, "and nothing is lost");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_job_too_large_for_the_broker_fails_its_call() {
-        let job = job(2);
-        let (deliveries, signal) = sent(&job, 100_000, Arc::new(store::Memory::new())).await;
-        assert!(deliveries.is_none());
-        let report = Report::decode(&signal.expect("the call is answered").message.body).expect("a report");
-        let Report::Signal(flow::Signal { call, answer: flow::TaskResult::Failed(failure), .. }, _) = report else {
-            panic!("{report:?}")
-        };
-        assert_eq!((call, failure.kind), (job.call.clone(), flow::FailureKind::Permanent));
-        assert!(failure.message.contains("the job of this call has 128.1KiB"), "{failure}");
-        assert!(failure.message.contains("are more than 100000"), "{failure}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_unconfirmed_queue_blocks_no_other() {
-        let memory = InProcess::new();
-        let broker = LossyConnection::to(&memory);
-        broker::topology::declare_shared(&broker).await.unwrap();
-        for queue in ["dead", "alive"] {
-            broker::topology::declare_jobs(&broker, &queue.parse().unwrap()).await.unwrap();
-        }
-        broker.set_unresponsive("waft.jobs.dead", true);
-        let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
-        let running = tokio_util::task::TaskTracker::new();
-        running.spawn(run(
-            OutboxContext::new(Arc::new(broker.clone()), Arc::new(store::Memory::new()), EngineSecret::new([7; 32])),
-            batches,
-            ConfirmedVersions::default(),
-        ));
-        let job =
-            |queue: &str| Message { exchange: names::JOBS.into(), key: queue.into(), ..batch().messages.remove(0) };
-        // More than the maximum number of batches in flight.
-        let many = 10 * IN_FLIGHT as u64;
-        let sending = async {
-            for _ in 0..many {
-                let messages = vec![job("dead"), job("alive")];
-                assert!(out.send(Effects { messages, ..Effects::default() }).await.is_ok());
-            }
-            while memory.waiting("waft.jobs.alive").await.unwrap() != Some(many) {
-                tokio::time::sleep(RETRY_DELAY).await;
-            }
-        };
-        let longest = 10 * Duration::from_secs(60);
-        timeout(longest, sending).await.expect("other targets are not delayed");
-        broker.set_unresponsive("waft.jobs.dead", false);
-        let confirmed = async {
-            while memory.waiting("waft.jobs.dead").await.unwrap() != Some(many) {
-                tokio::time::sleep(RETRY_DELAY).await;
-            }
-        };
-        timeout(longest, confirmed).await.expect("all is published once that queue confirms again");
-    }
-
-    #[tokio::test]
-    async fn a_message_to_a_closed_broker_is_not_confirmed() {
-        let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
-        let (confirmed, broker) = (ConfirmedVersions::default(), InProcess::new());
-        broker.close().await;
-        assert!(out.send(batch()).await.is_ok());
-        drop(out);
-        run(context(broker), batches, confirmed.clone()).await;
-        assert_eq!(confirmed.take(), []);
-    }
-}
+mod tests;

@@ -393,7 +393,11 @@ impl JobHandler {
                     return Ok(PublishOutcome::Confirmed);
                 }
                 Err(PublishError::Closed) => return Ok(PublishOutcome::Unconfirmed),
-                Err(error @ (PublishError::Refused { .. } | PublishError::Unconfirmed { .. })) => {
+                Err(
+                    error @ (PublishError::Refused { .. }
+                    | PublishError::Rejected { .. }
+                    | PublishError::Unconfirmed { .. }),
+                ) => {
                     debug!(%error, "the signal was not confirmed; it is sent again");
                     tokio::time::sleep(delay).await;
                 }

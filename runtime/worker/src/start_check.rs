@@ -109,6 +109,7 @@ impl JobHandler {
                 Err(PublishError::Closed) => std::future::pending().await,
                 Err(
                     error @ (PublishError::Refused { .. }
+                    | PublishError::Rejected { .. }
                     | PublishError::Unconfirmed { .. }
                     | PublishError::TooLarge { .. }),
                 ) => {

@@ -301,7 +301,11 @@ async fn publish_until_confirmed(broker: Arc<dyn Broker>, message: Message) {
             Err(error @ PublishError::TooLarge { .. }) => {
                 return error!(%error, "the snapshot of granted permits is too large");
             }
-            Err(error @ (PublishError::Unconfirmed { .. } | PublishError::Refused { .. })) => {
+            Err(
+                error @ (PublishError::Unconfirmed { .. }
+                | PublishError::Rejected { .. }
+                | PublishError::Refused { .. }),
+            ) => {
                 debug!(%error, "the snapshot of granted permits is written again");
                 sleep(RETRY_DELAY).await;
             }

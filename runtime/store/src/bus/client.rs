@@ -68,7 +68,7 @@ struct FetchRegistration {
 }
 
 impl Client {
-    /// Declares the reply queue, whose name no other client may use, and consumes it.
+    /// Declares the reply queue, and consumes it. Replies come to the name of the queue, which must be unique.
     ///
     /// # Errors
     /// [`StartError`] when the broker refuses it.
@@ -124,7 +124,10 @@ impl Client {
                 // The request may have arrived.
                 Ok(())
                 | Err(
-                    PublishError::Unconfirmed { .. } | PublishError::Refused { .. } | PublishError::TooLarge { .. },
+                    PublishError::Unconfirmed { .. }
+                    | PublishError::Rejected { .. }
+                    | PublishError::Refused { .. }
+                    | PublishError::TooLarge { .. },
                 ) => {}
             }
             let Ok(reply) = timeout(delay, replies.recv()).await else { continue };
@@ -175,7 +178,10 @@ impl Client {
         };
         for delay in PUT_RETRY_DELAYS {
             match broker.publish(message.clone()).await {
-                Ok(()) | Err(PublishError::Unconfirmed { .. } | PublishError::Refused { .. }) => {}
+                Ok(())
+                | Err(
+                    PublishError::Unconfirmed { .. } | PublishError::Rejected { .. } | PublishError::Refused { .. },
+                ) => {}
                 Err(PublishError::Unroutable { .. }) => return Err(SendError::EngineGone { queue: queue.to_owned() }),
                 Err(PublishError::TooLarge { reason, .. }) => return Err(SendError::TooLarge { reason }),
                 Err(PublishError::Closed) => return Err(SendError::Closed),

@@ -114,6 +114,7 @@ impl<'a> Fetch<'a> {
             // The request may have arrived. Either way it counts as lost, and is sent again when no reply comes.
             Err(
                 error @ (PublishError::Unconfirmed { .. }
+                | PublishError::Rejected { .. }
                 | PublishError::Refused { .. }
                 | PublishError::TooLarge { .. }),
             ) => {

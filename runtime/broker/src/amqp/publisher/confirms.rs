@@ -40,6 +40,11 @@ impl Pending {
         let _ = self.confirm.send(Ok(()));
     }
 
+    fn rejected(self) {
+        let Self { exchange, key, confirm, .. } = self;
+        let _ = confirm.send(Err(PublishError::Rejected { exchange, key }));
+    }
+
     fn refused(self, reason: String) {
         let Self { exchange, key, confirm, .. } = self;
         let _ = confirm.send(Err(PublishError::Refused { exchange, key, reason }));
@@ -162,7 +167,7 @@ impl Confirms {
         match outcome {
             Ok(Confirmation::Ack(_)) if was_returned => pending.unroutable(),
             Ok(Confirmation::Ack(_)) => pending.confirmed(),
-            Ok(Confirmation::Nack(_)) => pending.refused("it could not store the message".to_owned()),
+            Ok(Confirmation::Nack(_)) => pending.rejected(),
             Ok(Confirmation::NotRequested) => pending.unconfirmed(),
             Err(error) => match Refusal::of(&error) {
                 Some(refusal) if pending.is_named_by(&refusal) && is_about_size(&refusal) => {
