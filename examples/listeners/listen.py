@@ -13,7 +13,7 @@ import sys
 import pika
 
 flow, task = sys.argv[1:3]
-queue = f"listen.{flow}.{task}"  # only for this program: programs that share a queue divide its messages
+queue = f"listen.{flow}-{task}"  # only for this program: programs that share a queue divide its messages
 
 
 def on_notification(channel, method, properties, body):
@@ -28,15 +28,15 @@ url = os.environ.get("WAFT_BROKER", "amqp://guest:guest@localhost:5672/%2f")
 connection = pika.BlockingConnection(pika.URLParameters(url))
 channel = connection.channel()
 try:
-    channel.exchange_declare("waft.notifications", passive=True)  # whether it is there: this needs no permission
+    # The queue that `waft broker setup` has declared for this program: a listener needs no permission but to read it.
+    channel.queue_declare(queue, passive=True)
 except pika.exceptions.ChannelClosedByBroker:
-    # The same declaration as in waft, so a program with the permission for it may start before waft.
+    # There is none. A user with all permissions, such as guest, may declare and bind one here, even before waft starts.
     channel = connection.channel()
     channel.exchange_declare("waft.notifications", exchange_type="topic", durable=True)
-
-channel.queue_declare(queue, durable=True)
-# f"{flow}.{task}.*.success" selects only successes.
-channel.queue_bind(queue, "waft.notifications", routing_key=f"{flow}.{task}.#")
+    channel.queue_declare(queue, durable=True)
+    # f"{flow}.{task}.*.success" selects only successes.
+    channel.queue_bind(queue, "waft.notifications", routing_key=f"{flow}.{task}.#")
 channel.basic_qos(prefetch_count=10)
 channel.basic_consume(queue, on_notification)
 print(f"listens to {flow}.{task}", file=sys.stderr, flush=True)

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use broker::{
-    Amqp, Binding, Broker, ConsumeError, DeclareError, Destination, Message, Options, Properties, PublishError, Queue,
-    QueueKind, Routing,
+    Amqp, Binding, Broker, ConsumeError, DeclareError, Destination, Exchange, ExchangeKind, Message, Options,
+    Properties, PublishError, Queue, QueueKind, Routing,
 };
 use protocol::topology;
 use serde_json::Value;
@@ -34,7 +34,7 @@ impl Roles {
         for (role, limits) in [
             ("engine", &[][..]),
             ("worker", &["--queues", "default"]),
-            ("listener", &["--flows", "f"]),
+            ("listener", &["--listeners", "of-f"]),
             ("operator", &[]),
         ] {
             let arguments = ["broker", "permissions", "--vhost", "waft", "--role", role];
@@ -115,6 +115,10 @@ fn each_part_has_the_permissions_of_its_role_and_no_others() {
     assert!(stderr.contains("ACCESS_REFUSED") && stderr.contains("waft broker setup"), "{stderr}");
     assert!(roles.run("worker", &["broker", "setup"]).expect(4).stderr.contains("--role engine"));
     roles.run("engine", &["broker", "setup"]).expect(0);
+    for listener in [["--listener", "of-f", "--to", "f.echo"], ["--listener", "other", "--to", "sleeps"]] {
+        let setup = roles.run("engine", &[&["broker", "setup"][..], &listener].concat());
+        assert!(setup.expect(0).stderr.contains(listener[1]), "{setup:?}");
+    }
 
     // Before any engine.
     let mut worker = Process::spawn(&mut roles.waft.command(["worker", "--name", "w", "--broker", &worker_url]));
@@ -128,9 +132,8 @@ fn each_part_has_the_permissions_of_its_role_and_no_others() {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let listening = scope.spawn(move || {
             at_broker(&listener_url, async |broker| {
-                let mut notifications =
-                    listen(broker, "listen.f", "f.echo.#").await.expect("it may listen to this flow");
-                assert!(listen(broker, "listen.other", "sleeps.#").await.is_err(), "and to no other");
+                let mut notifications = broker.consume("listen.of-f", 10).await.expect("it may listen to this flow");
+                a_listener_only_consumes(broker).await;
                 ready.send(()).expect("the test waits");
                 let next = async {
                     let delivery = notifications.next().await.expect("a notification");
@@ -166,13 +169,20 @@ fn each_part_has_the_permissions_of_its_role_and_no_others() {
     a_worker_is_only_a_worker(&roles);
 }
 
-/// Binds a queue to notifications, as a program that listens does.
-async fn listen(broker: &dyn Broker, queue: &str, key: &str) -> Result<broker::Consumer, DeclareError> {
-    let kind = QueueKind::Transient { expires: TIMEOUT };
-    broker.declare_queue(&Queue { name: queue.into(), kind }).await?;
-    let to = Destination::Queue(queue.into());
-    broker.bind(&Binding { exchange: topology::NOTIFICATIONS.into(), key: key.into(), to }).await?;
-    Ok(broker.consume(queue, 10).await.expect("it is there"))
+/// What the user of a listener cannot do.
+async fn a_listener_only_consumes(broker: &dyn Broker) {
+    assert!(broker.consume("listen.other", 1).await.is_err(), "it has one queue");
+    for queue in ["listen.of-f", "listen.new", "amq.gen-new"] {
+        let kind = QueueKind::Transient { expires: TIMEOUT };
+        assert!(broker.declare_queue(&Queue { name: queue.into(), kind }).await.is_err(), "{queue}");
+        let exchange = Exchange { name: queue.into(), kind: ExchangeKind::Topic };
+        assert!(broker.declare_exchange(&exchange).await.is_err(), "{queue}");
+    }
+    let to = Destination::Queue("listen.of-f".into());
+    let bound = broker.bind(&Binding { exchange: topology::NOTIFICATIONS.into(), key: "#.#".into(), to }).await;
+    assert!(matches!(bound, Err(DeclareError::AccessRefused { .. })), "{bound:?}");
+    let private = Queue { name: "private".into(), kind: QueueKind::Private };
+    assert!(broker.declare_queue(&private).await.is_err(), "it has no queues of its own");
 }
 
 /// A worker puts a message into the quarantine, and an operator releases and drops it.
@@ -194,6 +204,28 @@ fn quarantine_works(roles: &Roles) {
     roles.run("operator", &["quarantine", "drop", "--all"]).expect(0);
 }
 
+/// A topic exchange behind an exchange of engines could make them slow: see decision 049.
+async fn a_worker_uses_no_exchange_of_its_own(broker: &dyn Broker, queue: &str) {
+    for name in ["waft.reply.x", "waft.control.x", "amq.gen-x", "listen.x", "x"] {
+        let exchange = Exchange { name: name.into(), kind: ExchangeKind::Topic };
+        let declared = broker.declare_exchange(&exchange).await;
+        assert!(matches!(declared, Err(DeclareError::AccessRefused { .. })), "{name}: {declared:?}");
+    }
+    // The names with which workers reserve their own are also names for exchanges, which then lead nowhere.
+    let exchange = Exchange { name: "waft.worker.x".into(), kind: ExchangeKind::Topic };
+    broker.declare_exchange(&exchange).await.expect("it may declare what it cannot use");
+    let [to, own] = [Destination::Exchange(exchange.name.clone()), Destination::Queue(queue.to_owned())];
+    for (exchange, to) in [(topology::CONTROL, to.clone()), (topology::REPLIES, to), (&*exchange.name, own)] {
+        let bound = broker.bind(&Binding { exchange: exchange.into(), key: "#.#".into(), to }).await;
+        assert!(matches!(bound, Err(DeclareError::AccessRefused { .. })), "{exchange}: {bound:?}");
+    }
+    let lock = Queue { name: "waft.worker.y".into(), kind: QueueKind::Exclusive };
+    broker.declare_queue(&lock).await.expect("it reserves a name");
+    let to = Destination::Queue(lock.name);
+    let bound = broker.bind(&Binding { exchange: topology::CONTROL.into(), key: String::new(), to }).await;
+    assert!(matches!(bound, Err(DeclareError::AccessRefused { .. })), "{bound:?}");
+}
+
 /// What the user of a worker cannot do while an engine runs.
 fn a_worker_is_only_a_worker(roles: &Roles) {
     roles.run("engine", &["broker", "setup", "--queues", "default,ovens"]).expect(0);
@@ -211,8 +243,9 @@ fn a_worker_is_only_a_worker(roles: &Roles) {
             let Err(PublishError::Refused { reason, .. }) = published else { panic!("{exchange:?}: {published:?}") };
             assert!(reason.contains("ACCESS_REFUSED"), "{reason}");
         }
-        let own = Queue { name: "waft.reply.thief".into(), kind: QueueKind::Exclusive };
+        let own = Queue { name: "waft.reply.thief".into(), kind: QueueKind::Private };
         broker.declare_queue(&own).await.expect("it has queues for replies");
+        a_worker_uses_no_exchange_of_its_own(broker, &own.name).await;
         for exchange in
             [topology::JOBS, topology::REPORTS, topology::ENGINES, topology::CONTENT, topology::NOTIFICATIONS]
         {

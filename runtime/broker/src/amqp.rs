@@ -11,6 +11,7 @@ mod recorded_topology;
 mod greeting;
 mod options;
 mod parameters;
+mod private_names;
 mod properties;
 mod publisher;
 mod refusal;
@@ -69,7 +70,11 @@ impl Amqp {
                 let declaration = &declaration;
                 async move { declaration.declare(&channel).await }
             });
-            let ((), session) = result.await.map_err(|error| declare_error(&what, error))?;
+            let ((), session) = match result.await {
+                // Somebody has deleted this private queue, which is forgotten now: the broker gives the next one another name.
+                Err(OperationError::Refused(refusal)) if declaration.is_private() && refusal.is_not_found() => continue,
+                answer => answer.map_err(|error| declare_error(&what, error))?,
+            };
             self.sessions.declared.record(&declaration);
             if !session.is_lost() {
                 return Ok(());
@@ -116,7 +121,7 @@ impl Amqp {
         }
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let result = self.sessions.operate(|channel| async move {
-            channel.queue_declare(queue.into(), passive, FieldTable::default()).await
+            channel.queue_declare(channel.queue_name(queue).into(), passive, FieldTable::default()).await
         });
         let answer = ok_if_missing(&format!("queue {queue:?}"), result.await)?;
         Ok(answer.map(|(queue, _)| queue))
@@ -147,7 +152,7 @@ impl Broker for Amqp {
         let result = self.sessions.operate(|channel| async move {
             let (from, key, none) = (exchange.as_str().into(), key.as_str().into(), FieldTable::default());
             match to {
-                Destination::Queue(to) => channel.queue_unbind(to.as_str().into(), from, key, none).await,
+                Destination::Queue(to) => channel.queue_unbind(channel.queue_name(to).into(), from, key, none).await,
                 Destination::Exchange(to) => {
                     let options = ExchangeUnbindOptions::default();
                     channel.exchange_unbind(to.as_str().into(), from, key, options, none).await
@@ -163,9 +168,11 @@ impl Broker for Amqp {
             return Ok(());
         }
         self.sessions.declared.remove_queue(name);
-        let result = self
-            .sessions
-            .operate(|channel| async move { channel.queue_delete(name.into(), QueueDeleteOptions::default()).await });
+        let result = self.sessions.operate(|channel| async move {
+            let deleted = channel.queue_delete(channel.queue_name(name).into(), QueueDeleteOptions::default()).await?;
+            channel.private_names().remove(name);
+            Ok(deleted)
+        });
         ok_if_missing(&format!("queue {name:?}"), result.await)?;
         Ok(())
     }

@@ -192,6 +192,7 @@ macro_rules! contract_tests {
             deleting_a_missing_queue_succeeds,
             a_deleted_queue_loses_its_messages_and_bindings,
             an_exclusive_queue_rejects_other_connections,
+            each_connection_has_private_queues_of_its_own,
             an_exclusive_queue_is_deleted_with_its_connection,
             a_transient_queue_is_shared,
             an_unused_queue_expires,

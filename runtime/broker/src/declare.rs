@@ -38,8 +38,11 @@ pub enum QueueKind {
         /// How long the queue stays without a consumer; forever if `None`.
         expires: Option<Duration>,
     },
-    /// Deleted with the connection that declared it; no other connection may use it.
+    /// Deleted with the connection that declared it; no other connection may use it, or declare a queue of its name.
     Exclusive,
+    /// Like an exclusive queue, but its name is known to its connection only: others may have private queues of the same name. The broker
+    /// gives it a name of its own, which no exchange can have, so its user needs no permission that would let it declare exchanges.
+    Private,
     /// Not replicated; deleted once unused for this long. Other connections may use it.
     Transient {
         /// How long the queue stays without a consumer.

@@ -13,7 +13,8 @@ use tokio::task::coop;
 
 use self::server::{Connection, Server};
 use crate::{
-    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Exchange, Message, PublishError, Queue, TakeLimits,
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, Message, PublishError,
+    Queue, QueueKind, TakeLimits,
 };
 
 /// A broker in this process. Its clones share one connection; [`InProcess::connect`] opens another.
@@ -68,6 +69,15 @@ impl InProcess {
     fn check_open(&self) -> Result<(), DeclareError> {
         if self.connection.is_closed() { Err(DeclareError::Closed) } else { Ok(()) }
     }
+
+    /// A binding with the name of its queue on the server.
+    fn on_server(&self, binding: &Binding) -> Binding {
+        let to = match &binding.to {
+            Destination::Queue(name) => Destination::Queue(self.connection.queue_name(name)),
+            Destination::Exchange(name) => Destination::Exchange(name.clone()),
+        };
+        Binding { to, ..binding.clone() }
+    }
 }
 
 #[async_trait]
@@ -79,23 +89,34 @@ impl Broker for InProcess {
 
     async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
         self.check_open()?;
-        self.server.declare_queue(&self.connection, queue)
+        match queue.kind {
+            QueueKind::Private => {
+                self.connection.private().insert(queue.name.clone());
+                let name = self.connection.queue_name(&queue.name);
+                self.server.declare_queue(&self.connection, &Queue { name, kind: QueueKind::Private })
+            }
+            QueueKind::Quorum { .. } | QueueKind::Exclusive | QueueKind::Transient { .. } => {
+                self.server.declare_queue(&self.connection, queue)
+            }
+        }
     }
 
     async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
         self.check_open()?;
-        self.server.bind(&self.connection, binding)
+        self.server.bind(&self.connection, &self.on_server(binding))
     }
 
     async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
         self.check_open()?;
-        self.server.unbind(binding);
+        self.server.unbind(&self.on_server(binding));
         Ok(())
     }
 
     async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
         self.check_open()?;
-        self.server.delete_queue(&self.connection, name)
+        let on_server = self.connection.queue_name(name);
+        self.connection.private().remove(name);
+        self.server.delete_queue(&self.connection, &on_server)
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
@@ -118,7 +139,7 @@ impl Broker for InProcess {
         if self.connection.is_closed() {
             return Err(ConsumeError::Closed);
         }
-        self.server.consume(&self.connection, queue, prefetch)
+        self.server.consume(&self.connection, &self.connection.queue_name(queue), prefetch)
     }
 
     async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError> {
@@ -142,12 +163,12 @@ impl Broker for InProcess {
 
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
         self.check_open()?;
-        self.server.waiting(&self.connection, queue)
+        self.server.waiting(&self.connection, &self.connection.queue_name(queue))
     }
 
     async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
         self.check_open()?;
-        self.server.consumers(&self.connection, queue)
+        self.server.consumers(&self.connection, &self.connection.queue_name(queue))
     }
 
     async fn close(&self) {

@@ -204,7 +204,7 @@ impl Broker for LossyConnection {
         }
         self.connection().declare_queue(queue).await?;
         let mut state = self.lock();
-        if queue.kind == QueueKind::Exclusive && !state.queues.contains(queue) {
+        if matches!(queue.kind, QueueKind::Exclusive | QueueKind::Private) && !state.queues.contains(queue) {
             state.queues.push(queue.clone());
         }
         Ok(())

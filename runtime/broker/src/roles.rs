@@ -4,8 +4,12 @@
 //! To publish needs write on the exchange; to consume, read on the queue; to declare or delete, configure. A binding needs
 //! write on the queue and read on the exchange, so whoever may read an exchange can receive a copy of each of its messages.
 //! A dead-letter exchange needs write on it, and read on the queue. The names are in `protocol::topology`.
+//!
+//! The same names are for queues and for exchanges: whoever may declare, write to and read a queue may also declare a topic exchange of
+//! this name, bind it behind an exchange of engines, and slow engines down with patterns of many `#`. So workers and operators have
+//! [private queues](crate::QueueKind::Private) only: no user can declare an exchange whose name begins with `amq.`.
 
-use flow::{FlowName, QueueName};
+use flow::QueueName;
 use protocol::topology as names;
 
 /// What a user of the broker is for.
@@ -26,8 +30,8 @@ pub enum Role {
 pub struct RoleLimits {
     /// The queues that a worker takes jobs from.
     pub queues: Vec<QueueName>,
-    /// The flows whose notifications a listener receives.
-    pub flows: Vec<FlowName>,
+    /// The listeners whose queues a program may consume, as `waft broker setup` has declared them.
+    pub listeners: Vec<QueueName>,
 }
 
 /// The permissions of a user, as regular expressions over the names of exchanges and queues.
@@ -39,26 +43,13 @@ pub struct Permissions {
     pub write: String,
     /// What it may consume, and bind queues to.
     pub read: String,
-    /// Limits of routing keys.
-    pub topics: Vec<TopicPermissions>,
-}
-
-/// The routing keys of a topic exchange that a user may use, as regular expressions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicPermissions {
-    /// The exchange.
-    pub exchange: String,
-    /// The keys that it may publish with.
-    pub write: String,
-    /// The keys that it may bind with.
-    pub read: String,
 }
 
 /// A regular expression that matches no name.
 const NOTHING: &str = "^$";
 
-/// The prefix of the names of a listener's own queues.
-const LISTENER_PREFIX: &str = "listen.";
+/// The prefix of the names that a broker gives to private queues.
+const PRIVATE_PREFIX: &str = "amq.gen-";
 
 /// The prefix of the names of the queues that `waft doctor` declares and deletes.
 pub const DOCTOR_PREFIX: &str = "waft.doctor.";
@@ -91,8 +82,8 @@ impl Role {
                  lines of guests, answer pings, and put messages into the quarantine."
             }
             Self::Listener => {
-                "A listener (a program that receives notifications) can declare queues whose names begin with listen., and bind \
-                 them to the notifications of tasks."
+                "A listener (a program that receives notifications) can take the notifications from its queues, which waft broker \
+                 setup --listener declares."
             }
             Self::Operator => {
                 "An operator (waft workers, waft quarantine, waft doctor) can ping workers, read the quarantine and release its \
@@ -108,9 +99,9 @@ impl Role {
             Self::Engine => "It cannot use the default exchange, or names that do not begin with waft.",
             Self::Worker => {
                 "It cannot publish jobs, run commands, control messages, replies or notifications; receive copies of jobs; read \
-                 the queues of engines or the quarantine; or declare or delete queues of jobs and of engines."
+                 the queues of engines or the quarantine; or declare or delete exchanges, or queues of jobs and of engines."
             }
-            Self::Listener => "It cannot publish anything to waft, and cannot read anything else of waft.",
+            Self::Listener => "It cannot declare, bind or publish anything, and cannot read anything else of waft.",
             Self::Operator => {
                 "It cannot take jobs, read or forge reports, publish run commands or notifications, or delete queues of others."
             }
@@ -122,61 +113,48 @@ impl Permissions {
     /// The permissions of a role.
     #[must_use]
     pub fn of(role: Role, limits: &RoleLimits) -> Self {
-        let own = |prefixes: &[&str]| prefixes.iter().map(|prefix| below(prefix)).collect::<Vec<_>>();
+        let private = below(PRIVATE_PREFIX);
         match role {
             Role::Engine => {
-                let all = any_of(&[below("waft.")]);
-                Self { configure: all.clone(), write: all.clone(), read: all, topics: Vec::new() }
+                let all = any_of(&[below("waft."), below(names::LISTENER_PREFIX), private]);
+                Self { configure: all.clone(), write: all.clone(), read: all }
             }
             Role::Worker => {
-                let own = own(&[names::CONTROL_PREFIX, names::REPLY_PREFIX]);
                 let sent =
                     [names::REPORTS, names::CONTENT, names::STATUS, names::LOGS, names::DEAD_LETTERS].map(exactly);
                 let received = [names::CONTROL, names::REPLIES].map(exactly);
-                let jobs = match &limits.queues[..] {
-                    [] => vec![below(names::JOBS_PREFIX)],
-                    queues => queues.iter().map(|queue| exactly(&names::job_queue(queue))).collect(),
-                };
+                let jobs = queues(names::JOBS_PREFIX, &limits.queues);
                 Self {
-                    configure: any_of(&own),
-                    write: any_of(&[&sent[..], &own].concat()),
-                    read: any_of(&[&received[..], &own, &jobs].concat()),
-                    topics: Vec::new(),
+                    // It may neither write to these queues nor read them: they only reserve names.
+                    configure: any_of(&[below(names::WORKER_LOCK_PREFIX), private.clone()]),
+                    write: any_of(&[&sent[..], std::slice::from_ref(&private)].concat()),
+                    read: any_of(&[&received[..], &[private], &jobs].concat()),
                 }
             }
-            Role::Listener => Self::of_listener(&limits.flows),
+            Role::Listener => Self {
+                configure: NOTHING.to_owned(),
+                write: NOTHING.to_owned(),
+                read: any_of(&queues(names::LISTENER_PREFIX, &limits.listeners)),
+            },
             Role::Operator => {
-                let own = own(&[names::REPLY_PREFIX, DOCTOR_PREFIX]);
+                let own = [below(DOCTOR_PREFIX), private];
                 let sent = [names::CONTROL, names::CONTENT, names::RELEASED, names::STATUS].map(exactly);
                 let received = [names::QUARANTINE, names::REPLIES, names::STATUS, names::RELEASED].map(exactly);
                 Self {
                     configure: any_of(&own),
                     write: any_of(&[&sent[..], &own].concat()),
                     read: any_of(&[&received[..], &own].concat()),
-                    topics: Vec::new(),
                 }
             }
         }
     }
+}
 
-    fn of_listener(flows: &[FlowName]) -> Self {
-        let own = below(LISTENER_PREFIX);
-        let tasks = match flows {
-            [] => vec![below(names::TASK_PREFIX)],
-            flows => flows.iter().map(|flow| below(&format!("{}{flow}.", names::TASK_PREFIX))).collect(),
-        };
-        let keys: Vec<String> = flows.iter().map(|flow| below(&format!("{flow}."))).collect();
-        let topics = TopicPermissions {
-            exchange: names::NOTIFICATIONS.to_owned(),
-            write: NOTHING.to_owned(),
-            read: any_of(&keys),
-        };
-        Self {
-            configure: any_of(std::slice::from_ref(&own)),
-            write: any_of(std::slice::from_ref(&own)),
-            read: any_of(&[vec![own, exactly(names::NOTIFICATIONS)], tasks].concat()),
-            topics: if flows.is_empty() { Vec::new() } else { vec![topics] },
-        }
+/// Expressions for some queues with a prefix, or for all.
+fn queues(prefix: &str, names: &[QueueName]) -> Vec<String> {
+    match names {
+        [] => vec![below(prefix)],
+        names => names.iter().map(|name| exactly(&format!("{prefix}{name}"))).collect(),
     }
 }
 
@@ -206,15 +184,12 @@ mod tests {
         let limits =
             RoleLimits { queues: vec!["ovens".parse().unwrap(), "default".parse().unwrap()], ..RoleLimits::default() };
         let worker = Permissions::of(Role::Worker, &limits);
-        assert_eq!(worker.configure, r"^(waft\.control\..+|waft\.reply\..+)$");
+        assert_eq!(worker.configure, r"^(waft\.worker\..+|amq\.gen-.+)$");
         assert_eq!(
             worker.write,
-            r"^(waft\.reports|waft\.content|waft\.status|waft\.logs|waft\.dead-letters|waft\.control\..+|waft\.reply\..+)$"
+            r"^(waft\.reports|waft\.content|waft\.status|waft\.logs|waft\.dead-letters|amq\.gen-.+)$"
         );
-        assert_eq!(
-            worker.read,
-            r"^(waft\.control|waft\.replies|waft\.control\..+|waft\.reply\..+|waft\.jobs\.ovens|waft\.jobs\.default)$"
-        );
+        assert_eq!(worker.read, r"^(waft\.control|waft\.replies|amq\.gen-.+|waft\.jobs\.ovens|waft\.jobs\.default)$");
     }
 
     #[test]
@@ -229,17 +204,28 @@ mod tests {
                 let is_named = write.trim_matches(['^', '$', '(', ')']).split('|').any(allows);
                 assert!(!is_named, "{}: {write}", role.as_str());
             }
-            assert!(!write.contains("amq"), "{write}");
+            assert!(!write.contains(r"amq\.default"), "{write}");
         }
     }
 
     #[test]
-    fn a_listener_of_one_flow_binds_with_its_keys_only() {
-        let limits = RoleLimits { flows: vec!["bake-cake".parse().unwrap()], ..RoleLimits::default() };
+    fn what_a_role_may_configure_is_no_name_of_an_exchange_that_it_can_use() {
+        for role in [Role::Worker, Role::Listener] {
+            let Permissions { configure, write, read } = Permissions::of(role, &RoleLimits::default());
+            let parts =
+                |of: &str| of.trim_matches(['^', '$', '(', ')']).split('|').map(str::to_owned).collect::<Vec<_>>();
+            for part in parts(&configure).iter().filter(|part| !part.is_empty() && !part.starts_with(r"amq\.gen-")) {
+                assert!(!parts(&write).contains(part) && !parts(&read).contains(part), "{}: {part}", role.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_only_consumes() {
+        let limits = RoleLimits { listeners: vec!["dashboard".parse().unwrap()], ..RoleLimits::default() };
         let listener = Permissions::of(Role::Listener, &limits);
-        assert_eq!(listener.read, r"^(listen\..+|waft\.notifications|waft\.task\.bake-cake\..+)$");
-        assert_eq!(listener.topics.len(), 1);
-        assert_eq!(listener.topics[0].read, r"^bake-cake\..+$");
-        assert_eq!(Permissions::of(Role::Listener, &RoleLimits::default()).topics, []);
+        let nothing = NOTHING.to_owned();
+        let read = r"^listen\.dashboard$".to_owned();
+        assert_eq!(listener, Permissions { configure: nothing.clone(), write: nothing, read });
     }
 }

@@ -92,6 +92,25 @@ pub async fn ensure_jobs(broker: &dyn Broker, queue: &QueueName) -> Result<(), D
     use_declared(broker, declared, &name, &name).await
 }
 
+/// Declares the queue of a program that receives notifications, and binds it by the patterns. The shared exchanges must exist. Patterns of an
+/// earlier declaration stay.
+///
+/// # Errors
+/// [`DeclareError`], also if the queue exists with other properties.
+pub async fn declare_listener(broker: &dyn Broker, name: &QueueName, patterns: &[String]) -> Result<(), DeclareError> {
+    let name = names::listener_queue(name);
+    // A program may return a notification as often as it likes.
+    let kind =
+        QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None };
+    broker.declare_queue(&Queue { name: name.clone(), kind }).await?;
+    let to = Destination::Queue(name);
+    let bindings: Vec<Binding> = patterns
+        .iter()
+        .map(|pattern| Binding { exchange: names::NOTIFICATIONS.to_owned(), key: pattern.clone(), to: to.clone() })
+        .collect();
+    bind(broker, &bindings).await
+}
+
 /// Accepts that this user may not declare something, if `queue` exists, which is declared last.
 async fn use_declared(
     broker: &dyn Broker,

@@ -10,7 +10,7 @@ mod quarantine;
 mod replay;
 mod token;
 
-pub(crate) use broker::{BrokerCommand, PermissionsFlags, RoleName};
+pub(crate) use broker::{BrokerCommand, PermissionsFlags, RoleName, SetupFlags};
 use clap::Parser;
 pub(crate) use command::{Command, Picture};
 pub(crate) use edit::EditCommand;

@@ -107,7 +107,7 @@ async fn ask<Answer>(
     max_bytes: usize,
 ) -> Result<Answers<Answer>, WorkersError> {
     let reply_to = topology::reply_queue(&uuid::Uuid::now_v7().to_string());
-    broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Exclusive }).await?;
+    broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Private }).await?;
     let to = Destination::Queue(reply_to.clone());
     broker.bind(&Binding { exchange: topology::STATUS.into(), key: reply_to.clone(), to }).await?;
     let mut received = broker.consume(&reply_to, PREFETCH).await?;
@@ -120,7 +120,11 @@ async fn ask<Answer>(
         properties: Properties::default(),
         body: question(reply_to.clone()).encode().into(),
     };
-    broker.publish(message).await?;
+    match broker.publish(message).await {
+        // A worker that wants no questions cannot keep others from answering.
+        Ok(()) | Err(PublishError::Rejected { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     let deadline = Instant::now() + reply_timeout;
     let mut result = Answers { answers: Vec::new(), unreadable: 0, is_cut: false };
     let mut bytes = 0;
@@ -152,7 +156,7 @@ async fn ask<Answer>(
 
 #[cfg(test)]
 mod tests {
-    use broker::InProcess;
+    use broker::{Exchange, ExchangeKind, InProcess};
 
     use super::*;
 
@@ -161,14 +165,19 @@ mod tests {
         let broker = InProcess::new();
         broker::topology::declare_shared(&broker).await.unwrap();
         let queue = "waft.control.played";
-        broker.declare_queue(&Queue { name: queue.into(), kind: QueueKind::Exclusive }).await.unwrap();
+        broker.declare_queue(&Queue { name: queue.into(), kind: QueueKind::Private }).await.unwrap();
         let to = Destination::Queue(queue.into());
         broker.bind(&Binding { exchange: topology::CONTROL.into(), key: String::new(), to }).await.unwrap();
         let mut pings = broker.consume(queue, 1).await.unwrap();
         let answering = async {
             let ping = pings.next().await.unwrap();
             let Ok(Control::Ping(Ping { reply_to })) = Control::decode(&ping.message.body) else { panic!("a ping") };
-            for (exchange, name) in [("", "forged"), (topology::STATUS, "ovens")] {
+            // A message keeps the exchange that it was published to.
+            let around = Exchange { name: "around".into(), kind: ExchangeKind::Direct };
+            broker.declare_exchange(&around).await.unwrap();
+            let to = Destination::Exchange(topology::STATUS.into());
+            broker.bind(&Binding { exchange: around.name.clone(), key: reply_to.clone(), to }).await.unwrap();
+            for (exchange, name) in [(&*around.name, "forged"), (topology::STATUS, "ovens")] {
                 let status = WorkerStatus {
                     name: name.parse().unwrap(),
                     instance: "1".into(),

@@ -50,7 +50,7 @@ impl RemoteEngineClient {
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let queue = topology::reply_queue(engine);
-        let reply_queue = Queue { name: queue.clone(), kind: QueueKind::Exclusive };
+        let reply_queue = Queue { name: queue.clone(), kind: QueueKind::Private };
         broker::topology::declare_bound(&*broker, &reply_queue, &[topology::REPLIES]).await?;
         let answers = broker.consume(&queue, PREFETCH).await?;
         let waiting = PendingReplies::default();

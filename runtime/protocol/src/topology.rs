@@ -100,6 +100,31 @@ pub fn control_queue(worker: &WorkerName) -> String {
     format!("{CONTROL_PREFIX}{worker}")
 }
 
+/// The prefix of the names of the queues that reserve the names of workers.
+pub const WORKER_LOCK_PREFIX: &str = "waft.worker.";
+
+/// The queue that reserves a worker's name while the worker is connected. It receives no messages, since no user may bind it who is only a
+/// worker.
+#[must_use]
+pub fn worker_lock(worker: &WorkerName) -> String {
+    format!("{WORKER_LOCK_PREFIX}{worker}")
+}
+
+/// The prefix of the names of listeners' queues.
+pub const LISTENER_PREFIX: &str = "listen.";
+
+/// The queue of a program that receives notifications.
+#[must_use]
+pub fn listener_queue(listener: &QueueName) -> String {
+    format!("{LISTENER_PREFIX}{listener}")
+}
+
+/// The pattern that binds a listener's queue to [`NOTIFICATIONS`]: for one task of a flow, or for all.
+#[must_use]
+pub fn listener_pattern(flow: &FlowName, task: Option<&NodeName>) -> String {
+    task.map_or_else(|| format!("{flow}.#"), |task| task_pattern(flow, task))
+}
+
 /// The queue of a shard's signals.
 #[must_use]
 pub fn shard_queue(shard: &Shard) -> String {

@@ -358,11 +358,11 @@ pub(crate) fn times_returned(delivery: &Delivery) -> u32 {
     delivery.returned.saturating_add(protocol::returned(&delivery.message.properties.headers))
 }
 
-/// Declares the worker's control queue, and binds it to the messages to all workers and to the replies of engines. The queue is
-/// exclusive, so a second worker of the name is rejected.
+/// Declares the worker's control queue, and binds it to the messages to all workers and to the replies of engines. A second worker of
+/// the name is rejected: an exclusive queue reserves the name.
 pub(crate) async fn declare(broker: &dyn Broker, name: &WorkerName) -> Result<(), DeclareError> {
-    let queue = Queue { name: topology::control_queue(name), kind: QueueKind::Exclusive };
-    broker.declare_queue(&queue).await?;
+    broker.declare_queue(&Queue { name: topology::worker_lock(name), kind: QueueKind::Exclusive }).await?;
+    broker.declare_queue(&Queue { name: topology::control_queue(name), kind: QueueKind::Private }).await?;
     broker::topology::bind_or_declare(broker, &bindings(name)).await
 }
 

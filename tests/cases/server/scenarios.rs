@@ -103,6 +103,10 @@ fn a_running_flow_accepts_redirects_and_additions() {
 fn a_python_program_receives_task_notifications() {
     let setup = ScenarioSetup::new();
     let script = waft_tests::root().join("examples/listeners/listen.py");
+    let engine = TestBroker::from(&setup.rabbit).url(Role::Engine);
+    let listener =
+        ["--listener", "create-server-kick-server", "--to", "create-server.kick-server", "--broker", &engine];
+    setup.server.waft.run([&["broker", "setup"][..], &listener].concat()).expect(0);
     // Its lines come on standard error.
     let mut listening = Command::new("sh");
     listening.args(["-c", "exec \"$@\" 1>&2", "sh"]).arg(waft_tests::python()).arg(script);

@@ -95,7 +95,7 @@ impl Subscription {
         let channel = session.open_consumer_channel().await?;
         let open = async {
             channel.basic_qos(self.prefetch, BasicQosOptions::default()).await?;
-            let (queue, options) = (self.queue.as_str().into(), BasicConsumeOptions::default());
+            let (queue, options) = (channel.queue_name(&self.queue).into(), BasicConsumeOptions::default());
             channel.basic_consume(queue, TAG.into(), options, FieldTable::default()).await
         };
         let stream = session.with_timeout(open).await?;

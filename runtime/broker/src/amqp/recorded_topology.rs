@@ -56,15 +56,19 @@ impl Declaration {
             }
             Self::Queue(queue) => {
                 let (options, arguments) = queue_options(&queue.kind);
-                channel.queue_declare(queue.name.as_str().into(), options, arguments).await?;
-                Ok(())
+                match queue.kind {
+                    QueueKind::Private => declare_private(channel, &queue.name, options, arguments).await,
+                    QueueKind::Quorum { .. } | QueueKind::Exclusive | QueueKind::Transient { .. } => {
+                        channel.queue_declare(queue.name.as_str().into(), options, arguments).await.map(drop)
+                    }
+                }
             }
             Self::Binding(Binding { exchange, key, to }) => {
                 let (from, key, none) = (exchange.as_str().into(), key.as_str().into(), FieldTable::default());
                 match to {
                     Destination::Queue(to) => {
                         let options = QueueBindOptions::default();
-                        channel.queue_bind(to.as_str().into(), from, key, options, none).await
+                        channel.queue_bind(channel.queue_name(to).into(), from, key, options, none).await
                     }
                     Destination::Exchange(to) => {
                         let options = ExchangeBindOptions::default();
@@ -92,6 +96,13 @@ impl Declaration {
             Self::Exchange(_) | Self::Binding(_) => false,
         }
     }
+
+    pub(super) fn is_private(&self) -> bool {
+        match self {
+            Self::Queue(queue) => matches!(queue.kind, QueueKind::Private),
+            Self::Exchange(_) | Self::Binding(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Declaration {
@@ -106,6 +117,32 @@ impl fmt::Display for Declaration {
                     Destination::Exchange(name) => write!(f, "exchange {name:?}"),
                 }
             }
+        }
+    }
+}
+
+/// Lets the broker name a private queue. If the connection has the queue, this only asks whether it still exists: if it does not, the
+/// declaration fails once as not found.
+async fn declare_private(
+    channel: &Channel,
+    name: &str,
+    options: QueueDeclareOptions,
+    arguments: FieldTable,
+) -> lapin::Result<()> {
+    let names = channel.private_names();
+    match names.get(name) {
+        Some(existing) => {
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let answer = channel.queue_declare(existing.into(), passive, arguments).await;
+            if answer.as_ref().is_err_and(|error| Refusal::of(error).is_some_and(|refusal| refusal.is_not_found())) {
+                names.remove(name);
+            }
+            answer.map(drop)
+        }
+        None => {
+            let queue = channel.queue_declare("".into(), options, arguments).await?;
+            names.insert(name, queue.name().to_string());
+            Ok(())
         }
     }
 }
@@ -134,7 +171,9 @@ fn queue_options(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
             }
             (durable, arguments)
         }
-        QueueKind::Exclusive => (QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() }, arguments),
+        QueueKind::Exclusive | QueueKind::Private => {
+            (QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() }, arguments)
+        }
         QueueKind::Transient { expires } => {
             arguments.insert("x-expires".into(), milliseconds(*expires));
             // RabbitMQ 4 deprecates queues that are neither durable nor exclusive. A durable queue survives a restart, but

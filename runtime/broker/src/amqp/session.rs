@@ -15,7 +15,7 @@ use lapin::{Connection, Event};
 use tokio::{sync::Semaphore, time};
 use tokio_util::sync::CancellationToken;
 
-use super::{channel::Channel, refusal::Refusal, settler::ChannelSettler};
+use super::{channel::Channel, private_names::PrivateNames, refusal::Refusal, settler::ChannelSettler};
 
 /// The maximum number of concurrent operations: each has its own channel, and a broker grants a connection about two
 /// thousand.
@@ -69,6 +69,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// An open connection.
 pub(super) struct Session {
     connection: Connection,
+    private_names: Arc<PrivateNames>,
     /// Idle channels. A refused operation closes its channel, so channels are never shared.
     idle: Mutex<Vec<Arc<Channel>>>,
     operations: Semaphore,
@@ -86,6 +87,7 @@ impl Session {
         let consumers = consumer_channels(connection.configuration().channel_max());
         Self {
             connection,
+            private_names: Arc::default(),
             consumers: Arc::new(Semaphore::new(consumers)),
             idle: Mutex::default(),
             operations: Semaphore::new(OPERATIONS),
@@ -120,12 +122,13 @@ impl Session {
         let channel_max = self.connection.configuration().channel_max();
         let slot = self.consumers.clone().try_acquire_owned().map_err(|_| Failure::NoChannel { channel_max })?;
         let channel = self.with_timeout(self.connection.create_channel()).await?;
-        Ok(Arc::new(Channel::of_consumer(channel, slot)))
+        Ok(Arc::new(Channel::of_consumer(channel, self.private_names.clone(), slot)))
     }
 
     /// Opens a channel for operations, or for the publisher.
     pub(super) async fn open_channel(&self) -> lapin::Result<Arc<Channel>> {
-        self.connection.create_channel().await.map(|channel| Arc::new(Channel::new(channel)))
+        let channel = self.connection.create_channel().await?;
+        Ok(Arc::new(Channel::new(channel, self.private_names.clone())))
     }
 
     /// Lets `settler` acknowledge accepted deliveries before the connection closes.

@@ -28,9 +28,10 @@ async fn take_on(session: &Session, queue: &str, limits: TakeLimits) -> Result<V
     let channel = session.with_timeout(session.open_channel()).await?;
     let settler = ChannelSettler::new(channel.clone());
     session.flush_on_close(&settler);
+    let name = channel.queue_name(queue);
     let (mut taken, mut bytes) = (Vec::new(), 0);
     while taken.len() < limits.messages && bytes < limits.bytes {
-        let message = session.with_timeout(channel.basic_get(queue.into(), BasicGetOptions::default())).await?;
+        let message = session.with_timeout(channel.basic_get(name.as_str().into(), BasicGetOptions::default())).await?;
         let Some(message) = message else { break };
         let delivery = settler.take(message.delivery);
         bytes += delivery.message.body.len();

@@ -19,6 +19,7 @@ pub async fn exchanges_and_queues_may_be_declared_repeatedly(harness: &Harness) 
             expires: None,
         },
         QueueKind::Exclusive,
+        QueueKind::Private,
         TRANSIENT,
     ];
     for (number, kind) in kinds.into_iter().enumerate() {
@@ -148,6 +149,33 @@ pub async fn an_exclusive_queue_rejects_other_connections(harness: &Harness) {
     other.publish(message("", &queue, "for you")).await.expect("any connection may send there");
     assert_eq!(take(&mut harness.consume(&queue, 1).await).await, "for you");
     other.close().await;
+}
+
+/// Connections have private queues of the same name at the same time, and each uses its own.
+pub async fn each_connection_has_private_queues_of_its_own(harness: &Harness) {
+    let exchange = harness.exchange("exchange", ExchangeKind::Fanout).await;
+    let other = harness.another().await;
+    let queue = Queue { name: harness.name_queue("private"), kind: QueueKind::Private };
+    let binding = to_queue(&exchange, "", &queue.name);
+    for broker in [&*harness.broker, &*other] {
+        broker.declare_queue(&queue).await.expect("each connection may declare it");
+        broker.bind(&binding).await.expect("it is there");
+    }
+    harness.broker.publish(message(&exchange, "", "for both")).await.expect("both take it");
+    assert_eq!(take(&mut harness.consume(&queue.name, 1).await).await, "for both");
+    other.unbind(&binding).await.expect("the broker answers");
+    harness.broker.publish(message(&exchange, "", "for one")).await.expect("one takes it");
+    assert_eq!(harness.waiting(&queue.name).await, 1);
+    assert_eq!(other.waiting(&queue.name).await.expect("the broker answers"), Some(1), "the first message");
+    other.delete_queue(&queue.name).await.expect("it is there");
+    assert_eq!(other.waiting(&queue.name).await.expect("the broker answers"), None);
+    assert_eq!(harness.waiting(&queue.name).await, 1, "the other queue stays");
+    other.declare_queue(&queue).await.expect("it may declare another");
+    assert_eq!(other.waiting(&queue.name).await.expect("the broker answers"), Some(0));
+    other.close().await;
+    let third = harness.another().await;
+    assert_eq!(third.waiting(&queue.name).await.expect("the broker answers"), None, "no connection sees it");
+    third.close().await;
 }
 
 /// It is deleted once the connection is closed.

@@ -108,14 +108,14 @@ impl Queue {
         match self.kind {
             QueueKind::Transient { expires } => Some(expires),
             QueueKind::Quorum { expires, .. } => expires,
-            QueueKind::Exclusive => None,
+            QueueKind::Exclusive | QueueKind::Private => None,
         }
     }
 
     /// Whether a connection may use the queue.
     pub(super) fn allows(&self, connection: u64) -> bool {
         match self.kind {
-            QueueKind::Exclusive => self.owner == connection,
+            QueueKind::Exclusive | QueueKind::Private => self.owner == connection,
             QueueKind::Transient { .. } | QueueKind::Quorum { .. } => true,
         }
     }
@@ -123,7 +123,7 @@ impl Queue {
     pub(super) fn dead_letter_to(&self) -> Option<&str> {
         match &self.kind {
             QueueKind::Quorum { dead_letter_to, .. } => dead_letter_to.as_deref(),
-            QueueKind::Exclusive | QueueKind::Transient { .. } => None,
+            QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => None,
         }
     }
 
@@ -206,7 +206,7 @@ impl Queue {
                     return Some(DeadLetter { message: entry.message, reason: "delivery_limit" });
                 }
             }
-            QueueKind::Exclusive | QueueKind::Transient { .. } => {}
+            QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => {}
         }
         self.ready.insert(position, entry);
         None
@@ -251,7 +251,7 @@ impl Queue {
     fn is_single_active(&self) -> bool {
         match self.kind {
             QueueKind::Quorum { single_active_consumer, .. } => single_active_consumer,
-            QueueKind::Exclusive | QueueKind::Transient { .. } => false,
+            QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => false,
         }
     }
 }

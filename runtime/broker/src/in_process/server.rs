@@ -35,11 +35,24 @@ struct State {
 pub(super) struct Connection {
     id: u64,
     closed: AtomicBool,
+    /// The names of its private queues.
+    private: Mutex<HashSet<String>>,
 }
 
 impl Connection {
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// The name of a queue on the server, where those of private queues are unique.
+    pub(super) fn queue_name(&self, name: &str) -> String {
+        if self.private().contains(name) { format!("{name} of connection {}", self.id) } else { name.to_owned() }
+    }
+
+    /// The names of its private queues.
+    pub(super) fn private(&self) -> MutexGuard<'_, HashSet<String>> {
+        // Each change is a single operation, so the set is always consistent.
+        self.private.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,7 +77,7 @@ impl Settle for Settler {
 
 impl Server {
     pub(super) fn connect(&self) -> Arc<Connection> {
-        Arc::new(Connection { id: self.numbers.next(), closed: AtomicBool::new(false) })
+        Arc::new(Connection { id: self.numbers.next(), closed: AtomicBool::new(false), private: Mutex::default() })
     }
 
     /// A panic in another thread cannot leave a harmful partial change: the lock protects maps, each changed by complete
@@ -258,7 +271,7 @@ impl Server {
         let mut subscribers = Vec::new();
         for name in names {
             let Some(queue) = state.queues.get_mut(&name) else { continue };
-            if matches!(queue.kind, QueueKind::Exclusive) && queue.owner == connection.id {
+            if matches!(queue.kind, QueueKind::Exclusive | QueueKind::Private) && queue.owner == connection.id {
                 deleted.extend(state.remove_queue(&name));
                 continue;
             }

@@ -81,6 +81,7 @@ async fn topology_and_consumers_recover_after_a_loss() {
     let queues = [
         Queue { name: unique("exclusive"), kind: QueueKind::Exclusive },
         Queue { name: unique("transient"), kind: QueueKind::Transient { expires: Duration::from_secs(60) } },
+        Queue { name: unique("private"), kind: QueueKind::Private },
     ];
     let kind = ExchangeKind::Fanout;
     harness.broker.declare_exchange(&Exchange { name: exchange.clone(), kind }).await.unwrap();

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 mod connecting;
+mod foreign_queues;
 mod loss;
 mod proxy;
 mod unresponsive_queue;

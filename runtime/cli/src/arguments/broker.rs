@@ -8,15 +8,25 @@ use super::BrokerFlag;
 #[derive(Debug, Subcommand)]
 pub(crate) enum BrokerCommand {
     /// Declare waft's exchanges, the quarantine and queues of jobs, as an engine does. It needs the permissions of an engine
-    Setup {
-        /// The queues of jobs; those of [worker] in the settings by default
-        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-        queues: Option<Vec<String>>,
-        #[command(flatten)]
-        broker: BrokerFlag,
-    },
+    Setup(SetupFlags),
     /// Print the rabbitmqctl commands that give users the permissions of their roles, and no others. Connects to no broker
     Permissions(PermissionsFlags),
+}
+
+/// What to declare.
+#[derive(Debug, Args)]
+pub(crate) struct SetupFlags {
+    /// The queues of jobs; those of [worker] in the settings by default
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) queues: Option<Vec<String>>,
+    /// Also declare the queue listen.NAME, for a program that receives notifications
+    #[arg(long, value_name = "NAME", requires = "to")]
+    pub(crate) listener: Option<String>,
+    /// The flows, or single tasks of flows, whose notifications the listener receives
+    #[arg(long, value_delimiter = ',', value_name = "FLOW[.TASK]", requires = "listener")]
+    pub(crate) to: Vec<String>,
+    #[command(flatten)]
+    pub(crate) broker: BrokerFlag,
 }
 
 /// The users whose permissions to print.
@@ -34,9 +44,9 @@ pub(crate) struct PermissionsFlags {
     /// The queues that a worker may take jobs from; all by default
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) queues: Vec<String>,
-    /// The flows whose notifications a listener may receive; all by default
+    /// The listeners whose queues a program may consume; all by default
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    pub(crate) flows: Vec<String>,
+    pub(crate) listeners: Vec<String>,
     /// Print one JSON object per role
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,15 +3,15 @@
 use anyhow::anyhow;
 use broker::{
     DeclareError,
-    roles::{Permissions, Role, RoleLimits, TopicPermissions},
+    roles::{Permissions, Role, RoleLimits},
     topology,
 };
-use flow::{FlowName, QueueName};
+use flow::{FlowName, NodeName, QueueName, invalid::InvalidName};
 use serde_json::json;
 
 use super::{connect, process_name, required_broker_url};
 use crate::{
-    arguments::{BrokerCommand, BrokerFlag, PermissionsFlags, RoleName},
+    arguments::{BrokerCommand, PermissionsFlags, RoleName, SetupFlags},
     exit::{CliError, Exit},
     output,
     settings::Settings,
@@ -27,23 +27,27 @@ const PERMISSIONS_HINT: &str = "use the address of an engine's user; `waft broke
 
 pub(super) async fn run(settings: &Settings, command: BrokerCommand) -> Result<Exit, CliError> {
     match command {
-        BrokerCommand::Setup { queues, broker } => setup(settings, queues, &broker).await?,
+        BrokerCommand::Setup(flags) => setup(settings, flags).await?,
         BrokerCommand::Permissions(flags) => permissions(&flags)?,
     }
     Ok(Exit::Success)
 }
 
-async fn setup(settings: &Settings, queues: Option<Vec<String>>, flag: &BrokerFlag) -> Result<(), CliError> {
-    let queues: Vec<QueueName> = match queues {
+async fn setup(settings: &Settings, flags: SetupFlags) -> Result<(), CliError> {
+    let queues: Vec<QueueName> = match flags.queues {
         Some(names) => parse(&names, "--queues default,ovens")?,
         None => settings.queues.names.clone(),
     };
-    let url = required_broker_url(settings, flag)?;
-    let broker = connect(url, flag.tls_ca.clone(), &format!("waft broker setup {}", process_name())).await?;
+    let listener: Option<Listener> = flags.listener.map(|name| Listener::parse(&name, &flags.to)).transpose()?;
+    let url = required_broker_url(settings, &flags.broker)?;
+    let broker = connect(url, flags.broker.tls_ca.clone(), &format!("waft broker setup {}", process_name())).await?;
     let declared = async {
         topology::declare_shared(&*broker).await?;
         for queue in &queues {
             topology::declare_jobs(&*broker, queue).await?;
+        }
+        if let Some(Listener { name, patterns }) = &listener {
+            topology::declare_listener(&*broker, name, patterns).await?;
         }
         Ok(())
     };
@@ -52,8 +56,8 @@ async fn setup(settings: &Settings, queues: Option<Vec<String>>, flag: &BrokerFl
     result.map_err(|error| match error {
         error @ DeclareError::AccessRefused { .. } => CliError::unreachable(error).hint(PERMISSIONS_HINT),
         error @ DeclareError::Mismatch { .. } => CliError::unreachable(error).hint(
-            "an earlier version of waft has declared it: stop all engines and workers, and delete it with `rabbitmqctl \
-             delete_queue`",
+            "it was declared otherwise, perhaps by an earlier version of waft: stop the programs that use it, and delete it with \
+             `rabbitmqctl delete_queue`",
         ),
         error => CliError::unreachable(error),
     })?;
@@ -61,20 +65,51 @@ async fn setup(settings: &Settings, queues: Option<Vec<String>>, flag: &BrokerFl
     for queue in &queues {
         crate::output::note!("the queue {} is there", protocol::topology::job_queue(queue));
     }
+    if let Some(Listener { name, patterns }) = &listener {
+        let (queue, patterns) = (protocol::topology::listener_queue(name), patterns.join(" and "));
+        crate::output::note!("the queue {queue} is there, and receives the notifications {patterns}");
+    }
     Ok(())
+}
+
+/// A listener to set up.
+struct Listener {
+    name: QueueName,
+    /// The patterns of the notifications that it receives.
+    patterns: Vec<String>,
+}
+
+impl Listener {
+    fn parse(name: &str, to: &[String]) -> Result<Self, CliError> {
+        let [name] =
+            <[QueueName; 1]>::try_from(parse(&[name.to_owned()], "--listener dashboard")?).expect("one gives one");
+        let pattern = |source: &String| {
+            let (flow, task) =
+                source.split_once('.').map_or((source.as_str(), None), |(flow, task)| (flow, Some(task)));
+            let flow: FlowName = flow.parse()?;
+            let task: Option<NodeName> = task.map(str::parse).transpose()?;
+            Ok(protocol::topology::listener_pattern(&flow, task.as_ref()))
+        };
+        let patterns: Result<Vec<String>, InvalidName> = to.iter().map(pattern).collect();
+        let hint = "give --to bake-cake for all tasks of a flow, or --to bake-cake.oven for one";
+        let patterns = patterns.map_err(|error| CliError::invalid(error).hint(hint))?;
+        Ok(Self { name, patterns })
+    }
 }
 
 fn permissions(flags: &PermissionsFlags) -> Result<(), CliError> {
     let limits = RoleLimits {
-        queues: parse::<QueueName>(&flags.queues, "--queues default,ovens")?,
-        flows: parse::<FlowName>(&flags.flows, "--flows bake-cake")?,
+        queues: parse(&flags.queues, "--queues default,ovens")?,
+        listeners: parse(&flags.listeners, "--listeners dashboard")?,
     };
     let roles = match flags.role {
         Some(role) => vec![Role::from(role)],
         None => Role::ALL.to_vec(),
     };
-    let misplaced =
-        [("--queues", Role::Worker, limits.queues.is_empty()), ("--flows", Role::Listener, limits.flows.is_empty())];
+    let misplaced = [
+        ("--queues", Role::Worker, limits.queues.is_empty()),
+        ("--listeners", Role::Listener, limits.listeners.is_empty()),
+    ];
     for (flag, role, is_empty) in misplaced {
         if !is_empty && !roles.contains(&role) {
             let (role, given) = (role.as_str(), roles[0].as_str());
@@ -95,19 +130,10 @@ fn permissions(flags: &PermissionsFlags) -> Result<(), CliError> {
 }
 
 fn print_commands(role: Role, user: &str, vhost: &str, permissions: &Permissions) {
-    let Permissions { configure, write, read, topics } = permissions;
+    let Permissions { configure, write, read } = permissions;
     output::line(&format!("# {}", role.can()));
     output::line(&format!("# {}", role.cannot()));
     let place = format!("--vhost {} {}", quoted(vhost), quoted(user));
-    // The limits of topics come first: where only they are set, the user may do nothing, and not everything.
-    for TopicPermissions { exchange, write, read } in topics {
-        output::line(&format!(
-            "rabbitmqctl set_topic_permissions {place} {} {} {}",
-            quoted(exchange),
-            quoted(write),
-            quoted(read)
-        ));
-    }
     output::line(&format!(
         "rabbitmqctl set_permissions {place} {} {} {}",
         quoted(configure),
@@ -117,13 +143,10 @@ fn print_commands(role: Role, user: &str, vhost: &str, permissions: &Permissions
 }
 
 fn print_json(role: Role, user: &str, vhost: &str, permissions: &Permissions) {
-    let Permissions { configure, write, read, topics } = permissions;
-    let topic =
-        |topic: &TopicPermissions| json!({"exchange": topic.exchange, "write": topic.write, "read": topic.read});
-    let topics: Vec<_> = topics.iter().map(topic).collect();
+    let Permissions { configure, write, read } = permissions;
     output::json(json!({
         "role": role.as_str(), "user": user, "vhost": vhost, "configure": configure, "write": write, "read": read,
-        "topics": topics, "can": role.can(), "cannot": role.cannot(),
+        "can": role.can(), "cannot": role.cannot(),
     }));
 }
 

@@ -158,7 +158,7 @@ async fn refused_to(role: Role, broker: &dyn Broker, name: &str) -> Vec<String> 
         }
     }
     let queue = format!("{name}.bound");
-    let declared = broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Exclusive }).await;
+    let declared = broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Private }).await;
     if let Err(error) = declared {
         refusals.extend(access_refusal(error));
         return refusals;
@@ -236,7 +236,7 @@ async fn send_as_job(broker: &dyn Broker, name: &str, dead_letter_queue: &str) -
         let to = Destination::Queue(queue.to_owned());
         broker.bind(&Binding { exchange: exchange.to_owned(), key: name.to_owned(), to }).await
     };
-    broker.declare_queue(&Queue { name: dead_letter_queue.to_owned(), kind: QueueKind::Exclusive }).await?;
+    broker.declare_queue(&Queue { name: dead_letter_queue.to_owned(), kind: QueueKind::Private }).await?;
     bind(dead_letter_queue, EXIT).await?;
     let kind = QueueKind::Quorum {
         delivery_limit: Some(1),

@@ -70,7 +70,7 @@ impl LiveLines {
 
 /// Declares a queue for the lines of one run. It is deleted with the connection.
 async fn consume(broker: &dyn Broker, queue: &str, run: &RunId) -> Result<Consumer, LiveError> {
-    broker.declare_queue(&Queue { name: queue.into(), kind: QueueKind::Exclusive }).await?;
+    broker.declare_queue(&Queue { name: queue.into(), kind: QueueKind::Private }).await?;
     let to = Destination::Queue(queue.into());
     broker.bind(&Binding { exchange: topology::LOGS.into(), key: run.to_string(), to }).await?;
     Ok(broker.consume(queue, PREFETCH).await?)

@@ -73,7 +73,7 @@ impl Client {
     /// # Errors
     /// [`StartError`] when the broker refuses it.
     pub async fn new(broker: Arc<dyn Broker>, reply_queue: String) -> Result<Self, StartError> {
-        let consumer = open(&*broker, &reply_queue, QueueKind::Exclusive, &[topology::REPLIES], PREFETCH).await?;
+        let consumer = open(&*broker, &reply_queue, QueueKind::Private, &[topology::REPLIES], PREFETCH).await?;
         let (register, registrations) = mpsc::channel(MAX_PENDING_REGISTRATIONS);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let bindings = bindings_by_name(&reply_queue, &[topology::REPLIES]);

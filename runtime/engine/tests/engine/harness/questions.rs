@@ -19,7 +19,7 @@ impl Harness {
     pub(crate) async fn answer_to_question(&self, call: &CallId, secret: &EngineSecret) -> Control {
         let queue = format!("waft.reply.{}", uuid::Uuid::now_v7());
         let broker = self.broker.connect();
-        let reply_queue = Queue { name: queue.clone(), kind: QueueKind::Exclusive };
+        let reply_queue = Queue { name: queue.clone(), kind: QueueKind::Private };
         broker::topology::declare_bound(&broker, &reply_queue, &[topology::REPLIES]).await.unwrap();
         let mut answers = broker.consume(&queue, 1).await.unwrap();
         let message = Message {

@@ -1,5 +1,7 @@
 //! Who may read and put content.
 
+use broker::{Binding, Destination, Exchange, ExchangeKind};
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -62,6 +64,11 @@ async fn a_reply_that_arrives_through_another_exchange_has_no_effect() {
     let queue = Queue { name: STORE.into(), kind: QueueKind::Exclusive };
     broker::topology::declare_bound(&harness.broker, &queue, &[CONTENT]).await.unwrap();
     let mut requests = harness.broker.consume(STORE, 1).await.unwrap();
+    // A message keeps the exchange that it was published to.
+    let around = Exchange { name: "around".into(), kind: ExchangeKind::Direct };
+    harness.broker.declare_exchange(&around).await.unwrap();
+    let to = Destination::Exchange(REPLIES_EXCHANGE.into());
+    harness.broker.bind(&Binding { exchange: around.name.clone(), key: REPLIES.into(), to }).await.unwrap();
     let answering = async {
         let request = requests.next().await.expect("the client asks");
         let reply = |response| Message {
@@ -72,7 +79,7 @@ async fn a_reply_that_arrives_through_another_exchange_has_no_effect() {
             ..message(REPLIES, FetchReply { digest, response }.encode())
         };
         // This reply would end the fetch.
-        let forged = Message { exchange: String::new(), ..reply(FetchResponse::Missing) };
+        let forged = Message { exchange: around.name.clone(), ..reply(FetchResponse::Missing) };
         harness.broker.publish(forged).await.unwrap();
         harness.broker.publish(reply(FetchResponse::Chunk { size: 3, index: 0, bytes: b"pan" })).await.unwrap();
     };
