@@ -116,7 +116,7 @@ fn log_request(run: &RunId) -> Message {
 
 #[cfg(test)]
 mod tests {
-    use broker::InProcess;
+    use broker::{Exchange, ExchangeKind, InProcess};
     use flow::{Action, Attempt, CallId, Firing};
 
     use super::*;
@@ -132,7 +132,12 @@ mod tests {
         let (tx, mut logs) = mpsc::channel(WAITING);
         let tasks = TaskTracker::new();
         tasks.spawn(pass_on(broker, consumer, QUEUE.into(), tx));
-        for (exchange, key, worker) in [("", QUEUE, "forged"), (topology::LOGS, run.as_str(), "ovens")] {
+        // A message keeps the exchange that it was published to.
+        let around = Exchange { name: "around".into(), kind: ExchangeKind::Topic };
+        server.declare_exchange(&around).await.unwrap();
+        let to = Destination::Exchange(topology::LOGS.into());
+        server.bind(&Binding { exchange: around.name.clone(), key: run.to_string(), to }).await.unwrap();
+        for (exchange, worker) in [(&*around.name, "forged"), (topology::LOGS, "ovens")] {
             let call = CallId {
                 run: run.clone(),
                 task: "t".parse().unwrap(),
@@ -143,7 +148,7 @@ mod tests {
             let log = LiveLog { call, worker: worker.parse().unwrap(), lines: Vec::new(), cut: false };
             let message = Message {
                 exchange: exchange.into(),
-                key: key.into(),
+                key: run.to_string(),
                 routing: Routing::Mandatory,
                 body: log.encode().into(),
                 ..log_request(&run)
