@@ -5,6 +5,7 @@ mod architecture;
 mod certificates;
 mod chaos;
 mod cli;
+mod cloud;
 mod doctor;
 mod guest_secrets;
 mod guests;
