@@ -82,6 +82,8 @@ fn flows() -> Vec<String> {
     let blocks = documents.iter().flat_map(|document| document.split("```toml\n").skip(1));
     let blocks = blocks
         .map(|rest| rest.split("```").next().unwrap())
+        // The settings of an operator are not a flow.
+        .filter(|block| !block.contains("[[grant]]"))
         .map(|block| if block.starts_with("name") { block.to_owned() } else { format!("name = \"f\"\n{block}") });
     let files = files.into_iter().map(|file| file.replace("{{name}}", "n").replace("{{crate}}", "c"));
     files.chain(blocks).collect()
