@@ -96,3 +96,18 @@ fn without_a_grant_of_the_operator_the_cloud_gets_no_request() {
     let _ = cloud.example(&waft, "provision");
     waft.run(["retry", "r"]).expect(1);
 }
+
+#[test]
+fn text_fetches_its_text_and_counts_the_words() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("README.md"), "the cat and the dog\nand the bird\n").expect("it can be written");
+    let (waft, cloud) =
+        (Waft::default(), Cloud::start(&["--files", folder.path().to_str().expect("the path is text")]));
+    let flow = cloud.example(&waft, "text").join("flow.toml");
+    let provides = run(&waft, &flow, &[]).expect(0).end()["provides"].clone();
+    assert_eq!(provides["summary"]["words"], 8, "{provides}");
+    assert_eq!(provides["summary"]["most_frequent"][0], json!(["the", 3]), "{provides}");
+    std::fs::remove_file(folder.path().join("README.md")).expect("it is there");
+    let (kind, message) = run(&waft, &flow, &[]).expect(1).failure("fetch");
+    assert!(kind == "permanent" && message.contains("there is no file README.md"), "{kind}: {message}");
+}

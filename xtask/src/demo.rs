@@ -64,9 +64,9 @@ const SCENES: [Scene; 4] = [
     },
     Scene {
         name: "text",
-        description: "the words of README.md, counted in four parts at once",
+        description: "README.md is fetched by HTTP, and its words are counted in four parts at once",
         flow: "text/flow.toml",
-        arguments: &["--set-file", "text=README.md"],
+        arguments: &[],
         expects: Ending::Success,
     },
 ];
