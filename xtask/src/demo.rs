@@ -40,7 +40,7 @@ enum Ending {
     RolledBack = 1,
 }
 
-const SCENES: [Scene; 4] = [
+const SCENES: [Scene; 6] = [
     Scene {
         name: "kitchen",
         description: "two pans are chosen and heated side by side, then the cake is baked",
@@ -68,6 +68,20 @@ const SCENES: [Scene; 4] = [
         flow: "text/flow.toml",
         arguments: &[],
         expects: Ending::Success,
+    },
+    Scene {
+        name: "etl",
+        description: "the pages of a day's orders are loaded into a warehouse, each once",
+        flow: "etl/flow.toml",
+        arguments: &[],
+        expects: Ending::Success,
+    },
+    Scene {
+        name: "etl, failing",
+        description: "there are too few orders, and the batches of all pages are deleted",
+        flow: "etl/flow.toml",
+        arguments: &["--set", "min_rows=1000"],
+        expects: Ending::RolledBack,
     },
 ];
 

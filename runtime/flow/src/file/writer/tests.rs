@@ -63,6 +63,8 @@ fn flows() -> Vec<String> {
         include_str!("../../../../../examples-wasm/text/flow.toml"),
         include_str!("../../../../../examples-wasm/shout/flow.toml"),
         include_str!("../../../../../examples-wasm/provision/flow.toml"),
+        include_str!("../../../../../examples-wasm/etl/flow.toml"),
+        include_str!("../../../../../examples-wasm/etl/nightly.toml"),
         include_str!("../../../../cli/template/flow.toml"),
         include_str!("../../../../../docs/flows/client.toml"),
         include_str!("../../../../../docs/flows/create-server.toml"),
