@@ -130,7 +130,8 @@ fn a_valid_flow_is_ready() {
     let output = Waft::default().run(["check".as_ref(), balancer.as_os_str()]);
     assert_eq!(
         output.expect(0).stdout,
-        "balancer: 1 task, ready to run\n  add-ip fires when create-server.kick-server succeeds\n\
+        "balancer: 1 task, ready to run\n  add-ip asks for http * http://127.0.0.1:7480/v1/** (not granted here), \
+         secret CLOUD_TOKEN (not granted here)\n  add-ip fires when create-server.kick-server succeeds\n\
          \u{20} The flows that are listened to need not exist yet: it waits for them.\n"
     );
 }

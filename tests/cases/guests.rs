@@ -75,50 +75,6 @@ fn kitchen_bakes_a_cake() {
 }
 
 #[test]
-fn provision_sets_up_a_server() {
-    let end = run_example("provision", &[]).expect(0).end();
-    assert_eq!((&end["state"], &end["failures"]), (&json!("success"), &json!({})));
-    assert_eq!(end["provides"]["ledger"].as_array().map(Vec::len), Some(4), "{end}");
-}
-
-#[test]
-fn provision_is_rolled_back_strictly_backwards() {
-    let output = run_example("provision", &["--set", "fail_at=add-monitor"]);
-    let trace = output.expect(1).trace();
-    let backwards = ["add-monitor", "add-to-load-balancer", "install-wordpress", "create-server"];
-    let expected: Vec<String> =
-        backwards.iter().flat_map(|task| [format!("{task}:rolling-back"), format!("{task}:rolled-back")]).collect();
-    assert_eq!(trace[at(&trace, "add-monitor:rolling-back")..], expected);
-    let end = output.end();
-    assert_eq!(end["state"], "rolled-back");
-    assert_eq!(
-        end["failures"].as_object().map(|failures| failures.keys().collect::<Vec<_>>()),
-        Some(vec![&"add-monitor".to_owned()])
-    );
-}
-
-#[test]
-fn a_failed_rollback_exits_with_3() {
-    let output =
-        run_example("provision", &["--set", "fail_at=add-monitor", "--set", "fail_rollback_of=install-wordpress"]);
-    let trace = output.expect(3).trace();
-    at(&trace, "add-to-load-balancer:rolled-back");
-    at(&trace, "install-wordpress:rollback-failure");
-    assert!(!trace.contains(&"create-server:rolling-back".into()), "another task depended on it: {trace:?}");
-    assert_eq!(output.end()["state"], "failure");
-}
-
-#[test]
-fn text_counts_the_words_of_a_file() {
-    let waft = Waft::default();
-    let text = waft.write("text.txt", "the cat and the dog\nand the bird\n");
-    let output = run_example("text", &["--set-file", &format!("text={}", text.display())]);
-    let provides = output.expect(0).end()["provides"].clone();
-    assert_eq!(provides["summary"]["words"], 8, "{provides}");
-    assert_eq!(provides["summary"]["most_frequent"][0], json!(["the", 3]), "{provides}");
-}
-
-#[test]
 fn shout_is_a_plain_program() {
     let end = run_example("shout", &["--set", "text=good morning"]).expect(0).end();
     assert_eq!(end["provides"]["shouted"], "GOOD MORNING!", "{end}");

@@ -5,6 +5,7 @@
 //! `WAFT_TEST_BROKER_PASSWORD`. `WAFT_TEST_PYTHON` is a Python that has pika, and `WAFT_TEST_PYTHON_TOOLS` one that has the
 //! packages of `tests/python/requirements.txt`.
 
+mod cloud;
 mod http_server;
 mod process;
 mod test_broker;
@@ -16,6 +17,7 @@ use std::{
 };
 
 pub use broker::roles::Role;
+pub use cloud::{Answer, CLOUD_TOKEN, Cloud, CloudClient};
 pub use http_server::{HttpServer, Received};
 pub use process::{Process, children, is_alive, signal, wait_for_end};
 pub use test_broker::{TestBroker, start_rabbit};

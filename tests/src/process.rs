@@ -73,6 +73,11 @@ impl Process {
         }
     }
 
+    /// Reads the lines that were printed so far, so that [`Self::wait_for`] waits for a later one.
+    pub fn skip_lines(&mut self) {
+        self.lines_read.extend(self.lines.try_iter());
+    }
+
     /// Kills the process with SIGKILL, which it cannot catch.
     ///
     /// # Panics

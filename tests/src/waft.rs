@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::from_xtask;
+use crate::{cloud::CLOUD_TOKEN, from_xtask};
 
 /// The variables that would change what a command does. Each command gets the variables of the store, the cache and the logbook.
 const OTHER_SETTINGS: [&str; 10] = [
@@ -138,6 +138,8 @@ impl Waft {
         // Not the settings of who runs the tests.
         command.env("XDG_CONFIG_HOME", self.folder().join("configuration"));
         command.env("XDG_STATE_HOME", std::env::temp_dir().join("waft-tests-state"));
+        // The settings of the examples refer to it.
+        command.env("CLOUD_TOKEN", CLOUD_TOKEN);
         command.current_dir(self.folder()).stdin(Stdio::null()).args(arguments);
         command
     }

@@ -10,7 +10,8 @@ use crate::{fuzz::FuzzOptions, test::Step};
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  demo [--release]           build the example guests and run them: to success, and through a rollback; needs no server
+  demo [--release]           build the example guests and run them with a small cloud: to success, through a rollback, and
+                             through a kill -9; needs no broker
   demo --live [--release]    long-running flows: listeners, cycles and edits, with workers on a real RabbitMQ
   test [--only STEP]... [-- ARGUMENTS]
                              all checks and tests, with a real RabbitMQ; STEP is one of fmt clippy doc guests

@@ -1,9 +1,9 @@
-//! Counts the words of a text in parallel: split it into parts, count each, merge the counts. Four parts, each with a
+//! Counts the words of a text in parallel: fetch it, split it into parts, count each, merge the counts. Four parts, each with a
 //! task of its own; or any number of parts, each an element of a list.
 
 use std::collections::BTreeMap;
 
-use waft_guest::prelude::*;
+use waft_guest::{http, prelude::*};
 
 /// The maximum number of most frequent words in a summary.
 const MOST_FREQUENT: usize = 10;
@@ -47,10 +47,22 @@ pub struct Summary {
     pub most_frequent: Vec<(String, u64)>,
 }
 
+/// Fetches a text by HTTP.
+#[task(provides = "text", retry(attempts = 5, initial = "200ms"))]
+fn fetch(
+    /// Its address. The flow has to ask for the request, and the operator has to grant it.
+    url: &str,
+) -> Result<String, Failure> {
+    let response = http::get(url)?.success()?;
+    let text = response.text()?.to_owned();
+    log::info!("fetched {} bytes", text.len());
+    Ok(text)
+}
+
 /// Splits a text into four parts of about the same size, between words.
 #[task(provides = fields)]
 fn split(
-    /// The text: `--set-file text=PATH`.
+    /// The text.
     text: &str,
 ) -> Parts {
     let (first_part, rest) = split_off(text, 4);
@@ -142,13 +154,28 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-waft_guest::export!(split, cut, count, merge, merge_all);
+waft_guest::export!(fetch, split, cut, count, merge, merge_all);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const POEM: &str = "It's a long way to the end,\nand the way back is the same way.\nÄpfel, äpfel!\n";
+
+    #[test]
+    fn a_text_is_fetched_and_a_missing_one_is_a_permanent_failure() {
+        use waft_guest::Retryable;
+        let answer = |request: &http::Request| {
+            Ok(match request.url() {
+                "http://a.example/poem" => http::Response::new(200, POEM),
+                _ => http::Response::new(404, "there is no such text"),
+            })
+        };
+        http::answer_with(answer, || {
+            assert_eq!(fetch("http://a.example/poem").unwrap(), POEM);
+            assert_eq!(fetch("http://a.example/prose").unwrap_err().retryable(), Retryable::Permanent);
+        });
+    }
 
     #[test]
     fn the_concatenated_parts_are_the_text() {

@@ -1,16 +1,18 @@
 //! Tests the main scenarios of waft with real guests and its own workers on RabbitMQ: flows that listen permanently,
 //! and flows that are repaired while they run.
 
-use std::{process::Command, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use serde_json::json;
-use waft_tests::{Process, Role, TestBroker, example, start_rabbit};
+use waft_tests::{Cloud, Process, Role, TestBroker, start_rabbit};
 use xtask::rabbitmq::Rabbit;
 
 use super::{TestServer, triggers::wait_for_firings};
 
-/// A server and two workers that use their own RabbitMQ.
+/// A server and two workers that use their own RabbitMQ and their own cloud.
 struct ScenarioSetup {
+    flows: PathBuf,
+    _cloud: Cloud,
     server: TestServer,
     workers: Vec<Process>,
     rabbit: Rabbit,
@@ -23,24 +25,26 @@ impl ScenarioSetup {
         let rabbit = start_rabbit(folder.path());
         let broker = TestBroker::from(&rabbit);
         let server = TestServer::with_broker(&broker);
+        let cloud = Cloud::start(&[]);
+        let flows = cloud.example(&server.waft, "provision").join("stories");
         let worker = |name: &str| Process::worker(&server.waft, &broker, &["--name", name]);
         let workers = vec![worker("w1"), worker("w2")];
-        Self { server, workers, rabbit, _folder: folder }
+        Self { flows, _cloud: cloud, server, workers, rabbit, _folder: folder }
     }
 
     fn submit(&self, flow: &str, arguments: &[&str]) {
-        let file = scenario_file(flow);
+        let file = self.file(flow);
         let output = self.server.run(&[&["submit", &file][..], arguments].concat());
         output.expect(0);
     }
 
-    fn edit(&self, run: &str, operation: &str, flow: &str) {
-        self.server.run(&["edit", run, operation, &scenario_file(flow)]).expect(0);
+    fn file(&self, name: &str) -> String {
+        self.flows.join(format!("{name}.toml")).display().to_string()
     }
-}
 
-fn scenario_file(name: &str) -> String {
-    example(&format!("provision/stories/{name}.toml")).display().to_string()
+    fn edit(&self, run: &str, operation: &str, flow: &str) {
+        self.server.run(&["edit", run, operation, &self.file(flow)]).expect(0);
+    }
 }
 
 #[test]
@@ -60,7 +64,8 @@ fn a_persistent_listener_survives_worker_and_broker_restarts() {
     wait_for_firings(&setup.server, "lb", 3);
     let shown = setup.server.run(&["show", "lb", "--json"]).expect(0).end();
     assert_eq!(shown["state"], "running");
-    assert_eq!(shown["provides"]["ledger"][1], "added three.eu-north.example to the load balancer");
+    // The cloud gives each server its own address. The server and the pool have used the numbers 1 to 4.
+    assert_eq!(shown["provides"]["ledger"][1], "added three-5.eu-north.example to the load balancer");
 }
 
 #[test]
@@ -94,7 +99,10 @@ fn a_running_flow_accepts_redirects_and_additions() {
     assert_eq!((count("create-server:failure"), count("create-server:success")), (1, 1), "{trace:?}");
     assert_eq!((count("pull-recipes:running"), count("wordpress:success")), (1, 1), "{trace:?}");
     let ledger = ended["provides"]["ledger"].to_string();
-    assert!(ledger.contains("blog-2.eu-north.example") && ledger.contains("installed WordPress"), "{ledger}");
+    assert!(
+        ledger.contains(".eu-north.example") && ledger.contains("blog-2-") && ledger.contains("installed WordPress"),
+        "{ledger}"
+    );
     let shown = setup.server.run(&["show", "site", "--json"]).expect(0).end();
     assert_eq!(shown["revision"], json!(3));
 }
@@ -117,6 +125,6 @@ fn a_python_program_receives_task_notifications() {
     listener.wait_for("listens to create-server.kick-server");
     setup.submit("create-server", &["--set", "name=one", "--wait"]);
     let line = listener.wait_for("/kick-server/1/1/success");
-    assert!(line.contains("one.eu-north.example"), "{line}");
+    assert!(line.contains("one-1.eu-north.example"), "{line}");
     listener.kill();
 }

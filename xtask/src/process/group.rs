@@ -33,8 +33,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// Starts `command` and writes its output to the file `log`. It uses only the program, arguments and variables of the
-    /// command.
+    /// Starts `command` and writes its output to the file `log`. It uses only the program, arguments, variables and folder of
+    /// the command.
     ///
     /// # Errors
     ///
@@ -45,6 +45,9 @@ impl Group {
         let log = File::options().create(true).append(true).open(log).with_context(context)?;
         let mut guard = Command::new("sh");
         guard.args(["-c", GUARD, "guard"]).arg(program).args(command.get_args());
+        if let Some(folder) = command.get_current_dir() {
+            guard.current_dir(folder);
+        }
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => guard.env(name, value),
@@ -137,6 +140,16 @@ mod tests {
         stream.read_exact(&mut ready).unwrap();
         group.stop(Duration::from_secs(60));
         assert_eq!(read_to_end(stream), "bye\n");
+    }
+
+    #[test]
+    fn a_program_runs_in_the_folder_of_its_command() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("pwd > /dev/tcp/127.0.0.1/{port}")]).current_dir("/");
+        let _group = Group::start(&command, &log()).unwrap();
+        assert_eq!(read_to_end(listener.accept().unwrap().0), "/\n");
     }
 
     #[test]

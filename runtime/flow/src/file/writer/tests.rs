@@ -63,6 +63,8 @@ fn flows() -> Vec<String> {
         include_str!("../../../../../examples-wasm/text/flow.toml"),
         include_str!("../../../../../examples-wasm/shout/flow.toml"),
         include_str!("../../../../../examples-wasm/provision/flow.toml"),
+        include_str!("../../../../../examples-wasm/etl/flow.toml"),
+        include_str!("../../../../../examples-wasm/etl/nightly.toml"),
         include_str!("../../../../cli/template/flow.toml"),
         include_str!("../../../../../docs/flows/client.toml"),
         include_str!("../../../../../docs/flows/create-server.toml"),
@@ -82,6 +84,8 @@ fn flows() -> Vec<String> {
     let blocks = documents.iter().flat_map(|document| document.split("```toml\n").skip(1));
     let blocks = blocks
         .map(|rest| rest.split("```").next().unwrap())
+        // The settings of an operator are not a flow.
+        .filter(|block| !block.contains("[[grant]]"))
         .map(|block| if block.starts_with("name") { block.to_owned() } else { format!("name = \"f\"\n{block}") });
     let files = files.into_iter().map(|file| file.replace("{{name}}", "n").replace("{{crate}}", "c"));
     files.chain(blocks).collect()
