@@ -25,7 +25,7 @@ use super::{HostState, denied::Denied};
 use crate::call::Directories;
 
 pub use quota::DirectoryUsages;
-use quota::Quota;
+use quota::{Quota, Usage};
 
 /// The maximum number of files, directories and streams of files that a guest has open.
 const MAX_OPEN: usize = 64;
@@ -51,6 +51,8 @@ struct Places(Arc<Semaphore>);
 pub(crate) struct OpenDirectory {
     name: String,
     file: Arc<File>,
+    /// What all calls know of it. A call that only reads keeps files open that others remove.
+    usage: Arc<Usage>,
     /// What the call may add, or why it may only read.
     write: Result<Quota, String>,
 }
@@ -91,11 +93,10 @@ impl Files {
                 OpenError { name: name.clone(), path, error }
             })?;
             let file = Arc::new(file);
-            let write = directory.write.clone().map(|max_bytes| {
-                let usage = directories.usages.of(&directory.path);
-                Quota::new(name, file.clone(), usage, max_bytes, denied.clone())
-            });
-            files.directories.push(OpenDirectory { name: name.clone(), file, write });
+            let usage = directories.usages.of(&directory.path);
+            let write = directory.write.clone();
+            let write = write.map(|max| Quota::new(name, file.clone(), usage.clone(), max, denied.clone()));
+            files.directories.push(OpenDirectory { name: name.clone(), file, usage, write });
         }
         Ok(files)
     }
@@ -203,7 +204,7 @@ impl preopens::Host for FilesView<'_> {
         }
         let mut directories = Vec::new();
         for index in 0..self.files.directories.len() {
-            let OpenDirectory { name, file, write } = &self.files.directories[index];
+            let OpenDirectory { name, file, write, usage: _ } = &self.files.directories[index];
             let (perms, mode) = access(write.is_ok());
             let (path, file) = (format!("/{name}"), file.try_clone()?);
             let permit = self.files.places.take(1).map_err(|_| wasmtime::Error::msg("it has too many open files"))?;
