@@ -17,9 +17,10 @@ use reqwest::{Client, Request, Response};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    HttpError, HttpRequest, HttpResponse, Outbound, Rules, Timeouts, UsedSecrets,
+    HttpError, HttpRequest, HttpResponse, LookupShare, Outbound, Rules, Timeouts, UsedSecrets,
     clients::{CallClients, Clients},
     headers,
+    lookups::Lookups,
     redaction::TooLong,
     secrets::{Context, FetchedValues},
 };
@@ -39,6 +40,8 @@ pub struct Gateway {
     /// The values of secrets that were fetched, for all calls.
     fetched: FetchedValues,
 }
+    /// The lookups of all calls, also for their sockets.
+    lookups: Arc<Lookups>,
 
 /// Sends the requests of one call, as far as it may.
 #[derive(Debug, Clone)]
@@ -70,7 +73,7 @@ impl Gateway {
     /// Creates a gateway that trusts these authorities.
     #[must_use]
     pub fn new(tls: ClientTls) -> Self {
-        Self { tls, clients: OnceCell::new(), fetched: FetchedValues::default() }
+        Self { tls, clients: OnceCell::new(), lookups: Arc::default(), fetched: FetchedValues::default() }
     }
 
     /// Reads the certificates that this machine trusts, unless it has read them. Without it, the first request does.
@@ -84,9 +87,15 @@ impl Gateway {
     async fn clients(&self) -> Result<&Clients, FileError> {
         let open = || async {
             let tls = self.tls.clone();
+    /// What looks up hosts for the calls of a namespace.
+    #[must_use]
+    pub fn lookups(&self, namespace: Option<&Namespace>) -> LookupShare {
+        self.lookups.of(namespace)
+    }
+
             // Reading certificates blocks.
             let config = tokio::task::spawn_blocking(move || tls.config()).await;
-            Ok(Clients::new(config.expect("reading certificates does not panic")?))
+            Ok(Clients::new(config.expect("reading certificates does not panic")?, self.lookups.clone()))
         };
         self.clients.get_or_try_init(open).await
     }

@@ -18,7 +18,7 @@ use crate::clients::Clients;
 
 async fn get(fetched: &FetchedValues, source: &SecretSource) -> Result<String, String> {
     let tls = ClientTls { trust: Trust::Nothing, identity: None }.config().unwrap();
-    let client = async { Ok(Clients::new(tls).for_operator().unwrap()) };
+    let client = async { Ok(Clients::new(tls, Arc::default()).for_operator().unwrap()) };
     fetched.get(source, client).await
 }
 
