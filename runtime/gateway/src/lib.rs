@@ -22,7 +22,7 @@ pub use gateway::{CallGateway, Closed, Gateway, MAX_CONCURRENT_REQUESTS};
 pub use headers::MAX_HEADERS_BYTES;
 pub use lookups::{LookupPlace, LookupShare};
 pub use message::{HttpRequest, HttpResponse, Outbound, Timeouts};
-pub use redaction::UsedSecrets;
+pub use redaction::{TooLong, UsedSecrets};
 pub use reqwest::Url;
 pub use rules::{CurrentRules, Rules};
 pub use secrets::{Secret, SecretSource, Secrets, VaultEntry};
