@@ -46,7 +46,7 @@ impl FilesView<'_> {
         let (name, usage) = (directory.name.clone(), directory.usage.clone());
         let (perms, _) = access(directory.write.is_ok());
         let quota = if how.changes() { Some(self.quota_of(fd)?) } else { None };
-        let permit = self.files.places.take(1)?;
+        let place = self.files.places.open(1)?;
         let shown = path.clone();
         let opening = Opening { start: self.start(fd)?, path, how, perms };
         let opened = match quota {
@@ -57,7 +57,7 @@ impl FilesView<'_> {
         };
         let opened = opened.map_err(|error| self.refused(fd, &shown, error))?;
         let descriptor = opened.ok_or_else(|| self.special(&name, &shown))?;
-        self.add(descriptor, index, permit)
+        self.add(descriptor, index, place)
     }
 
     /// The directory in which a path begins.
@@ -96,7 +96,7 @@ impl FilesView<'_> {
 
     fn writer(&mut self, fd: &Fd, position: Option<Filesize>) -> FsResult<Resource<DynOutputStream>> {
         let (file, quota) = self.writable(fd)?;
-        let permit = self.files.places.take(1)?;
+        let permit = self.files.places.stream()?;
         Ok(self.table.push(Box::new(Writer::new(file, quota, position, permit)) as DynOutputStream)?)
     }
 }
@@ -164,14 +164,14 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     fn read_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
-        let permit = self.files.places.take(1)?;
+        let permit = self.files.places.stream()?;
         let stream = self.wasmtime_view().read_via_stream(fd, offset)?;
         let stream = self.table.delete(stream)?;
         Ok(self.table.push(Box::new(Reader { stream, _permit: permit }) as DynInputStream)?)
     }
 
     async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<DirectoryEntryStream>> {
-        let permit = self.files.places.take(LIST_PLACES)?;
+        let place = self.files.places.open(LIST_PLACES)?;
         let (index, _) = self.directory_of(&fd)?;
         let Descriptor::Dir(directory) = self.table.get(&fd)? else { return Err(ErrorCode::NotDirectory.into()) };
         let directory = directory.dir.clone();
@@ -183,7 +183,7 @@ impl HostDescriptor for FilesView<'_> {
             return Err(ErrorCode::Overflow.into());
         }
         let list = self.wasmtime_view().read_directory(fd).await?;
-        self.files.descriptors.insert(list.rep(), super::OpenFile { directory: index, _permit: permit });
+        self.files.descriptors.insert(list.rep(), super::OpenFile { directory: index, _place: place });
         Ok(list)
     }
 

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat},
     io::Errno,
+    process::{Resource, getrlimit},
 };
 use wasmtime_wasi::filesystem::Descriptor;
 
@@ -320,13 +321,31 @@ fn measure(directory: OwnedFd, depth: usize, left: &mut usize) -> io::Result<Opt
     Ok(Some(total))
 }
 
-/// The directories that calls of this process use, by their paths: calls that share a directory share its count.
-#[derive(Debug, Default)]
-pub struct DirectoryUsages(Mutex<std::collections::BTreeMap<PathBuf, Weak<Usage>>>);
+/// The directories that calls of this process use.
+#[derive(Debug)]
+pub struct DirectoryUsages {
+    /// By their paths: calls that share a directory share its count.
+    usages: Mutex<std::collections::BTreeMap<PathBuf, Weak<Usage>>>,
+    /// The places of the files that all calls have open.
+    open_files: Arc<tokio::sync::Semaphore>,
+}
+
+/// Calls have a quarter of the files that this process may open. The rest is for the connections of the process, and its own files.
+impl Default for DirectoryUsages {
+    fn default() -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+        let places = usize::try_from(limit).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS);
+        Self { usages: Mutex::default(), open_files: Arc::new(tokio::sync::Semaphore::new(places)) }
+    }
+}
 
 impl DirectoryUsages {
+    pub(super) fn open_files(&self) -> Arc<tokio::sync::Semaphore> {
+        self.open_files.clone()
+    }
+
     pub(super) fn of(&self, path: &PathBuf) -> Arc<Usage> {
-        let mut usages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
         usages.retain(|_, usage| usage.strong_count() > 0);
         if let Some(usage) = usages.get(path).and_then(Weak::upgrade) {
             return usage;
