@@ -34,9 +34,8 @@ async fn lookups_wait_for_places_among_those_of_all_calls() {
     let mut view = SocketsView { sockets: &mut sockets, table: &mut table };
     let places = join_all((0..4).map(|_| lookups.place())).await;
     let running: Vec<_> = (0..3).map(|_| look_up(&mut view, "localhost").unwrap()).collect();
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
+    let first = view.table.get_mut(&lookup_of(&running[0])).unwrap();
+    tokio::time::timeout(Duration::from_millis(500), first.ready()).await.expect_err("all places are taken");
     for lookup in &running {
         let error = next(&mut view, lookup).unwrap_err();
         assert!(matches!(error.downcast().unwrap(), ErrorCode::WouldBlock), "all places are taken");
