@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use arguments::Arguments;
@@ -82,7 +83,18 @@ fn finish(exit: Exit) -> Exit {
     }
 }
 
+/// Lets this process open as many files as the system allows it: each connection, and each file of a call, is one. Many systems let a
+/// process open 1,024 unless it asks for more.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Without it, calls and connections beyond the limit fail.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 fn run(arguments: Arguments) -> Result<Exit, exit::CliError> {
+    if arguments.command.executes_tasks() {
+        raise_open_files();
+    }
     let settings = settings::Settings::read(&arguments.shared)?;
     // A command that mostly waits is faster on one thread: nothing has to wake another thread.
     let mut threads = match arguments.command.executes_tasks() {

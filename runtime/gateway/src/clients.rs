@@ -1,7 +1,6 @@
 //! The HTTP clients: each keeps connections, which no other call uses.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -9,12 +8,8 @@ use std::{
 use flow::{Namespace, Reach};
 use reqwest::{Client, redirect::Policy};
 use rustls::ClientConfig;
-use tokio::sync::Semaphore;
 
-use crate::{
-    headers::MAX_HEADERS_BYTES,
-    resolver::{MAX_LOOKUPS, MAX_OWN_LOOKUPS, Resolver},
-};
+use crate::{LookupShare, headers::MAX_HEADERS_BYTES, lookups::Lookups, resolver::Resolver};
 
 /// How long a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -33,9 +28,7 @@ const MAX_CLIENTS_OF_CALL: usize = 8;
 pub(crate) struct Clients {
     /// Its sessions are shared, so that a further connection to a server needs no full handshake.
     tls: ClientConfig,
-    lookups: Arc<Semaphore>,
-    /// The shares of the namespaces among the lookups, so that others have some.
-    own_lookups: Mutex<HashMap<Option<Namespace>, Arc<Semaphore>>>,
+    lookups: Arc<Lookups>,
     /// The client for the servers that an operator names, which no request of a guest shares.
     operator: Mutex<Option<Client>>,
 }
@@ -48,14 +41,9 @@ pub(crate) struct Clients {
 pub(crate) struct CallClients(Arc<Mutex<Vec<(Reach, Client)>>>);
 
 impl Clients {
-    pub(crate) fn new(mut tls: ClientConfig) -> Self {
+    pub(crate) fn new(mut tls: ClientConfig, lookups: Arc<Lookups>) -> Self {
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self {
-            tls,
-            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
-            own_lookups: Mutex::default(),
-            operator: Mutex::default(),
-        }
+        Self { tls, lookups, operator: Mutex::default() }
     }
 
     /// The client of a call for requests with this reach: the address of a kept connection was checked for it.
@@ -76,7 +64,7 @@ impl Clients {
         if clients.len() >= MAX_CLIENTS_OF_CALL {
             clients.remove(0);
         }
-        let client = self.build(Arc::new(reach.clone()), self.lookups_of(namespace))?;
+        let client = self.build(Arc::new(reach.clone()), self.lookups.of(namespace))?;
         clients.push((reach, client.clone()));
         Ok(client)
     }
@@ -90,22 +78,15 @@ impl Clients {
         if let Some(client) = &*operator {
             return Ok(client.clone());
         }
-        let client = self.build(Arc::new(Reach::everywhere()), Arc::new(Semaphore::new(MAX_OWN_LOOKUPS)))?;
+        let client = self.build(Arc::new(Reach::everywhere()), self.lookups.for_operator())?;
         *operator = Some(client.clone());
         Ok(client)
     }
 
-    fn lookups_of(&self, namespace: Option<&Namespace>) -> Arc<Semaphore> {
-        let mut shares = self.own_lookups.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that no client has any more.
-        shares.retain(|_, share| Arc::strong_count(share) > 1);
-        shares.entry(namespace.cloned()).or_insert_with(|| Arc::new(Semaphore::new(MAX_OWN_LOOKUPS))).clone()
-    }
-
-    fn build(&self, reach: Arc<Reach>, own_lookups: Arc<Semaphore>) -> Result<Client, reqwest::Error> {
+    fn build(&self, reach: Arc<Reach>, lookups: LookupShare) -> Result<Client, reqwest::Error> {
         Client::builder()
             .tls_backend_preconfigured(self.tls.clone())
-            .dns_resolver(Resolver { reach, lookups: self.lookups.clone(), own_lookups })
+            .dns_resolver(Resolver { reach, lookups })
             // The answer may lead to what is not allowed: the guest decides, and its next request is checked.
             .redirect(Policy::none())
             // A proxy would look up the host itself.

@@ -17,9 +17,10 @@ use reqwest::{Client, Request, Response};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    HttpError, HttpRequest, HttpResponse, Outbound, Rules, Timeouts, UsedSecrets,
+    HttpError, HttpRequest, HttpResponse, LookupShare, Outbound, Rules, Timeouts, UsedSecrets,
     clients::{CallClients, Clients},
     headers,
+    lookups::Lookups,
     redaction::TooLong,
     secrets::{Context, FetchedValues},
 };
@@ -30,12 +31,17 @@ pub const MAX_CONCURRENT_REQUESTS: usize = 16;
 /// The maximum length of an address with its secrets, in bytes. Servers refuse longer ones.
 const MAX_ADDRESS_BYTES: usize = 16 << 10;
 
+/// A longer body is searched for secrets on a thread that may block, in bytes.
+const LONG_BODY_BYTES: usize = 64 << 10;
+
 /// Sends the requests of all calls of a worker.
 #[derive(Debug)]
 pub struct Gateway {
     tls: ClientTls,
     /// Opened for the first request: few workers send any.
     clients: OnceCell<Clients>,
+    /// The lookups of all calls, also for their sockets.
+    lookups: Arc<Lookups>,
     /// The values of secrets that were fetched, for all calls.
     fetched: FetchedValues,
 }
@@ -70,7 +76,7 @@ impl Gateway {
     /// Creates a gateway that trusts these authorities.
     #[must_use]
     pub fn new(tls: ClientTls) -> Self {
-        Self { tls, clients: OnceCell::new(), fetched: FetchedValues::default() }
+        Self { tls, clients: OnceCell::new(), lookups: Arc::default(), fetched: FetchedValues::default() }
     }
 
     /// Reads the certificates that this machine trusts, unless it has read them. Without it, the first request does.
@@ -81,12 +87,18 @@ impl Gateway {
         self.clients().await.map(|_| ())
     }
 
+    /// What looks up hosts for the calls of a namespace.
+    #[must_use]
+    pub fn lookups(&self, namespace: Option<&Namespace>) -> LookupShare {
+        self.lookups.of(namespace)
+    }
+
     async fn clients(&self) -> Result<&Clients, FileError> {
         let open = || async {
             let tls = self.tls.clone();
             // Reading certificates blocks.
             let config = tokio::task::spawn_blocking(move || tls.config()).await;
-            Ok(Clients::new(config.expect("reading certificates does not panic")?))
+            Ok(Clients::new(config.expect("reading certificates does not panic")?, self.lookups.clone()))
         };
         self.clients.get_or_try_init(open).await
     }
@@ -101,6 +113,7 @@ impl Gateway {
         rules: Arc<Rules>,
         max_bytes: u64,
     ) -> CallGateway {
+        self.fetched.remember_for(&rules);
         CallGateway {
             gateway: self.clone(),
             namespace,
@@ -149,33 +162,57 @@ impl CallGateway {
     }
 
     async fn exchange(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (client, _permit) = self.admit(&request).await?;
-        self.insert_secrets(&mut request).await?;
         let Timeouts { response: limit, between_bytes } = request.timeouts;
-        let response = within(limit, client.execute(to_send(request))).await?.map_err(HttpError::of)?;
-        let mut response = self.receive(response, between_bytes).await?;
-        let size_before = headers::size_on_wire(&response.headers);
-        let left = self.budget.left.load(Ordering::Relaxed);
-        let body_before = response.body.len();
-        let too_large = |TooLong| HttpError::TooLarge { limit: self.budget.limit };
-        self.used.redact_response(&mut response, left).map_err(too_large)?;
-        let added = response.body.len().saturating_sub(body_before) as u64;
-        self.budget.take(added + headers::size_on_wire(&response.headers).saturating_sub(size_before))?;
+        let target = request.target.clone();
+        // Fetching its secrets is a part of the request.
+        let begin = async {
+            let (client, permit) = self.admit(&request).await?;
+            self.insert_secrets(&mut request).await?;
+            let response = client.execute(to_send(request)).await.map_err(HttpError::of)?;
+            Ok::<_, HttpError>((response, permit))
+        };
+        let (response, _permit) = within(limit, begin).await??;
+        let response = self.receive(response, between_bytes).await?;
+        // Other calls may have sent the server their secrets meanwhile.
+        self.rules.secrets.note_known(&self.secret_context(), &target).await;
+        let size_before = headers::size_on_wire(&response.headers) + response.body.len() as u64;
+        let response = self.redacted(response).await?;
+        let size = headers::size_on_wire(&response.headers) + response.body.len() as u64;
+        self.budget.take(size.saturating_sub(size_before))?;
         headers::check_response_size(&response.headers)?;
         Ok(response)
+    }
+
+    /// A response without the values of secrets.
+    async fn redacted(&self, mut response: HttpResponse) -> Result<HttpResponse, HttpError> {
+        let (used, left) = (self.used.clone(), self.budget.left.load(Ordering::Relaxed));
+        let is_long = response.body.len() > LONG_BODY_BYTES && !used.is_empty();
+        let redact = move || used.redact_response(&mut response, left).map(|()| response);
+        let redacted = match is_long {
+            true => tokio::task::spawn_blocking(redact).await.expect("redaction does not panic"),
+            false => redact(),
+        };
+        redacted.map_err(|TooLong| HttpError::TooLarge { limit: self.budget.limit })
+    }
+
+    fn secret_context(&self) -> Context<'_> {
+        Context { access: &self.access, fetched: &self.gateway.fetched, used: &self.used }
     }
 
     /// Replaces the secrets in a request by their values, and checks what it has become.
     async fn insert_secrets(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
         let size_before = size_on_wire(request);
-        let context = Context { access: &self.access, fetched: &self.gateway.fetched, used: &self.used };
-        let client = || async {
-            let clients = self.gateway.clients().await.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
-            clients.for_operator().map_err(HttpError::of)
+        let gateway = self.gateway.clone();
+        let client = move || {
+            let gateway = gateway.clone();
+            async move {
+                let clients = gateway.clients().await.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
+                clients.for_operator().map_err(HttpError::of)
+            }
         };
-        self.rules.secrets.insert(context, request, client).await?;
+        self.rules.secrets.insert(&self.secret_context(), request, client).await?;
         self.budget.take(size_on_wire(request).saturating_sub(size_before))?;
-        if !self.used.is_empty() {
+        if !self.used.is_empty() || self.rules.secrets.may_be_in(&self.access, &request.target) {
             // A response in parts or compressed would show parts of the value, or all of it.
             for name in [header::RANGE, header::IF_RANGE, header::ACCEPT_ENCODING] {
                 request.headers.remove(name);

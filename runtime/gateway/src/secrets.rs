@@ -1,17 +1,19 @@
 //! The secrets of an operator. A guest writes `{{secret:NAME}}` into a header, a query or a body, and the gateway replaces it by the
 //! value, in the requests and places that the operator has named. So a guest can use a secret, and never sees it.
 
+mod fetched;
 mod places;
 mod source;
 
 use std::{collections::BTreeMap, fmt};
 
 use flow::{AccessDenial, CallAccess, HttpPattern, HttpTarget, SECRET_MARK, SecretName};
+use futures::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::Client;
 
+pub(crate) use self::fetched::FetchedValues;
 use self::places::{BodyKind, SecretValues, names_in, names_in_query, query_with_values, replace_marks};
-pub(crate) use self::source::FetchedValues;
 pub use self::source::{SecretSource, VaultEntry};
 use crate::{HttpError, HttpRequest, UsedSecrets};
 
@@ -64,9 +66,9 @@ impl Secrets {
     ///
     /// # Errors
     /// [`HttpError::Denied`] when the flow or the operator does not allow it, [`HttpError::Secret`] when there is no value.
-    pub(crate) async fn insert<Opening: Future<Output = Result<Client, HttpError>>>(
+    pub(crate) async fn insert<Opening: Future<Output = Result<Client, HttpError>> + Send + 'static>(
         &self,
-        context: Context<'_>,
+        context: &Context<'_>,
         request: &mut HttpRequest,
         client: impl Fn() -> Opening,
     ) -> Result<(), HttpError> {
@@ -85,7 +87,7 @@ impl Secrets {
             context.used.note(name, &value);
             values.insert(name.clone(), value);
         }
-        self.note_others(&context, &request.target, &values).await;
+        self.note_known(context, &request.target).await;
         insert_into_headers(&mut request.headers, &values, &named.headers)?;
         if !named.query.is_empty() {
             let query = request.target.url().query().unwrap_or_default();
@@ -103,18 +105,33 @@ impl Secrets {
 
     /// Notes the values of the secrets that the request could contain: the server may have got them from another request, also of
     /// another call, and send them back to this one.
-    async fn note_others(&self, context: &Context<'_>, target: &HttpTarget, inserted: &SecretValues) {
-        for (name, secret) in &self.0 {
-            let may_have = || {
-                context.access.check_secret(name).is_ok() && secret.http.iter().any(|pattern| pattern.matches(target))
-            };
-            if !inserted.contains_key(name)
-                && may_have()
-                && let Some(value) = context.fetched.known(&secret.source).await
-            {
-                context.used.note(name, &value);
-            }
-        }
+    pub(crate) async fn note_known(&self, context: &Context<'_>, target: &HttpTarget) {
+        let known = self.possible(context.access, target).map(|(name, secret)| async move {
+            let values = context.fetched.known(&secret.source).await;
+            // Another value is in no request.
+            values
+                .iter()
+                .filter(|value| check_value(name, value).is_ok())
+                .for_each(|value| context.used.note(name, value));
+        });
+        join_all(known).await;
+    }
+
+    /// Whether a request could contain a secret.
+    pub(crate) fn may_be_in(&self, access: &CallAccess, target: &HttpTarget) -> bool {
+        self.possible(access, target).next().is_some()
+    }
+
+    /// Whether a secret comes from a source.
+    fn have(&self, source: &SecretSource) -> bool {
+        self.0.values().any(|secret| secret.source == *source)
+    }
+
+    /// The secrets that a request could contain.
+    fn possible(&self, access: &CallAccess, target: &HttpTarget) -> impl Iterator<Item = (&SecretName, &Secret)> {
+        self.0.iter().filter(|(name, secret)| {
+            access.check_secret(name).is_ok() && secret.http.iter().any(|pattern| pattern.matches(target))
+        })
     }
 
     /// The secrets that a request names and may contain. In a query or a body, the name of a secret that no query or no body may

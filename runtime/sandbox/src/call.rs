@@ -7,7 +7,7 @@ use flow::{
     CallAccess, Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName,
     Values,
 };
-use gateway::Outbound;
+use gateway::{LookupShare, Outbound};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -86,8 +86,13 @@ pub struct Directories {
 /// The TCP connections that a call may make.
 #[derive(Debug, Clone)]
 pub enum Sockets {
-    /// Those that these rules allow.
-    Granted(Arc<CallAccess>),
+    /// Some.
+    Granted {
+        /// The rules that allow them.
+        access: Arc<CallAccess>,
+        /// What looks up their hosts.
+        lookups: LookupShare,
+    },
     /// None, and why.
     Denied(String),
 }

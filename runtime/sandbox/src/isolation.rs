@@ -134,7 +134,7 @@ impl IsolatedCode {
         interrupts: [CancellationToken; 2],
         observer: Arc<dyn Observer>,
     ) -> CallReport {
-        if let Sockets::Granted(_) = call.outside.sockets {
+        if let Sockets::Granted { .. } = call.outside.sockets {
             let reason = format!("the TCP connections of the task are denied: {NO_SOCKETS_IN_CHILDREN}");
             return CallReport::without_guest(Completion::Failed(Failure::new(FailureKind::Denied, reason)));
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc};
 
-use flow::{Digest, Failure, FailureKind, Outcome, Size, Stored, Value, Values};
+use flow::{Access, Digest, Failure, FailureKind, FlowName, Grants, NodeName, Outcome, Size, Stored, Value, Values};
 use gateway::{CurrentRules, Gateway};
 use protocol::{HttpExchanges, HttpRecord, Job, Key, MAX_ENCODED_HTTP_BYTES, MAX_INLINE_HTTP_BYTES};
 use sandbox::{CompileError, Compiled, Sandbox};
@@ -59,7 +59,8 @@ impl ContentSource {
     /// A failure of kind `module` when it depends on who has signed the module, and the signatures cannot be fetched.
     pub(crate) async fn outside_of(&self, job: &Job) -> Result<CallOutside, Failure> {
         let rules = self.outside.rules();
-        if !rules.grants.name_signers() || !job.access.needs_grants() {
+        let (access, task) = (&job.access, &job.call.task);
+        if !access.needs_grants() || !depends_on_signers(&rules.grants, access, &job.flow, task, &job.module) {
             return Ok(self.outside.of_call(job, &rules, &rules.grants));
         }
         let has_signed = self.admission.signed_by(job, &self.client).await?;
@@ -208,8 +209,40 @@ impl ContentSource {
     }
 }
 
+/// Whether what a call may do depends on who has signed its module. Otherwise nobody has to fetch the signatures.
+fn depends_on_signers(grants: &Grants, asked: &Access, flow: &FlowName, task: &NodeName, module: &Digest) -> bool {
+    let granted = |has_signed: bool| grants.with_signers(|_| has_signed).of_call(asked, flow, task, module);
+    grants.name_signers() && granted(true) != granted(false)
+}
+
 /// Converts an error and its causes into a failure.
 fn failure(error: &(dyn Error + 'static)) -> Failure {
     let chain: Vec<String> = successors(Some(error), |cause| (**cause).source()).map(ToString::to_string).collect();
     Failure::new(FailureKind::Module, chain.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::{Grant, SignerKey};
+
+    use super::*;
+
+    #[test]
+    fn signatures_are_fetched_only_for_calls_that_a_grant_with_a_signer_is_for() {
+        let asked = Access { clock: true, ..Access::default() };
+        let of_task = |task: &str, signer: Option<&str>| Grant {
+            task: Some(task.parse().unwrap()),
+            signer: signer.map(|key| SignerKey(key.to_owned())),
+            access: asked.clone(),
+            ..Grant::default()
+        };
+        let depends = |grants: Vec<Grant>, task: &str| {
+            let (flow, task, module) = ("f".parse().unwrap(), task.parse().unwrap(), Digest::from_bytes([0; 32]));
+            depends_on_signers(&Grants(grants), &asked, &flow, &task, &module)
+        };
+        let grants = vec![of_task("signed", Some("key")), of_task("any", None)];
+        assert!(depends(grants.clone(), "signed"));
+        assert!(!depends(grants, "any"), "the grant of another task names a signer");
+        assert!(!depends(vec![of_task("any", None)], "any"));
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
     ContentSource,
     http_recorder::HttpCounts,
     outside::CallOutside,
-    redaction::{RedactingObserver, redact_exchanges, redacted},
+    redaction::{RedactingObserver, redacted},
 };
 
 /// The result of a call, and the guest's log.
@@ -74,16 +74,15 @@ impl GuestRunner for ContentSource {
         let CallOutside { granted, recorder, unrecorded, used } = outside;
         let observer = Arc::new(RedactingObserver::new(observer, used.clone()));
         let report = self.sandbox().call(&module, sandbox_call(&job, granted, interrupt), observer).await;
-        let report = redacted(report, &used);
+        let (counts, exchanges) = recorder.take();
+        let (report, exchanges) = redacted(report, exchanges, &used, &job.limits).await;
         let mut log = log(&report);
         let mut stored = BTreeMap::new();
         // A call without a duration never reached its guest.
         if report.stats.duration > Duration::ZERO {
-            let (counts, exchanges) = recorder.take();
             log.usage = Some(usage(&job, &report, counts));
             log.unrecorded = unrecorded;
-            if let Some(mut exchanges) = exchanges {
-                redact_exchanges(&mut exchanges, &used);
+            if let Some(exchanges) = exchanges {
                 log.http = self.keep_exchanges(&exchanges, &job, &mut stored).await;
                 log.unrecorded.http = log.http.is_none();
             }

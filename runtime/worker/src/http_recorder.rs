@@ -114,25 +114,31 @@ impl PartialRecord {
             return None;
         }
         let request = request();
-        self.take(request.size())?;
+        if !self.take(request.size()) {
+            return None;
+        }
         self.exchanges.exchanges.push(HttpExchange { request, answer: RecordedAnswer::None, took: Duration::ZERO });
         Some(self.exchanges.exchanges.len() - 1)
     }
 
-    /// Adds the answer of a request. One that is too large is left out, and nothing follows it.
+    /// Adds the answer of a recorded request. One that is too large is left out, and no request follows it.
     fn end(&mut self, index: usize, answer: RecordedAnswer, took: Duration) {
-        if self.take(answer.size()).is_some() {
+        if self.take(answer.size()) {
             let exchange = &mut self.exchanges.exchanges[index];
             (exchange.answer, exchange.took) = (answer, took);
         }
     }
 
-    fn take(&mut self, size: usize) -> Option<()> {
+    /// Takes bytes of those that are left, or cuts the record where they are too few.
+    fn take(&mut self, size: usize) -> bool {
         match self.left.checked_sub(size) {
             Some(left) => self.left = left,
-            None => self.exchanges.cut = true,
+            None => {
+                self.exchanges.cut = true;
+                return false;
+            }
         }
-        (!self.exchanges.cut).then_some(())
+        true
     }
 }
 

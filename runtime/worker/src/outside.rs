@@ -41,9 +41,12 @@ impl Outside {
         let access = Arc::new(grants.of_call(&job.access, &job.flow, &job.call.task, &job.module));
         let (clock, random, http) = (access.has_clock(), access.has_random(), access.has_http());
         let (settings, directories) = (settings(&access), self.directories(&access));
-        let sockets = match access.check_sockets() {
-            Ok(()) => Sockets::Granted(access.clone()),
-            Err(denial) => Sockets::Denied(denial.to_string()),
+        let sockets = match (access.check_sockets(), &self.gateway) {
+            (Ok(()), Some(gateway)) => {
+                Sockets::Granted { access: access.clone(), lookups: gateway.lookups(job.flow.namespace().as_ref()) }
+            }
+            (Ok(()), None) => Sockets::default(),
+            (Err(denial), _) => Sockets::Denied(denial.to_string()),
         };
         let arguments = access.arguments().to_vec();
         let mut used = UsedSecrets::default();
@@ -66,7 +69,7 @@ impl Outside {
             http: http && !is_recorded,
             settings: settings.config.values().chain(settings.variables.values()).any(Result::is_ok),
             directories: directories.all.values().any(Result::is_ok),
-            connections: matches!(sockets, Sockets::Granted(_)),
+            connections: matches!(sockets, Sockets::Granted { .. }),
         };
         let gateway: Option<Arc<dyn Outbound>> = Some(recorder.clone());
         let granted = sandbox::Outside { clock, random, settings, directories, sockets, arguments, gateway };

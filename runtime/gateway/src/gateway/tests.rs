@@ -18,6 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 
+mod secrets;
+
 /// A server that answers each request with `answer`, and never if that is empty. Like Python's `http.server`, it reads no bodies: what
 /// follows a head is the next request. It closes a connection when a head asks for it.
 struct Server {
@@ -263,7 +265,16 @@ async fn a_certificate_has_to_be_trusted_and_for_the_name() {
 
 /// A call whose operator lets it put this value into a header, a query and a body of every request to the server.
 fn call_with_secret(gateway: &Arc<Gateway>, server: &Server, value: &str, max_bytes: u64) -> CallGateway {
-    let pattern = |scheme: &str| format!("* {scheme}://*:{}/**", server.address.port());
+    call_with_source(gateway, server.address, crate::SecretSource::Text(value.to_owned()), max_bytes)
+}
+
+fn call_with_source(
+    gateway: &Arc<Gateway>,
+    server: SocketAddr,
+    source: crate::SecretSource,
+    max_bytes: u64,
+) -> CallGateway {
+    let pattern = |scheme: &str| format!("* {scheme}://*:{}/**", server.port());
     let http: Vec<flow::HttpPattern> = ["http", "https"].map(|scheme| pattern(scheme).parse().unwrap()).into();
     let access = Access {
         http: http.iter().cloned().collect(),
@@ -274,13 +285,8 @@ fn call_with_secret(gateway: &Arc<Gateway>, server: &Server, value: &str, max_by
     let grants = Grants(vec![Grant { access: access.clone(), networks, ..Grant::default() }]);
     let (flow, task) = ("f".parse().unwrap(), "t".parse().unwrap());
     let granted = Arc::new(grants.of_call(&access, &flow, &task, &Digest::from_bytes([0; 32])));
-    let secret = crate::Secret {
-        source: crate::SecretSource::Text(value.to_owned()),
-        headers: vec![header::AUTHORIZATION],
-        query: vec!["key".to_owned()],
-        body: true,
-        http,
-    };
+    let secret =
+        crate::Secret { source, headers: vec![header::AUTHORIZATION], query: vec!["key".to_owned()], body: true, http };
     let secrets = crate::Secrets([("KEY".parse().unwrap(), secret)].into());
     gateway.for_call(None, granted, Arc::new(Rules { grants, secrets }), max_bytes)
 }

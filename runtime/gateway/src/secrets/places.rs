@@ -10,6 +10,7 @@ use memchr::memmem;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
 
 use super::MARK_END;
+use crate::redaction::json_escaped;
 
 /// The values of the secrets that a request contains.
 pub(super) type SecretValues = BTreeMap<SecretName, String>;
@@ -57,11 +58,7 @@ impl BodyKind {
     /// The body with the values of these secrets.
     pub(super) fn with_values(self, body: &Bytes, values: &SecretValues) -> Bytes {
         let written = |value: &str| match self {
-            // Without the quotes: the mark is inside a text.
-            Self::Json => {
-                let text = serde_json::Value::from(value).to_string();
-                text[1..text.len() - 1].to_owned()
-            }
+            Self::Json => json_escaped(value),
             Self::Form | Self::Text | Self::Encoded => value.to_owned(),
         };
         match self {

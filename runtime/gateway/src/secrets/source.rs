@@ -1,38 +1,27 @@
 //! Where the values of secrets come from: a text, a file, a command, or a server of Vault.
 
 use std::{
-    collections::HashMap,
     fmt, io,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use flow::SecretName;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::{Client, Request, Url};
 use tokio::{io::AsyncReadExt as _, process::Command};
-use tracing::warn;
 
-use super::without_value;
 use crate::HttpError;
 
 /// How long a command, or an answer of Vault, may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a failure is kept: calls that wait for the value do not ask again one after the other.
-const FAILURE_KEPT: Duration = Duration::from_secs(2);
-
-/// After this time, the log says again why a secret has no value.
-const LOG_AGAIN: Duration = Duration::from_secs(60);
+pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum size of what a command prints, in bytes: longer ones are no secrets.
 const MAX_PRINTED_BYTES: u64 = 64 << 10;
 
 /// The maximum size of an answer of Vault, in bytes: the one that Vault has for a request by default is 32 MiB, but an entry with
 /// secrets has a few.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
+pub(super) const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Where the value of a secret comes from.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -79,112 +68,27 @@ impl fmt::Debug for SecretSource {
     }
 }
 
-/// The values that were fetched, for as long as they may be used.
-#[derive(Debug, Default)]
-pub(crate) struct FetchedValues {
-    slots: Mutex<HashMap<SecretSource, Arc<Slot>>>,
-    /// Why secrets had no value, and when the log said so.
-    logged: Mutex<HashMap<SecretName, (String, Instant)>>,
-}
-
-/// The last result of one source. Whoever holds the lock fetches, so that a source is asked once at a time.
-type Slot = tokio::sync::Mutex<Option<Fetched>>;
-
-struct Fetched {
-    /// The value, or why there is none. Neither is what the source has answered otherwise.
-    result: Result<String, String>,
-    at: Instant,
-}
-
-impl fmt::Debug for Fetched {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Fetched").finish_non_exhaustive()
-    }
-}
-
-impl FetchedValues {
-    /// The value of a secret now. `client` sends requests to the servers that the operator names.
-    ///
-    /// # Errors
-    /// The reason why there is none. It may name files and addresses, so it is only for the operator.
-    pub(crate) async fn get(
-        &self,
-        source: &SecretSource,
-        client: impl Future<Output = Result<Client, HttpError>>,
-    ) -> Result<String, String> {
-        let refresh = match source {
-            SecretSource::Text(text) => return Ok(text.clone()),
-            SecretSource::File(path) => return read(path).await,
-            SecretSource::Command { refresh, .. } | SecretSource::Vault(VaultEntry { refresh, .. }) => *refresh,
-        };
-        let slot = self.slot(source);
-        let mut last = slot.lock().await;
-        if let Some(Fetched { result, at }) = &*last {
-            let kept = if result.is_ok() { refresh } else { refresh.min(FAILURE_KEPT) };
-            if at.elapsed() < kept {
-                return result.clone();
-            }
-        }
-        let fetch = async {
-            match source {
-                SecretSource::Command { command, .. } => print(command).await,
-                SecretSource::Vault(entry) => {
-                    let client = client.await.map_err(|error| error.to_string())?;
-                    ask_vault(entry, &client).await
-                }
-                SecretSource::Text(_) | SecretSource::File(_) => unreachable!("they are not kept"),
-            }
-        };
-        let result = tokio::time::timeout(FETCH_TIMEOUT, fetch).await;
-        let result = result.unwrap_or_else(|_| Err(format!("{} did not answer in {FETCH_TIMEOUT:?}", what(source))));
-        *last = Some(Fetched { result: result.clone(), at: Instant::now() });
-        result
-    }
-
-    /// The error for a guest whose request needs a secret that has no value. Only the log says why.
-    pub(crate) fn unavailable(&self, name: &SecretName, reason: String) -> HttpError {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        // A guest can try again as often as it likes.
-        let is_logged = |(known, at): &(String, Instant)| *known == reason && at.elapsed() < LOG_AGAIN;
-        if !logged.get(name).is_some_and(is_logged) {
-            warn!(secret = %name, reason, "a secret of a guest has no value");
-            logged.insert(name.clone(), (reason, Instant::now()));
-        }
-        without_value(name, "the log of its worker says why")
-    }
-
-    /// The value of a secret, without asking for it: of a command or of Vault, the last one that was fetched.
-    pub(crate) async fn known(&self, source: &SecretSource) -> Option<String> {
+/// Runs the command of a source, or asks Vault. `client` sends requests to the servers that the operator names.
+///
+/// # Errors
+/// The reason why there is no value. It is not what the source has answered otherwise.
+pub(super) async fn fetch(
+    source: &SecretSource,
+    client: impl Future<Output = Result<Client, HttpError>>,
+) -> Result<String, String> {
+    let fetch = async {
         match source {
-            SecretSource::Text(text) => Some(text.clone()),
-            SecretSource::File(path) => read(path).await.ok(),
-            SecretSource::Command { .. } | SecretSource::Vault(_) => {
-                let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()?;
-                let last = slot.lock().await;
-                last.as_ref().and_then(|fetched| fetched.result.clone().ok())
+            SecretSource::Text(text) => Ok(text.clone()),
+            SecretSource::File(path) => read(path).await,
+            SecretSource::Command { command, .. } => print(command).await,
+            SecretSource::Vault(entry) => {
+                let client = client.await.map_err(|error| error.to_string())?;
+                ask_vault(entry, &client).await
             }
         }
-    }
-
-    fn slot(&self, source: &SecretSource) -> Arc<Slot> {
-        // A panic in another thread cannot leave the map half changed.
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if !slots.contains_key(source) {
-            // Sources that the settings no longer have are forgotten with their values.
-            slots.retain(|known, slot| {
-                let is_fresh = |fetched: &Fetched| fetched.at.elapsed() < refresh_of(known);
-                slot.try_lock().map_or(true, |last| last.as_ref().is_some_and(is_fresh))
-            });
-        }
-        slots.entry(source.clone()).or_default().clone()
-    }
-}
-
-fn refresh_of(source: &SecretSource) -> Duration {
-    match source {
-        SecretSource::Command { refresh, .. } | SecretSource::Vault(VaultEntry { refresh, .. }) => *refresh,
-        SecretSource::Text(_) | SecretSource::File(_) => Duration::ZERO,
-    }
+    };
+    let result = tokio::time::timeout(FETCH_TIMEOUT, fetch).await;
+    result.unwrap_or_else(|_| Err(format!("{} did not answer in {FETCH_TIMEOUT:?}", what(source))))
 }
 
 fn what(source: &SecretSource) -> String {
@@ -200,7 +104,7 @@ fn program(command: &[String]) -> &str {
 }
 
 /// Reads the secret in a file.
-async fn read(path: &Path) -> Result<String, String> {
+pub(super) async fn read(path: &Path) -> Result<String, String> {
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || credentials::read_secret("the secret", &path)).await;
     read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
@@ -280,6 +184,3 @@ async fn ask_vault(entry: &VaultEntry, client: &Client) -> Result<String, String
         None => Err(of_vault(&format!("the entry has no field {field}, or is not of a key-value store of version 2"))),
     }
 }
-
-#[cfg(test)]
-mod tests;

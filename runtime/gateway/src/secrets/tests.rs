@@ -35,7 +35,7 @@ async fn insert(text: &str, asked: &[&str], mut request: HttpRequest) -> Result<
     let (access, fetched, used) = (access(asked), FetchedValues::default(), UsedSecrets::default());
     let context = Context { access: &access, fetched: &fetched, used: &used };
     let no_client = || async { Err(HttpError::Denied("no server is asked".into())) };
-    let inserted = secrets(text).insert(context, &mut request, no_client).await;
+    let inserted = secrets(text).insert(&context, &mut request, no_client).await;
     inserted.map(|()| request).map_err(|error| error.to_string())
 }
 
@@ -146,7 +146,7 @@ async fn a_guest_learns_only_the_name_of_a_secret_without_a_value() {
     let context = Context { access: &access, fetched: &fetched, used: &used };
     let mut request = request("/v1/x", &[("authorization", "{{secret:KEY}}")], "");
     let no_client = || async { Err(HttpError::Denied("no server is asked".into())) };
-    let error = secrets.insert(context, &mut request, no_client).await.unwrap_err();
+    let error = secrets.insert(&context, &mut request, no_client).await.unwrap_err();
     assert_eq!(error.to_string(), "the secret KEY has no value: the log of its worker says why");
 }
 

@@ -8,9 +8,10 @@ mod open;
 mod quota;
 mod streams;
 
-use std::{collections::HashMap, fs::File, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, fs::File, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::{
     FsPerms, OpenMode,
@@ -25,7 +26,7 @@ use super::{HostState, denied::Denied};
 use crate::call::Directories;
 
 pub use quota::DirectoryUsages;
-use quota::Quota;
+use quota::{Quota, Usage};
 
 /// The maximum number of files, directories and streams of files that a guest has open.
 const MAX_OPEN: usize = 64;
@@ -45,12 +46,26 @@ pub(crate) struct Files {
 }
 
 /// The places of open files.
-struct Places(Arc<Semaphore>);
+struct Places {
+    /// Those of the call.
+    own: Arc<Semaphore>,
+    /// Those of all calls.
+    all: Arc<Semaphore>,
+}
+
+/// The place of an open file.
+struct Place {
+    _own: OwnedSemaphorePermit,
+    /// A directory that the call begins with has none: its calls may always begin.
+    _all: Option<OwnedSemaphorePermit>,
+}
 
 /// A directory that is open for a call.
 pub(crate) struct OpenDirectory {
     name: String,
     file: Arc<File>,
+    /// What all calls know of it. A call that only reads keeps files open that others remove.
+    usage: Arc<Usage>,
     /// What the call may add, or why it may only read.
     write: Result<Quota, String>,
 }
@@ -59,22 +74,22 @@ pub(crate) struct OpenDirectory {
 struct OpenFile {
     /// The index of its directory.
     directory: usize,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
-/// Why a directory cannot be opened now.
+/// Why a directory cannot be opened now. The owner of the run reads it, so only the log has its path.
 #[derive(Debug, thiserror::Error)]
-#[error("the directory {name} cannot be opened: {}: {error}", path.display())]
+#[error("the directory {name} cannot be opened: {error}; the log of the worker has its path")]
 pub(crate) struct OpenError {
     name: String,
-    path: PathBuf,
     error: std::io::Error,
 }
 
 impl Files {
     /// Opens the directories of a call. A directory that is on another machine may let it wait.
     pub(crate) async fn open(directories: &Directories, denied: Denied) -> Result<Self, OpenError> {
-        let mut files = Self { denied: denied.clone(), ..Self::default() };
+        let places = Places::of(directories.usages.open_files());
+        let mut files = Self { denied: denied.clone(), places, ..Self::default() };
         for (name, directory) in &directories.all {
             let directory = match directory {
                 Ok(directory) => directory,
@@ -87,15 +102,14 @@ impl Files {
             let opened = tokio::task::spawn_blocking(move || open::directory(&path)).await;
             let opened = opened.map_err(std::io::Error::other).and_then(|opened| opened);
             let file = opened.map_err(|error| {
-                let path = directory.path.clone();
-                OpenError { name: name.clone(), path, error }
+                warn!(directory = %name, path = %directory.path.display(), %error, "a directory of a guest cannot be opened");
+                OpenError { name: name.clone(), error }
             })?;
             let file = Arc::new(file);
-            let write = directory.write.clone().map(|max_bytes| {
-                let usage = directories.usages.of(&directory.path);
-                Quota::new(name, file.clone(), usage, max_bytes, denied.clone())
-            });
-            files.directories.push(OpenDirectory { name: name.clone(), file, write });
+            let usage = directories.usages.of(&directory.path);
+            let write = directory.write.clone();
+            let write = write.map(|max| Quota::new(name, file.clone(), usage.clone(), max, denied.clone()));
+            files.directories.push(OpenDirectory { name: name.clone(), file, usage, write });
         }
         Ok(files)
     }
@@ -114,14 +128,30 @@ impl Files {
 
 impl Default for Places {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_OPEN)))
+        Self::of(Arc::new(Semaphore::new(MAX_OPEN)))
     }
 }
 
 impl Places {
-    fn take(&self, count: u32) -> FsResult<OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_many_owned(count).map_err(|_| ErrorCode::Quota.into())
+    /// The places of a call among those of all calls.
+    fn of(all: Arc<Semaphore>) -> Self {
+        Self { own: Arc::new(Semaphore::new(MAX_OPEN)), all }
     }
+
+    /// A place for something that is opened. What takes memory too needs several of the call.
+    fn open(&self, count: u32) -> FsResult<Place> {
+        let own = take(&self.own, count)?;
+        Ok(Place { _own: own, _all: Some(take(&self.all, 1)?) })
+    }
+
+    /// A place for a stream of what is open.
+    fn stream(&self) -> FsResult<OwnedSemaphorePermit> {
+        take(&self.own, 1)
+    }
+}
+
+fn take(places: &Arc<Semaphore>, count: u32) -> FsResult<OwnedSemaphorePermit> {
+    places.clone().try_acquire_many_owned(count).map_err(|_| ErrorCode::Quota.into())
 }
 
 /// The files of a call, and its resources.
@@ -183,14 +213,9 @@ impl FilesView<'_> {
     }
 
     /// Gives a descriptor to the guest.
-    fn add(
-        &mut self,
-        descriptor: Descriptor,
-        directory: usize,
-        permit: OwnedSemaphorePermit,
-    ) -> FsResult<Resource<Descriptor>> {
+    fn add(&mut self, descriptor: Descriptor, directory: usize, place: Place) -> FsResult<Resource<Descriptor>> {
         let descriptor = self.table.push(descriptor)?;
-        self.files.descriptors.insert(descriptor.rep(), OpenFile { directory, _permit: permit });
+        self.files.descriptors.insert(descriptor.rep(), OpenFile { directory, _place: place });
         Ok(descriptor)
     }
 }
@@ -203,12 +228,13 @@ impl preopens::Host for FilesView<'_> {
         }
         let mut directories = Vec::new();
         for index in 0..self.files.directories.len() {
-            let OpenDirectory { name, file, write } = &self.files.directories[index];
+            let OpenDirectory { name, file, write, usage: _ } = &self.files.directories[index];
             let (perms, mode) = access(write.is_ok());
             let (path, file) = (format!("/{name}"), file.try_clone()?);
-            let permit = self.files.places.take(1).map_err(|_| wasmtime::Error::msg("it has too many open files"))?;
+            let own = self.files.places.stream().map_err(|_| wasmtime::Error::msg("it has too many open files"))?;
+            let place = Place { _own: own, _all: None };
             let descriptor = self.table.push(Descriptor::Dir(Dir::new(file, perms, mode, false)))?;
-            self.files.descriptors.insert(descriptor.rep(), OpenFile { directory: index, _permit: permit });
+            self.files.descriptors.insert(descriptor.rep(), OpenFile { directory: index, _place: place });
             directories.push((descriptor, path));
         }
         Ok(directories)
@@ -226,4 +252,35 @@ fn access(is_writable: bool) -> (FsPerms, OpenMode) {
 /// The error of an operation that left the thread it ran on.
 fn lost(error: tokio::task::JoinError) -> FsError {
     FsError::trap(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Directory;
+
+    #[test]
+    fn files_have_places_of_their_call_and_of_all_calls() {
+        let all = Arc::new(Semaphore::new(3));
+        let [one, other] = [Places::of(all.clone()), Places::of(all)];
+        let first = one.open(16).unwrap();
+        let _second = one.open(1).unwrap();
+        let _third = other.open(1).unwrap();
+        assert!(other.open(1).is_err(), "all are taken");
+        let _streams: Vec<_> = (0..MAX_OPEN - 17).map(|_| one.stream().unwrap()).collect();
+        assert!(one.stream().is_err(), "those of the call are taken");
+        drop(first);
+        other.open(1).unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_failure_of_a_call_names_no_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("inner");
+        let all = [("data".to_owned(), Ok(Directory { path, write: Err("no".into()) }))].into();
+        let directories = Directories { all, usages: Arc::default() };
+        let error = Files::open(&directories, Denied::default()).await.err().unwrap().to_string();
+        assert!(error.starts_with("the directory data cannot be opened: No such file"), "{error}");
+        assert!(!error.contains("inner"), "{error}");
+    }
 }

@@ -3,6 +3,7 @@
 //! A guest looks up hosts that it may connect to, and connects to an address. The connection is allowed if the address itself is, or a
 //! host that the guest has looked up, and that has this address. `wasmtime-wasi` makes the connections.
 
+mod lookup;
 mod streams;
 mod tcp;
 
@@ -34,13 +35,17 @@ use wasmtime_wasi_io::poll::DynPollable;
 use super::{HostState, denied::Denied};
 use crate::call::Sockets as Granted;
 
+use lookup::Lookup;
 use streams::Budget;
 
 /// The maximum number of sockets that a guest has at a time.
 const MAX_SOCKETS: usize = 16;
 
-/// The maximum number of names that a call looks up. Each may block a thread for a while, also after the call.
+/// The maximum number of names that a call looks up.
 const MAX_LOOKUPS: usize = 64;
+
+/// The maximum number of concurrent lookups of a call, so that other calls of its namespace need not wait for all of its names.
+const MAX_CONCURRENT_LOOKUPS: usize = 2;
 
 /// The sockets of one call.
 pub(crate) struct Sockets {
@@ -50,9 +55,8 @@ pub(crate) struct Sockets {
     places: Arc<Semaphore>,
     /// The places of open sockets, by their handles.
     open: HashMap<u32, OwnedSemaphorePermit>,
-    lookups: usize,
-    /// The hosts of running lookups, by their handles.
-    looked_up: HashMap<u32, SocketHost>,
+    /// The number of lookups so far, and the places of those that run.
+    lookups: (usize, Arc<Semaphore>),
     denied: Denied,
 }
 
@@ -66,7 +70,7 @@ struct Rules {
 impl Rules {
     fn access(&self) -> Result<&CallAccess, String> {
         match &self.granted {
-            Granted::Granted(access) => Ok(access),
+            Granted::Granted { access, .. } => Ok(access),
             Granted::Denied(reason) => Err(reason.clone()),
         }
     }
@@ -104,8 +108,7 @@ impl Sockets {
             budget: Budget::new(max_bytes),
             places: Arc::new(Semaphore::new(MAX_SOCKETS)),
             open: HashMap::new(),
-            lookups: 0,
-            looked_up: HashMap::new(),
+            lookups: (0, Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS))),
             denied,
         }
     }
@@ -117,23 +120,16 @@ impl Sockets {
     }
 }
 
-/// The context of `wasmtime-wasi` for a call that may connect. A new one allows nothing.
+/// The context of `wasmtime-wasi` for a call that may connect. A new one allows nothing. Hosts are looked up elsewhere.
 fn context(rules: &Arc<Rules>) -> WasiSocketsCtx {
     let rules = rules.clone();
     let mut builder = WasiCtxBuilder::new();
-    builder.allow_tcp(true).allow_udp(false).allow_ip_name_lookup(true);
+    builder.allow_tcp(true).allow_udp(false).allow_ip_name_lookup(false);
     builder.socket_addr_check(move |address, used_for| {
         let is_allowed = rules.allows(address, used_for);
         Box::pin(async move { is_allowed })
     });
     builder.build().sockets().clone()
-}
-
-fn ip(address: IpAddress) -> IpAddr {
-    match address {
-        IpAddress::Ipv4((a, b, c, d)) => [a, b, c, d].into(),
-        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => [a, b, c, d, e, f, g, h].into(),
-    }
 }
 
 /// The sockets of a call, and its resources.
@@ -212,41 +208,55 @@ impl ip_name_lookup::Host for SocketsView<'_> {
         network: Resource<Network>,
         name: String,
     ) -> SocketResult<Resource<ResolveAddressStream>> {
+        // Only a guest that may use the network has one.
+        self.table.get(&network)?;
         let rules = self.sockets.rules.clone();
-        let access = rules
-            .access()
-            .map_err(|reason| self.sockets.deny(format!("it looked up the address of a host: {reason}")))?;
+        let (access, lookups) = match &rules.granted {
+            Granted::Granted { access, lookups } => (access, lookups.clone()),
+            Granted::Denied(reason) => {
+                return Err(self.sockets.deny(format!("it looked up the address of a host: {reason}")));
+            }
+        };
         let host = SocketHost::parse(&name).ok_or(ErrorCode::InvalidArgument)?;
         access.check_lookup(&host).map_err(|denial| self.sockets.deny(denial.to_string()))?;
-        self.sockets.lookups += usize::from(!host.is_address());
-        if self.sockets.lookups > MAX_LOOKUPS {
+        let (count, own) = &mut self.sockets.lookups;
+        *count += usize::from(!host.is_address());
+        if *count > MAX_LOOKUPS && !host.is_address() {
             return Err(ErrorCode::TemporaryResolverFailure.into());
         }
-        // The checked form of the name, and not the one of the guest.
-        let lookup = self.wasmtime_view().resolve_addresses(network, host.to_string())?;
-        self.sockets.looked_up.insert(lookup.rep(), host);
-        Ok(lookup)
+        let lookup = self.table.push(Lookup::start(host, lookups, own.clone()))?;
+        Ok(Resource::new_own(lookup.rep()))
     }
+}
+
+/// The lookup behind a handle, whose type is one of `wasmtime-wasi`.
+fn lookup_of(handle: &Resource<ResolveAddressStream>) -> Resource<Lookup> {
+    Resource::new_borrow(handle.rep())
 }
 
 impl ip_name_lookup::HostResolveAddressStream for SocketsView<'_> {
     fn resolve_next_address(&mut self, lookup: Resource<ResolveAddressStream>) -> SocketResult<Option<IpAddress>> {
-        let host = self.sockets.looked_up.get(&lookup.rep()).cloned();
-        let found = self.wasmtime_view().resolve_next_address(lookup)?;
+        let lookup = self.table.get_mut(&lookup_of(&lookup))?;
+        let found = lookup.next()?;
         // An address is a host by itself, and a guest may look up any number of them.
-        if let (Some(address), Some(host)) = (found, host.filter(|host| !host.is_address())) {
+        if let Some(address) = found
+            && !lookup.host().is_address()
+        {
             let mut hosts = self.sockets.rules.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-            hosts.entry(ip(address).to_canonical()).or_default().insert(host);
+            hosts.entry(address).or_default().insert(lookup.host().clone());
         }
-        Ok(found)
+        Ok(found.map(IpAddress::from))
     }
 
     fn subscribe(&mut self, lookup: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<DynPollable>> {
-        self.wasmtime_view().subscribe(lookup)
+        wasmtime_wasi_io::poll::subscribe(self.table, lookup_of(&lookup))
     }
 
     fn drop(&mut self, lookup: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.sockets.looked_up.remove(&lookup.rep());
-        ip_name_lookup::HostResolveAddressStream::drop(&mut self.wasmtime_view(), lookup)
+        self.table.delete(Resource::<Lookup>::new_own(lookup.rep()))?;
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

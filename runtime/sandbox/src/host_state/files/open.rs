@@ -1,19 +1,25 @@
 //! Opens directories of the operator, and what is in them, without leaving them and without waiting.
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, io, os::fd::OwnedFd, path::Path, sync::Arc};
 
 #[cfg(target_os = "linux")]
 use rustix::fs::{CWD, ResolveFlags, openat2};
 use rustix::{
-    fs::{FileType, Mode, OFlags, fstat},
+    fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, openat, renameat, statat},
     io::Errno,
 };
+use wasmtime_wasi::{
+    FsPerms, OpenMode,
+    filesystem::{Descriptor, Dir},
+};
+
+use super::quota::Usage;
 
 /// The maximum number of attempts while other processes rename directories.
 const MAX_ATTEMPTS: usize = 16;
 
 /// How a guest opens a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct How {
     pub(super) reads: bool,
     pub(super) writes: bool,
@@ -24,9 +30,71 @@ pub(super) struct How {
     pub(super) follows_links: bool,
 }
 
+impl How {
+    /// Whether the guest needs the right to change the directory.
+    pub(super) fn changes(self) -> bool {
+        self.writes || self.creates || self.truncates
+    }
+
+    fn mode(self) -> OpenMode {
+        let mut mode = OpenMode::empty();
+        mode.set(OpenMode::READ, self.reads || !self.writes);
+        mode.set(OpenMode::WRITE, self.changes());
+        mode
+    }
+}
+
+/// A path that a guest opens.
+pub(super) struct Opening {
+    /// The directory in which the path begins.
+    pub(super) start: Arc<File>,
+    pub(super) path: String,
+    pub(super) how: How,
+    pub(super) perms: FsPerms,
+}
+
+impl Opening {
+    /// Opens what is at the path, or makes it. It is `None` if that is a pipe, a socket or a device. `reserve` is called before
+    /// something is made.
+    pub(super) fn open(
+        &self,
+        usage: &Usage,
+        mut reserve: impl FnMut() -> io::Result<()>,
+    ) -> io::Result<Option<Descriptor>> {
+        let Self { start, path, how, .. } = self;
+        for _ in 0..MAX_ATTEMPTS {
+            let makes = match look(start, path, *how)? {
+                Found::Special => return Ok(None),
+                Found::Nothing => how.creates,
+                Found::File | Found::Directory | Found::Link if how.is_new => return Err(Errno::EXIST.into()),
+                Found::File | Found::Directory | Found::Link => false,
+            };
+            if makes {
+                reserve()?;
+            }
+            match usage.open(|| Ok(self.descriptor(open(start, path, *how, makes)?))) {
+                // It was removed meanwhile, and nothing is reserved for a new one.
+                Err(error) if how.creates && !makes && error.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened.map(Some),
+            }
+        }
+        Err(Errno::BUSY.into())
+    }
+
+    fn descriptor(&self, (file, found): (File, Found)) -> Descriptor {
+        let mode = self.how.mode();
+        match found {
+            Found::Directory => Descriptor::Dir(Dir::new(file, self.perms, mode, false)),
+            Found::Nothing | Found::File | Found::Link | Found::Special => {
+                Descriptor::File(wasmtime_wasi::filesystem::File::new(file, self.perms, mode, false))
+            }
+        }
+    }
+}
+
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+enum Found {
     Nothing,
     File,
     Directory,
@@ -55,7 +123,7 @@ pub(super) fn directory(path: &Path) -> io::Result<File> {
 }
 
 /// What is at a path of a guest. It opens nothing: to open a device may do something.
-pub(super) fn look(directory: &File, path: &str, how: How) -> io::Result<Found> {
+fn look(directory: &File, path: &str, how: How) -> io::Result<Found> {
     let flags = if how.follows_links { LOOK } else { LOOK | OFlags::NOFOLLOW };
     let found = match beneath(directory, path, flags, Mode::empty()) {
         Ok(found) => found,
@@ -74,24 +142,89 @@ fn kind(file: &File) -> Result<Found, Errno> {
     })
 }
 
-/// Opens a file or a directory. It does not wait for the other end of a pipe, even if one has just replaced the file.
-pub(super) fn open(directory: &File, path: &str, how: How) -> io::Result<(File, Found)> {
-    let mut flags = match (how.reads || !how.writes, how.writes || how.creates || how.truncates) {
+/// Opens a file or a directory, or makes a file. It does not wait for the other end of a pipe, even if one has just replaced the file.
+fn open(directory: &File, path: &str, how: How, makes: bool) -> io::Result<(File, Found)> {
+    let mut flags = match (how.reads || !how.writes, how.changes()) {
         (true, true) => OFlags::RDWR,
         (false, true) => OFlags::WRONLY,
         (_, false) => OFlags::RDONLY,
     };
     flags |= OFlags::NONBLOCK | OFlags::NOCTTY;
-    flags.set(OFlags::CREATE, how.creates);
-    flags.set(OFlags::EXCL, how.is_new);
-    flags.set(OFlags::TRUNC, how.truncates);
+    flags.set(OFlags::CREATE, makes);
+    flags.set(OFlags::EXCL, makes && how.is_new);
     flags.set(OFlags::DIRECTORY, how.is_directory);
     flags.set(OFlags::NOFOLLOW, !how.follows_links);
-    let mode = if how.creates { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+    let mode = if makes { Mode::from_raw_mode(0o666) } else { Mode::empty() };
     let opened = beneath(directory, path, flags, mode)?;
     match kind(&opened)? {
         found @ (Found::File | Found::Directory) => Ok((opened, found)),
         Found::Nothing | Found::Link | Found::Special => Err(Errno::PERM.into()),
+    }
+}
+
+/// A name in a directory that is open: where something is made, or moved from or to.
+pub(super) struct Place<'p> {
+    directory: File,
+    name: &'p str,
+}
+
+impl<'p> Place<'p> {
+    /// The place that a path of a guest names. Nothing may be there.
+    pub(super) fn find(directory: &File, path: &'p str) -> io::Result<Self> {
+        // A slash at the end belongs to the name: it says that a directory is meant.
+        let (inner, name) = match path.trim_end_matches('/').rsplit_once('/') {
+            Some((inner, _)) => (&path[..=inner.len()], &path[inner.len() + 1..]),
+            None => (".", path),
+        };
+        let directory = beneath(directory, inner, LOOK | OFlags::DIRECTORY, Mode::empty())?;
+        match name.trim_end_matches('/') {
+            "" if path.is_empty() => Err(Errno::NOENT.into()),
+            // The whole path is slashes, or names a directory by its place: such a directory is there, and has no name to change.
+            "" => Err(Errno::XDEV.into()),
+            "." | ".." => Err(Errno::EXIST.into()),
+            _ => Ok(Self { directory, name }),
+        }
+    }
+
+    /// How many directories its own one is below another: 0 if it is the same; `None` if it is more than `max`.
+    pub(super) fn depth_below(&self, root: &File, max: usize) -> io::Result<Option<usize>> {
+        let identity = |file: &File| fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
+        let (root, mut directory) = (identity(root)?, self.directory.try_clone()?);
+        for depth in 0..=max {
+            if identity(&directory)? == root {
+                return Ok(Some(depth));
+            }
+            directory = openat(&directory, "..", LOOK | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into();
+        }
+        Ok(None)
+    }
+
+    /// The directory that is there, if it is one.
+    pub(super) fn open_directory(&self) -> io::Result<Option<OwnedFd>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(&self.directory, self.name.trim_end_matches('/'), flags, Mode::empty()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// # Errors
+    /// When something is there.
+    pub(super) fn check_free(&self) -> io::Result<()> {
+        match statat(&self.directory, self.name.trim_end_matches('/'), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(Errno::EXIST.into()),
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn create_directory(&self) -> io::Result<()> {
+        Ok(mkdirat(&self.directory, self.name, Mode::from_raw_mode(0o777))?)
+    }
+
+    pub(super) fn rename_to(&self, to: &Place<'_>) -> io::Result<()> {
+        Ok(renameat(&self.directory, self.name, &to.directory, to.name)?)
     }
 }
 

@@ -1,8 +1,9 @@
 //! How much a directory holds, and how much calls may add.
 //!
 //! The size of a directory is that of its files, each rounded up to whole blocks, and one block for each file, directory and link in it.
-//! Each operation that lets it grow reserves the growth before. The reserved size is never too small: what shrinks is only noticed when
-//! the directory is measured again, at the first growth of a call and when the limit seems to be reached.
+//! Each operation that lets it grow reserves the growth before, and all of them wait for each other. So calls of this process never
+//! count too little: what shrinks is only noticed when the directory is measured again, at the first growth of a call and when a
+//! limit seems to be reached. What other programs add is noticed then too.
 
 use std::{
     fs::File,
@@ -19,27 +20,41 @@ use bytes::Bytes;
 use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat},
     io::Errno,
+    process::{Resource, getrlimit},
 };
+use wasmtime_wasi::filesystem::Descriptor;
 
+use super::open::{Opening, Place};
 use crate::host_state::denied::Denied;
 
 /// The unit in which space is counted, in bytes.
 pub(super) const BLOCK: u64 = 4 << 10;
 
-/// The maximum number of files, directories and links of a directory that guests write to: it is measured within some ten milliseconds.
+/// The maximum number of files, directories and links up to which calls fill a directory: it is measured within some ten
+/// milliseconds. Other programs may put more there; then calls add nothing.
 pub(super) const MAX_ENTRIES: usize = 10_000;
 
-/// The maximum depth of a directory that guests write to. Measuring opens one file for each level.
+/// The maximum depth up to which calls nest directories. Measuring opens one file for each level.
 const MAX_DEPTH: usize = 32;
 
 /// What all calls of this process know of a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    /// The bytes that it has at most; `None` before it is measured. Held while a file grows.
-    used: Arc<tokio::sync::Mutex<Option<u64>>>,
-    /// The files that calls have open to write. One that has no name any more still needs its space.
+    /// What it holds at most; `None` before it is measured. Held while it may grow.
+    counted: Arc<tokio::sync::Mutex<Option<Count>>>,
+    /// The files that calls have open. One that has no name any more still needs its space.
     open: Mutex<Vec<Weak<File>>>,
 }
+
+/// What is in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Count {
+    bytes: u64,
+    entries: usize,
+}
+
+/// A new file, directory or link, without the bytes of a file.
+const ENTRY: Count = Count { bytes: BLOCK, entries: 1 };
 
 /// What one call may add to a directory.
 #[derive(Debug, Clone)]
@@ -53,10 +68,33 @@ pub(crate) struct Quota {
     denied: Denied,
 }
 
-/// The counted bytes of a directory, while no other call changes them.
+/// What is counted of a directory, while no other call changes it.
 struct Ledger {
-    used: tokio::sync::OwnedMutexGuard<Option<u64>>,
+    counted: tokio::sync::OwnedMutexGuard<Option<Count>>,
     quota: Quota,
+}
+
+impl Usage {
+    /// Opens something, and counts the space of a file as long as it is open, also when it has no name any more.
+    pub(super) fn open(&self, open: impl FnOnce() -> io::Result<Descriptor>) -> io::Result<Descriptor> {
+        let mut files = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody measures meanwhile: the file may lose its name as soon as it is open.
+        let opened = open()?;
+        if let Descriptor::File(file) = &opened {
+            if files.len() == files.capacity() {
+                files.retain(|file| file.strong_count() > 0);
+            }
+            files.push(Arc::downgrade(&file.file));
+        }
+        Ok(opened)
+    }
+
+    /// The space of the open files that have no name any more.
+    fn unnamed_bytes(&self) -> u64 {
+        let files = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = files.iter().filter_map(Weak::upgrade).filter_map(|file| file.metadata().ok());
+        open.filter(|metadata| metadata.nlink() == 0).map(|metadata| space(metadata.len())).sum()
+    }
 }
 
 impl Quota {
@@ -64,19 +102,60 @@ impl Quota {
         Self { root, usage, max_bytes, name: name.to_owned(), is_measured: Arc::default(), denied }
     }
 
-    /// Counts the space of an open file, also when it has no name any more.
-    pub(super) fn watch(&self, file: &Arc<File>) {
-        let mut open = self.usage.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|file| file.strong_count() > 0);
-        open.push(Arc::downgrade(file));
-    }
-
-    /// Reserves the space of a new file, directory or link.
+    /// Opens what a guest may make or truncate.
     ///
     /// # Errors
-    /// When the directory is full.
-    pub(super) async fn reserve_entry(&self) -> io::Result<()> {
-        self.with_ledger(|ledger| ledger.reserve(BLOCK)).await
+    /// When the directory is full, or the path cannot be opened.
+    pub(super) async fn open(&self, opening: Opening) -> io::Result<Option<Descriptor>> {
+        self.with_ledger(move |ledger| {
+            let usage = ledger.quota.usage.clone();
+            let opened = opening.open(&usage, || ledger.reserve(ENTRY))?;
+            if opening.how.truncates
+                && let Some(Descriptor::File(file)) = &opened
+            {
+                file.file.set_len(0)?;
+            }
+            Ok(opened)
+        })
+        .await
+    }
+
+    /// Creates a directory at a path that begins in an open directory.
+    ///
+    /// # Errors
+    /// When the directory is full, the new one would be too deep, or it cannot be created.
+    pub(super) async fn create_directory(&self, start: Arc<File>, path: String) -> io::Result<()> {
+        self.with_ledger(move |ledger| {
+            let place = Place::find(&start, &path)?;
+            place.check_free()?;
+            ledger.check_depth(&place)?;
+            ledger.reserve(ENTRY)?;
+            place.create_directory().inspect_err(|_| ledger.give_back(ENTRY))
+        })
+        .await
+    }
+
+    /// Renames what is at a path, each path with the open directory in which it begins.
+    ///
+    /// # Errors
+    /// When a directory would be too deep, or it cannot be renamed.
+    pub(super) async fn rename(
+        &self,
+        (start, path): (Arc<File>, String),
+        (new_start, new_path): (Arc<File>, String),
+    ) -> io::Result<()> {
+        self.with_ledger(move |ledger| {
+            let (from, to) = (Place::find(&start, &path)?, Place::find(&new_start, &new_path)?);
+            if let Some(moved) = from.open_directory()? {
+                let depth = ledger.check_depth(&to)?;
+                let is_deeper = from.depth_below(&ledger.quota.root, depth)?.is_some_and(|old| old < depth);
+                if is_deeper && measure(moved, MAX_DEPTH - depth, &mut { MAX_ENTRIES })?.is_none() {
+                    return Err(ledger.too_deep());
+                }
+            }
+            from.rename_to(&to)
+        })
+        .await
     }
 
     /// Writes bytes at a position, or at the end of the file.
@@ -107,65 +186,97 @@ impl Quota {
     }
 
     /// Does something that may let the directory grow, on a thread that may block. It waits for other calls without a thread, and goes on
-    /// when the call ends meanwhile.
+    /// when the call ends meanwhile. All other calls wait behind it, so it has to be polled until it ends.
     async fn with_ledger<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Ledger) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let used = self.usage.used.clone().lock_owned().await;
-        let mut ledger = Ledger { used, quota: self.clone() };
+        let counted = self.usage.counted.clone().lock_owned().await;
+        let mut ledger = Ledger { counted, quota: self.clone() };
         tokio::task::spawn_blocking(move || work(&mut ledger)).await.map_err(io::Error::other)?
     }
 
-    /// Notes that the directory is full.
-    fn full(&self, reason: &str) -> io::Error {
-        self.denied.note(|| {
-            format!(
-                "writing to the directory {} is denied: {reason}; an operator allows more with `max` in the [[grant]]",
-                self.name
-            )
-        });
+    /// Notes why the directory takes no more.
+    fn refuse(&self, reason: &str) -> io::Error {
+        self.denied.note(|| format!("writing to the directory {} is denied: {reason}", self.name));
         Errno::NOSPC.into()
+    }
+}
+
+impl Count {
+    fn plus(self, other: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(other.bytes), entries: self.entries.saturating_add(other.entries) }
     }
 }
 
 impl Ledger {
     fn reserve_growth(&mut self, old: u64, new: u64) -> io::Result<()> {
         let blocks = |bytes: u64| bytes.div_ceil(BLOCK);
-        self.reserve(blocks(new).saturating_sub(blocks(old)).saturating_mul(BLOCK))
+        let bytes = blocks(new).saturating_sub(blocks(old)).saturating_mul(BLOCK);
+        self.reserve(Count { bytes, entries: 0 })
     }
 
-    fn reserve(&mut self, growth: u64) -> io::Result<()> {
-        if growth == 0 {
+    fn reserve(&mut self, growth: Count) -> io::Result<()> {
+        if growth == Count::default() {
             return Ok(());
         }
         let max = self.quota.max_bytes;
-        let is_measured = self.quota.is_measured.swap(true, Ordering::Relaxed);
-        let counted = (*self.used).filter(|used| is_measured && used.saturating_add(growth) <= max);
-        let used = match counted {
-            Some(used) => used,
-            None => self.measure()?,
+        let fits = |count: &Count| count.bytes <= max && count.entries <= MAX_ENTRIES;
+        let is_measured = self.quota.is_measured.load(Ordering::Relaxed);
+        let counted = self.counted.filter(|_| is_measured).map(|counted| counted.plus(growth)).filter(fits);
+        let reserved = match counted {
+            Some(reserved) => reserved,
+            None => {
+                // Nobody may rely on the old count if this fails.
+                *self.counted = None;
+                let measured = self.measure()?;
+                *self.counted = Some(measured);
+                self.quota.is_measured.store(true, Ordering::Relaxed);
+                measured.plus(growth)
+            }
         };
-        let reserved = used.saturating_add(growth);
-        if reserved > max {
-            *self.used = Some(used);
-            return Err(self.quota.full(&format!("it would hold {reserved} bytes, the limit is {max}")));
+        if reserved.bytes > max {
+            return Err(self.quota.refuse(&format!(
+                "it would hold {} bytes, the limit is {max}; an operator allows more with `max` in the [[grant]]",
+                reserved.bytes
+            )));
         }
-        *self.used = Some(reserved);
+        if reserved.entries > MAX_ENTRIES {
+            return Err(self.too_many());
+        }
+        *self.counted = Some(reserved);
         Ok(())
     }
 
-    /// The bytes that the directory has now.
-    fn measure(&self) -> io::Result<u64> {
-        let mut left = MAX_ENTRIES;
-        let too_many =
-            || format!("it has more than {MAX_ENTRIES} files and directories, or some that are {MAX_DEPTH} deep");
-        let named = measure(self.quota.root.try_clone()?.into(), MAX_DEPTH, &mut left)?;
-        let named = named.ok_or_else(|| self.quota.full(&too_many()))?;
-        let open = self.quota.usage.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let unnamed = open.iter().filter_map(Weak::upgrade).filter_map(|file| file.metadata().ok());
-        let unnamed = unnamed.filter(|metadata| metadata.nlink() == 0).map(|metadata| space(metadata.len()));
-        Ok(named.saturating_add(unnamed.sum()))
+    /// Takes a reservation back: nothing has grown.
+    fn give_back(&mut self, Count { bytes, entries }: Count) {
+        if let Some(counted) = &mut *self.counted {
+            counted.bytes = counted.bytes.saturating_sub(bytes);
+            counted.entries = counted.entries.saturating_sub(entries);
+        }
+    }
+
+    /// Checks that a directory at a place is not too deep; returns how deep it is.
+    fn check_depth(&self, place: &Place<'_>) -> io::Result<usize> {
+        let parent = place.depth_below(&self.quota.root, MAX_DEPTH - 1)?;
+        parent.map(|parent| parent + 1).ok_or_else(|| self.too_deep())
+    }
+
+    /// What is in the directory now.
+    fn measure(&self) -> io::Result<Count> {
+        let named = measure(self.quota.root.try_clone()?.into(), MAX_DEPTH, &mut { MAX_ENTRIES })?;
+        let named = named.ok_or_else(|| self.too_many())?;
+        Ok(named.plus(Count { bytes: self.quota.usage.unnamed_bytes(), entries: 0 }))
+    }
+
+    fn too_many(&self) -> io::Error {
+        self.quota.refuse(&format!(
+            "it has no place for more than {MAX_ENTRIES} files and directories, or for some that are more than {MAX_DEPTH} deep"
+        ))
+    }
+
+    fn too_deep(&self) -> io::Error {
+        self.quota.refuse(&format!("a directory would be more than {MAX_DEPTH} deep in it"))
     }
 }
 
@@ -174,9 +285,9 @@ fn space(size: u64) -> u64 {
     size.div_ceil(BLOCK).saturating_add(1).saturating_mul(BLOCK)
 }
 
-/// The bytes in a directory; `None` if it has too many entries, or is too deep.
-fn measure(directory: OwnedFd, depth: usize, left: &mut usize) -> io::Result<Option<u64>> {
-    let mut total = 0_u64;
+/// What is in a directory; `None` if it has too many entries, or is too deep.
+fn measure(directory: OwnedFd, depth: usize, left: &mut usize) -> io::Result<Option<Count>> {
+    let mut total = Count::default();
     for entry in Dir::read_from(&directory)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -187,33 +298,54 @@ fn measure(directory: OwnedFd, depth: usize, left: &mut usize) -> io::Result<Opt
         *left = fewer;
         // What is gone meanwhile has no size.
         let Ok(stat) = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        let size = match FileType::from_raw_mode(stat.st_mode) {
+        let inner = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 let Some(depth) = depth.checked_sub(1) else { return Ok(None) };
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let inner = match openat(&directory, name, flags, Mode::empty()) {
                     Ok(inner) => measure(inner, depth, left)?,
-                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Some(0),
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Some(Count::default()),
                     Err(error) => return Err(error.into()),
                 };
                 let Some(inner) = inner else { return Ok(None) };
-                inner.saturating_add(BLOCK)
+                inner
             }
-            FileType::RegularFile => space(u64::try_from(stat.st_size).unwrap_or(u64::MAX)),
-            _ => BLOCK,
+            FileType::RegularFile => {
+                let blocks = u64::try_from(stat.st_size).unwrap_or(u64::MAX).div_ceil(BLOCK);
+                Count { bytes: blocks.saturating_mul(BLOCK), entries: 0 }
+            }
+            _ => Count::default(),
         };
-        total = total.saturating_add(size);
+        total = total.plus(ENTRY).plus(inner);
     }
     Ok(Some(total))
 }
 
-/// The directories that calls of this process write to, by their paths: calls that share a directory share its count.
-#[derive(Debug, Default)]
-pub struct DirectoryUsages(Mutex<std::collections::BTreeMap<PathBuf, Weak<Usage>>>);
+/// The directories that calls of this process use.
+#[derive(Debug)]
+pub struct DirectoryUsages {
+    /// By their paths: calls that share a directory share its count.
+    usages: Mutex<std::collections::BTreeMap<PathBuf, Weak<Usage>>>,
+    /// The places of the files that all calls have open.
+    open_files: Arc<tokio::sync::Semaphore>,
+}
+
+/// Calls have a quarter of the files that this process may open. The rest is for the connections of the process, and its own files.
+impl Default for DirectoryUsages {
+    fn default() -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+        let places = usize::try_from(limit).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS);
+        Self { usages: Mutex::default(), open_files: Arc::new(tokio::sync::Semaphore::new(places)) }
+    }
+}
 
 impl DirectoryUsages {
+    pub(super) fn open_files(&self) -> Arc<tokio::sync::Semaphore> {
+        self.open_files.clone()
+    }
+
     pub(super) fn of(&self, path: &PathBuf) -> Arc<Usage> {
-        let mut usages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
         usages.retain(|_, usage| usage.strong_count() > 0);
         if let Some(usage) = usages.get(path).and_then(Weak::upgrade) {
             return usage;
@@ -225,72 +357,4 @@ impl DirectoryUsages {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn quota(folder: &std::path::Path, max_bytes: u64) -> (Quota, Denied) {
-        let denied = Denied::default();
-        let root = Arc::new(File::open(folder).unwrap());
-        (Quota::new("data", root, Arc::default(), max_bytes, denied.clone()), denied)
-    }
-
-    fn file(folder: &std::path::Path, name: &str) -> Arc<File> {
-        let options = std::fs::OpenOptions::new().create(true).write(true).truncate(false).open(folder.join(name));
-        Arc::new(options.unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_directory_grows_to_its_limit_and_no_further() {
-        let folder = tempfile::tempdir().unwrap();
-        let (quota, denied) = quota(folder.path(), 4 * BLOCK);
-        let one = file(folder.path(), "one");
-        // The file has a block for its name, and two for its bytes.
-        quota.write(one.clone(), vec![0; 5_000].into(), None).await.unwrap();
-        quota.write(one.clone(), vec![1; 4_999].into(), Some(1)).await.expect("it does not grow");
-        let error = quota.write(one.clone(), vec![0; 9_000].into(), None).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        let reason = denied.first().unwrap();
-        assert!(reason.starts_with("writing to the directory data is denied: it would hold "), "{reason}");
-        assert_eq!(one.metadata().unwrap().len(), 5_000, "nothing was written");
-        assert!(quota.resize(one.clone(), 1 << 40).await.is_err(), "a hole counts too");
-        assert!(quota.write(one.clone(), vec![0].into(), Some(u64::MAX)).await.is_err());
-        // A file that shrinks frees its bytes.
-        quota.resize(one.clone(), 0).await.unwrap();
-        quota.write(one, vec![0; 9_000].into(), None).await.unwrap();
-        assert!(quota.reserve_entry().await.is_err());
-    }
-
-    #[tokio::test]
-    async fn an_open_file_without_a_name_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let (quota, _) = quota(folder.path(), 4 * BLOCK);
-        let one = file(folder.path(), "one");
-        quota.watch(&one);
-        quota.write(one.clone(), vec![0; 9_000].into(), None).await.unwrap();
-        std::fs::remove_file(folder.path().join("one")).unwrap();
-        let two = file(folder.path(), "two");
-        assert!(quota.write(two.clone(), vec![0; 9_000].into(), None).await.is_err());
-        drop(one);
-        quota.write(two, vec![0; 9_000].into(), None).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn links_and_inner_directories_count_without_being_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (quota, _) = quota(folder.path(), 5 * BLOCK);
-        std::fs::create_dir(folder.path().join("inner")).unwrap();
-        std::os::unix::fs::symlink("/", folder.path().join("inner/root")).unwrap();
-        std::os::unix::fs::symlink(".", folder.path().join("loop")).unwrap();
-        for name in ["one", "two"] {
-            quota.reserve_entry().await.unwrap();
-            std::fs::create_dir(folder.path().join(name)).unwrap();
-        }
-        assert!(quota.reserve_entry().await.is_err());
-        let mut deep = folder.path().to_owned();
-        for _ in 0..=MAX_DEPTH {
-            deep.push("d");
-            std::fs::create_dir(&deep).unwrap();
-        }
-        assert!(quota.reserve_entry().await.is_err());
-    }
-}
+mod tests;

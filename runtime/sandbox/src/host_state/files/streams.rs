@@ -3,9 +3,12 @@
 use std::{fs::File, io, sync::Arc};
 
 use bytes::Bytes;
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime_wasi::async_trait;
+use wasmtime_wasi::{
+    async_trait,
+    runtime::{AbortOnDropJoinHandle, spawn},
+};
 use wasmtime_wasi_io::{
     poll::Pollable,
     streams::{DynInputStream, InputStream, OutputStream, StreamError, StreamResult},
@@ -56,8 +59,9 @@ pub(super) struct Writer {
 
 enum State {
     Ready,
-    /// A write that is not finished.
-    Writing(BoxFuture<'static, io::Result<()>>),
+    /// A write that may not be finished. It is a task of its own: a guest may never ask for its end, and while it waits for the
+    /// directory, all others wait behind it.
+    Writing(AbortOnDropJoinHandle<io::Result<()>>),
     Failed(io::Error),
     Closed,
 }
@@ -73,6 +77,11 @@ impl Writer {
 
     /// Reports a failed write once.
     fn check(&mut self) -> StreamResult<()> {
+        if let State::Writing(write) = &mut self.state
+            && let Some(written) = write.now_or_never()
+        {
+            self.settle(written);
+        }
         match &self.state {
             State::Ready | State::Writing(_) => Ok(()),
             State::Closed => Err(StreamError::Closed),
@@ -103,12 +112,7 @@ impl OutputStream for Writer {
         }
         let (quota, file, position) = (self.quota.clone(), self.file.clone(), self.position);
         self.position = position.map(|position| position.saturating_add(bytes.len() as u64));
-        let mut write = async move { quota.write(file, bytes, position).await }.boxed();
-        // It begins now, and goes on while the guest does something else.
-        match write.as_mut().now_or_never() {
-            Some(written) => self.settle(written),
-            None => self.state = State::Writing(write),
-        }
+        self.state = State::Writing(spawn(async move { quota.write(file, bytes, position).await }));
         Ok(())
     }
 

@@ -111,7 +111,7 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         denied_directories: denied(directories),
         denied_sockets: match sockets {
             Sockets::Denied(reason) => reason.clone(),
-            Sockets::Granted(_) => return Err(invalid("a child cannot have sockets")),
+            Sockets::Granted { .. } => return Err(invalid("a child cannot have sockets")),
         },
         arguments: arguments.clone(),
     };

@@ -1,4 +1,4 @@
-//! Tests of commands, and of a server that answers as the API of Vault documents it.
+//! Tests of commands, and of a server that answers as the API of Vault documents it; and of what is remembered of both.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -6,19 +6,24 @@ use std::{
 };
 
 use credentials::{ClientTls, Trust};
+use futures::FutureExt as _;
 use tempfile::TempDir;
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::clients::Clients;
+use crate::{
+    Secret, Secrets,
+    clients::Clients,
+    secrets::source::{FETCH_TIMEOUT, MAX_ANSWER_BYTES},
+};
 
 async fn get(fetched: &FetchedValues, source: &SecretSource) -> Result<String, String> {
     let tls = ClientTls { trust: Trust::Nothing, identity: None }.config().unwrap();
-    let client = async { Ok(Clients::new(tls).for_operator().unwrap()) };
+    let client = async move { Ok(Clients::new(tls, Arc::default()).for_operator().unwrap()) };
     fetched.get(source, client).await
 }
 
@@ -78,6 +83,91 @@ async fn a_command_that_never_ends_is_killed() {
     let source = command(&folder, "exec sleep 1000", Duration::from_secs(60));
     let error = get(&FetchedValues::default(), &source).await.unwrap_err();
     assert!(error.contains("secret.sh did not answer in 10s"), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_that_is_dropped_stops_no_fetch_and_begins_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let fetched = FetchedValues::default();
+    let lines = "echo run >> runs; until [ -e go ]; do sleep 0.02; done; echo s3cret";
+    let source = command(&folder, lines, Duration::ZERO);
+    let runs = || std::fs::read_to_string(folder.path().join("runs")).unwrap_or_default();
+    for _ in 0..5 {
+        let asking = tokio::time::timeout(Duration::from_millis(1), get(&fetched, &source));
+        asking.await.expect_err("the command waits");
+    }
+    while runs().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::timeout(Duration::from_millis(1), get(&fetched, &source)).await.expect_err("the command waits");
+    }
+    assert_eq!(fetched.known(&source).now_or_never(), Some(Vec::new()), "nobody waits for the value of another call");
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    assert_eq!(get(&fetched, &source).await.as_deref(), Ok("s3cret"));
+    assert_eq!((runs().as_str(), fetched.known(&source).await), ("run\n", vec!["s3cret".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_a_server_may_still_have_is_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let fetched = FetchedValues::default();
+    let next = "echo run >> runs; read -r next < next && echo $next";
+    let source = command(&folder, next, Duration::ZERO);
+    for value in ["one", "one", "two", "three"] {
+        std::fs::write(folder.path().join("next"), format!("{value}\n")).unwrap();
+        assert_eq!(get(&fetched, &source).await.as_deref(), Ok(value));
+    }
+    std::fs::remove_file(folder.path().join("next")).unwrap();
+    get(&fetched, &source).await.unwrap_err();
+    assert_eq!(fetched.known(&source).await, ["three", "two"], "a failure is no value, and changes none");
+
+    let path = folder.path().join("file");
+    let file = SecretSource::File(path.clone());
+    let write = |value: &str| {
+        std::fs::write(&path, value).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    assert_eq!(fetched.known(&file).await, Vec::<String>::new());
+    write("one");
+    assert_eq!(get(&fetched, &file).await.as_deref(), Ok("one"));
+    write("two");
+    assert_eq!(fetched.known(&file).await, ["two", "one"]);
+    std::fs::remove_file(&path).unwrap();
+    get(&fetched, &file).await.unwrap_err();
+    assert_eq!(fetched.known(&file).await, ["two", "one"]);
+    write(&"x".repeat(MAX_VALUE_BYTES + 1));
+    get(&fetched, &file).await.unwrap();
+    assert_eq!(fetched.known(&file).await, ["two", "one"], "no request contains it");
+}
+
+#[tokio::test]
+async fn a_source_is_remembered_as_long_as_something_uses_rules_with_it() {
+    let fetched = FetchedValues::default();
+    let source = |value: &str| {
+        let command = vec!["/bin/echo".to_owned(), value.to_owned()];
+        SecretSource::Command { command, refresh: Duration::ZERO }
+    };
+    let rules = |values: &[&str]| {
+        let secret = |value: &&str| {
+            let secret =
+                Secret { source: source(value), headers: Vec::new(), query: Vec::new(), body: true, http: Vec::new() };
+            (value.parse().unwrap(), secret)
+        };
+        let secrets = Secrets(values.iter().map(secret).collect());
+        let rules = Arc::new(Rules { secrets, ..Rules::default() });
+        fetched.remember_for(&rules);
+        rules
+    };
+    let (old, new) = (rules(&["A", "B"]), rules(&["B", "C"]));
+    let known = async |value: &str| !fetched.known(&source(value)).await.is_empty();
+    for value in ["A", "B", "C"] {
+        get(&fetched, &source(value)).await.unwrap();
+    }
+    assert!(known("A").await && known("B").await && known("C").await);
+    drop(old);
+    let newest = rules(&["B", "D"]);
+    get(&fetched, &source("D")).await.unwrap();
+    assert!(!known("A").await && known("B").await && known("C").await && known("D").await);
+    drop((new, newest));
 }
 
 /// A server that answers one request with this status and body, and its requests.
