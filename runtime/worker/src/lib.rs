@@ -31,5 +31,5 @@ mod worker;
 pub use call_journal::CallJournal;
 pub use content::ContentSource;
 pub use guest_runner::{GuestResult, GuestRunner};
-pub use replay::{Replayed, ReplayedHttp, replay};
+pub use replay::{ReplayResult, ReplayedHttp, replay};
 pub use worker::{Config, Worker, WorkerError};

@@ -6,7 +6,7 @@ mod report;
 
 use std::path::Path;
 
-use ::worker::{Replayed, replay};
+use ::worker::{ReplayResult, replay};
 use anyhow::{Context as _, anyhow};
 use flow::Digest;
 
@@ -49,7 +49,7 @@ async fn call(
     library: &ModuleLibrary,
     attempt: &Attempt,
     module: Option<&Path>,
-) -> Result<(Digest, Replayed), CliError> {
+) -> Result<(Digest, ReplayResult), CliError> {
     let (digest, bytes) = match module {
         None => (attempt.job.module, attempt.module.clone()),
         Some(path) => {

@@ -9,13 +9,13 @@ use toml::{Spanned, de::DeValue};
 use super::{
     admission::read_key,
     directories::{self, RawDirectory},
-    located::{FileText, Located, Place, Places},
+    located::{FileText, Place, Places, TableWithPlaces},
     parser::Parser,
 };
 
 /// The tables.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RawGrants(Vec<Located<RawGrant>>);
+pub(super) struct RawGrants(Vec<TableWithPlaces<RawGrant>>);
 
 /// A table, as it is written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -41,10 +41,12 @@ impl RawGrants {
     /// The tables of a file.
     pub(super) fn read(toml: &Spanned<DeValue<'_>>, file: &FileText<'_>) -> Self {
         match toml.get_ref().as_array() {
-            Some(tables) => Self(tables.iter().map(|table| Located::read(table, table.span().start, file)).collect()),
-            None => Self(vec![Located {
+            Some(tables) => {
+                Self(tables.iter().map(|table| TableWithPlaces::read(table, table.span().start, file)).collect())
+            }
+            None => Self(vec![TableWithPlaces {
                 errors: vec![format!("{}: write [[grant]], with two brackets", file.place(toml.span().start))],
-                ..Located::default()
+                ..TableWithPlaces::default()
             }]),
         }
     }
@@ -67,7 +69,7 @@ impl RawGrants {
 
     /// The grants, and what is wrong with them.
     pub(super) fn grants(&self, parser: &mut Parser) -> Grants {
-        let grant = |(Located { table, places, errors }, number): (&Located<RawGrant>, usize)| {
+        let grant = |(TableWithPlaces { table, places, errors }, number): (&TableWithPlaces<RawGrant>, usize)| {
             parser.errors.extend(errors.iter().cloned());
             table.grant(number, places, errors.is_empty(), parser)
         };
