@@ -1,7 +1,7 @@
 //! Grants and secrets of a running server: a changed settings file takes effect without a restart.
 
 use serde_json::{Value, json};
-use waft_tests::{CommandOutput, HttpServer, Waft};
+use waft_tests::{CommandOutput, HttpServer, Waft, wait_until};
 
 use super::{TestServer, serve};
 
@@ -72,14 +72,13 @@ fn a_changed_grant_takes_effect_without_a_restart() {
 fn a_call_that_started_keeps_what_it_was_granted() {
     let (mut server, http) = (TestServer::new(), HttpServer::start());
     change(&mut server, &format!("[[grant]]\n{}\n", any(&http)));
-    let urls = json!({ "urls": [http.url("/slow/4000"), http.url("/text")] });
+    let urls = json!({ "urls": [http.url("/held"), http.url("/text")] });
     write_flow(&server, "visit", &urls, &format!("allow = {{ {} }}", any(&http)));
     server.submit("r1");
-    while http.received().is_empty() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    wait_until(|| !http.received().is_empty());
     change(&mut server, "");
     assert_eq!(http.received().len(), 1, "the second request was not sent yet");
+    http.release();
     let output = server.run(&["watch", "r1", "--json"]);
     assert_eq!(output.expect(0).end()["provides"]["outcomes"], json!(["200", "200"]));
     assert_eq!(fetch(&server, &http).expect(1).failure("t").0, "denied");
