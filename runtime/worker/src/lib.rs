@@ -13,6 +13,7 @@ mod start_check;
 mod call;
 mod call_journal;
 mod control;
+mod grants_answerer;
 mod guest_runner;
 mod intake;
 mod live;

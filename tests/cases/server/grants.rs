@@ -140,6 +140,12 @@ fn a_server_explains_what_its_workers_grant() {
     assert_eq!(text, "t in the queue ovens: no worker answered\n");
 }
 
+/// Explains the flow in the folder for a token.
+fn explain_for(server: &TestServer, token: &str) -> CommandOutput {
+    let mut command = server.command(&["grants", "explain", "flow.toml", "--json"]);
+    command.env("WAFT_TOKEN", token).output().expect("waft starts").into()
+}
+
 #[test]
 fn a_token_learns_only_what_its_namespace_is_granted() {
     let waft = Waft::default();
@@ -159,21 +165,29 @@ fn a_token_learns_only_what_its_namespace_is_granted() {
         let made = server.run(&["token", "create", &name, "--scope", scope, "--namespace", namespace]);
         made.expect(0).stdout.trim().to_owned()
     };
-    let explain = |token: &str, arguments: &[&str]| -> CommandOutput {
-        let mut command = server.command(&[&["grants", "explain", "flow.toml", "--json"], arguments].concat());
-        command.env("WAFT_TOKEN", token).output().expect("waft starts").into()
-    };
     let [shop, other] = ["shop", "other"].map(|namespace| token(namespace, "submit"));
     for (namespace, token, granted) in [("shop", &shop, [1, 0]), ("other", &other, [0, 1])] {
-        let explained = explain(token, &[]).expect(0).end();
+        let explained = explain_for(&server, token).expect(0).end();
         assert_eq!(explained["queue"], format!("{namespace}/default"));
         let all = explained["asked"].as_array().expect("a list").iter().map(|asked| asked["all"].clone());
         assert_eq!(all.collect::<Vec<_>>(), granted, "{namespace}");
+        let missing = if granted[0] == 0 { "clock" } else { "random" };
+        let grant = format!("[[grant]]\nflow = \"{namespace}/f\"\ntask = \"t\"\n{missing} = true\n");
+        assert_eq!(explained["grant"], grant, "it is for the flow in the namespace");
     }
-    let read = explain(&token("shop", "read"), &[]);
+    let read = explain_for(&server, &token("shop", "read"));
     assert!(read.expect(2).stderr.contains("submit"), "{}", read.stderr);
+    // The advice for one namespace grants all to its flow, and nothing to the flow of that name elsewhere.
+    let advice = explain_for(&server, &shop).expect(0).end()["grant"].as_str().expect("a table").to_owned();
+    change(&mut server, &format!("{settings}[[grant]]\nnamespace = \"shop\"\nclock = true\n{advice}"));
+    for (token, granted, grant) in [(&shop, [1, 1], "null"), (&other, [0, 0], "[[grant]]")] {
+        let explained = explain_for(&server, token).expect(0).end();
+        let all = explained["asked"].as_array().expect("a list").iter().map(|asked| asked["all"].clone());
+        assert_eq!(all.collect::<Vec<_>>(), granted, "{explained}");
+        assert!(explained["grant"].to_string().contains(grant), "{explained}");
+    }
     let text = std::fs::read_to_string(server.waft.folder().join("flow.toml")).expect("the flow");
     server.waft.write("flow.toml", text.replacen("name = \"f\"", "name = \"other/f\"", 1));
-    let foreign = explain(&shop, &[]);
+    let foreign = explain_for(&server, &shop);
     assert!(foreign.expect(2).stderr.contains("limited"), "{}", foreign.stderr);
 }
