@@ -1,6 +1,11 @@
 //! The tables `[[grant]]` of a settings file: what calls may reach outside their sandbox, if their flows ask for it.
 
-use std::{collections::BTreeMap, fmt::Display, path::Path, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use flow::{Access, DirectoryName, Grant, GrantedDirectory, Grants, SettingName, SignerKey};
 use serde::Deserialize;
@@ -56,6 +61,12 @@ impl RawGrants {
         self.0.iter().map(|table| table.places.table.clone()).collect()
     }
 
+    /// The files with the public keys of signers that the tables name.
+    pub(super) fn key_files(&self) -> impl Iterator<Item = PathBuf> {
+        let signers = self.0.iter().filter_map(|TableWithPlaces { table, .. }| table.signer.as_deref());
+        signers.map(Path::new).filter(|path| path.is_absolute()).map(Path::to_owned)
+    }
+
     /// These tables and those of `lower`: each grants something more.
     pub(super) fn or(mut self, lower: Self) -> Self {
         self.0.extend(lower.0);
@@ -74,7 +85,7 @@ impl RawGrants {
             table.grant(number, places, errors.is_empty(), parser)
         };
         let grants = Grants(self.0.iter().zip(1..).map(grant).collect());
-        directories::check_overlaps(&grants, parser);
+        directories::check_overlaps(&grants, &self.places(), parser);
         grants
     }
 }
