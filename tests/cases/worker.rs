@@ -2,6 +2,7 @@
 //! same result.
 
 mod admission;
+mod grants;
 mod large;
 mod forged;
 mod limits;

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -32,13 +32,22 @@ pub struct Received {
 /// | `/large` | 20 MiB |
 /// | `/endless` | a body in parts that never ends |
 /// | `/slow/1500` | "text of the server" after so many milliseconds |
+/// | `/held` | "text of the server" after [`HttpServer::release`] |
 /// | `/reversed` | the header `x-ask`, from its end |
 /// | `/v1/secret/data/NAME` | as Vault answers for the token `t0ken`: its field `token` is `NAME-s3cret-` and the number of requests |
 /// | `/never` | nothing: it reads the request and waits |
 #[derive(Debug)]
 pub struct HttpServer {
     address: SocketAddr,
-    received: Arc<Mutex<Vec<Received>>>,
+    state: Arc<State>,
+}
+
+/// What the connections of a server share.
+#[derive(Debug, Default)]
+struct State {
+    received: Mutex<Vec<Received>>,
+    is_released: Mutex<bool>,
+    released: Condvar,
 }
 
 impl HttpServer {
@@ -50,15 +59,15 @@ impl HttpServer {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it listens");
-        let received = Arc::default();
-        let noted = Arc::clone(&received);
+        let state: Arc<State> = Arc::default();
+        let of_connections = Arc::clone(&state);
         thread::spawn(move || {
             for (stream, number) in listener.incoming().flatten().zip(1..) {
-                let noted = Arc::clone(&noted);
-                thread::spawn(move || serve(stream, number, &noted));
+                let state = Arc::clone(&of_connections);
+                thread::spawn(move || serve(stream, number, &state));
             }
         });
-        Self { address, received }
+        Self { address, state }
     }
 
     /// The address of a path: `http://127.0.0.1:PORT/path`.
@@ -76,7 +85,13 @@ impl HttpServer {
     /// What it has received so far.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
-        lock(&self.received).clone()
+        lock(&self.state.received).clone()
+    }
+
+    /// Lets it answer the requests to `/held`, from now on at once.
+    pub fn release(&self) {
+        *lock(&self.state.is_released) = true;
+        self.state.released.notify_all();
     }
 }
 
@@ -93,12 +108,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Answers the requests of a connection until the client leaves.
-fn serve(stream: TcpStream, connection: usize, noted: &Mutex<Vec<Received>>) {
+fn serve(stream: TcpStream, connection: usize, state: &State) {
     let mut reader = BufReader::new(&stream);
     while let Some(request) = receive(&mut reader, connection) {
-        lock(noted).push(request.clone());
-        let count = lock(noted).len();
-        if answer(&stream, &request, count).is_err() {
+        lock(&state.received).push(request.clone());
+        if answer(&stream, &request, state).is_err() {
             return;
         }
     }
@@ -125,8 +139,8 @@ fn receive(reader: &mut BufReader<&TcpStream>, connection: usize) -> Option<Rece
     Some(Received { line, headers, body, connection })
 }
 
-/// `count` is the number of requests so far.
-fn answer(mut stream: &TcpStream, request: &Received, count: usize) -> std::io::Result<()> {
+fn answer(mut stream: &TcpStream, request: &Received, state: &State) -> std::io::Result<()> {
+    let count = lock(&state.received).len();
     let target = request.line.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let text = |stream: &mut &TcpStream, status: &str, header: &str, body: &[u8]| {
@@ -165,6 +179,11 @@ fn answer(mut stream: &TcpStream, request: &Received, count: usize) -> std::io::
             let data = format!(r#"{{"token":"{name}-s3cret-{count}"}}"#);
             let answer = format!(r#"{{"data":{{"data":{data},"metadata":{{"deletion_time":"","version":{count}}}}}}}"#);
             text(&mut stream, "200", "", answer.as_bytes())
+        }
+        "/held" => {
+            let is_held = |is_released: &mut bool| !*is_released;
+            drop(state.released.wait_while(lock(&state.is_released), is_held).unwrap_or_else(PoisonError::into_inner));
+            text(&mut stream, "200", "", b"text of the server")
         }
         slow if slow.starts_with("/slow/") => {
             thread::sleep(Duration::from_millis(slow["/slow/".len()..].parse().unwrap_or(0)));

@@ -19,7 +19,7 @@ use std::{
 pub use broker::roles::Role;
 pub use cloud::{Answer, CLOUD_TOKEN, Cloud, CloudClient};
 pub use http_server::{HttpServer, Received};
-pub use process::{Process, children, is_alive, signal, wait_for_end};
+pub use process::{Process, children, is_alive, signal, wait_for_end, wait_until};
 pub use test_broker::{TestBroker, start_rabbit};
 pub use waft::{CommandOutput, Waft};
 

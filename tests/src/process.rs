@@ -166,6 +166,19 @@ pub fn wait_for_end(processes: &[u32]) {
     }
 }
 
+/// Waits until something is the case.
+///
+/// # Panics
+/// When it is not for a minute.
+#[track_caller]
+pub fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + TIMEOUT;
+    while !is_so() {
+        assert!(Instant::now() < until, "it does not happen");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.

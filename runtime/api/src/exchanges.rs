@@ -4,16 +4,76 @@ use serde::{Deserialize, Serialize};
 
 use crate::Action;
 
-/// The recorded HTTP exchanges of a run.
+/// Which recorded HTTP exchanges of a run to read. All given conditions must hold.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
+pub struct ExchangesQuery {
+    /// Only attempts of this task; of a task with `for_each`, also those of its elements. It may be an element: `fetch[3]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Only attempts in this firing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firing: Option<u64>,
+    /// Only attempts with this number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Only attempts to `apply`, or to `rollback`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    /// The value of `next` on the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+impl ExchangesQuery {
+    /// Selects attempts of a task, and of its elements.
+    #[must_use]
+    pub fn task(mut self, task: impl Into<String>) -> Self {
+        self.task = Some(task.into());
+        self
+    }
+
+    /// Selects attempts in a firing.
+    #[must_use]
+    pub fn firing(mut self, firing: u64) -> Self {
+        self.firing = Some(firing);
+        self
+    }
+
+    /// Selects attempts with a number.
+    #[must_use]
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.attempt = Some(attempt);
+        self
+    }
+
+    /// Selects attempts to apply, or to roll back.
+    #[must_use]
+    pub fn call(mut self, call: Action) -> Self {
+        self.call = Some(call.as_str().into());
+        self
+    }
+
+    /// Continues after a page, given its [`RunExchanges::next`].
+    #[must_use]
+    pub fn after(mut self, next: impl Into<String>) -> Self {
+        self.after = Some(next.into());
+        self
+    }
+}
+
+/// A page of the recorded HTTP exchanges of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct RunExchanges {
-    /// The attempts with a record, in the order in which they ended.
+    /// The attempts with a record, the one that ended last first.
     pub attempts: Vec<AttemptExchanges>,
-    /// Whether the run has more of them than an answer may have.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub cut: bool,
+    /// The cursor for the next page; left out on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// The recorded HTTP exchanges of one attempt.

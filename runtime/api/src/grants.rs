@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct GrantsQuestion {
     /// The name of the flow. For a token that is limited to a namespace, it is a flow in the namespace.
     pub flow: String,
-    /// Its tasks that ask for something. They ask for at most 1,000 things together.
+    /// Its tasks that ask for something. They ask for at most 1,000 things together, and their `allow` have at most 4 MiB.
     pub tasks: Vec<AskingTask>,
 }
 
@@ -35,6 +35,9 @@ pub struct AskingTask {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct GrantsExplanation {
+    /// The flow, with its namespace.
+    #[serde(default)]
+    pub flow: String,
     /// The tasks, as they were asked for.
     pub tasks: Vec<ExplainedTask>,
 }

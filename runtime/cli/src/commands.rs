@@ -105,7 +105,9 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Show { run, value: Some(value), .. } => show::value(&settings, &run, &value).await,
         Command::Show { run, revisions, value: None, json } => show::run(&settings, &run, revisions, json).await,
         Command::Watch { run, json } => watch::run(&settings, &run, json).await,
-        Command::Logs { run, task, http: true, json, .. } => logs::http(&settings, &run, task.as_deref(), json).await,
+        Command::Logs { run, task, http: true, exchanges, json, .. } => {
+            logs::http(&settings, &run, task, exchanges, json).await
+        }
         Command::Logs { run, task, follow: false, json, .. } => logs::run(&settings, &run, task.as_deref(), json).await,
         Command::Logs { run, task, follow: true, json, .. } => {
             logs::follow(&settings, &run, task.as_deref(), json).await

@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use crate::{
     ClientError, LogWatch, Watch,
     api::{
-        AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, GrantsExplanation, GrantsQuestion, ListQuery,
-        Module, ModuleSignature, Modules, NewToken, Notification, Problem, Run, RunExchanges, RunLogs,
-        RunStateResponse, Runs, SkipRollback, Submission, Tokens, Workers,
+        AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, ExchangesQuery, GrantsExplanation,
+        GrantsQuestion, ListQuery, Module, ModuleSignature, Modules, NewToken, Notification, Problem, Run,
+        RunExchanges, RunLogs, RunStateResponse, Runs, SkipRollback, Submission, Tokens, Workers,
     },
     watch::Events,
 };
@@ -138,20 +138,20 @@ impl Client {
         self.json(self.request(Method::GET, &["v1", "runs", run, "logs"])?).await
     }
 
-    /// Reads the recorded HTTP exchanges of a run, or of one of its tasks.
+    /// Reads recorded HTTP exchanges of a run: a page, which begins with the attempt that ended last.
     ///
     /// # Errors
-    /// [`ClientError`]; with status 404 there is no such run.
-    pub async fn exchanges(&self, run: &str, task: Option<&str>) -> Result<RunExchanges, ClientError> {
-        let request = self.request(Method::GET, &["v1", "runs", run, "exchanges"])?;
-        self.json(request.query(&task.map(|task| [("task", task)]))).await
+    /// [`ClientError`]; with status 404 there is no such run; with 503 the server sends other large answers now.
+    pub async fn exchanges(&self, run: &str, query: &ExchangesQuery) -> Result<RunExchanges, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "runs", run, "exchanges"])?.query(query)).await
     }
 
     /// Reads one attempt with everything that its replay needs, as a file for `waft replay`. `query` may have `firing`, `attempt`
     /// and `call`.
     ///
     /// # Errors
-    /// [`ClientError`]; with status 404 there is no such run or attempt; with 503 the server sends other large answers now.
+    /// [`ClientError`]; with status 404 there is no such run or attempt, or its content was deleted; with 503 the server sends other
+    /// large answers now.
     pub async fn attempt(&self, run: &str, task: &str, query: &[(&str, String)]) -> Result<Vec<u8>, ClientError> {
         let request = self.request(Method::GET, &["v1", "runs", run, "attempts", task])?;
         let response = self.send(request.query(query)).await?;

@@ -12,6 +12,7 @@ use protocol::{
     WorkerStatus, topology,
 };
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 /// The maximum number of answers to one ping, and their maximum size together, in bytes. Anybody with a worker's user may answer, as
@@ -22,7 +23,7 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// The maximum number of answers that are fetched and not read yet.
 const PREFETCH: u16 = 32;
 
-/// Why workers could not be pinged.
+/// Why workers could not be asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkersError {
@@ -32,12 +33,13 @@ pub enum WorkersError {
     /// The reply queue could not be consumed.
     #[error("could not consume the workers' answers")]
     Consume(#[from] ConsumeError),
-    /// The ping could not be published.
-    #[error("could not ping the workers")]
+    /// The question could not be published.
+    #[error("could not send a question to the workers")]
     Ping(#[from] PublishError),
 }
 
-/// Pings all workers and collects answers for the duration `reply_timeout`. Dropping the future is safe.
+/// Pings all workers and collects answers for the duration `reply_timeout`. Dropping the future is safe: the queue for the answers
+/// is deleted at the end of that time.
 ///
 /// # Errors
 /// [`WorkersError`] when the broker refuses something.
@@ -71,7 +73,7 @@ pub async fn ask_workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Re
 }
 
 /// Asks all workers how much they grant of what the tasks of a flow ask for, and collects answers for the duration
-/// `reply_timeout`. Dropping the future is safe.
+/// `reply_timeout`. Dropping the future is safe, as for [`workers`].
 ///
 /// # Errors
 /// [`WorkersError`] when the broker refuses something.
@@ -82,8 +84,8 @@ pub async fn ask_grants(
     reply_timeout: Duration,
 ) -> Result<Vec<GrantsAnswer>, WorkersError> {
     broker::topology::ensure_shared(&*broker).await?;
-    let question =
-        |reply_to| Control::ExplainGrants(GrantsQuestion { reply_to, flow: flow.clone(), tasks: tasks.to_vec() });
+    let (flow, asking) = (flow.clone(), tasks.to_vec());
+    let question = move |reply_to| Control::ExplainGrants(GrantsQuestion { reply_to, flow, tasks: asking });
     let answers = ask(broker, reply_timeout, question, GrantsAnswer::decode, MAX_GRANTS_ANSWER_BYTES).await?;
     // Whatever another answer is, it is none to this question.
     let shape: Vec<usize> = tasks.iter().map(|task| task.access.parts().count()).collect();
@@ -98,19 +100,44 @@ struct Answers<Answer> {
     is_cut: bool,
 }
 
+/// Decodes an answer.
+type Decode<Answer> = fn(&[u8]) -> Result<Answer, DecodeError>;
+
 /// Asks all workers, and collects their answers.
-async fn ask<Answer>(
+async fn ask<Answer: Send + 'static>(
     broker: Arc<dyn Broker>,
     reply_timeout: Duration,
-    question: impl FnOnce(String) -> Control,
-    decode: fn(&[u8]) -> Result<Answer, DecodeError>,
+    question: impl FnOnce(String) -> Control + Send + 'static,
+    decode: Decode<Answer>,
     max_bytes: usize,
 ) -> Result<Answers<Answer>, WorkersError> {
-    let reply_to = topology::reply_queue(&uuid::Uuid::now_v7().to_string());
-    broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Private }).await?;
-    let to = Destination::Queue(reply_to.clone());
-    broker.bind(&Binding { exchange: topology::STATUS.into(), key: reply_to.clone(), to }).await?;
-    let mut received = broker.consume(&reply_to, PREFETCH).await?;
+    // A task of its own: if this future is dropped, the queue is deleted all the same. It would stay as long as the connection.
+    let asking = TaskTracker::new().spawn(async move {
+        let reply_to = topology::reply_queue(&uuid::Uuid::now_v7().to_string());
+        broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Private }).await?;
+        let answers = collect(&*broker, &reply_to, reply_timeout, question, (decode, max_bytes)).await;
+        broker.delete_queue(&reply_to).await?;
+        answers
+    });
+    match asking.await {
+        Ok(answers) => answers,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime ends, and nobody waits for the answers any more.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Publishes a question, and collects the answers from a queue.
+async fn collect<Answer>(
+    broker: &dyn Broker,
+    reply_to: &str,
+    reply_timeout: Duration,
+    question: impl FnOnce(String) -> Control,
+    (decode, max_bytes): (Decode<Answer>, usize),
+) -> Result<Answers<Answer>, WorkersError> {
+    let to = Destination::Queue(reply_to.to_owned());
+    broker.bind(&Binding { exchange: topology::STATUS.into(), key: reply_to.to_owned(), to }).await?;
+    let mut received = broker.consume(reply_to, PREFETCH).await?;
     let message = Message {
         exchange: topology::CONTROL.into(),
         key: String::new(),
@@ -118,7 +145,7 @@ async fn ask<Answer>(
         persistent: false,
         priority: 0,
         properties: Properties::default(),
-        body: question(reply_to.clone()).encode().into(),
+        body: question(reply_to.to_owned()).encode().into(),
     };
     match broker.publish(message).await {
         // A worker that wants no questions cannot keep others from answering.
@@ -149,8 +176,6 @@ async fn ask<Answer>(
         }
         delivery.accept();
     }
-    drop(received);
-    broker.delete_queue(&reply_to).await?;
     Ok(result)
 }
 
@@ -159,6 +184,27 @@ mod tests {
     use broker::{Exchange, ExchangeKind, InProcess};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_question_leaves_no_queue() {
+        let broker = InProcess::new();
+        broker::topology::declare_shared(&broker).await.unwrap();
+        let queue = "waft.control.played";
+        broker.declare_queue(&Queue { name: queue.into(), kind: QueueKind::Exclusive }).await.unwrap();
+        let to = Destination::Queue(queue.into());
+        broker.bind(&Binding { exchange: topology::CONTROL.into(), key: String::new(), to }).await.unwrap();
+        let mut pings = broker.consume(queue, 1).await.unwrap();
+        let reply_to = tokio::select! {
+            _ = ask_workers(Arc::new(broker.clone()), Duration::from_secs(1)) => panic!("nobody answers"),
+            ping = pings.next() => match Control::decode(&ping.unwrap().message.body) {
+                Ok(Control::Ping(Ping { reply_to })) => reply_to,
+                other => panic!("{other:?}"),
+            },
+        };
+        assert_eq!(broker.waiting(&reply_to).await.unwrap(), Some(0));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(broker.waiting(&reply_to).await.unwrap(), None);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_arrives_through_another_exchange_is_no_worker() {

@@ -8,6 +8,7 @@ mod grant;
 mod host;
 mod http;
 mod network;
+mod part;
 mod setting;
 mod socket;
 
@@ -17,9 +18,10 @@ use crate::{DirectoryName, SecretName, SettingName};
 
 pub use self::{
     directory::{CallDirectory, DirectoryUse, GrantedDirectory},
-    grant::{AccessDenial, CallAccess, Grant, GrantedPart, Grants, Reach, SignerKey},
+    grant::{AccessDenial, CallAccess, Grant, Grants, Reach, SignerKey},
     http::{HttpPattern, HttpTarget, InvalidHttpPattern, InvalidHttpTarget},
     network::{InvalidNetwork, Network, is_public},
+    part::GrantedPart,
     setting::{Setting, SettingKind},
     socket::{InvalidSocketPattern, SocketHost, SocketPattern},
 };

@@ -1,6 +1,7 @@
 //! The rules of every logbook, as one suite to run over each.
 
 mod access;
+mod logs;
 mod published;
 mod trim;
 mod unended;
@@ -12,7 +13,6 @@ use flow::{
     RunId, RunState, Shard, TaskInfo, Timestamp, Values,
 };
 use machine::{Event, Fact, Machine, Record};
-use protocol::{AttemptLog, CallLog, CallUsage, HttpRecord};
 
 use crate::{
     Append, AppendOutcome, Filter, LoadError, Logbook, MaxUnended, Memory, ReadError, RunInfo, Summary, Usage, Version,
@@ -35,10 +35,12 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     a_list_may_be_of_one_namespace(open().await).await;
     a_snapshot_replaces_earlier_records(open().await).await;
     an_illegal_record_is_reported_with_its_version(open().await).await;
-    logs_are_stored_with_the_run(open().await).await;
-    usages_are_stored_beside_the_logs(open().await).await;
-    usages_count_as_bytes_of_their_namespace(open().await).await;
-    exchanges_in_the_store_are_listed_with_the_digests(open().await).await;
+    logs::logs_are_stored_with_the_run(open().await).await;
+    logs::usages_are_stored_beside_the_logs(open().await).await;
+    logs::the_usage_of_the_last_attempt_is_read_without_logs(open().await).await;
+    logs::usages_count_as_bytes_of_their_namespace(open().await).await;
+    logs::exchanges_in_the_store_are_listed_with_the_digests(open().await).await;
+    logs::exchanges_are_listed_from_the_youngest(open().await).await;
     only_runs_ended_before_the_limit_are_deleted(open().await).await;
     digests_are_listed_while_their_runs_exist(open().await).await;
     the_usage_of_a_namespace_is_that_of_its_runs(open().await).await;
@@ -55,6 +57,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     unended::a_run_that_starts_again_counts_like_a_new_one(open().await).await;
     trim::a_trimmed_run_starts_with_a_snapshot(open().await).await;
     trim::digests_of_trimmed_records_are_released(open().await).await;
+    trim::usages_and_exchanges_of_trimmed_records_are_deleted(open().await).await;
     trim::a_reader_overtaken_by_a_trim_restarts_at_the_trim_point(open().await).await;
 }
 
@@ -327,87 +330,6 @@ async fn an_illegal_record_is_reported_with_its_version(logbook: impl Logbook) {
     let error = history.into_machine().expect_err("the run was started twice").to_string();
     let expected = format!("at version {version}, record run-started does not fit run long: ");
     assert!(error.contains(&expected), "{error}");
-}
-
-async fn logs_are_stored_with_the_run(logbook: impl Logbook) {
-    let log = |task: &str, text: &str| {
-        let mut log = CallLog::default();
-        log.push("info", text);
-        let call = CallId {
-            run: run("a"),
-            task: task.parse().expect("a valid name"),
-            firing: Firing::FIRST,
-            attempt: Attempt::new(2),
-            action: Action::Rollback,
-        };
-        AttemptLog { call, at: Timestamp::from_micros(3), worker: Some("w".parse().expect("a valid name")), log }
-    };
-    write(&logbook, vec![Append { logs: vec![log("z", "one"), log("y", "two")], ..append("a", 0, [1]) }]).await;
-    write(&logbook, vec![Append { logs: vec![log("x", "three")], ..append("a", 1, [2]) }]).await;
-    // A conflicting append leaves no log.
-    write(&logbook, vec![Append { logs: vec![log("x", "never")], ..append("a", 1, [2]) }]).await;
-    let logs = async |after| logbook.logs(&run("a"), Version::new(after)).await.expect("the run is there");
-    assert_eq!(logs(0).await, [log("z", "one"), log("y", "two"), log("x", "three")]);
-    assert_eq!(logs(1).await, [log("x", "three")]);
-    assert_eq!(logs(2).await, []);
-}
-
-/// The attempt log of a task with these parts.
-fn attempt_log(task: &str, attempt: u32, log: CallLog) -> AttemptLog {
-    let task = task.parse().expect("a valid name");
-    let (firing, attempt) = (Firing::FIRST, Attempt::new(attempt));
-    let call = CallId { run: run("a"), task, firing, attempt, action: Action::Apply };
-    AttemptLog { call, at: Timestamp::from_micros(3), worker: None, log }
-}
-
-async fn usages_are_stored_beside_the_logs(logbook: impl Logbook) {
-    let used = |memory| CallLog { usage: Some(CallUsage { memory, ..CallUsage::default() }), ..CallLog::default() };
-    let spoken = |memory| {
-        let mut log = used(memory);
-        log.push("info", "a line");
-        log
-    };
-    let (first, second) = (attempt_log("x", 1, used(1)), attempt_log("x", 2, spoken(2)));
-    let logs = vec![attempt_log("y[0]", 1, used(3)), attempt_log("z", 1, CallLog::default())];
-    write(&logbook, vec![Append { logs, ..append("a", 0, [1]) }]).await;
-    // Two attempts may end in one batch.
-    write(&logbook, vec![Append { logs: vec![first.clone(), second.clone()], ..append("a", 1, [2]) }]).await;
-    let logs = logbook.logs(&run("a"), Version::NONE).await.expect("the run is there");
-    assert_eq!(logs, std::slice::from_ref(&second), "only those with more than a usage");
-    for log in [&first, &second] {
-        assert_eq!(logbook.attempt_log(&log.call).await.expect("the run is there").as_ref(), Some(log));
-    }
-    let unknown = attempt_log("x", 3, CallLog::default());
-    assert_eq!(logbook.attempt_log(&unknown.call).await.expect("the run is there"), None);
-    let last = attempt_log("x", 2, used(2));
-    assert_eq!(logbook.last_usages(&run("a")).await.expect("the run is there"), [last], "neither elements nor lines");
-    write(&logbook, vec![append("b", 0, [1])]).await;
-    assert_eq!(logbook.last_usages(&run("b")).await.expect("the run is there"), []);
-    assert!(matches!(logbook.last_usages(&run("c")).await, Err(LoadError::Missing { .. })));
-    let missing = CallId { run: run("c"), ..first.call };
-    assert!(matches!(logbook.attempt_log(&missing).await, Err(LoadError::Missing { .. })));
-}
-
-async fn usages_count_as_bytes_of_their_namespace(logbook: impl Logbook) {
-    let used = CallLog { usage: Some(CallUsage { memory: 1, ..CallUsage::default() }), ..CallLog::default() };
-    let namespaces = ["with", "without"].map(|name| name.parse::<Namespace>().expect("a valid name"));
-    let logs = [vec![attempt_log("x", 1, used)], Vec::new()];
-    let mut bytes = Vec::new();
-    for (namespace, logs) in namespaces.iter().zip(logs) {
-        let info = info("s", &format!("{namespace}/f"), RunState::Running);
-        write(&logbook, vec![Append { logs, ..append_as(namespace.as_str(), 0, [1], info) }]).await;
-        bytes.push(logbook.usage(namespace).await.expect("the logbook can be read").bytes);
-    }
-    assert!(bytes[0] > bytes[1], "{bytes:?}");
-}
-
-async fn exchanges_in_the_store_are_listed_with_the_digests(logbook: impl Logbook) {
-    let digest = Digest::from_bytes([5; 32]);
-    let log = CallLog { http: Some(HttpRecord::Stored { digest, size: 9 }), ..CallLog::default() };
-    let log = attempt_log("x", 1, log);
-    write(&logbook, vec![Append { logs: vec![log.clone()], ..append("a", 0, [1]) }]).await;
-    assert_eq!(logbook.digests().await.expect("the logbook can be read"), [digest].into());
-    assert_eq!(logbook.attempt_log(&log.call).await.expect("the run is there"), Some(log));
 }
 
 async fn only_runs_ended_before_the_limit_are_deleted(logbook: impl Logbook) {

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Access, AccessToken, Append, AppendError, AppendOutcome, AuditEntry, AuditFilter, AuditPosition, Filter, History,
-    LoadError, Logbook, ReadError, RunLock, Summary, TrimPoint, Usage, Version,
+    LoadError, LogFilter, LogPosition, Logbook, ReadError, RunLock, Summary, TrimPoint, Usage, Version,
 };
 
 /// Intercepts the appends to a logbook, and the reads from it.
@@ -176,6 +176,14 @@ impl Logbook for InterceptedLogbook {
 
     async fn last_usages(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
         self.inner.last_usages(run).await
+    }
+
+    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError> {
+        self.inner.http_logs(run, filter).await
+    }
+
+    async fn exchange_digests(&self, run: &RunId) -> Result<BTreeSet<Digest>, LoadError> {
+        self.inner.exchange_digests(run).await
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {

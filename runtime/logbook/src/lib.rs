@@ -11,6 +11,7 @@
 mod access;
 pub mod contract;
 pub mod intercepted;
+mod filter;
 mod logbook;
 mod address;
 mod inspect;
@@ -26,10 +27,11 @@ mod trim_point;
 
 pub use access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition};
 pub use address::{file, may_exist, open};
+pub use filter::{Filter, InvalidPosition, LogFilter, LogPosition};
 pub use inspect::{ClockReading, ExistingLogbook, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};
 pub use logbook::{
-    Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, Logbook, MaxUnended, OpenError, ReadError,
+    Append, AppendError, AppendOutcome, Counted, History, LoadError, Logbook, MaxUnended, OpenError, ReadError,
     RunInfo, Summary, Usage, Version, is_deletable, is_open,
 };
 pub use memory::Memory;

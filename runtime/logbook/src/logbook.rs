@@ -7,7 +7,7 @@ use flow::{CallId, Digest, FlowName, Namespace, RunId, RunState, Shard, Timestam
 use machine::{Change, Machine, Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
-use crate::{Access, RunLock, TrimPoint, replay};
+use crate::{Access, Filter, LogFilter, LogPosition, RunLock, TrimPoint, replay};
 
 /// The number of records of a run: the position that an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -120,31 +120,6 @@ pub struct Summary {
     pub started_at: Timestamp,
     /// When its last record was decided.
     pub changed_at: Timestamp,
-}
-
-/// Selects runs for a list. The list is ordered by start time, then by id, both descending.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// Only runs of this flow.
-    pub flow: Option<FlowName>,
-    /// Only runs of flows in this namespace.
-    pub namespace: Option<Namespace>,
-    /// Only runs in one of these states; empty means any state.
-    pub states: Vec<RunState>,
-    /// Only runs started at or after this time.
-    pub since: Option<Timestamp>,
-    /// Only runs started before this time.
-    pub until: Option<Timestamp>,
-    /// Only runs after this one in the order of the list: the end of the previous page.
-    pub after: Option<(Timestamp, RunId)>,
-    /// The maximum number of runs.
-    pub limit: usize,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self { flow: None, namespace: None, states: Vec::new(), since: None, until: None, after: None, limit: 100 }
-    }
 }
 
 /// The data from which a run is loaded: its last snapshot, if any, and the later records, or the first of them.
@@ -420,6 +395,19 @@ pub trait Logbook: Access {
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn last_usages(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError>;
+
+    /// The attempts of a run with recorded HTTP exchanges that a filter selects, the youngest first, with their positions and logs.
+    /// An attempt without exchanges may be among them.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError>;
+
+    /// The digests of the HTTP exchanges of a run that are in the store.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn exchange_digests(&self, run: &RunId) -> Result<BTreeSet<Digest>, LoadError>;
 
     /// Takes the exclusive lock of a run, which need not exist yet; `None` if another process or this one already holds it.
     /// Engines that share their runs over a broker take no run locks.

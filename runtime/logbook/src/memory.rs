@@ -12,8 +12,8 @@ use machine::{Record, Snapshot};
 use protocol::{AttemptLog, CallLog, EngineSecret};
 
 use crate::{
-    Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, Logbook, MaxUnended, ReadError, RunInfo,
-    RunLock, Summary, TrimPoint, Usage, Version,
+    Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, LogFilter, LogPosition, Logbook,
+    MaxUnended, ReadError, RunInfo, RunLock, Summary, TrimPoint, Usage, Version,
     access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition},
     is_deletable, is_open, row, run_lock,
     secret::new_secret,
@@ -127,6 +127,14 @@ impl StoredRun {
 
     fn version(&self) -> Version {
         self.first().after(&self.records)
+    }
+
+    /// The logs with their positions, in order.
+    fn positioned_logs(&self) -> impl Iterator<Item = (LogPosition, &AttemptLog)> {
+        let same_append = self.logs.chunk_by(|(one, _), (other, _)| one == other);
+        same_append.flat_map(|logs| {
+            (0..).zip(logs).map(|(number, (first, log))| (LogPosition { first: first.get(), number }, log))
+        })
     }
 
     /// The stored records after a version.
@@ -345,6 +353,21 @@ impl Logbook for Memory {
             last.into_values().collect()
         };
         self.read_run(run, last)
+    }
+
+    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError> {
+        self.read_run(run, |stored| {
+            let mut logs: Vec<_> = stored.positioned_logs().collect();
+            logs.reverse();
+            let selected =
+                |(position, log): &(LogPosition, &AttemptLog)| log.log.http.is_some() && filter.selects(*position, log);
+            let selected = logs.into_iter().filter(selected).take(filter.limit);
+            selected.map(|(position, log)| (position, log.clone())).collect()
+        })
+    }
+
+    async fn exchange_digests(&self, run: &RunId) -> Result<BTreeSet<Digest>, LoadError> {
+        self.read_run(run, |stored| stored.logs.iter().filter_map(|(_, log)| row::exchanges_of(log)).collect())
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {

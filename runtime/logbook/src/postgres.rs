@@ -31,8 +31,8 @@ use self::connection::{Connections, Endpoint};
 pub(crate) use self::inspect::inspect;
 pub(crate) use self::lock::SessionLock;
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock, Summary,
-    TrimPoint, Usage, Version,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPosition, Logbook, OpenError,
+    ReadError, RunLock, Summary, TrimPoint, Usage, Version,
     row::{self, AppendRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -52,10 +52,11 @@ const SAVE_SNAPSHOT: &str = "INSERT INTO waft.snapshots AS snapshots (run, versi
 // Skips the runs that another connection appends to at this moment: a later cleanup deletes them.
 const SELECT_DELETABLE: &str = "SELECT key FROM waft.runs WHERE state IN ('success', 'rolled-back') AND changed_at < $1
     ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED";
-const DELETE_ENDED: [&str; 7] = [
+const DELETE_ENDED: [&str; 8] = [
     "DELETE FROM waft.records WHERE run = ANY ($1)",
     "DELETE FROM waft.snapshots WHERE run = ANY ($1)",
     "DELETE FROM waft.logs WHERE run = ANY ($1)",
+    "DELETE FROM waft.last_usages WHERE run = ANY ($1)",
     "DELETE FROM waft.content WHERE run = ANY ($1)",
     "DELETE FROM waft.trim_points WHERE run = ANY ($1)",
     "DELETE FROM waft.revisions WHERE run = ANY ($1)",
@@ -246,6 +247,17 @@ impl Logbook for Postgres {
     async fn last_usages(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
         let read = self.with_connection(async |client| read::last_usages(client, run.as_str()).await);
         self.attempt_logs(run, of_run(run, read).await?)
+    }
+
+    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError> {
+        let read = self.with_connection(async |client| read::http_logs(client, run.as_str(), filter).await);
+        let (positions, logs): (Vec<_>, Vec<_>) = of_run(run, read).await?.into_iter().unzip();
+        Ok(positions.into_iter().zip(self.attempt_logs(run, logs)?).collect())
+    }
+
+    async fn exchange_digests(&self, run: &RunId) -> Result<BTreeSet<Digest>, LoadError> {
+        let read = self.with_connection(async |client| read::exchange_digests(client, run.as_str()).await);
+        of_run(run, read).await?.iter().map(|digest| row::digest(digest)).collect()
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {

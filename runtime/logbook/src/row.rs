@@ -214,12 +214,15 @@ pub(crate) struct LogRow {
     pub(crate) body: Vec<u8>,
     pub(crate) usage: Option<Vec<u8>>,
     pub(crate) exchanges: Option<Vec<u8>>,
+    /// Whether it has HTTP exchanges, in its body or in the store.
+    pub(crate) has_http: bool,
 }
 
 impl From<AttemptLog> for LogRow {
     fn from(log: AttemptLog) -> Self {
         let exchanges = exchanges_of(&log).map(|digest| digest.as_bytes().to_vec());
         let AttemptLog { call, at, worker, log } = log;
+        let has_http = log.http.is_some();
         let usage = log.usage.as_ref().map(CallUsage::encode);
         let rest = CallLog { usage: None, ..log };
         Self {
@@ -232,11 +235,17 @@ impl From<AttemptLog> for LogRow {
             body: if rest.has_more_than_usage() { rest.encode() } else { Vec::new() },
             usage,
             exchanges,
+            has_http,
         }
     }
 }
 
 impl LogRow {
+    /// The usage that the task shows until its next attempt ends. Elements of lists show none: they may be a million.
+    pub(crate) fn last_usage(&self) -> Option<&[u8]> {
+        self.usage.as_deref().filter(|_| !self.task.contains('['))
+    }
+
     /// Converts the row to an attempt log.
     ///
     /// # Errors

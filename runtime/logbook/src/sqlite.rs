@@ -32,8 +32,8 @@ use self::{
     thread::ConnectionThread,
 };
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock, Summary,
-    TrimPoint, Usage, Version, lock,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPosition, Logbook, OpenError,
+    ReadError, RunLock, Summary, TrimPoint, Usage, Version, lock,
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -206,6 +206,18 @@ impl Logbook for Sqlite {
     async fn last_usages(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
         let logs = self.of_run(run, |connection, id| read::last_usages(connection, id)).await?;
         self.attempt_logs(run, logs)
+    }
+
+    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError> {
+        let filter = filter.clone();
+        let logs = self.of_run(run, move |connection, id| read::http_logs(connection, id, &filter)).await?;
+        let (positions, logs): (Vec<_>, Vec<_>) = logs.into_iter().unzip();
+        Ok(positions.into_iter().zip(self.attempt_logs(run, logs)?).collect())
+    }
+
+    async fn exchange_digests(&self, run: &RunId) -> Result<BTreeSet<Digest>, LoadError> {
+        let digests = self.of_run(run, |connection, id| read::exchange_digests(connection, id)).await?;
+        digests.iter().map(|digest| row::digest(digest)).collect()
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {

@@ -2,20 +2,42 @@
 //!
 //! A sender learns how many workers of a queue grant what its flow asks for, and nothing else of their grants.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use api::{AskingTask, ExplainedPart, ExplainedTask, GrantsExplanation, GrantsQuestion};
 use axum::{Extension, Json, extract::State};
-use flow::{Access, Digest, FlowName, GrantedPart, Grants, Namespace, NodeName, QueueName, file::parse_access};
+use broker::Broker;
+use flow::{Digest, FlowName, GrantedPart, Namespace, NodeName, QueueName, file::parse_access};
 use protocol::{GrantsAnswer, MAX_ASKED_PARTS};
+use sandbox::Permits;
 
-use crate::{auth::namespace::CallerNamespace, extract, problem::Problem, state::Shared};
+use crate::{auth::namespace::CallerNamespace, extract, problem::Problem, state::Shared, turns};
 
 /// How long workers have to answer. Workers answer at once unless they are starved.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The maximum bytes of the `allow` of all tasks of a question together: more than the patterns and the arguments of real flows
+/// have.
+const MAX_ALLOW_BYTES: usize = 4 << 20;
+
+/// Number of questions that the workers are asked at the same time: each worker compares each question with all its grants. An
+/// owner has at most all but one. Those that wait are not counted: each has a connection, and a sender has a share of those.
+const MAX_ASKED_AT_ONCE: usize = 8;
+
+static QUESTIONS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_ASKED_AT_ONCE, usize::MAX));
+
+/// A question that the workers can be asked.
+struct ParsedQuestion {
+    /// With its namespace.
+    flow: FlowName,
+    tasks: Vec<TaskQuestion>,
+}
+
 /// A task of a question, and its queue.
-struct Asking {
+struct TaskQuestion {
     queue: QueueName,
     task: protocol::AskingTask,
 }
@@ -31,26 +53,50 @@ pub(crate) async fn explain(
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     extract::Json(question): extract::Json<GrantsQuestion>,
 ) -> Result<Json<GrantsExplanation>, Problem> {
-    let namespace = namespace.as_ref();
-    let flow = within(namespace, &question.flow, "flow", FlowName::within, FlowName::namespace)?;
-    let tasks = question.tasks.iter().map(|task| parse(task, namespace)).collect::<Result<Vec<Asking>, _>>()?;
-    let asked: usize = tasks.iter().map(|asking| asking.task.access.parts().count().max(1)).sum();
-    if asked > MAX_ASKED_PARTS {
-        let detail = format!("the tasks ask for {asked} things, and {MAX_ASKED_PARTS} are allowed");
-        return Err(Problem::bad_request(detail));
-    }
-    let asking: Vec<protocol::AskingTask> = tasks.iter().map(|asking| asking.task.clone()).collect();
-    let answers = client::ask_grants(state.dependencies.broker.clone(), &flow, &asking, REPLY_TIMEOUT).await;
-    let answers = answers.map_err(|error| Problem::internal(&error))?;
-    let explained = tasks.iter().enumerate().map(|(index, asking)| explained(&flow, asking, index, &answers));
-    Ok(Json(GrantsExplanation { tasks: explained.collect() }))
+    check_size(&question)?;
+    let limited_to = namespace.clone();
+    let question = turns::in_turn(namespace.clone(), move || parse(&question, limited_to.as_ref())).await?;
+    let answers = ask(state.dependencies.broker.clone(), &question, namespace.clone()).await?;
+    Ok(Json(turns::in_turn(namespace, move || question.explained(&answers)).await))
 }
 
-/// Parses a task of a sender that may be limited to a namespace.
+/// Refuses a question that is too large, before it is parsed.
+fn check_size(GrantsQuestion { flow: _, tasks }: &GrantsQuestion) -> Result<(), Problem> {
+    // A task that asks for nothing counts as one thing.
+    if tasks.len() > MAX_ASKED_PARTS {
+        return Err(too_many(tasks.len()));
+    }
+    let bytes: usize = tasks.iter().map(|task| task.allow.len()).sum();
+    if bytes > MAX_ALLOW_BYTES {
+        let detail = format!("the `allow` of all tasks have {bytes} bytes, and {MAX_ALLOW_BYTES} are allowed");
+        return Err(Problem::bad_request(detail).hint("ask about fewer tasks at once"));
+    }
+    Ok(())
+}
+
+fn too_many(asked: usize) -> Problem {
+    let detail = format!("the tasks ask for {asked} things, and {MAX_ASKED_PARTS} are allowed");
+    Problem::bad_request(detail).hint("ask about fewer tasks at once, or let a task ask for patterns that cover more")
+}
+
+/// Parses a question of a sender that may be limited to a namespace.
 fn parse(
+    GrantsQuestion { flow, tasks }: &GrantsQuestion,
+    limited_to: Option<&Namespace>,
+) -> Result<ParsedQuestion, Problem> {
+    let flow = within(limited_to, flow, "flow", FlowName::within, FlowName::namespace)?;
+    let tasks = tasks.iter().map(|task| parse_task(task, limited_to)).collect::<Result<Vec<_>, _>>()?;
+    let asked: usize = tasks.iter().map(|asked| asked.task.access.count_parts().max(1)).sum();
+    if asked > MAX_ASKED_PARTS {
+        return Err(too_many(asked));
+    }
+    Ok(ParsedQuestion { flow, tasks })
+}
+
+fn parse_task(
     AskingTask { task, queue, module, allow }: &AskingTask,
     limited_to: Option<&Namespace>,
-) -> Result<Asking, Problem> {
+) -> Result<TaskQuestion, Problem> {
     let refused = |key: &str, error: String| Problem::bad_request(format!("{key}: {error}"));
     let queue = within(limited_to, queue, "queue", QueueName::within, QueueName::namespace)?;
     let access = parse_access(allow).map_err(|diagnostics| {
@@ -59,7 +105,7 @@ fn parse(
     let task = NodeName::new(task).map_err(|error| refused("task", error.to_string()))?;
     let module: Digest =
         module.parse().map_err(|error: flow::invalid::InvalidDigest| refused("module", error.to_string()))?;
-    Ok(Asking { queue, task: protocol::AskingTask { task, module, access } })
+    Ok(TaskQuestion { queue, task: protocol::AskingTask { task, module, access } })
 }
 
 /// Parses a name of a sender that may be limited to a namespace.
@@ -81,30 +127,92 @@ fn within<Name: std::str::FromStr<Err: ToString>>(
     Err(Problem::forbidden(detail).hint("name it without a namespace"))
 }
 
-/// Counts the answers of the workers of a task's queue.
-fn explained(
-    flow: &FlowName,
-    Asking { queue, task }: &Asking,
-    index: usize,
-    answers: &[GrantsAnswer],
-) -> ExplainedTask {
-    let of_queue: Vec<&GrantsAnswer> = answers.iter().filter(|answer| answer.queues.contains(queue)).collect();
-    let words = |access: &Access| {
-        let nothing = Grants::default().of_call(access, flow, &task.task, &task.module);
-        nothing.granted_parts().into_iter().map(|(what, _)| what).collect::<Vec<_>>().join(", ")
-    };
-    let part = |(number, access): (usize, Access)| {
-        let count = |wanted| {
-            let fits = |answer: &&&GrantsAnswer| answer.tasks[index][number] == wanted;
-            u32::try_from(of_queue.iter().filter(fits).count()).unwrap_or(u32::MAX)
+/// Asks the workers when it is the turn of the namespace.
+async fn ask(
+    broker: Arc<dyn Broker>,
+    ParsedQuestion { flow, tasks }: &ParsedQuestion,
+    namespace: Option<Namespace>,
+) -> Result<Vec<GrantsAnswer>, Problem> {
+    let asking: Vec<protocol::AskingTask> = tasks.iter().map(|asked| asked.task.clone()).collect();
+    let _turn = QUESTIONS.acquire(namespace).await.expect("any number of questions may wait");
+    let answers = client::ask_grants(broker, flow, &asking, REPLY_TIMEOUT).await;
+    answers.map_err(|error| Problem::internal(&error))
+}
+
+impl ParsedQuestion {
+    fn explained(&self, answers: &[GrantsAnswer]) -> GrantsExplanation {
+        let tasks = self.tasks.iter().enumerate().map(|(index, asked)| asked.explained(index, answers)).collect();
+        GrantsExplanation { flow: self.flow.to_string(), tasks }
+    }
+}
+
+impl TaskQuestion {
+    /// Counts the answers of the workers of the task's queue. `index` is that of the task in the question.
+    fn explained(&self, index: usize, answers: &[GrantsAnswer]) -> ExplainedTask {
+        let Self { queue, task } = self;
+        let of_queue: Vec<&GrantsAnswer> = answers.iter().filter(|answer| answer.queues.contains(queue)).collect();
+        let part = |(number, what): (usize, String)| {
+            let count = |wanted| {
+                let fits = |answer: &&&GrantsAnswer| answer.tasks[index][number] == wanted;
+                u32::try_from(of_queue.iter().filter(fits).count()).unwrap_or(u32::MAX)
+            };
+            let [all, some, none] = [GrantedPart::All, GrantedPart::Some, GrantedPart::None].map(count);
+            ExplainedPart { what, all, some, none }
         };
-        let [all, some, none] = [GrantedPart::All, GrantedPart::Some, GrantedPart::None].map(count);
-        ExplainedPart { what: words(&access), all, some, none }
-    };
-    ExplainedTask {
-        task: task.task.to_string(),
-        queue: queue.to_string(),
-        workers: u32::try_from(of_queue.len()).unwrap_or(u32::MAX),
-        asked: task.access.parts().enumerate().map(part).collect(),
+        ExplainedTask {
+            task: task.task.to_string(),
+            queue: queue.to_string(),
+            workers: u32::try_from(of_queue.len()).unwrap_or(u32::MAX),
+            asked: task.access.descriptions().into_iter().enumerate().map(part).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(tasks: usize, allow: &str) -> GrantsQuestion {
+        let module = Digest::from_bytes([1; 32]).to_string();
+        let task = AskingTask { task: "t".into(), queue: "q".into(), module, allow: allow.into() };
+        GrantsQuestion { flow: "f".into(), tasks: vec![task; tasks] }
+    }
+
+    fn refusal<T>(result: Result<T, Problem>) -> String {
+        let problem = result.err().expect("it is refused").into_document();
+        format!("{} {}: {}", problem.status, problem.kind, problem.detail)
+    }
+
+    #[test]
+    fn a_question_that_is_too_large_is_not_parsed() {
+        // No task of these could be parsed.
+        let many = refusal(check_size(&question(MAX_ASKED_PARTS + 1, "nonsense")));
+        assert!(many.ends_with("the tasks ask for 1001 things, and 1000 are allowed"), "{many}");
+        let large = refusal(check_size(&question(2, &"x".repeat(MAX_ALLOW_BYTES / 2 + 1))));
+        assert!(large.ends_with("have 4194306 bytes, and 4194304 are allowed"), "{large}");
+        assert!(check_size(&question(MAX_ASKED_PARTS, "clock = true")).is_ok());
+    }
+
+    #[test]
+    fn the_things_that_a_question_asks_for_are_counted() {
+        let pattern = |number: usize| format!("\"GET https://a.example/{number}\"");
+        let patterns: Vec<String> = (0..500).map(pattern).collect();
+        let allow = format!("http = [{}]\n", patterns.join(", "));
+        assert!(parse(&question(2, &allow), None).is_ok());
+        let many = refusal(parse(&question(2, &format!("{allow}clock = true")), None));
+        assert!(many.ends_with("the tasks ask for 1002 things, and 1000 are allowed"), "{many}");
+    }
+
+    #[test]
+    fn the_flow_of_an_answer_has_its_namespace() {
+        let shop: Namespace = "shop".parse().unwrap();
+        let parsed = parse(&question(1, "clock = true"), Some(&shop)).unwrap();
+        let answer = GrantsAnswer { queues: vec!["shop/q".parse().unwrap()], tasks: vec![vec![GrantedPart::Some]] };
+        let other = GrantsAnswer { queues: vec!["q".parse().unwrap()], tasks: vec![vec![GrantedPart::All]] };
+        let GrantsExplanation { flow, tasks } = parsed.explained(&[answer, other]);
+        let ExplainedTask { queue, workers, asked, .. } = &tasks[0];
+        assert_eq!((flow.as_str(), queue.as_str(), *workers), ("shop/f", "shop/q", 1));
+        let ExplainedPart { what, all, some, none } = &asked[0];
+        assert_eq!((what.as_str(), all, some, none), ("clock", &0, &1, &0));
     }
 }

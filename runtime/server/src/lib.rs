@@ -27,6 +27,7 @@ mod openapi;
 
 mod runs;
 mod events;
+mod large_answers;
 mod lines;
 mod values;
 mod modules;

@@ -127,6 +127,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "no-such-attempt", "the records of the run have no such attempt", detail)
     }
 
+    /// The store does not have a content any more that a run names.
+    pub(crate) fn deleted_content(detail: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no-such-content", "the store does not have it any more", detail)
+    }
+
     /// What is asked for is larger than an answer may be.
     pub(crate) fn too_large_answer(detail: String) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too-large", "the answer would be too large", detail)

@@ -20,9 +20,9 @@ use crate::{
     connections,
     events::EventStreams,
     health::{Examination, Readiness},
+    large_answers::LargeAnswers,
     namespace_storage::NamespaceStorage,
     routes,
-    runs::value::SentValues,
     state::State,
 };
 
@@ -145,7 +145,7 @@ pub(crate) fn parts(
         requests: requests.clone(),
         bodies: Bodies::new(largest_request),
         event_streams: EventStreams::default(),
-        sent_values: SentValues::default(),
+        large_answers: LargeAnswers::default(),
         readiness: Readiness::default(),
         examination: Examination::default(),
         namespace_storage: NamespaceStorage::default(),

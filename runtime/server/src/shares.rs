@@ -61,21 +61,35 @@ impl Shares {
         Ok(Share { shares: self.clone(), sender: sender.clone(), units })
     }
 
+    /// Gives units of a sender back.
+    fn give_back(&self, sender: &Sender, units: usize) {
+        let mut taken = self.taken();
+        let left = taken.get(sender).copied().unwrap_or_default().saturating_sub(units);
+        if left == 0 {
+            taken.remove(sender);
+        } else {
+            taken.insert(sender.clone(), left);
+        }
+    }
+
     fn taken(&self) -> MutexGuard<'_, BTreeMap<Sender, usize>> {
         // Each change is a single operation on the map.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Share {
+    /// Gives back all but these units, if it has more.
+    pub(crate) fn shrink_to(&mut self, units: usize) {
+        let surplus = self.units.saturating_sub(units);
+        self.units -= surplus;
+        self.shares.give_back(&self.sender, surplus);
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut taken = self.shares.taken();
-        let left = taken.get(&self.sender).copied().unwrap_or_default().saturating_sub(self.units);
-        if left == 0 {
-            taken.remove(&self.sender);
-        } else {
-            taken.insert(self.sender.clone(), left);
-        }
+        self.shares.give_back(&self.sender, self.units);
     }
 }
 
@@ -98,6 +112,12 @@ mod tests {
         assert_eq!(shares.take(&ann, 4).err(), Some(Exhausted::OfSender), "it has one still");
         drop(second);
         assert_eq!(*shares.taken(), [(bob, 4), (shop, 2)].into());
+        let mut third = shares.take(&ann, 4).unwrap();
+        third.shrink_to(1);
+        third.shrink_to(3);
+        assert_eq!(shares.take(&ann, 4).err(), Some(Exhausted::OfSender));
+        drop(shares.take(&ann, 3).unwrap());
+        drop(third);
         assert!(shares.take(&ann, 4).is_ok());
         assert_eq!(shares.take(&ann, usize::MAX).err(), Some(Exhausted::OfSender));
     }

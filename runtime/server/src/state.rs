@@ -15,9 +15,9 @@ use crate::{
     bodies::Bodies,
     events::EventStreams,
     health::{Examination, Readiness},
+    large_answers::LargeAnswers,
     namespace_storage::NamespaceStorage,
     problem::Problem,
-    runs::value::SentValues,
 };
 
 /// The dependencies of a server.
@@ -57,7 +57,7 @@ pub(crate) struct State {
     pub(crate) requests: TaskTracker,
     pub(crate) bodies: Bodies,
     pub(crate) event_streams: EventStreams,
-    pub(crate) sent_values: SentValues,
+    pub(crate) large_answers: LargeAnswers,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,
     pub(crate) namespace_storage: NamespaceStorage,

@@ -54,6 +54,7 @@ async fn put_content_is_fetched_by_digest(
         let digest = put(store, bytes.clone()).await;
         assert_eq!(digest, digest_of(&bytes));
         assert!(store.contains(&digest).await.expect("the store can be read"));
+        assert_eq!(store.size(&digest).await.expect("the store can be read"), Some(size as u64));
         let fetched = fetch(digest).await.expect("it is there");
         assert!(fetched == bytes, "{size} bytes come back changed");
     }
@@ -110,6 +111,7 @@ async fn content_is_listed_by_digest(store: impl Store) {
     assert_eq!(listed, expected);
     let missing = digest_of(b"never put");
     assert!(!store.contains(&missing).await.expect("the store can be read"));
+    assert_eq!(store.size(&missing).await.expect("the store can be read"), None);
 }
 
 async fn a_tag_resolves_to_its_last_digest(store: impl Store) {

@@ -72,6 +72,15 @@ impl Store for Directory {
         .await
     }
 
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>, FetchError> {
+        let digest = *digest;
+        self.with(move |folder| {
+            let result = folder.size(&digest);
+            result.map_err(|source| FetchError::Read { digest, path: folder.path(&digest), source })
+        })
+        .await
+    }
+
     async fn touch(&self, digest: &Digest) -> Result<bool, PutError> {
         let digest = *digest;
         self.with(move |folder| match folder.touch(&digest) {

@@ -234,6 +234,15 @@ impl Folder {
         self.path(digest).try_exists()
     }
 
+    /// The size of the file for a digest, if there is one.
+    pub(crate) fn size(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        match self.path(digest).metadata() {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Records that a content was used now.
     pub(crate) fn touch(&self, digest: &Digest) -> io::Result<()> {
         let _shared = self.lock(File::lock_shared);

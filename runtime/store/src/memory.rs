@@ -59,6 +59,10 @@ impl Store for Memory {
         Ok(self.lock().content.contains_key(digest))
     }
 
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>, FetchError> {
+        Ok(self.lock().content.get(digest).map(|(bytes, _)| bytes.len() as u64))
+    }
+
     async fn touch(&self, digest: &Digest) -> Result<bool, PutError> {
         let mut state = self.lock();
         let Some((_, stored_at)) = state.content.get_mut(digest) else { return Ok(false) };

@@ -31,6 +31,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`FetchError`] when this cannot be determined.
     async fn contains(&self, digest: &Digest) -> Result<bool, FetchError>;
 
+    /// The number of bytes that the store has for a digest; `None` if it has none. They are not read: only [`Store::fetch`] verifies
+    /// them.
+    ///
+    /// # Errors
+    /// [`FetchError`] when this cannot be determined.
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>, FetchError>;
+
     /// Gives the content of a digest the age of new content, for a run that is about to refer to it; returns whether the
     /// store has it.
     ///

@@ -15,14 +15,13 @@ use broker::{
 };
 use flow::{CallId, Execution, RunId, Timestamp, WorkerName};
 use protocol::{
-    CallKeys, Control, GrantsAnswer, HeartbeatNumber, Job, Key, ReplyQueue, Report, Seal, WithdrawnCall, WorkerStatus,
-    topology,
+    CallKeys, Control, HeartbeatNumber, Job, Key, ReplyQueue, Report, Seal, WithdrawnCall, WorkerStatus, topology,
 };
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    GuestRunner,
+    grants_answerer::GrantsQuestions,
     live::{self, FollowSender},
 };
 
@@ -391,11 +390,11 @@ const fn exchange_of(control: &Control) -> &'static str {
     }
 }
 
-/// Answers control messages until `stop` is cancelled.
+/// Answers control messages until `stop` is cancelled, and passes on those whose answer takes time.
 pub(crate) async fn serve(
     broker: Arc<dyn Broker>,
     mut messages: Consumer,
-    (calls, guests): (Arc<CallRegistry>, Arc<dyn GuestRunner>),
+    (calls, questions): (Arc<CallRegistry>, GrantsQuestions),
     status: WorkerStatus,
     stop: CancellationToken,
 ) {
@@ -441,9 +440,7 @@ pub(crate) async fn serve(
                     refusals.log(&control_queue, "a question about grants that names no queue for replies");
                     continue;
                 };
-                let tasks = guests.granted_parts(&question);
-                let answer = GrantsAnswer { queues: status.queues.clone(), tasks };
-                send_best_effort(&*broker, reply(reply_to, answer.encode()), &stop).await;
+                questions.add(reply_to, question);
             }
             // All workers receive it, so it is not moved to the quarantine.
             Err(error) => {
@@ -454,13 +451,13 @@ pub(crate) async fn serve(
 }
 
 /// Best effort: the receiver may have disconnected. An unreachable broker must not delay the stop of the worker.
-async fn send_best_effort(broker: &dyn Broker, message: Message, stop: &CancellationToken) {
+pub(crate) async fn send_best_effort(broker: &dyn Broker, message: Message, stop: &CancellationToken) {
     if let Some(Err(error)) = stop.run_until_cancelled(broker.publish(message)).await {
         tracing::debug!(%error, "a control message was not answered");
     }
 }
 
-fn reply(queue: ReplyQueue, body: Vec<u8>) -> Message {
+pub(crate) fn reply(queue: ReplyQueue, body: Vec<u8>) -> Message {
     to_queue(topology::STATUS, queue.into(), Properties::default(), body)
 }
 

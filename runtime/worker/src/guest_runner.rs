@@ -43,9 +43,10 @@ pub trait GuestRunner: Send + Sync + 'static {
     /// Stops all calls.
     fn interrupt_all(&self);
 
-    /// How much it would grant to each task of a flow, part by part. Without grants, it is nothing.
+    /// How much it would grant to each task of a flow, part by part. Without grants, it is nothing. It blocks while it compares
+    /// them with all its grants.
     fn granted_parts(&self, question: &GrantsQuestion) -> Vec<Vec<GrantedPart>> {
-        question.tasks.iter().map(|task| task.access.parts().map(|_| GrantedPart::None).collect()).collect()
+        question.tasks.iter().map(|task| vec![GrantedPart::None; task.access.count_parts()]).collect()
     }
 }
 

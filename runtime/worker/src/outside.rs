@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::{Access, CallAccess, CallDirectory, GrantedPart, Grants, Recording, SettingKind};
+use flow::{CallAccess, CallDirectory, GrantedPart, Grants, Recording, SettingKind, SignerKey};
 use gateway::{Closed, CurrentRules, Gateway, Outbound, Rules, UsedSecrets};
 use protocol::{AskingTask, GrantsQuestion, Job, Unrecorded};
 use sandbox::{Directories, Directory, DirectoryUsages, Sockets};
@@ -91,17 +91,11 @@ impl Outside {
     /// granted in part.
     pub(crate) fn granted_parts(&self, GrantsQuestion { flow, tasks, .. }: &GrantsQuestion) -> Vec<Vec<GrantedPart>> {
         let rules = self.rules.now();
-        let [without, with] = [false, true].map(|has_signed| rules.grants.with_signers(|_| has_signed));
         let of_task = |AskingTask { task, module, access }: &AskingTask| {
-            let granted = |part: &Access, grants: &Grants| {
-                let parts = grants.of_call(part, flow, task, module).granted_parts();
-                parts.first().map_or(GrantedPart::None, |(_, granted)| *granted)
-            };
-            let part = |part: Access| match granted(&part, &without) {
-                granted_by_all if granted_by_all == granted(&part, &with) => granted_by_all,
-                _ => GrantedPart::Some,
-            };
-            access.parts().map(part).collect()
+            let granted =
+                |has_signed| rules.grants.granted_parts(access, flow, (task, module), |_: &SignerKey| has_signed);
+            let part = |(without, with)| if without == with { without } else { GrantedPart::Some };
+            granted(false).into_iter().zip(granted(true)).map(part).collect()
         };
         tasks.iter().map(of_task).collect()
     }

@@ -28,7 +28,7 @@ pub enum ReplayedHttp {
 
 /// How a replayed attempt ended.
 #[derive(Debug)]
-pub struct Replayed {
+pub struct ReplayResult {
     /// Its result.
     pub completion: Completion,
     /// What the guest wrote and used.
@@ -42,7 +42,7 @@ pub struct Replayed {
 }
 
 /// Runs an attempt. All values of the job are loaded.
-pub async fn replay(sandbox: &Sandbox, module: &Compiled, job: &Job, http: ReplayedHttp) -> Replayed {
+pub async fn replay(sandbox: &Sandbox, module: &Compiled, job: &Job, http: ReplayedHttp) -> ReplayResult {
     let player = match http {
         ReplayedHttp::Recorded(exchanges) => Some(Arc::new(HttpPlayer::new(exchanges))),
         ReplayedHttp::Unrecorded => Some(Arc::new(HttpPlayer::unrecorded())),
@@ -68,7 +68,7 @@ pub async fn replay(sandbox: &Sandbox, module: &Compiled, job: &Job, http: Repla
     let usage = (report.stats.duration > Duration::ZERO).then(|| usage(job, &report, counts));
     let (mismatches, unsent) = player.map(|player| player.differences()).unwrap_or_default();
     let log = CallLog { usage, ..log(&report) };
-    Replayed { completion: report.completion, log, backtrace: report.backtrace, mismatches, unsent }
+    ReplayResult { completion: report.completion, log, backtrace: report.backtrace, mismatches, unsent }
 }
 
 /// Nobody watches a replay: it shows its lines at its end.

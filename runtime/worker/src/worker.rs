@@ -19,6 +19,7 @@ use crate::{
     CallJournal, GuestRunner,
     call::JobHandler,
     control::{self, CallRegistry},
+    grants_answerer,
     intake::Intake,
     result_cache::{Executions, ResultCache},
     signal_sender::SignalSender,
@@ -159,13 +160,11 @@ impl Worker {
         let _crash_on_drop = crash.clone().drop_guard();
         let stop_control = CancellationToken::new();
         let status = status(&config);
-        let serve = control::serve(
-            broker.clone(),
-            control,
-            (handler.calls.clone(), handler.guests.clone()),
-            status,
-            stop_control.clone(),
-        );
+        let (questions, answerer) = grants_answerer::channel(status.queues.clone());
+        let answer = answerer.run(broker.clone(), handler.guests.clone(), stop_control.clone());
+        control_tasks.spawn(crash.clone().run_until_cancelled_owned(answer));
+        let serve =
+            control::serve(broker.clone(), control, (handler.calls.clone(), questions), status, stop_control.clone());
         let bindings = control::bindings(&config.name);
         let serve = async move { broker::topology::keep_bound(&*broker, &bindings, serve).await };
         control_tasks.spawn(crash.clone().run_until_cancelled_owned(serve));

@@ -64,7 +64,28 @@ fn a_file_cannot_allow_itself_more_than_the_operator_does() {
     let waft = recorded(&flow("noop", "", "memory = \"128MiB\""), 0);
     waft.run(["replay", "r", "t", "--bundle", "r.bundle"]).expect(0);
     waft.set_limits("memory = \"64MiB\"");
-    let replay = waft.run(["replay", "r.bundle", "--json"]).expect(6).end();
-    let message = replay["replayed"]["failure"]["message"].as_str().unwrap();
-    assert!(message.starts_with("it is not called: "), "{message}");
+    let module = waft_tests::guest("hostile");
+    let module = module.to_str().expect("its path is text");
+    for arguments in [&["replay", "r.bundle"][..], &["replay", "r", "t"], &["replay", "r.bundle", "--module", module]] {
+        let refused = waft.run(arguments);
+        // Exit code 6 would say that the outcome differs, and 0 that it does not.
+        assert_refused(&refused, "the attempt cannot be replayed on this machine: ");
+        assert!(refused.stderr.contains("128MiB") && refused.stderr.contains("under [limits]"), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_file_that_exists_is_never_overwritten() {
+    let waft = recorded(&flow("noop", "", ""), 0);
+    let write = |path: &str| waft.run(["replay", "r", "t", "--bundle", path]);
+    let exists = waft.write("r.bundle", "everybody may read it");
+    assert_refused(&write("r.bundle"), "could not write r.bundle");
+    assert_eq!(fs::read_to_string(&exists).expect("it is there"), "everybody may read it");
+    // Somebody else may have put a link there.
+    std::os::unix::fs::symlink(&exists, waft.folder().join("link.bundle")).expect("a link");
+    assert_refused(&write("link.bundle"), "name another file, or delete this one first");
+    let before = fs::read_dir(waft.folder()).expect("it is there").count();
+    write("no/such/folder.bundle").expect(4);
+    assert_eq!(fs::read_dir(waft.folder()).expect("it is there").count(), before, "no part of a file stays");
+    write("new.bundle").expect(0);
 }

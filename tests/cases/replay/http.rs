@@ -116,6 +116,27 @@ fn a_record_has_no_secret_and_people_can_read_it() {
 }
 
 #[test]
+fn the_exchanges_of_a_task_are_those_of_its_elements_too() {
+    let server = HttpServer::start();
+    let (grant, allow) = tables(&server);
+    let urls = json!([server.url("/text"), server.url("/echo")]);
+    let waft = recorded(&grant, &flow("fetch", "", &format!("for_each = {urls}\nas = \"url\"\n{allow}")), &[], 0);
+    let printed = |arguments: &[&str]| -> Vec<Value> {
+        waft.run([&["logs", "r", "--http", "--json"], arguments].concat()).expect(0).json()
+    };
+    let mut tasks: Vec<Value> = printed(&["--task", "t"]).iter().map(|attempt| attempt["task"].clone()).collect();
+    tasks.sort_by_key(Value::to_string);
+    assert_eq!(tasks, ["t[0]", "t[1]"]);
+    let of_one = printed(&["--task", "t[1]", "--firing", "1", "--attempt", "1"]);
+    assert_eq!((of_one.len(), &of_one[0]["exchanges"][0]["url"]), (1, &json!(server.url("/echo"))));
+    assert_eq!(printed(&["--task", "t", "--rollback"]), [] as [Value; 0]);
+    assert_eq!(printed(&["--attempt", "2"]), [] as [Value; 0]);
+    let wrong = waft.run(["logs", "r", "--http", "--before", "x"]);
+    assert!(wrong.expect(2).stderr.contains("is not what a page gave as next"), "{}", wrong.stderr);
+    waft.run(["logs", "r", "--before", "1.0"]).expect(2);
+}
+
+#[test]
 fn a_large_record_is_in_the_store_and_stays_as_long_as_its_run() {
     let server = HttpServer::start();
     let (grant, allow) = tables(&server);
@@ -165,6 +186,8 @@ fn a_task_may_turn_recording_off_and_its_replay_says_so() {
     assert!(notes.contains("request 1, GET http://127.0.0.1") && notes.contains("were not recorded\""), "{notes}");
     let output = waft.run(["logs", "r", "--http"]);
     assert!(output.expect(0).stderr.contains("no HTTP exchange of this run was recorded"), "{}", output.stderr);
+    let output = waft.run(["logs", "r", "--http", "--task", "t"]);
+    assert!(output.expect(0).stderr.contains("no HTTP exchange of t was recorded in this run"), "{}", output.stderr);
     let wrong = waft.run_flow(&flow("fetch", &inputs, "record = \"all\""), &[]);
     assert!(wrong.expect(2).stderr.contains("write \"http\" or \"none\""), "{}", wrong.stderr);
 }

@@ -1,7 +1,7 @@
 //! Grants and secrets of a running server: a changed settings file takes effect without a restart.
 
 use serde_json::{Value, json};
-use waft_tests::{CommandOutput, HttpServer, Waft};
+use waft_tests::{CommandOutput, HttpServer, Waft, wait_until};
 
 use super::{TestServer, serve};
 
@@ -72,14 +72,13 @@ fn a_changed_grant_takes_effect_without_a_restart() {
 fn a_call_that_started_keeps_what_it_was_granted() {
     let (mut server, http) = (TestServer::new(), HttpServer::start());
     change(&mut server, &format!("[[grant]]\n{}\n", any(&http)));
-    let urls = json!({ "urls": [http.url("/slow/4000"), http.url("/text")] });
+    let urls = json!({ "urls": [http.url("/held"), http.url("/text")] });
     write_flow(&server, "visit", &urls, &format!("allow = {{ {} }}", any(&http)));
     server.submit("r1");
-    while http.received().is_empty() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    wait_until(|| !http.received().is_empty());
     change(&mut server, "");
     assert_eq!(http.received().len(), 1, "the second request was not sent yet");
+    http.release();
     let output = server.run(&["watch", "r1", "--json"]);
     assert_eq!(output.expect(0).end()["provides"]["outcomes"], json!(["200", "200"]));
     assert_eq!(fetch(&server, &http).expect(1).failure("t").0, "denied");
@@ -141,6 +140,12 @@ fn a_server_explains_what_its_workers_grant() {
     assert_eq!(text, "t in the queue ovens: no worker answered\n");
 }
 
+/// Explains the flow in the folder for a token.
+fn explain_for(server: &TestServer, token: &str) -> CommandOutput {
+    let mut command = server.command(&["grants", "explain", "flow.toml", "--json"]);
+    command.env("WAFT_TOKEN", token).output().expect("waft starts").into()
+}
+
 #[test]
 fn a_token_learns_only_what_its_namespace_is_granted() {
     let waft = Waft::default();
@@ -160,21 +165,29 @@ fn a_token_learns_only_what_its_namespace_is_granted() {
         let made = server.run(&["token", "create", &name, "--scope", scope, "--namespace", namespace]);
         made.expect(0).stdout.trim().to_owned()
     };
-    let explain = |token: &str, arguments: &[&str]| -> CommandOutput {
-        let mut command = server.command(&[&["grants", "explain", "flow.toml", "--json"], arguments].concat());
-        command.env("WAFT_TOKEN", token).output().expect("waft starts").into()
-    };
     let [shop, other] = ["shop", "other"].map(|namespace| token(namespace, "submit"));
     for (namespace, token, granted) in [("shop", &shop, [1, 0]), ("other", &other, [0, 1])] {
-        let explained = explain(token, &[]).expect(0).end();
+        let explained = explain_for(&server, token).expect(0).end();
         assert_eq!(explained["queue"], format!("{namespace}/default"));
         let all = explained["asked"].as_array().expect("a list").iter().map(|asked| asked["all"].clone());
         assert_eq!(all.collect::<Vec<_>>(), granted, "{namespace}");
+        let missing = if granted[0] == 0 { "clock" } else { "random" };
+        let grant = format!("[[grant]]\nflow = \"{namespace}/f\"\ntask = \"t\"\n{missing} = true\n");
+        assert_eq!(explained["grant"], grant, "it is for the flow in the namespace");
     }
-    let read = explain(&token("shop", "read"), &[]);
+    let read = explain_for(&server, &token("shop", "read"));
     assert!(read.expect(2).stderr.contains("submit"), "{}", read.stderr);
+    // The advice for one namespace grants all to its flow, and nothing to the flow of that name elsewhere.
+    let advice = explain_for(&server, &shop).expect(0).end()["grant"].as_str().expect("a table").to_owned();
+    change(&mut server, &format!("{settings}[[grant]]\nnamespace = \"shop\"\nclock = true\n{advice}"));
+    for (token, granted, grant) in [(&shop, [1, 1], "null"), (&other, [0, 0], "[[grant]]")] {
+        let explained = explain_for(&server, token).expect(0).end();
+        let all = explained["asked"].as_array().expect("a list").iter().map(|asked| asked["all"].clone());
+        assert_eq!(all.collect::<Vec<_>>(), granted, "{explained}");
+        assert!(explained["grant"].to_string().contains(grant), "{explained}");
+    }
     let text = std::fs::read_to_string(server.waft.folder().join("flow.toml")).expect("the flow");
     server.waft.write("flow.toml", text.replacen("name = \"f\"", "name = \"other/f\"", 1));
-    let foreign = explain(&shop, &[]);
+    let foreign = explain_for(&server, &shop);
     assert!(foreign.expect(2).stderr.contains("limited"), "{}", foreign.stderr);
 }

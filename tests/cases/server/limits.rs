@@ -5,7 +5,7 @@ use std::process::Stdio;
 use serde_json::json;
 
 use super::{TestServer, assert_error, serve, serve_with, triggers::wait_for_firings};
-use waft_tests::{CommandOutput, Waft, example, guest};
+use waft_tests::{CommandOutput, Waft, example, guest, wait_until};
 
 /// A server whose operator has these limits.
 fn limited(limits: &str) -> TestServer {
@@ -126,9 +126,7 @@ fn a_call_of_a_queue_with_slots_of_its_own_delays_no_other() {
     let task = "[[task]]\nname = \"t\"\nuse = \"hostile#sleep\"\nqueue = \"long\"\nwith = { ms = 30000 }\n";
     server.waft.flow(&format!("name = \"long\"\n{task}"));
     server.submit("long");
-    while server.run(&["show", "long", "--json"]).expect(0).end()["tasks"][0]["state"] != "running" {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    wait_until(|| server.run(&["show", "long", "--json"]).expect(0).end()["tasks"][0]["state"] == "running");
     server.waft.flow("name = \"short\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     server.run(&["submit", "flow.toml", "--wait"]).expect(0);
     assert_eq!(server.state("long"), "running", "the short call did not wait for it");

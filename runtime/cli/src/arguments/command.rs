@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Subcommand, ValueEnum};
 
 use super::{
-    BrokerCommand, BrokerFlag, EditCommand, GrantsCommand, IsolateFlag, KeysCommand, ListFlags, ModulesCommand,
-    QuarantineCommand, ReplayFlags, SignFlags, SubmitFlags, TokenCommand, ValueFlags,
+    BrokerCommand, BrokerFlag, EditCommand, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand, ListFlags,
+    ModulesCommand, QuarantineCommand, ReplayFlags, SignFlags, SubmitFlags, TokenCommand, ValueFlags,
 };
 
 /// A command of waft.
@@ -181,9 +181,11 @@ pub(crate) enum Command {
         /// Print lines as they are written, until the run has ended
         #[arg(short, long)]
         follow: bool,
-        /// Print the recorded HTTP requests and responses of the attempts, in place of their lines
+        /// Print the recorded HTTP requests and responses of the last attempts, in place of their lines
         #[arg(long, conflicts_with = "follow")]
         http: bool,
+        #[command(flatten)]
+        exchanges: ExchangesFlags,
         /// Print one JSON object per attempt; with --follow, one per line
         #[arg(long)]
         json: bool,

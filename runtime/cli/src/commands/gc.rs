@@ -135,8 +135,7 @@ async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<
             digests.extend(records.iter().flat_map(machine::Record::digests));
             version = version.after(&records);
         }
-        let logs = logbook.logs(&run.run, Version::NONE).await.map_err(CliError::unreachable)?;
-        digests.extend(logs.iter().filter_map(|log| log.log.http.as_ref()?.digest()));
+        digests.extend(logbook.exchange_digests(&run.run).await.map_err(CliError::unreachable)?);
     }
     Ok(digests)
 }

@@ -20,16 +20,16 @@ use crate::{
 };
 
 /// A task that asks for something outside its sandbox, and how much of it the settings of this machine grant.
-struct Explained<'a> {
+struct TaskExplanation<'a> {
     name: &'a NodeName,
     task: &'a Task,
-    asked: Vec<Asked<'a>>,
+    asked: Vec<AskedPart<'a>>,
     /// What is not granted, or only in part.
     missing: Access,
 }
 
 /// One thing that a task asks for.
-struct Asked<'a> {
+struct AskedPart<'a> {
     /// In the words of a flow file: `http GET https://…`, `clock`.
     what: String,
     part: GrantedPart,
@@ -67,7 +67,7 @@ async fn explain(
         let of_table =
             |grant: &Grant| check::grants_for(settings, &Grants(vec![grant.clone()]), &task.module, &signatures);
         let grants: Vec<Grants> = rules.grants.0.iter().map(of_table).collect();
-        let explained = Explained::of(&flow.name, name, task, &grants, &settings.grant_places);
+        let explained = TaskExplanation::of(&flow.name, name, task, &grants, &settings.grant_places);
         match as_json {
             true => output::json(explained.json(&flow.name)),
             false => explained.print(&flow.name, &rules),
@@ -76,7 +76,7 @@ async fn explain(
     Ok(Exit::Success)
 }
 
-impl<'a> Explained<'a> {
+impl<'a> TaskExplanation<'a> {
     /// `grants` has the grants for the module that each table makes, and `places` where the tables are.
     fn of(flow: &FlowName, name: &'a NodeName, task: &'a Task, grants: &[Grants], places: &'a [Place]) -> Self {
         let all = Grants(grants.iter().flat_map(|grants| grants.0.iter().cloned()).collect());
@@ -91,14 +91,14 @@ impl<'a> Explained<'a> {
             if parts.iter().any(|(_, part)| *part != GrantedPart::All) {
                 missing.extend(&part);
             }
-            parts.into_iter().map(move |(what, part)| Asked { what, part, by: by.clone() })
+            parts.into_iter().map(move |(what, part)| AskedPart { what, part, by: by.clone() })
         });
         let asked = asked.collect();
-        Explained { name, task, asked, missing }
+        TaskExplanation { name, task, asked, missing }
     }
 }
 
-impl Explained<'_> {
+impl TaskExplanation<'_> {
     /// The table that would grant what is missing; `None` if nothing is.
     fn grant(&self, flow: &FlowName) -> Option<String> {
         grant_text(flow, self.name, &self.missing)
@@ -106,7 +106,7 @@ impl Explained<'_> {
 
     fn json(&self, flow: &FlowName) -> serde_json::Value {
         let place = |place: &&Place| json!({ "file": &*place.file, "line": place.line });
-        let asked = |Asked { what, part, by }: &Asked<'_>| json!({ "what": what, "granted": part_word(*part), "by": by.iter().map(place).collect::<Vec<_>>() });
+        let asked = |AskedPart { what, part, by }: &AskedPart<'_>| json!({ "what": what, "granted": part_word(*part), "by": by.iter().map(place).collect::<Vec<_>>() });
         json!({
             "task": self.name.as_str(),
             "queue": self.task.queue.as_str(),
@@ -118,7 +118,7 @@ impl Explained<'_> {
 
     fn print(&self, flow: &FlowName, rules: &Rules) {
         output::say!("{}", sanitize::one_line(&format!("{} in the queue {}", self.name, self.task.queue)));
-        for Asked { what, part, by } in &self.asked {
+        for AskedPart { what, part, by } in &self.asked {
             let by: Vec<String> = by.iter().map(|place| format!("{}, line {}", place.file, place.line)).collect();
             let by = if by.is_empty() { String::new() } else { format!(" by {}", by.join(", and ")) };
             let part = match part {

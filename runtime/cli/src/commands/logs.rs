@@ -6,7 +6,7 @@ use ::server::LogFollow;
 use anyhow::anyhow;
 use client::{
     LogWatch,
-    api::{AttemptLog, LogEvent},
+    api::{AttemptLog, ExchangesQuery, LogEvent, RunExchanges},
 };
 
 use super::{
@@ -15,9 +15,10 @@ use super::{
     source::Source,
 };
 use crate::{
+    arguments::ExchangesFlags,
     display::{self, log::Title},
     exit::{CliError, Exit},
-    modules, output,
+    modules, output, sanitize,
     settings::Settings,
     signals::StopSignal,
 };
@@ -43,27 +44,44 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
     Ok(Exit::Success)
 }
 
-/// Prints the recorded HTTP exchanges of a run.
-pub(super) async fn http(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, CliError> {
-    let exchanges = match locate_to_read(settings, run).await? {
-        RunLocation::Server(client) => client.exchanges(run, task).await.map_err(remote::cli_error)?,
+/// Prints a page of the recorded HTTP exchanges of a run, in the order in which the attempts ended.
+pub(super) async fn http(
+    settings: &Settings,
+    run: &str,
+    task: Option<String>,
+    ExchangesFlags { firing, attempt, rollback, before }: ExchangesFlags,
+    as_json: bool,
+) -> Result<Exit, CliError> {
+    let mut query = ExchangesQuery::default();
+    (query.firing, query.attempt, query.after) = (firing, attempt, before);
+    query.call = rollback.then(|| flow::Action::Rollback.as_str().to_owned());
+    query.task.clone_from(&task);
+    let RunExchanges { attempts, next } = match locate_to_read(settings, run).await? {
+        RunLocation::Server(client) => client.exchanges(run, &query).await.map_err(remote::cli_error)?,
         RunLocation::Local(LocalRun { logbook, run }) => {
             let store = modules::open_store_to_read(settings).await?;
-            ::server::exchanges(&*logbook, &*store, &run, task).await.map_err(CliError::unreachable)?
+            ::server::exchanges(&*logbook, &*store, &run, query)
+                .await
+                .map_err(|problem| remote::local_refusal(problem.into_document()))?
         }
     };
-    if exchanges.attempts.is_empty() && !as_json {
-        crate::output::note!("no HTTP exchange of this run was recorded");
+    if attempts.is_empty() && !as_json {
+        match &task {
+            Some(task) => {
+                crate::output::note!("no HTTP exchange of {} was recorded in this run", sanitize::one_line(task))
+            }
+            None => crate::output::note!("no HTTP exchange of this run was recorded"),
+        }
     }
-    for attempt in &exchanges.attempts {
+    for attempt in attempts.iter().rev() {
         if as_json {
             output::json(serde_json::to_string(attempt).map_err(CliError::unreachable)?);
         } else {
             display::exchanges::lines(attempt).iter().for_each(|line| output::line(line));
         }
     }
-    if exchanges.cut {
-        crate::output::note!("there are more than are shown at once: name a task with --task");
+    if let Some(next) = next {
+        crate::output::note!("earlier attempts have exchanges too: add --before {}", sanitize::one_line(&next));
     }
     Ok(Exit::Success)
 }

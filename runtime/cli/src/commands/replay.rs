@@ -6,7 +6,7 @@ mod report;
 
 use std::path::Path;
 
-use ::worker::{Replayed, replay};
+use ::worker::{ReplayResult, replay};
 use anyhow::{Context as _, anyhow};
 use flow::Digest;
 
@@ -29,6 +29,11 @@ pub(super) async fn run(settings: &Settings, flags: ReplayFlags) -> Result<Exit,
         CliError::invalid(error)
             .hint("nothing in the file is trusted: ask its author for another one, or name the run and a server")
     })?;
+    // The sandbox would refuse it too, as the outcome of a call.
+    if let Some(exceeded) = attempt.job.limits.exceeding(&settings.max_limits).into_iter().next() {
+        let error = anyhow!("the attempt cannot be replayed on this machine: {exceeded}");
+        return Err(CliError::invalid(error).hint("raise it under [limits] in the settings of this machine"));
+    }
     let library = modules::open_to_replay(settings).await?;
     let (digest, replayed) = call(&library, &attempt, flags.module.as_deref()).await?;
     let comparison = Comparison::of(attempt.recorded.outcome.as_ref(), &attempt.job, &replayed);
@@ -49,7 +54,7 @@ async fn call(
     library: &ModuleLibrary,
     attempt: &Attempt,
     module: Option<&Path>,
-) -> Result<(Digest, Replayed), CliError> {
+) -> Result<(Digest, ReplayResult), CliError> {
     let (digest, bytes) = match module {
         None => (attempt.job.module, attempt.module.clone()),
         Some(path) => {

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use flow::{GrantedDirectory, Grants};
 use serde::Deserialize;
 
-use super::parser::Parser;
+use super::{located::Place, parser::Parser};
 
 /// A directory, as it is written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -39,20 +39,24 @@ impl RawDirectory {
 }
 
 /// Reports directories that lie inside others: a call with the outer one would reach the inner one, which may be of another namespace.
-pub(super) fn check_overlaps(grants: &Grants, parser: &mut Parser) {
-    let paths = || grants.0.iter().flat_map(|grant| grant.directories.values()).map(|directory| &*directory.path);
+/// `places` has where the table of each grant is.
+pub(super) fn check_overlaps(grants: &Grants, places: &[Place], parser: &mut Parser) {
+    let paths = || {
+        let tables = grants.0.iter().zip(places);
+        tables.flat_map(|(grant, place)| grant.directories.values().map(move |directory| (&*directory.path, place)))
+    };
     let mut reported: Vec<&Path> = Vec::new();
-    for inner in paths() {
-        if let Some(outer) = paths().find(|outer| *outer != inner && inner.starts_with(outer))
+    for (inner, place) in paths() {
+        let is_outer = |(outer, _): &(&Path, &Place)| *outer != inner && inner.starts_with(outer);
+        if let Some((outer, of_outer)) = paths().find(is_outer)
             && !reported.contains(&inner)
         {
             reported.push(inner);
-            let error = format!(
-                "the directory {} is inside of {}: grant directories beside each other",
+            parser.errors.push(format!(
+                "{place}: [[grant]]: the directory {} is inside of {}, which {of_outer} grants: grant directories beside each other",
                 inner.display(),
                 outer.display()
-            );
-            parser.report("[[grant]]", error);
+            ));
         }
     }
 }

@@ -1,6 +1,11 @@
 //! The tables `[[grant]]` of a settings file: what calls may reach outside their sandbox, if their flows ask for it.
 
-use std::{collections::BTreeMap, fmt::Display, path::Path, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use flow::{Access, DirectoryName, Grant, GrantedDirectory, Grants, SettingName, SignerKey};
 use serde::Deserialize;
@@ -9,13 +14,13 @@ use toml::{Spanned, de::DeValue};
 use super::{
     admission::read_key,
     directories::{self, RawDirectory},
-    located::{FileText, Located, Place, Places},
+    located::{FileText, Place, Places, TableWithPlaces},
     parser::Parser,
 };
 
 /// The tables.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RawGrants(Vec<Located<RawGrant>>);
+pub(super) struct RawGrants(Vec<TableWithPlaces<RawGrant>>);
 
 /// A table, as it is written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -41,10 +46,12 @@ impl RawGrants {
     /// The tables of a file.
     pub(super) fn read(toml: &Spanned<DeValue<'_>>, file: &FileText<'_>) -> Self {
         match toml.get_ref().as_array() {
-            Some(tables) => Self(tables.iter().map(|table| Located::read(table, table.span().start, file)).collect()),
-            None => Self(vec![Located {
+            Some(tables) => {
+                Self(tables.iter().map(|table| TableWithPlaces::read(table, table.span().start, file)).collect())
+            }
+            None => Self(vec![TableWithPlaces {
                 errors: vec![format!("{}: write [[grant]], with two brackets", file.place(toml.span().start))],
-                ..Located::default()
+                ..TableWithPlaces::default()
             }]),
         }
     }
@@ -52,6 +59,12 @@ impl RawGrants {
     /// Where each table is.
     pub(super) fn places(&self) -> Vec<Place> {
         self.0.iter().map(|table| table.places.table.clone()).collect()
+    }
+
+    /// The files with the public keys of signers that the tables name.
+    pub(super) fn key_files(&self) -> impl Iterator<Item = PathBuf> {
+        let signers = self.0.iter().filter_map(|TableWithPlaces { table, .. }| table.signer.as_deref());
+        signers.map(Path::new).filter(|path| path.is_absolute()).map(Path::to_owned)
     }
 
     /// These tables and those of `lower`: each grants something more.
@@ -67,12 +80,12 @@ impl RawGrants {
 
     /// The grants, and what is wrong with them.
     pub(super) fn grants(&self, parser: &mut Parser) -> Grants {
-        let grant = |(Located { table, places, errors }, number): (&Located<RawGrant>, usize)| {
+        let grant = |(TableWithPlaces { table, places, errors }, number): (&TableWithPlaces<RawGrant>, usize)| {
             parser.errors.extend(errors.iter().cloned());
             table.grant(number, places, errors.is_empty(), parser)
         };
         let grants = Grants(self.0.iter().zip(1..).map(grant).collect());
-        directories::check_overlaps(&grants, parser);
+        directories::check_overlaps(&grants, &self.places(), parser);
         grants
     }
 }

@@ -15,13 +15,13 @@ use serde::Deserialize;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    located::{FileText, Located, Place, Places},
+    located::{FileText, Place, Places, TableWithPlaces},
     parser::Parser,
 };
 
 /// The tables by their names.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RawGuestSecrets(BTreeMap<String, Located<RawGuestSecret>>);
+pub(super) struct RawGuestSecrets(BTreeMap<String, TableWithPlaces<RawGuestSecret>>);
 
 /// A table, as it is written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -57,11 +57,11 @@ impl RawGuestSecrets {
     /// The tables of a file.
     pub(super) fn read(toml: &Spanned<DeValue<'_>>, file: &FileText<'_>) -> Self {
         let Some(tables) = toml.get_ref().as_table() else {
-            return Self([(String::new(), Located::read(toml, toml.span().start, file))].into());
+            return Self([(String::new(), TableWithPlaces::read(toml, toml.span().start, file))].into());
         };
         let read = tables
             .iter()
-            .map(|(name, table)| (name.get_ref().to_string(), Located::read(table, name.span().start, file)));
+            .map(|(name, table)| (name.get_ref().to_string(), TableWithPlaces::read(table, name.span().start, file)));
         Self(read.collect())
     }
 
@@ -80,7 +80,7 @@ impl RawGuestSecrets {
 
     /// The secrets, and what is wrong with them.
     pub(super) fn secrets(&self, parser: &mut Parser) -> Secrets {
-        let secrets = self.0.iter().filter_map(|(text, Located { table, places, errors })| {
+        let secrets = self.0.iter().filter_map(|(text, TableWithPlaces { table, places, errors })| {
             parser.errors.extend(errors.iter().cloned());
             let mut reader = Reader { table: format!("[secret.{text}]"), places, parser };
             let name = SecretName::new(text).map_err(|error| reader.report(error)).ok();

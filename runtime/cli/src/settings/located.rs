@@ -28,7 +28,7 @@ pub(crate) struct Place {
 
 /// A table of a settings file, and where its parts are.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Located<T> {
+pub(super) struct TableWithPlaces<T> {
     pub(super) table: T,
     pub(super) places: Places,
     /// The keys that the table cannot have, and the values of the wrong type.
@@ -73,7 +73,7 @@ impl Places {
     }
 }
 
-impl<T: DeserializeOwned + Default> Located<T> {
+impl<T: DeserializeOwned + Default> TableWithPlaces<T> {
     /// Reads a table. `start` is where its header or name is; an error in one key leaves the other keys as they are.
     pub(super) fn read(toml: &Spanned<DeValue<'_>>, start: usize, file: &FileText<'_>) -> Self {
         let mut places = Places { table: file.place(start), values: BTreeMap::new() };

@@ -1,5 +1,5 @@
 //! The tables `[[grant]]` and `[secret.NAME]` of the settings files while a command runs: what calls may reach changes as soon as
-//! a file changes.
+//! a file changes, or a file with the public key of a signer that a table names.
 //!
 //! A file with an error changes nothing: its tables before stay in use, since half of a table could grant more than all of it.
 
@@ -36,6 +36,8 @@ struct Tables {
 struct RuleFiles {
     rules: CurrentRules,
     files: Vec<PathBuf>,
+    /// The files with public keys that the tables in use name.
+    key_files: Vec<PathBuf>,
     last: LastTables,
     changes: ChangeDetector,
     /// What the log has about the files as they are now.
@@ -54,6 +56,11 @@ impl LastTables {
         let tables = Tables { grants: settings.grant.clone(), secrets: settings.secret.clone() };
         self.0.insert(path.to_owned(), tables);
     }
+
+    /// The files with public keys that the tables name.
+    fn key_files(&self) -> Vec<PathBuf> {
+        self.0.values().flat_map(|tables| tables.grants.key_files()).collect()
+    }
 }
 
 impl Tables {
@@ -64,15 +71,18 @@ impl Tables {
 
 impl RuleFiles {
     fn new(rules: CurrentRules, files: Vec<PathBuf>, last: LastTables) -> Self {
-        Self { rules, files, last, changes: ChangeDetector::default(), faults: Vec::new() }
+        let (key_files, changes) = (last.key_files(), ChangeDetector::default());
+        Self { rules, files, key_files, last, changes, faults: Vec::new() }
     }
 
     fn check(&mut self) {
         // A disk that fails may work again without a change of the file.
-        if !self.changes.is_due(&self.files, !self.faults.is_empty()) {
+        let files = self.files.iter().chain(&self.key_files);
+        if !self.changes.is_due(files, !self.faults.is_empty()) {
             return;
         }
         let mut faults = self.read();
+        self.key_files = self.last.key_files();
         faults.extend(self.apply());
         for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
             error!("changed settings are not used: {fault}");
@@ -122,7 +132,7 @@ impl RuleFiles {
         let mut parser = Parser::default();
         let rules = merged.rules(&mut parser);
         if !parser.errors.is_empty() {
-            return Some(format!("{}; {UNCHANGED}", parser.errors.join("; ")));
+            return Some(format!("{}; {ALL_UNCHANGED}", parser.errors.join("; ")));
         }
         if rules != *self.rules.now() {
             let (grants, secrets) = (rules.grants.0.len(), rules.secrets.0.len());
@@ -133,5 +143,67 @@ impl RuleFiles {
     }
 }
 
-/// What a fault changes.
+/// What a fault of one file changes.
 const UNCHANGED: &str = "until then its tables [[grant]] and [secret] before stay in use";
+
+/// What a fault of all files together changes.
+const ALL_UNCHANGED: &str = "until then the tables [[grant]] and [secret] before of all files stay in use";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use store::SigningKey;
+
+    use super::*;
+
+    /// The rules that are in use once no file has changed for a while.
+    fn checked(files: &mut RuleFiles) -> Vec<Option<String>> {
+        for _ in 0..4 {
+            files.check();
+        }
+        let signer = |grant: &flow::Grant| grant.signer.as_ref().map(|key| key.0.clone());
+        files.rules.now().grants.0.iter().map(signer).collect()
+    }
+
+    #[test]
+    fn a_grant_follows_the_key_file_of_its_signer() {
+        let folder = tempfile::tempdir().unwrap();
+        let (settings, key) = (folder.path().join("config.toml"), folder.path().join("ci.pub"));
+        let [old, new] = [(); 2].map(|()| SigningKey::generate().unwrap().signer());
+        fs::write(&key, old.to_file()).unwrap();
+        fs::write(&settings, format!("[[grant]]\nsigner = {key:?}\nclock = true\n")).unwrap();
+        let mut files = RuleFiles::new(CurrentRules::default(), vec![settings], LastTables::default());
+        assert_eq!(checked(&mut files), [Some(old.to_string())]);
+        // The settings stay as they are. A file that is written anew has another inode or time.
+        let written = folder.path().join("written");
+        fs::write(&written, new.to_file()).unwrap();
+        fs::rename(&written, &key).unwrap();
+        assert_eq!(checked(&mut files), [Some(new.to_string())]);
+        // A file that cannot be read changes nothing, and is read again when it can be.
+        fs::rename(&key, &written).unwrap();
+        assert_eq!(checked(&mut files), [Some(new.to_string())]);
+        assert!(files.faults[0].contains("ci.pub") && files.faults[0].ends_with(UNCHANGED), "{:?}", files.faults);
+        fs::write(&key, old.to_file()).unwrap();
+        assert_eq!(checked(&mut files), [Some(old.to_string())]);
+        assert_eq!(files.faults, [""; 0]);
+    }
+
+    #[test]
+    fn directories_of_two_files_that_overlap_are_named_with_their_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["user.toml", "system.toml"].map(|name| folder.path().join(name));
+        let [user, system] = &paths;
+        fs::write(user, "[[grant]]\nclock = true\n[[grant]]\ndirs = { a = { path = \"/c/e\" } }\n").unwrap();
+        fs::write(system, "[[grant]]\ndirs = { b = { path = \"/c\" } }\n").unwrap();
+        let mut files = RuleFiles::new(CurrentRules::default(), paths.to_vec(), LastTables::default());
+        assert_eq!(checked(&mut files), []);
+        let expected = format!(
+            "{}, line 3, column 1: [[grant]]: the directory /c/e is inside of /c, which {}, line 1, column 1 grants: grant \
+             directories beside each other; {ALL_UNCHANGED}",
+            user.display(),
+            system.display()
+        );
+        assert_eq!(files.faults, [expected]);
+    }
+}

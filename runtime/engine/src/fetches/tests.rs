@@ -51,6 +51,10 @@ impl Store for FaultyStore {
         self.inner.contains(digest).await
     }
 
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>, FetchError> {
+        self.inner.size(digest).await
+    }
+
     async fn list(&self) -> Result<Vec<Entry>, ListError> {
         self.inner.list().await
     }

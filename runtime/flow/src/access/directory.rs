@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use super::{AccessDenial, CallAccess, GrantedPart};
+use super::{AccessDenial, CallAccess};
 use crate::DirectoryName;
 
 /// What a task does with a directory.
@@ -44,18 +44,6 @@ impl CallAccess {
             (name.clone(), directory)
         };
         self.asked().directories.iter().map(directory).collect()
-    }
-
-    /// Each directory that the flow asks for, and how much of it is granted.
-    pub(super) fn directory_parts(&self) -> impl Iterator<Item = (String, GrantedPart)> {
-        self.asked().directories.iter().map(|(name, asked)| {
-            let part = match (asked, self.granted_directory(name)) {
-                (_, None) => GrantedPart::None,
-                (DirectoryUse::Write, Some(GrantedDirectory { max_bytes: None, .. })) => GrantedPart::Some,
-                (DirectoryUse::Read | DirectoryUse::Write, Some(_)) => GrantedPart::All,
-            };
-            (format!("dir {name} {asked}"), part)
-        })
     }
 
     fn granted_directory(&self, name: &DirectoryName) -> Option<&GrantedDirectory> {

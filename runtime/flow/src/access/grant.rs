@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Access, DirectoryUse, GrantedDirectory, HttpPattern, HttpTarget, Network, Setting, SettingKind, is_public,
+    Access, DirectoryUse, GrantedDirectory, GrantedPart, HttpPattern, HttpTarget, Network, Setting, SettingKind,
+    is_public, part::Parts,
 };
 use crate::{Digest, DirectoryName, FlowName, Namespace, NodeName, SecretName, SettingName};
 
@@ -50,17 +51,6 @@ pub struct Grants(pub Vec<Grant>);
 pub struct CallAccess {
     asked: Access,
     grants: Vec<Grant>,
-}
-
-/// How much of what a flow asks for is granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GrantedPart {
-    /// All of it.
-    All,
-    /// Some of it: a grant allows only some of the requests of a pattern.
-    Some,
-    /// Nothing of it.
-    None,
 }
 
 /// The addresses that a request may reach: the public ones, and those of some networks.
@@ -139,18 +129,40 @@ impl Grants {
         let grants = self.0.iter().filter(|grant| grant.is_for(flow, task, module)).cloned().collect();
         CallAccess { asked: asked.clone(), grants }
     }
+
+    /// How much of each thing that a task asks for is granted, in the order of [`Access::parts`], when those signers have signed its
+    /// module. It copies no rule.
+    #[must_use]
+    pub fn granted_parts(
+        &self,
+        asked: &Access,
+        flow: &FlowName,
+        (task, module): (&NodeName, &Digest),
+        has_signed: impl Fn(&SignerKey) -> bool,
+    ) -> Vec<GrantedPart> {
+        let is_for =
+            |grant: &&Grant| grant.signer.as_ref().is_none_or(&has_signed) && grant.is_for_signed(flow, task, module);
+        let grants = self.0.iter().filter(is_for).collect();
+        Parts { asked, grants }.granted()
+    }
 }
 
 impl Grant {
-    /// Whether it is for the calls of a task.
+    /// Whether it is for the calls of a task, whoever has signed the module.
     #[must_use]
     pub fn is_for(&self, flow: &FlowName, task: &NodeName, module: &Digest) -> bool {
+        // Whether the signer has signed the module is not known here.
+        self.signer.is_none() && self.is_for_signed(flow, task, module)
+    }
+
+    /// Whether it is for the calls of a task, if its signer has signed the module.
+    fn is_for_signed(&self, flow: &FlowName, task: &NodeName, module: &Digest) -> bool {
         let Self {
             namespace,
             flow: own_flow,
             task: own_task,
             module: own_module,
-            signer,
+            signer: _,
             access: _,
             config: _,
             variables: _,
@@ -158,9 +170,7 @@ impl Grant {
             networks: _,
         } = self;
         let is_task = |own: &NodeName| own == task || task.as_element().is_some_and(|(of, _)| of == *own);
-        // Whether the signer has signed the module is not known here.
-        signer.is_none()
-            && namespace.as_ref().is_none_or(|own| flow.namespace().as_ref() == Some(own))
+        namespace.as_ref().is_none_or(|own| flow.namespace().as_ref() == Some(own))
             && own_flow.as_ref().is_none_or(|own| own == flow)
             && own_task.as_ref().is_none_or(is_task)
             && own_module.as_ref().is_none_or(|own| own == module)
@@ -185,7 +195,7 @@ impl Grant {
     }
 
     /// The settings of a kind.
-    fn settings(&self, kind: SettingKind) -> &BTreeMap<SettingName, String> {
+    pub(super) fn settings(&self, kind: SettingKind) -> &BTreeMap<SettingName, String> {
         match kind {
             SettingKind::Config => &self.config,
             SettingKind::Variable => &self.variables,
@@ -193,7 +203,7 @@ impl Grant {
     }
 
     /// Whether requests of a pattern may reach the address that it names.
-    fn reaches(&self, asked: &HttpPattern, address: IpAddr) -> bool {
+    pub(super) fn reaches(&self, asked: &HttpPattern, address: IpAddr) -> bool {
         let mut covering = self.access.http.iter().filter(|pattern| pattern.covers(asked)).peekable();
         let is_named = |pattern: &HttpPattern| {
             pattern.named_network().into_iter().flatten().any(|network| network.contains(address))
@@ -244,42 +254,8 @@ impl CallAccess {
     /// Each thing that the flow asks for, in the words of a flow file, and how much of it is granted.
     #[must_use]
     pub fn granted_parts(&self) -> Vec<(String, GrantedPart)> {
-        let Access {
-            http,
-            secrets,
-            config,
-            variables,
-            directories: _,
-            sockets: _,
-            arguments: _,
-            clock,
-            random,
-            record: _,
-        } = &self.asked;
-        let granted = self.granted();
-        let http = http.iter().map(|asked| {
-            let is_reached = |address| self.grants.iter().any(|grant| grant.reaches(asked, address));
-            let part = if asked.address().is_some_and(|address| !is_reached(address)) {
-                GrantedPart::None
-            } else if granted.http.iter().any(|pattern| pattern.covers(asked)) {
-                GrantedPart::All
-            } else if granted.http.iter().any(|pattern| pattern.may_overlap(asked)) {
-                GrantedPart::Some
-            } else {
-                GrantedPart::None
-            };
-            (format!("http {asked}"), part)
-        });
-        let part = |is_granted| if is_granted { GrantedPart::All } else { GrantedPart::None };
-        let secrets = secrets.iter().map(|name| (format!("secret {name}"), part(granted.secrets.contains(name))));
-        let config = config.iter().map(|name| (format!("config {name}"), part(granted.config.contains(name))));
-        let variables = variables.iter().map(|name| (format!("env {name}"), part(granted.variables.contains(name))));
-        let flags = [("clock", *clock, granted.clock), ("random", *random, granted.random)];
-        let flags = flags.into_iter().filter(|(_, is_asked, _)| *is_asked);
-        let flags = flags.map(|(name, _, is_granted)| (name.to_owned(), part(is_granted)));
-        let settings = config.chain(variables);
-        let outside = http.chain(self.socket_parts()).chain(secrets);
-        outside.chain(settings).chain(self.directory_parts()).chain(flags).collect()
+        let parts = Parts { asked: &self.asked, grants: self.grants.iter().collect() };
+        self.asked.descriptions().into_iter().zip(parts.granted()).collect()
     }
 
     /// Whether the call may send some requests.

@@ -9,7 +9,7 @@ use std::{
 use url::Host;
 
 use super::{
-    AccessDenial, CallAccess, Grant, GrantedPart, Network, Reach,
+    AccessDenial, CallAccess, Grant, Network, Reach,
     host::{HostPattern, canonical},
 };
 
@@ -19,7 +19,7 @@ const MAX_HOST_BYTES: usize = 300;
 /// A pattern of TCP connections: a host and a port. The host may be all subdomains of a domain, `*.example.com`, or any, `*`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SocketPattern {
-    host: HostPattern,
+    pub(super) host: HostPattern,
     port: u16,
 }
 
@@ -71,7 +71,7 @@ impl SocketPattern {
         self.port == port && self.host.matches(&host.0)
     }
 
-    fn covers(&self, other: &Self) -> bool {
+    pub(super) fn covers(&self, other: &Self) -> bool {
         self.port == other.port && self.host.covers(&other.host)
     }
 }
@@ -84,7 +84,7 @@ impl Grant {
         self.networks.iter().copied().chain(named.flatten())
     }
 
-    fn reaches_socket(&self, asked: &SocketPattern, address: IpAddr) -> bool {
+    pub(super) fn reaches_socket(&self, asked: &SocketPattern, address: IpAddr) -> bool {
         let mut covering = self.access.sockets.iter().filter(|pattern| pattern.covers(asked)).peekable();
         covering.peek().is_some()
             && (super::is_public(address)
@@ -164,24 +164,6 @@ impl CallAccess {
             true => Err(AccessDenial::PrivateAddress { tried: tried(), address: ip }),
             false => Err(AccessDenial::NotGranted { tried: tried() }),
         }
-    }
-
-    /// Each connection that the flow asks for, and how much of it is granted.
-    pub(super) fn socket_parts(&self) -> impl Iterator<Item = (String, GrantedPart)> {
-        self.asked().sockets.iter().map(|asked| {
-            let granted = || self.grants().iter().flat_map(|grant| &grant.access.sockets);
-            let is_reached = |address| self.grants().iter().any(|grant| grant.reaches_socket(asked, address));
-            let part = if asked.host.address().is_some_and(|address| !is_reached(address)) {
-                GrantedPart::None
-            } else if granted().any(|pattern| pattern.covers(asked)) {
-                GrantedPart::All
-            } else if granted().any(|pattern| asked.covers(pattern)) {
-                GrantedPart::Some
-            } else {
-                GrantedPart::None
-            };
-            (format!("socket {asked}"), part)
-        })
     }
 }
 

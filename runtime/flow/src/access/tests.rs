@@ -334,6 +334,52 @@ fn a_grant_is_for_some_calls() {
 }
 
 #[test]
+fn the_parts_of_a_question_are_those_of_a_call() {
+    let asked = Access {
+        http: access(&["GET https://a.example/**", "GET https://b.example/**"]).http,
+        sockets: ["a.example:1".parse().unwrap()].into(),
+        secrets: ["KEY".parse().unwrap()].into(),
+        config: ["c".parse().unwrap()].into(),
+        variables: ["V".parse().unwrap()].into(),
+        directories: [("d".parse().unwrap(), DirectoryUse::Write)].into(),
+        arguments: vec!["a".into()],
+        clock: true,
+        random: true,
+        record: Recording::None,
+    };
+    let grants = [
+        Grant { access: access(&["GET https://a.example/x"]), ..Grant::default() },
+        Grant { config: [("c".parse().unwrap(), "1".into())].into(), ..Grant::default() },
+        Grant {
+            signer: Some(SignerKey("ci".into())),
+            access: Access { clock: true, ..access(&["GET https://a.example/**"]) },
+            directories: [("d".parse().unwrap(), GrantedDirectory { path: "/d".into(), max_bytes: None })].into(),
+            ..Grant::default()
+        },
+        Grant { namespace: Some("other".parse().unwrap()), access: asked.clone(), ..Grant::default() },
+    ];
+    let (flow, task, module) = ("f".parse().unwrap(), "t".parse().unwrap(), Digest::from_bytes([1; 32]));
+    for has_signed in [false, true] {
+        let grants = Grants(grants.to_vec());
+        let parts = grants.granted_parts(&asked, &flow, (&task, &module), |_| has_signed);
+        let call = grants.with_signers(|_| has_signed).of_call(&asked, &flow, &task, &module).granted_parts();
+        assert_eq!(parts, call.iter().map(|(_, part)| *part).collect::<Vec<_>>());
+        // The same as one part after the other.
+        let alone = asked.parts().map(|part| grants.granted_parts(&part, &flow, (&task, &module), |_| has_signed));
+        assert_eq!(parts, alone.flatten().collect::<Vec<_>>());
+        let (some, none) = (GrantedPart::Some, GrantedPart::None);
+        let [first, clock, directory] =
+            if has_signed { [GrantedPart::All, GrantedPart::All, some] } else { [some, none, none] };
+        assert_eq!(parts, [first, none, none, none, GrantedPart::All, none, directory, clock, none]);
+        let texts =
+            ["http GET https://a.example/**", "http GET https://b.example/**", "socket a.example:1", "secret KEY"];
+        let texts = [&texts[..], &["config c", "env V", "dir d to write", "clock", "random"]].concat();
+        assert_eq!(call.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>(), texts);
+        assert_eq!(asked.count_parts(), texts.len());
+    }
+}
+
+#[test]
 fn private_addresses_have_to_be_named() {
     let asked = access(&["GET http://*/**"]);
     let granted = |patterns: &[&str], networks: &[&str]| {

@@ -11,11 +11,11 @@ use flow::{
     Action, Attempt, CallId, Digest, Firing, NodeIndex, Revision, RunState, Stored, Timestamp, Value, ValueKind, Values,
 };
 use machine::{Event, Fact, Record, Snapshot, Trigger};
-use protocol::{AttemptLog, CallLog, HttpRecord};
+use protocol::{AttemptLog, CallLog, CallUsage, HttpRecord};
 
 use super::{digest, flow, info, run, started_run, write};
 use crate::{
-    Append, AppendError, Logbook, MaxUnended, ReadError, Replay, RevisionEntry, Version,
+    Append, AppendError, LogFilter, Logbook, MaxUnended, ReadError, Replay, RevisionEntry, Version,
     intercepted::{AppendInterceptor, InterceptedLogbook},
 };
 
@@ -149,6 +149,36 @@ pub(super) async fn digests_of_trimmed_records_are_released(logbook: impl Logboo
     trim(&logbook, second).await;
     assert_eq!(trim_version(&logbook).await, Some(second));
     needs(&[8, 9, 11]).await;
+}
+
+pub(super) async fn usages_and_exchanges_of_trimmed_records_are_deleted(logbook: impl Logbook) {
+    let with = |task: &str, mut append: Append| {
+        let log = &mut append.logs[0];
+        log.call.task = task.parse().expect("a valid name");
+        log.log.usage = Some(CallUsage::default());
+        log.log.http = Some(HttpRecord::Inline(vec![1]));
+        append
+    };
+    let (mut machine, records) = started_run();
+    let first = Version::NONE.after(&records);
+    write(&logbook, vec![with("old", append(Version::NONE, &records))]).await;
+    let snapshot = machine.snapshot();
+    let later = machine.step(Timestamp::from_micros(7), &Event::Suspend).records;
+    write(&logbook, vec![with("new", append(first, &later))]).await;
+    let tasks = async || {
+        let usages = logbook.last_usages(&run("long")).await.expect("the run is there");
+        let exchanges = logbook.http_logs(&run("long"), &LogFilter::default()).await.expect("the run is there");
+        let name = |log: AttemptLog| log.call.task.to_string();
+        let exchanges: Vec<String> = exchanges.into_iter().map(|(_, log)| name(log)).collect();
+        (usages.into_iter().map(name).collect::<Vec<_>>(), exchanges)
+    };
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(tasks().await, (names(&["new", "old"]), names(&["new", "old"])));
+    save_snapshot(&logbook, first, &snapshot).await;
+    mark_published(&logbook, first).await;
+    trim(&logbook, first).await;
+    assert_eq!(trim_version(&logbook).await, Some(first));
+    assert_eq!(tasks().await, (names(&["new"]), names(&["new"])));
 }
 
 /// Trims a run before each read of its records, up to one snapshot after the other.

@@ -37,9 +37,16 @@ const VERSIONS: &str = "SELECT id, version FROM waft.runs WHERE id = ANY ($1)";
 const RECORDS: &str = "INSERT INTO waft.records (run, first, body)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])";
 const LOGS: &str =
-    "INSERT INTO waft.logs (run, first, number, task, firing, attempt, action, at, worker, body, usage, exchanges)
+    "INSERT INTO waft.logs (run, first, number, task, firing, attempt, action, at, worker, body, usage, exchanges,
+        has_http)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[],
-        $8::bigint[], $9::text[], $10::bytea[], $11::bytea[], $12::bytea[])";
+        $8::bigint[], $9::text[], $10::bytea[], $11::bytea[], $12::bytea[], $13::boolean[])";
+// The rows of the runs are locked, so no other connection inserts or updates usages of them.
+const LAST_USAGES: &str = "INSERT INTO waft.last_usages (run, task, first, firing, attempt, action, at, worker, usage)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
+        $8::text[], $9::bytea[])
+    ON CONFLICT (run, task) DO UPDATE SET first = excluded.first, firing = excluded.firing, attempt = excluded.attempt,
+        action = excluded.action, at = excluded.at, worker = excluded.worker, usage = excluded.usage";
 const CONTENT: &str = "INSERT INTO waft.content (run, digest) SELECT * FROM unnest($1::bigint[], $2::bytea[])
     ON CONFLICT DO NOTHING";
 
@@ -219,7 +226,8 @@ async fn insert_records(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)
         query(transaction, RECORDS, &[&keys, &firsts, &bodies]).await
     };
     // The statements are pipelined: each is sent without waiting for the previous answer.
-    future::try_join3(records, insert_logs(transaction, rows), insert_content(transaction, rows)).await.map(drop)
+    let (logs, usages) = (insert_logs(transaction, rows), insert_last_usages(transaction, rows));
+    future::try_join4(records, logs, usages, insert_content(transaction, rows)).await.map(drop)
 }
 
 async fn insert_logs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
@@ -242,9 +250,39 @@ async fn insert_logs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) 
     let bodies = column(&logs, |(.., log)| log.body.as_slice());
     let usages = column(&logs, |(.., log)| log.usage.as_deref());
     let exchanges = column(&logs, |(.., log)| log.exchanges.as_deref());
-    let columns: [Column<'_>; 12] =
-        [&keys, &firsts, &numbers, &tasks, &firings, &attempts, &actions, &at, &workers, &bodies, &usages, &exchanges];
+    let has_http = column(&logs, |(.., log)| log.has_http);
+    let columns: [Column<'_>; 13] = [
+        &keys, &firsts, &numbers, &tasks, &firings, &attempts, &actions, &at, &workers, &bodies, &usages, &exchanges,
+        &has_http,
+    ];
     query(transaction, LOGS, &columns).await.map(drop)
+}
+
+async fn insert_last_usages(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
+    // Several attempts of a task may end in one append, and the statement may name a row only once.
+    let mut last: BTreeMap<(i64, &str), (i64, &LogRow, &[u8])> = BTreeMap::new();
+    for (key, row) in rows {
+        for log in &row.logs {
+            if let Some(usage) = log.last_usage() {
+                last.insert((*key, &log.task), (row.follows, log, usage));
+            }
+        }
+    }
+    if last.is_empty() {
+        return Ok(());
+    }
+    let last: Vec<_> = last.into_iter().collect();
+    let keys = column(&last, |((key, _), _)| *key);
+    let tasks = column(&last, |((_, task), _)| *task);
+    let firsts = column(&last, |(_, (first, ..))| *first);
+    let firings = column(&last, |(_, (_, log, _))| log.firing);
+    let attempts = column(&last, |(_, (_, log, _))| log.attempt);
+    let actions = column(&last, |(_, (_, log, _))| log.action.as_str());
+    let at = column(&last, |(_, (_, log, _))| log.at);
+    let workers = column(&last, |(_, (_, log, _))| log.worker.as_deref());
+    let usages = column(&last, |(_, (.., usage))| *usage);
+    let columns: [Column<'_>; 9] = [&keys, &tasks, &firsts, &firings, &attempts, &actions, &at, &workers, &usages];
+    query(transaction, LAST_USAGES, &columns).await.map(drop)
 }
 
 async fn insert_content(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use flow::CallId;
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
-    Filter,
+    Filter, LogFilter, LogPosition,
     row::{LogRow, RecordChunk, RunRow, column},
 };
 
@@ -40,9 +40,19 @@ const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, bod
 const ATTEMPT_LOG: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM waft.runs
     LEFT JOIN waft.logs ON run = key AND task = $2 AND firing = $3 AND attempt = $4 AND action = $5
     WHERE id = $1 ORDER BY first DESC, number DESC LIMIT 1";
-const LAST_USAGES: &str = "SELECT DISTINCT ON (task) first, task, firing, attempt, action, at, worker, ''::bytea, usage
-    FROM waft.runs LEFT JOIN waft.logs ON run = key AND usage IS NOT NULL AND strpos(task, '[') = 0
-    WHERE id = $1 ORDER BY task, first DESC, number DESC";
+const LAST_USAGES: &str = "SELECT first, task, firing, attempt, action, at, worker, ''::bytea, usage
+    FROM waft.runs LEFT JOIN waft.last_usages ON run = key WHERE id = $1 ORDER BY task";
+// The names of the elements of a task follow its own name and a bracket.
+const HTTP_LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage, number FROM waft.runs
+    LEFT JOIN LATERAL (
+        SELECT * FROM waft.logs WHERE run = key AND has_http AND (first, number) < ($2, $3)
+            AND ($4::text IS NULL OR task = $4 OR starts_with(task, $4 || '['))
+            AND ($5::bigint IS NULL OR firing = $5) AND ($6::bigint IS NULL OR attempt = $6)
+            AND ($7::text IS NULL OR action = $7)
+        ORDER BY first DESC, number DESC LIMIT $8
+    ) AS logs ON true WHERE id = $1 ORDER BY first DESC, number DESC";
+const EXCHANGE_DIGESTS: &str = "SELECT first, exchanges FROM waft.runs
+    LEFT JOIN waft.logs ON run = key AND has_http AND exchanges IS NOT NULL WHERE id = $1";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content";
 const USED_BYTES: &str = "WITH chosen AS (SELECT key FROM waft.runs WHERE flow BETWEEN $1 AND $2)
     SELECT ((SELECT coalesce(sum(octet_length(body)), 0) FROM waft.records WHERE run IN (SELECT key FROM chosen))
@@ -135,19 +145,56 @@ pub(super) async fn last_usages(client: &Client, id: &str) -> Result<Option<Vec<
     query_logs(client, LAST_USAGES, &[&id]).await
 }
 
+/// Reads logs with HTTP exchanges, with their positions, if the run exists.
+pub(super) async fn http_logs(
+    client: &Client,
+    id: &str,
+    filter: &LogFilter,
+) -> Result<Option<Vec<(LogPosition, LogRow)>>, Error> {
+    let LogFilter { task, firing, attempt, action, before, limit } = filter;
+    let (first, number) = before.map_or((i64::MAX, 0), |before| (column(before.first), column(before.number)));
+    let task = task.as_ref().map(flow::NodeName::as_str);
+    let firing = firing.map(|firing| column(firing.get()));
+    let attempt = attempt.map(|attempt| i64::from(attempt.get()));
+    let action = action.map(flow::Action::as_str);
+    let limit = i64::try_from(*limit).unwrap_or(i64::MAX);
+    let of: [&(dyn ToSql + Sync); 8] = [&id, &first, &number, &task, &firing, &attempt, &action, &limit];
+    let position = |row: &Row| {
+        let (first, number): (i64, i64) = (row.try_get(0)?, row.try_get(9)?);
+        let count = |column| u64::try_from(column).unwrap_or_default();
+        Ok::<_, Error>(LogPosition { first: count(first), number: count(number) })
+    };
+    query_rows(client, HTTP_LOGS, &of, |row| Ok((position(row)?, log_row(row)?))).await
+}
+
+/// Reads the digests of the HTTP exchanges of a run that are in the store, if the run exists.
+pub(super) async fn exchange_digests(client: &Client, id: &str) -> Result<Option<Vec<Vec<u8>>>, Error> {
+    query_rows(client, EXCHANGE_DIGESTS, &[&id], |row| row.try_get(1)).await
+}
+
 async fn query_logs(client: &Client, sql: &str, of: &[&(dyn ToSql + Sync)]) -> Result<Option<Vec<LogRow>>, Error> {
+    query_rows(client, sql, of, log_row).await
+}
+
+/// Reads the rows of a run, whose first column is a number, if the run exists.
+async fn query_rows<One>(
+    client: &Client,
+    sql: &str,
+    of: &[&(dyn ToSql + Sync)],
+    read: impl Fn(&Row) -> Result<One, Error>,
+) -> Result<Option<Vec<One>>, Error> {
     let rows = client.query(&client.prepare_cached(sql).await?, of).await?;
     if rows.is_empty() {
         return Ok(None);
     }
-    let mut logs = Vec::new();
+    // A run without such rows is one row of nulls.
+    let mut found = Vec::new();
     for row in &rows {
-        // A run without logs is one row without a log.
         if row.try_get::<_, Option<i64>>(0)?.is_some() {
-            logs.push(log_row(row)?);
+            found.push(read(row)?);
         }
     }
-    Ok(Some(logs))
+    Ok(Some(found))
 }
 
 pub(super) async fn digests(client: &Client) -> Result<Vec<Vec<u8>>, Error> {
@@ -193,6 +240,8 @@ fn log_row(row: &Row) -> Result<LogRow, Error> {
         worker: row.try_get(6)?,
         body: row.try_get(7)?,
         usage: row.try_get(8)?,
+        // Only an append uses them.
         exchanges: None,
+        has_http: false,
     })
 }

@@ -86,6 +86,14 @@ fn append(run: &str, follows: u64, state: RunState) -> Append {
     }
 }
 
+/// The log of an attempt of a run, with a usage.
+fn attempt_log(run: &str) -> AttemptLog {
+    let (firing, attempt, action) = (flow::Firing::FIRST, flow::Attempt::FIRST, flow::Action::Apply);
+    let call = CallId { run: RunId::new(run).unwrap(), task: "x".parse().unwrap(), firing, attempt, action };
+    let log = protocol::CallLog { usage: Some(protocol::CallUsage::default()), ..protocol::CallLog::default() };
+    AttemptLog { call, at: Timestamp::from_micros(1), worker: None, log }
+}
+
 #[tokio::test]
 async fn postgres_passes_the_contract() {
     let Some(server) = Server::find() else { return };
@@ -131,6 +139,40 @@ async fn an_older_schema_is_migrated_and_a_newer_one_rejected() {
 }
 
 #[tokio::test]
+async fn a_migrated_database_has_the_last_usages() {
+    let Some(server) = Server::find() else { return };
+    let endpoint = server.database().await;
+    let (client, connection) = endpoint.config.connect(endpoint.connector().unwrap()).await.unwrap();
+    let migrated = async {
+        let mut client = client;
+        schema::migrate(&mut client, &schema::MIGRATIONS[..11]).await.unwrap();
+        client
+            .execute(
+                "INSERT INTO waft.runs (id, shard, flow, state, version, started_at, changed_at)
+            VALUES ('r', 's', 'f', 'running', 5, 1, 1)",
+                &[],
+            )
+            .await
+            .unwrap();
+        let usage = protocol::CallUsage::default().encode();
+        for (first, number, task, attempt) in
+            [(0_i64, 0_i64, "x", 1_i64), (0, 1, "x", 2), (3, 0, "y", 1), (3, 1, "y[0]", 9)]
+        {
+            let insert =
+                "INSERT INTO waft.logs SELECT key, $1, $2, $3, 1, $4, 'apply', 1, NULL, '', $5, NULL FROM waft.runs";
+            client.execute(insert, &[&first, &number, &task, &attempt, &usage]).await.unwrap();
+        }
+    };
+    tokio::select! { () = migrated => {}, _ = connection => panic!("the connection ends with its client") }
+    let logbook = Postgres::with(endpoint).await.unwrap();
+    let usages = logbook.last_usages(&RunId::new("r").unwrap()).await.unwrap();
+    let usages: Vec<_> = usages.iter().map(|log| (log.call.task.as_str(), log.call.attempt.get())).collect();
+    assert_eq!(usages, [("x", 2), ("y", 1)]);
+    drop(logbook);
+    server.clean_up().await;
+}
+
+#[tokio::test]
 async fn two_engines_with_the_same_runs_never_wait_for_each_other_forever() {
     let Some(server) = Server::find() else { return };
     let endpoint = server.database().await;
@@ -157,11 +199,16 @@ async fn two_engines_with_the_same_runs_never_wait_for_each_other_forever() {
 async fn deleted_runs_leave_no_rows() {
     let Some(server) = Server::find() else { return };
     let logbook = Postgres::with(server.database().await).await.unwrap();
-    let batch = (0..DELETE_BATCH * 2 + 3).map(|number| append(&format!("r{number}"), 0, RunState::Success)).collect();
+    let with_log = |number| {
+        let run = format!("r{number}");
+        Append { logs: vec![attempt_log(&run)], ..append(&run, 0, RunState::Success) }
+    };
+    let batch = (0..DELETE_BATCH * 2 + 3).map(with_log).collect();
     logbook.append(batch).await.unwrap();
     assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(2)).await.unwrap(), DELETE_BATCH as u64 * 2 + 3);
     let client = logbook.connections.get().await.unwrap();
-    let count = "SELECT (SELECT count(*) FROM waft.runs) + (SELECT count(*) FROM waft.records)";
+    let count = "SELECT (SELECT count(*) FROM waft.runs) + (SELECT count(*) FROM waft.records)
+        + (SELECT count(*) FROM waft.logs) + (SELECT count(*) FROM waft.last_usages)";
     let count: i64 = client.query_one(count, &[]).await.unwrap().get(0);
     assert_eq!(count, 0);
     drop(client);
@@ -254,7 +301,7 @@ async fn an_inspection_of_a_database_reports_schema_clock_and_locks_and_creates_
     }
     let logbook = Postgres::with(endpoint.clone()).await.unwrap();
     let found = find().await;
-    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (11, 11, None));
+    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (12, 12, None));
     let clock = found.clock.unwrap();
     let difference = clock.shown.duration_since(clock.sent_at).unwrap_or_else(|error| error.duration());
     assert!(

@@ -21,10 +21,13 @@ const CHUNKS: &str = "SELECT first, body, first < coalesce((SELECT max(first) FR
         WHERE run = $1 AND first <= $2), 0) FROM waft.records WHERE run = $1 ORDER BY first";
 const INSERT_REVISIONS: &str = "INSERT INTO waft.revisions (run, revision, at, edits)
     SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING";
-const TRIM: [&str; 2] =
-    ["DELETE FROM waft.records WHERE run = $1 AND first < $2", "DELETE FROM waft.logs WHERE run = $1 AND first < $2"];
+const TRIM: [&str; 3] = [
+    "DELETE FROM waft.records WHERE run = $1 AND first < $2",
+    "DELETE FROM waft.logs WHERE run = $1 AND first < $2",
+    "DELETE FROM waft.last_usages WHERE run = $1 AND first < $2",
+];
 const DELETE_CONTENT: &str = "DELETE FROM waft.content WHERE run = $1 AND digest <> ALL ($2::bytea[])
-    AND digest NOT IN (SELECT exchanges FROM waft.logs WHERE run = $1 AND exchanges IS NOT NULL)";
+    AND digest NOT IN (SELECT exchanges FROM waft.logs WHERE run = $1 AND has_http AND exchanges IS NOT NULL)";
 const SELECT_TRIM_POINT: &str = "SELECT trim_points.version, body, revisions.revisions, revisions.at, revisions.edits
     FROM waft.runs LEFT JOIN waft.trim_points AS trim_points ON run = key CROSS JOIN LATERAL (
         SELECT array_agg(revision ORDER BY revision) AS revisions, array_agg(at ORDER BY revision) AS at,

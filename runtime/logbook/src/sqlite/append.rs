@@ -30,7 +30,11 @@ const IS_UNENDED: &str = "SELECT EXISTS (SELECT 1 FROM runs
 const VERSION: &str = "SELECT version FROM runs WHERE id = ?1";
 const RECORDS: &str = "INSERT INTO records (run, first, body) VALUES (?1, ?2, ?3)";
 const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, action, at, worker, body, usage,
-    exchanges) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    exchanges, has_http) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+const LAST_USAGE: &str = "INSERT INTO last_usages (run, task, first, firing, attempt, action, at, worker, usage)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (run, task) DO UPDATE SET first = excluded.first,
+    firing = excluded.firing, attempt = excluded.attempt, action = excluded.action, at = excluded.at,
+    worker = excluded.worker, usage = excluded.usage";
 const CONTENT: &str = "INSERT INTO content (run, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 
 /// Writes the appends of several callers in one transaction, and answers each caller. A failure fails them all.
@@ -82,7 +86,7 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
     };
     transaction.prepare_cached(RECORDS)?.execute(params![key, row.follows, row.body])?;
     for (number, log) in (0_i64..).zip(&row.logs) {
-        let LogRow { task, firing, attempt, action, at, worker, body, usage, exchanges } = log;
+        let LogRow { task, firing, attempt, action, at, worker, body, usage, exchanges, has_http } = log;
         transaction.prepare_cached(LOG)?.execute(params![
             key,
             row.follows,
@@ -95,8 +99,13 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
             worker,
             body,
             usage,
-            exchanges
+            exchanges,
+            has_http
         ])?;
+        if let Some(usage) = log.last_usage() {
+            let columns = params![key, task, row.follows, firing, attempt, action, at, worker, usage];
+            transaction.prepare_cached(LAST_USAGE)?.execute(columns)?;
+        }
     }
     for digest in &row.content {
         transaction.prepare_cached(CONTENT)?.execute(params![key, digest.as_bytes()])?;

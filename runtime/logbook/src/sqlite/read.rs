@@ -1,10 +1,10 @@
 //! Reads rows.
 
 use flow::CallId;
-use rusqlite::{Connection, OptionalExtension, Params, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, named_params, params, types::ValueRef};
 
 use crate::{
-    Filter,
+    Filter, LogFilter, LogPosition,
     row::{LogRow, RecordChunk, RunRow, column},
 };
 
@@ -25,13 +25,21 @@ const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, cha
     ORDER BY started_at DESC, id DESC LIMIT :limit";
 const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM runs
     LEFT JOIN logs ON run = key AND first >= ?2 AND length(body) > 0 WHERE id = ?1 ORDER BY first, number";
-const ATTEMPT_LOG: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM runs
-    LEFT JOIN logs ON run = key AND task = ?2 AND firing = ?3 AND attempt = ?4 AND action = ?5
+pub(super) const ATTEMPT_LOG: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM runs
+    LEFT JOIN logs INDEXED BY logs_attempt ON run = key AND task = ?2 AND firing = ?3 AND attempt = ?4 AND action = ?5
     WHERE id = ?1 ORDER BY first DESC, number DESC LIMIT 1";
-// The columns beside the maximum are those of its row.
-const LAST_USAGES: &str =
-    "SELECT max(first << 32 | number), task, firing, attempt, action, at, worker, x'', usage FROM runs
-    LEFT JOIN logs ON run = key AND usage IS NOT NULL AND instr(task, '[') = 0 WHERE id = ?1 GROUP BY task";
+pub(super) const LAST_USAGES: &str = "SELECT first, task, firing, attempt, action, at, worker, x'', usage FROM runs
+    LEFT JOIN last_usages ON run = key WHERE id = ?1 ORDER BY task";
+// The index has the logs with exchanges only, in this order. The names of the elements of a task follow its own name and a bracket.
+pub(super) const HTTP_LOGS: &str =
+    "SELECT first, task, firing, attempt, action, at, worker, body, usage, number FROM runs
+    LEFT JOIN logs INDEXED BY logs_http ON run = key AND has_http = 1
+    AND (first, number) < (:first, :number)
+    AND (:task IS NULL OR task = :task OR substr(task, 1, length(:task) + 1) = :task || '[')
+    AND (:firing IS NULL OR firing = :firing) AND (:attempt IS NULL OR attempt = :attempt)
+    AND (:action IS NULL OR action = :action) WHERE id = :run ORDER BY first DESC, number DESC LIMIT :limit";
+pub(super) const EXCHANGE_DIGESTS: &str = "SELECT exchanges FROM runs LEFT JOIN logs INDEXED BY logs_http
+    ON run = key AND has_http = 1 AND exchanges IS NOT NULL WHERE id = ?1";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
 
 /// The rows from which a run is loaded.
@@ -126,15 +134,56 @@ pub(super) fn last_usages(connection: &Connection, id: &str) -> rusqlite::Result
     query_logs(connection, LAST_USAGES, params![id])
 }
 
+/// Reads logs with HTTP exchanges, each with its number among the logs of its append, if the run exists.
+pub(super) fn http_logs(
+    connection: &Connection,
+    id: &str,
+    filter: &LogFilter,
+) -> rusqlite::Result<Option<Vec<(LogPosition, LogRow)>>> {
+    let LogFilter { task, firing, attempt, action, before, limit } = filter;
+    let (first, number) = before.map_or((i64::MAX, 0), |before| (column(before.first), column(before.number)));
+    let params = named_params! {
+        ":run": id,
+        ":first": first,
+        ":number": number,
+        ":task": task.as_ref().map(flow::NodeName::as_str),
+        ":firing": firing.map(|firing| column(firing.get())),
+        ":attempt": attempt.map(flow::Attempt::get),
+        ":action": action.map(flow::Action::as_str),
+        ":limit": i64::try_from(*limit).unwrap_or(i64::MAX),
+    };
+    let position = |row: &Row<'_>| {
+        let (first, number): (i64, i64) = (row.get(0)?, row.get(9)?);
+        let count = |column| u64::try_from(column).unwrap_or_default();
+        Ok::<_, rusqlite::Error>(LogPosition { first: count(first), number: count(number) })
+    };
+    query_rows(connection, HTTP_LOGS, params, |row| Ok((position(row)?, log_row(row)?)))
+}
+
+/// Reads the digests of the HTTP exchanges of a run that are in the store, if the run exists.
+pub(super) fn exchange_digests(connection: &Connection, id: &str) -> rusqlite::Result<Option<Vec<Vec<u8>>>> {
+    query_rows(connection, EXCHANGE_DIGESTS, params![id], |row| row.get(0))
+}
+
 fn query_logs(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Option<Vec<LogRow>>> {
+    query_rows(connection, sql, params, log_row)
+}
+
+/// Reads the rows of a run, whose first column is not null, if the run exists.
+fn query_rows<One>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<One>,
+) -> rusqlite::Result<Option<Vec<One>>> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     let mut result = None;
     while let Some(row) = rows.next()? {
-        let logs: &mut Vec<LogRow> = result.get_or_insert_default();
-        // A run without logs is one row without a log.
-        if row.get::<_, Option<i64>>(0)?.is_some() {
-            logs.push(log_row(row)?);
+        let found: &mut Vec<One> = result.get_or_insert_default();
+        // A run without such rows is one row of nulls.
+        if !matches!(row.get_ref(0)?, ValueRef::Null) {
+            found.push(read(row)?);
         }
     }
     Ok(result)
@@ -179,6 +228,8 @@ fn log_row(row: &Row<'_>) -> rusqlite::Result<LogRow> {
         worker: row.get(6)?,
         body: row.get(7)?,
         usage: row.get(8)?,
+        // Only an append uses them.
         exchanges: None,
+        has_http: false,
     })
 }

@@ -202,6 +202,57 @@ async fn corrupt_rows_name_their_run() {
     logbook.load(&RunId::new("intact").unwrap()).await.unwrap();
 }
 
+#[test]
+fn a_migrated_file_has_the_last_usages_and_finds_exchanges() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut connection, &schema::MIGRATIONS[..11]).unwrap();
+    let usage = protocol::CallUsage::default().encode();
+    connection.execute("INSERT INTO runs VALUES (1, 'r', 's', 'f', 'running', 1, 1, 1, 0, 0)", []).unwrap();
+    let columns = "(run, first, number, task, firing, attempt, action, at, worker, body, usage, exchanges)";
+    let insert = format!("INSERT INTO logs {columns} VALUES (1, ?1, ?2, ?3, 1, ?4, 'apply', 1, NULL, ?5, ?6, ?7)");
+    let none = None::<Vec<u8>>;
+    let exchanges = Some(vec![7_u8; 32]);
+    connection.execute(&insert, params![0, 0, "x", 1, b"", usage, none]).unwrap();
+    connection.execute(&insert, params![0, 1, "x", 2, b"log", usage, exchanges]).unwrap();
+    connection.execute(&insert, params![3, 0, "y", 1, b"log", usage, none]).unwrap();
+    connection.execute(&insert, params![3, 1, "y[0]", 9, b"", usage, none]).unwrap();
+    connection.execute(&insert, params![4, 0, "y", 2, b"log", none, none]).unwrap();
+    schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
+    let usages = read::last_usages(&connection, "r").unwrap().unwrap();
+    let usages: Vec<_> = usages.into_iter().map(|row| (row.task, row.attempt, row.usage.unwrap())).collect();
+    assert_eq!(usages, [("x".to_owned(), 2, usage.clone()), ("y".to_owned(), 1, usage)]);
+    let first: i64 =
+        connection.query_row("SELECT first FROM last_usages WHERE task = 'y'", [], |row| row.get(0)).unwrap();
+    assert_eq!(first, 3);
+    assert_eq!(read::exchange_digests(&connection, "r").unwrap(), Some(vec![vec![7; 32]]));
+    let with_http = "SELECT group_concat(task || attempt) FROM logs WHERE has_http = 1 ORDER BY first, number";
+    let with_http: String = connection.query_row(with_http, [], |row| row.get(0)).unwrap();
+    assert_eq!(with_http, "x2,y1");
+}
+
+/// The bodies of the logs of one run may have gigabytes.
+#[test]
+fn only_the_logs_that_are_asked_for_are_read() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
+    let plan = |sql: &str| {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let lines = statement.raw_query();
+        let lines = lines.mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>().unwrap();
+        lines.into_iter().filter(|line| !line.contains(" runs ")).collect::<Vec<_>>()
+    };
+    let starts = |sql: &str, expected: &str| {
+        let plan = plan(sql);
+        assert!(plan.len() == 1 && plan[0].starts_with(expected), "{plan:#?}");
+    };
+    starts(read::LAST_USAGES, "SEARCH last_usages USING PRIMARY KEY (run=?)");
+    let attempt = "SEARCH logs USING INDEX logs_attempt (run=? AND task=? AND firing=? AND attempt=? AND action=?)";
+    starts(read::ATTEMPT_LOG, attempt);
+    starts(read::HTTP_LOGS, "SEARCH logs USING INDEX logs_http (run=? AND (first,number)<(?,?))");
+    starts(read::EXCHANGE_DIGESTS, "SEARCH logs USING COVERING INDEX logs_http (run=?)");
+    starts(trim::EXCHANGES, "SEARCH logs USING COVERING INDEX logs_http (run=? AND first>?)");
+}
+
 async fn find(path: &Path) -> crate::ExistingLogbook {
     match inspect(path.to_owned()).await.unwrap() {
         crate::Inspection::Existing(found) => found,
@@ -231,7 +282,7 @@ async fn an_inspection_of_a_file_reads_its_runs_and_changes_nothing() {
     let run = RunId::new("r").unwrap();
     let before = files(&folder);
     let found = find(&path).await;
-    assert_eq!((found.schema, found.known, found.write_error.clone()), (11, 11, None));
+    assert_eq!((found.schema, found.known, found.write_error.clone()), (12, 12, None));
     assert_eq!(
         found.logbook().unwrap().load(&run).await.unwrap().version(),
         Version::new(2),

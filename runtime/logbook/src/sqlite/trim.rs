@@ -20,9 +20,13 @@ const FIRST: &str = "SELECT coalesce(max(first), 0) FROM records WHERE run = ?1 
 const CHUNKS: &str = "SELECT first, body FROM records WHERE run = ?1 ORDER BY first";
 const INSERT_REVISION: &str =
     "INSERT INTO revisions (run, revision, at, edits) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
-const TRIM: [&str; 2] =
-    ["DELETE FROM records WHERE run = ?1 AND first < ?2", "DELETE FROM logs WHERE run = ?1 AND first < ?2"];
-const EXCHANGES: &str = "SELECT exchanges FROM logs WHERE run = ?1 AND first >= ?2 AND exchanges IS NOT NULL";
+const TRIM: [&str; 3] = [
+    "DELETE FROM records WHERE run = ?1 AND first < ?2",
+    "DELETE FROM logs WHERE run = ?1 AND first < ?2",
+    "DELETE FROM last_usages WHERE run = ?1 AND first < ?2",
+];
+pub(super) const EXCHANGES: &str = "SELECT exchanges FROM logs INDEXED BY logs_http
+    WHERE run = ?1 AND first >= ?2 AND has_http = 1 AND exchanges IS NOT NULL";
 const CONTENT: &str = "SELECT digest FROM content WHERE run = ?1";
 const DELETE_CONTENT: &str = "DELETE FROM content WHERE run = ?1 AND digest = ?2";
 const SELECT_TRIM_POINT: &str = "SELECT key, trim_points.version, body FROM runs

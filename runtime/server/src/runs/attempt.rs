@@ -6,17 +6,22 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
+    Extension,
     extract::State,
     http::header,
     response::{IntoResponse as _, Response},
 };
-use flow::{Action, Attempt, CallId, Digest, Firing, NodeName, RunId, Size, Stored, Task, Value, ValueName, Values};
+use flow::{
+    Action, Attempt, CallId, Digest, FailureKind, Firing, NodeName, RunId, Size, Task, Value, ValueName, Values,
+};
 use logbook::{LoadError, Logbook, Page, Replay, Version};
 use machine::{Call, Fact, Machine, NodeAttempt, Record};
 use protocol::{CallLog, HttpRecord, Job, MAX_ATTEMPT_BYTES, RecordedAttempt, RecordedOutcome};
 use store::{FetchError, Store};
+use tokio::task::spawn_blocking;
 
 use crate::{
+    auth::permission::Permission,
     extract::{Query, RunValue},
     problem::Problem,
     state::Shared,
@@ -54,18 +59,31 @@ pub enum AttemptError {
         known: String,
     },
     /// It is larger than a replay may be.
-    #[error("the attempt has {} with its module and values, and at most {} can be replayed", Size(*.size), Size(MAX_ATTEMPT_BYTES))]
+    #[error(
+        "the module, the values and the HTTP record of the attempt have {} together, and at most {} can be replayed",
+        Size(*.size), Size(MAX_CONTENT_BYTES)
+    )]
     TooLarge {
-        /// The bytes that are known to be needed.
+        /// The bytes of all of them.
         size: u64,
     },
-    /// The store does not return something that the attempt got.
-    #[error("could not read what the attempt got: {digest}")]
+    /// The store does not have something any more that the attempt got.
+    #[error("{what} of the attempt is not in the store any more: {digest}")]
+    Deleted {
+        /// The module, a value or the record.
+        what: &'static str,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The store could not be read.
+    #[error("could not read {what} of the attempt: {digest}")]
     Content {
-        /// The digest of the module, value or record.
+        /// The module, a value or the record.
+        what: &'static str,
+        /// Its digest.
         digest: Digest,
         /// The error of the store.
-        source: FetchError,
+        source: Box<FetchError>,
     },
 }
 
@@ -82,15 +100,24 @@ fn missing(WantedAttempt { run, task, action, firing, attempt }: &WantedAttempt,
 }
 
 impl AttemptError {
+    fn of_store(what: &'static str, digest: Digest, source: FetchError) -> Self {
+        match source {
+            FetchError::Missing { .. } => Self::Deleted { what, digest },
+            source => Self::Content { what, digest, source: Box::new(source) },
+        }
+    }
+
     /// What a person can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { known, .. } => Some(known.clone()),
-            Self::Load(_) | Self::TooLarge { .. } => None,
-            Self::Content { .. } => {
-                Some("see that the store of the server, or --store, has it: `waft gc` may have deleted it".into())
+            Self::Load(_) => None,
+            Self::TooLarge { .. } => Some("let the task take a reference to large data in place of the data".into()),
+            Self::Deleted { .. } => {
+                Some("name the store that the run used with --store, or restore it from a backup".into())
             }
+            Self::Content { .. } => Some("see that the store of the server, or --store, can be read".into()),
         }
     }
 }
@@ -102,6 +129,7 @@ impl From<AttemptError> for Problem {
             AttemptError::Load(error) => error.into(),
             AttemptError::Missing { .. } => Self::missing_attempt(error.to_string()),
             AttemptError::TooLarge { .. } => Self::too_large_answer(error.to_string()),
+            AttemptError::Deleted { .. } => Self::deleted_content(error.to_string()),
             AttemptError::Content { .. } => Self::internal(&error),
         };
         hint.into_iter().fold(problem, Self::hint)
@@ -135,7 +163,7 @@ struct AttemptBytes(#[expect(dead_code, reason = "only its schema is used")] Vec
     ("call" = Option<String>, Query, description = "`apply`, which is the default, or `rollback`")),
     responses(
         (status = 200, description = "The attempt", content((inline(AttemptBytes) = "application/octet-stream"))),
-        (status = 404, description = "There is no such run, or its records have no such attempt", body = api::Problem,
+        (status = 404, description = "There is no such run, its records have no such attempt, or the store does not have its module and values any more", body = api::Problem,
             content_type = "application/problem+json"),
         (status = 422, description = "The attempt is too large to be replayed", body = api::Problem,
             content_type = "application/problem+json"),
@@ -144,6 +172,7 @@ struct AttemptBytes(#[expect(dead_code, reason = "only its schema is used")] Vec
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn attempt(
     State(state): Shared,
+    Extension(permission): Extension<Arc<Permission>>,
     RunValue { run, name }: RunValue,
     Query(AttemptQuery { firing, attempt, call }): Query<AttemptQuery>,
 ) -> Result<Response, Problem> {
@@ -157,17 +186,18 @@ pub(crate) async fn attempt(
     let (firing, attempt) = (firing.map(Firing::new), attempt.map(Attempt::new));
     let wanted = WantedAttempt { run, task, action, firing, attempt };
     let found = find(&state.dependencies.logbook, &wanted).await?;
-    // The contents are in memory twice while the message is made. The size of the module is not known before.
-    let module = state.dependencies.modules.limits.module_size;
-    let size = found.known_size().saturating_add(module).min(MAX_ATTEMPT_BYTES);
-    let place = state.sent_values.take(usize::try_from(2 * size).unwrap_or(usize::MAX))?;
-    let bytes = found.with_contents(&*state.dependencies.modules.store).await?.encode();
+    let store = &*state.dependencies.modules.store;
+    let size = found.size(store).await?;
+    // The contents are in memory twice while the message is made.
+    let memory = state.large_answers.take(permission.sender(), usize::try_from(2 * size).unwrap_or(usize::MAX))?;
+    let recorded = found.with_contents(store).await?;
+    let bytes = spawn_blocking(move || recorded.encode()).await.expect("encoding does not panic");
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, bytes.len().to_string()),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
     ];
-    Ok((headers, super::value::body(bytes.into(), place)).into_response())
+    Ok((headers, memory.body(bytes.into())).into_response())
 }
 
 /// Reads one attempt of a run with everything that its replay needs.
@@ -179,49 +209,42 @@ pub async fn read(
     store: &dyn Store,
     wanted: &WantedAttempt,
 ) -> Result<RecordedAttempt, AttemptError> {
-    find(logbook, wanted).await?.with_contents(store).await
+    let found = find(logbook, wanted).await?;
+    found.size(store).await?;
+    found.with_contents(store).await
 }
 
 /// An attempt without the contents that it names.
-struct Found(RecordedAttempt);
+struct AttemptWithoutContents(RecordedAttempt);
 
-impl Found {
-    /// The bytes of the values and of the record in the store, as their references say.
-    fn known_size(&self) -> u64 {
+impl AttemptWithoutContents {
+    /// The contents that it names, each once, and what they are.
+    fn contents(&self) -> BTreeMap<Digest, &'static str> {
         let Self(RecordedAttempt { job, log, .. }) = self;
         let provided = job.rollback.iter().filter_map(|(outcome, _)| outcome.provided());
-        let stored = |value: &Value| match value {
-            Value::Stored(Stored { size, .. }) => *size,
-            Value::Json(_) | Value::Bytes(_) => 0,
-        };
-        let values: u64 =
-            provided.chain([&job.inputs]).flat_map(Values::values).map(stored).fold(0, u64::saturating_add);
-        match &log.http {
-            Some(HttpRecord::Stored { size, .. }) => values.saturating_add(*size),
-            Some(HttpRecord::Inline(_)) | None => values,
+        let values = provided.chain([&job.inputs]).flat_map(Values::values).filter_map(Value::digest);
+        let record = log.http.as_ref().and_then(HttpRecord::digest).map(|digest| (digest, "the HTTP record"));
+        values.map(|digest| (digest, "a value")).chain([(job.module, "the module")]).chain(record).collect()
+    }
+
+    /// The bytes of its contents together.
+    async fn size(&self, store: &dyn Store) -> Result<u64, AttemptError> {
+        let mut size = 0_u64;
+        for (digest, what) in self.contents() {
+            let stored = store.size(&digest).await.map_err(|source| AttemptError::of_store(what, digest, source))?;
+            size = size.saturating_add(stored.ok_or(AttemptError::Deleted { what, digest })?);
         }
+        check_size(size)
     }
 
     /// Adds the contents, as long as they are not too large together.
     async fn with_contents(self, store: &dyn Store) -> Result<RecordedAttempt, AttemptError> {
-        let size = self.known_size();
-        if size > MAX_ATTEMPT_BYTES {
-            return Err(AttemptError::TooLarge { size });
-        }
-        let Self(mut attempt) = self;
-        let digests: Vec<Digest> = attempt.digests().collect();
+        let (contents, Self(mut attempt)) = (self.contents(), self);
         let mut size = 0;
-        for digest in digests {
-            if attempt.contents.contains_key(&digest) {
-                continue;
-            }
-            let bytes = store.fetch(&digest).await.map_err(|source| AttemptError::Content { digest, source })?;
-            size += bytes.len() as u64;
-            // What the message has besides is less than what a job and a log may have.
-            if size > MAX_ATTEMPT_BYTES - MAX_MESSAGE_BYTES {
-                return Err(AttemptError::TooLarge { size });
-            }
-            attempt.contents.insert(digest, bytes.to_vec());
+        for (digest, what) in contents {
+            let bytes = store.fetch(&digest).await.map_err(|source| AttemptError::of_store(what, digest, source))?;
+            size = check_size(size + bytes.len() as u64)?;
+            attempt.contents.insert(digest, bytes.into());
         }
         Ok(attempt)
     }
@@ -230,8 +253,15 @@ impl Found {
 /// The maximum size of a job and a log without the contents that they name, in bytes. Both travel over a broker.
 const MAX_MESSAGE_BYTES: u64 = 16 << 20;
 
+/// The maximum size of the contents of an attempt together, in bytes.
+const MAX_CONTENT_BYTES: u64 = MAX_ATTEMPT_BYTES - MAX_MESSAGE_BYTES;
+
+fn check_size(size: u64) -> Result<u64, AttemptError> {
+    if size > MAX_CONTENT_BYTES { Err(AttemptError::TooLarge { size }) } else { Ok(size) }
+}
+
 /// Finds an attempt in the records of its run.
-async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedAttempt) -> Result<Found, AttemptError> {
+async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedAttempt) -> Result<AttemptWithoutContents, AttemptError> {
     let mut replay = Replay::new(wanted.run.clone(), logbook.clone());
     let mut search = Search { wanted, found: None, last: None, trimmed: Version::NONE };
     loop {
@@ -256,7 +286,7 @@ async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedAttempt) -> Result<Foun
         found.worker = found.worker.or(log.worker);
         found.log = log.log;
     }
-    Ok(Found(found))
+    Ok(AttemptWithoutContents(found))
 }
 
 /// The search for an attempt in records.
@@ -303,8 +333,11 @@ impl Search<'_> {
         if name != *task {
             return;
         }
+        // A worker that was lost may have answered later. If a job was delivered twice, the run went on with the first outcome.
+        if matches!(record.fact, Fact::LateOutcome { .. }) && found.outcome.as_ref().is_some_and(is_known) {
+            return;
+        }
         let (outcome, worker) = outcome(&record.fact, called);
-        // A worker that was lost may have answered later.
         if let Some(outcome) = outcome {
             found.outcome = Some(outcome);
             found.ended_at = Some(record.at);
@@ -338,6 +371,15 @@ fn ended(fact: &Fact) -> Option<(NodeAttempt, Action)> {
     }
 }
 
+/// Whether an outcome says how the guest ended.
+fn is_known(outcome: &RecordedOutcome) -> bool {
+    match outcome {
+        RecordedOutcome::Succeeded(_) | RecordedOutcome::RolledBack => true,
+        RecordedOutcome::Failed(failure) => failure.kind != FailureKind::Cancelled,
+        RecordedOutcome::Lost => false,
+    }
+}
+
 /// What a record says of the end of an attempt, with the names of its module.
 fn outcome(fact: &Fact, task: &Task) -> (Option<RecordedOutcome>, Option<flow::WorkerName>) {
     let by_module = |provided: &Values| {
@@ -362,3 +404,6 @@ fn outcome(fact: &Fact, task: &Task) -> (Option<RecordedOutcome>, Option<flow::W
         _ => (None, None),
     }
 }
+
+#[cfg(test)]
+mod tests;

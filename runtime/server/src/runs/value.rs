@@ -1,66 +1,33 @@
 //! Reads one value of a run whole, however large it is.
 
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
-    body::Body,
+    Extension,
     extract::State,
     http::header,
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
 use flow::{Digest, RunId, Value, ValueKind, ValueName, Values};
-use futures::stream;
 use logbook::{LoadError, Logbook, Page, Replay};
 use machine::{Change, NodeChange};
 use store::{
     Store,
     values::{LoadValueError, bytes_of, from_bytes, load_bytes},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::spawn_blocking,
-};
+use tokio::task::spawn_blocking;
 
 use crate::{
+    auth::permission::Permission,
     extract::{Query, RunValue},
     problem::Problem,
     state::Shared,
     values::digest,
 };
 
-/// The maximum memory for values that are sent whole, together: 1 GiB, four times the default maximum of one value. A slow
-/// reader keeps its value in memory until it has received it.
-const MAX_SENT_KIB: u32 = 1 << 20;
-
-/// The bytes of a value that are passed on at once. A connection takes few of them before its peer has received them.
-const CHUNK: usize = 64 << 10;
-
 /// The maximum number of names in a hint.
 const MAX_NAMES: usize = 20;
-
-/// The memory for values that are sent whole.
-pub(crate) struct SentValues(Arc<Semaphore>);
-
-impl Default for SentValues {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_SENT_KIB as usize)))
-    }
-}
-
-impl SentValues {
-    /// Takes the memory for a value. A value with more than all of it is sent alone.
-    ///
-    /// # Errors
-    /// [`Problem`] when the values that are being sent leave too little.
-    pub(super) fn take(&self, size: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let kib = u32::try_from(size.div_ceil(1 << 10)).unwrap_or(u32::MAX).clamp(1, MAX_SENT_KIB);
-        self.0.clone().try_acquire_many_owned(kib).map_err(|_| {
-            Problem::unavailable("the server sends as many large values as it has memory for")
-                .hint("try again later: a value is sent when others have been received")
-        })
-    }
-}
 
 /// One value of a run.
 #[derive(Debug, Clone)]
@@ -158,11 +125,12 @@ pub(crate) struct ValueQuery {
             (serde_json::Value = "application/json"), (inline(BytesValue) = "application/octet-stream"))),
         (status = 404, description = "There is no such run, or it has no such value", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = 503, description = "The server sends as many large values as it has memory for", body = api::Problem,
+        (status = 503, description = "The server sends as many large answers as it has memory for", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn value(
     State(state): Shared,
+    Extension(permission): Extension<Arc<Permission>>,
     RunValue { run, name }: RunValue,
     Query(ValueQuery { digest }): Query<ValueQuery>,
 ) -> Result<Response, Problem> {
@@ -170,7 +138,7 @@ pub(crate) async fn value(
     let digest = digest.map_err(|error| Problem::bad_request(format!("the digest: {error}")))?;
     let wanted = WantedValue { run, name, digest };
     let value = find(&state.dependencies.logbook, &wanted).await?;
-    let place = state.sent_values.take(value.size())?;
+    let memory = state.large_answers.take(permission.sender(), value.size())?;
     let (bytes, kind) = bytes(&*state.dependencies.modules.store, &wanted, &value).await?;
     let content_type = content_type(&value, bytes.clone(), kind).await;
     let headers = [
@@ -179,7 +147,7 @@ pub(crate) async fn value(
         // A guest made the bytes: a browser does not guess what they are.
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
     ];
-    Ok((headers, body(bytes, place)).into_response())
+    Ok((headers, memory.body(bytes)).into_response())
 }
 
 /// The content type of a value. A worker stores a large value, and says whether it is JSON: that is checked here, before a client
@@ -199,15 +167,6 @@ async fn content_type(value: &Value, bytes: Bytes, kind: ValueKind) -> &'static 
 /// Whether bytes are the text of JSON.
 fn is_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
-}
-
-/// The body of an answer with a value, which keeps its memory until it is sent.
-pub(super) fn body(bytes: Bytes, place: OwnedSemaphorePermit) -> Body {
-    let chunks = stream::unfold((bytes, place), async |(mut bytes, place)| {
-        let chunk = bytes.split_to(CHUNK.min(bytes.len()));
-        (!chunk.is_empty()).then_some((Ok::<_, Infallible>(chunk), (bytes, place)))
-    });
-    Body::from_stream(chunks)
 }
 
 /// Reads one value of a run whole.
@@ -295,8 +254,6 @@ async fn matching(mut values: Vec<Value>, wanted: Option<Digest>) -> Option<Valu
 
 #[cfg(test)]
 mod tests {
-    use futures::StreamExt as _;
-
     use super::*;
 
     #[tokio::test]
@@ -311,22 +268,5 @@ mod tests {
             assert_eq!(typed(bytes, ValueKind::Json).await, "application/octet-stream", "{bytes:?}");
         }
         assert_eq!(typed(b"1", ValueKind::Bytes).await, "application/octet-stream");
-    }
-
-    #[tokio::test]
-    async fn values_that_are_sent_are_limited_and_leave_their_memory_when_they_are_received() {
-        let sent = SentValues::default();
-        let most = MAX_SENT_KIB as usize * 1024;
-        let place = sent.take(most - 1024).expect("there is room");
-        let mut first = body(vec![1; 2 * CHUNK].into(), place).into_data_stream();
-        let last = sent.take(1).expect("there is room");
-        let refused = sent.take(1).expect_err("all is taken").into_document();
-        assert_eq!(refused.status, 503);
-        drop(last);
-        assert_eq!(first.next().await.unwrap().unwrap().len(), CHUNK);
-        assert!(sent.take(1025).is_err(), "half of it is not received");
-        assert_eq!(first.next().await.unwrap().unwrap().len(), CHUNK);
-        assert!(first.next().await.is_none());
-        assert!(sent.take(2 * most).is_ok(), "a larger one is sent alone");
     }
 }

@@ -4,6 +4,7 @@
 
 mod access;
 mod bodies;
+mod exchanges;
 mod large_values;
 mod namespaces;
 mod requests;

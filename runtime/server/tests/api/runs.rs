@@ -180,7 +180,15 @@ async fn a_run_is_shown_and_watched_while_its_records_are_trimmed() {
     let query = [("call", "neither".to_owned())];
     assert_eq!(refusal(harness.client().attempt("r", "w", &query).await).status, 400);
     assert_eq!(refusal(harness.client().attempt("none", "w", &[]).await).status, 404);
-    assert!(harness.client().exchanges("r", Some("w")).await.unwrap().attempts.is_empty());
+    assert!(
+        harness
+            .client()
+            .exchanges("r", &client::api::ExchangesQuery::default().task("w"))
+            .await
+            .unwrap()
+            .attempts
+            .is_empty()
+    );
 }
 
 #[tokio::test]

@@ -423,6 +423,10 @@ impl Store for HangingStore {
         self.0.contains(digest).await
     }
 
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>, FetchError> {
+        self.0.size(digest).await
+    }
+
     async fn touch(&self, digest: &Digest) -> Result<bool, PutError> {
         self.0.touch(digest).await
     }

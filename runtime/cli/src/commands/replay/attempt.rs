@@ -1,18 +1,19 @@
 //! The recorded attempt: from a server, the logbook of this machine, or a file. Nothing in a file is trusted.
 
 use std::{
-    fs::OpenOptions,
-    io::{Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::File,
+    io::{self, Read as _, Write as _},
     path::Path,
 };
 
-use ::server::WantedAttempt;
+use ::server::{AttemptError, WantedAttempt};
 use ::worker::ReplayedHttp;
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use flow::{Action, Attempt as Number, Digest, Firing, NodeName, Outcome, Size, Stored, Value, Values};
+use logbook::LoadError;
 use protocol::{HttpExchanges, HttpRecord, Job, MAX_ATTEMPT_BYTES, RecordedAttempt};
+use tempfile::NamedTempFile;
 
 use crate::{
     arguments::ReplayFlags,
@@ -53,22 +54,33 @@ pub(super) async fn read(settings: &Settings, flags: &ReplayFlags) -> Result<Rec
             let store = modules::open_store_to_read(settings).await?;
             let (firing, attempt) = (flags.firing.map(Firing::new), flags.attempt.map(Number::new));
             let wanted = WantedAttempt { run, task, action, firing, attempt };
-            ::server::attempt(&logbook, &*store, &wanted).await.map_err(|error| {
-                let hint = error.hint();
-                hint.into_iter().fold(CliError::invalid(error), CliError::hint)
-            })
+            ::server::attempt(&logbook, &*store, &wanted).await.map_err(local_error)
         }
     }
+}
+
+/// The error for an attempt that cannot be read on this machine. What is not there is another fault than what cannot be reached.
+fn local_error(error: AttemptError) -> CliError {
+    let hint = error.hint();
+    let error = match error {
+        AttemptError::Load(LoadError::Missing { .. })
+        | AttemptError::Missing { .. }
+        | AttemptError::TooLarge { .. }
+        | AttemptError::Deleted { .. } => CliError::invalid(error),
+        AttemptError::Load(LoadError::Damaged { .. } | LoadError::Unavailable { .. })
+        | AttemptError::Content { .. } => CliError::unreachable(error),
+    };
+    hint.into_iter().fold(error, CliError::hint)
 }
 
 fn read_file(path: &Path) -> Result<RecordedAttempt, CliError> {
     const HINT: &str =
         "write `waft replay RUN TASK`, or name a file that `waft replay RUN TASK --bundle FILE` has written";
     let shown = path.display();
-    let read = || -> std::io::Result<Vec<u8>> {
+    let read = || -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         // One byte more than it may have, so that a larger file is noticed.
-        std::fs::File::open(path)?.take(MAX_ATTEMPT_BYTES + 1).read_to_end(&mut bytes)?;
+        File::open(path)?.take(MAX_ATTEMPT_BYTES + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = read().with_context(|| format!("could not read {shown}"));
@@ -77,15 +89,26 @@ fn read_file(path: &Path) -> Result<RecordedAttempt, CliError> {
     decoded.map_err(|error| CliError::invalid(error).hint(HINT))
 }
 
-/// Writes an attempt to a file that only its owner may read: it has the inputs of the task.
+/// Writes an attempt to a new file that only its owner may read: it has the inputs of the task. A file that exists may have other
+/// permissions, and may be something else. Nothing is left of a file that cannot be written completely.
 pub(super) fn write(attempt: &RecordedAttempt, path: &Path) -> Result<(), CliError> {
     let bytes = attempt.encode();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all(&bytes)
+        // Its mode is 0600.
+        let mut file = NamedTempFile::new_in(folder)?;
+        file.write_all(&bytes)?;
+        file.persist_noclobber(path).map_err(|error| error.error)
     };
-    let written: std::io::Result<()> = write();
-    written.with_context(|| format!("could not write {}", path.display())).map_err(CliError::unreachable)?;
+    let written: io::Result<File> = write();
+    written.map_err(|error| {
+        let is_there = error.kind() == io::ErrorKind::AlreadyExists;
+        let error = anyhow!(error).context(format!("could not write {}", path.display()));
+        match is_there {
+            true => CliError::invalid(error).hint("name another file, or delete this one first"),
+            false => CliError::unreachable(error),
+        }
+    })?;
     let size = Size(bytes.len() as u64);
     output::note!(
         "{} has {size:#}: the module, its inputs and outcome, its lines, and its recorded HTTP exchanges; `waft replay {0}` runs it",

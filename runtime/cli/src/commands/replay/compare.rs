@@ -1,6 +1,6 @@
 //! Compares the outcome of a replay with the recorded one, to the byte.
 
-use ::worker::Replayed;
+use ::worker::ReplayResult;
 use flow::{Failure, FailureKind, Value, ValueKind, ValueName, Values};
 use protocol::{Job, RecordedOutcome};
 use sandbox::Completion;
@@ -24,7 +24,7 @@ pub(super) enum Comparison {
 }
 
 impl Comparison {
-    pub(super) fn of(recorded: Option<&RecordedOutcome>, job: &Job, replayed: &Replayed) -> Self {
+    pub(super) fn of(recorded: Option<&RecordedOutcome>, job: &Job, replayed: &ReplayResult) -> Self {
         let differs = |what: String| Self::Differs(vec![what]);
         match (recorded, &replayed.completion) {
             (None, _) => Self::NotCompared("the recorded attempt has not ended".to_owned()),

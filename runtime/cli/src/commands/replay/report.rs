@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ::server::usage;
-use ::worker::Replayed;
+use ::worker::ReplayResult;
 use flow::{Digest, Failure, Size, Values};
 use protocol::{CallUsage, RecordedOutcome, Unrecorded, events::rfc3339};
 use sandbox::{Completion, Frame};
@@ -23,7 +23,7 @@ pub(super) struct Report<'a> {
     pub(super) attempt: &'a Attempt,
     /// The module that ran.
     pub(super) digest: Digest,
-    pub(super) replayed: &'a Replayed,
+    pub(super) replayed: &'a ReplayResult,
     pub(super) comparison: &'a Comparison,
 }
 

@@ -1,0 +1,113 @@
+//! The filters of lists: which runs, and which attempts of a run.
+
+use std::{fmt, str::FromStr};
+
+use flow::{Action, Attempt, Firing, FlowName, Namespace, NodeName, RunId, RunState, Timestamp};
+use protocol::AttemptLog;
+
+/// Selects runs for a list. The list is ordered by start time, then by id, both descending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Only runs of this flow.
+    pub flow: Option<FlowName>,
+    /// Only runs of flows in this namespace.
+    pub namespace: Option<Namespace>,
+    /// Only runs in one of these states; empty means any state.
+    pub states: Vec<RunState>,
+    /// Only runs started at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only runs started before this time.
+    pub until: Option<Timestamp>,
+    /// Only runs after this one in the order of the list: the end of the previous page.
+    pub after: Option<(Timestamp, RunId)>,
+    /// The maximum number of runs.
+    pub limit: usize,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self { flow: None, namespace: None, states: Vec::new(), since: None, until: None, after: None, limit: 100 }
+    }
+}
+
+/// Selects attempts of a run for a list. The list is ordered by when their results were recorded, the youngest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter {
+    /// Only attempts of this task; of a task with `for_each`, also those of its elements.
+    pub task: Option<NodeName>,
+    /// Only attempts in this firing.
+    pub firing: Option<Firing>,
+    /// Only attempts with this number.
+    pub attempt: Option<Attempt>,
+    /// Only attempts to apply, or to roll back.
+    pub action: Option<Action>,
+    /// Only attempts before this one: the end of the previous page.
+    pub before: Option<LogPosition>,
+    /// The maximum number of attempts.
+    pub limit: usize,
+}
+
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self { task: None, firing: None, attempt: None, action: None, before: None, limit: 100 }
+    }
+}
+
+impl LogFilter {
+    /// Whether it selects an attempt at a position.
+    pub(crate) fn selects(&self, position: LogPosition, AttemptLog { call, .. }: &AttemptLog) -> bool {
+        let Self { task, firing, attempt, action, before, limit: _ } = self;
+        let is_of = |task: &NodeName| call.task == *task || call.task.as_element().is_some_and(|(of, _)| of == *task);
+        task.as_ref().is_none_or(is_of)
+            && firing.is_none_or(|firing| firing == call.firing)
+            && attempt.is_none_or(|attempt| attempt == call.attempt)
+            && action.is_none_or(|action| action == call.action)
+            && before.is_none_or(|before| position < before)
+    }
+}
+
+/// The position of an attempt among the logs of its run. As text, it is a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPosition {
+    /// The version that the records follow with which it was appended.
+    pub(crate) first: u64,
+    /// Its number among the logs of the append.
+    pub(crate) number: u64,
+}
+
+impl fmt::Display for LogPosition {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}.{}", self.first, self.number)
+    }
+}
+
+/// A text that is no position of a log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not the position of an attempt")]
+pub struct InvalidPosition(String);
+
+impl FromStr for LogPosition {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        let parse = || {
+            let (first, number) = text.split_once('.')?;
+            Some(Self { first: first.parse().ok()?, number: number.parse().ok()? })
+        };
+        parse().ok_or_else(|| InvalidPosition(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_a_cursor() {
+        let position = LogPosition { first: 12, number: 3 };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for text in ["", "12", "12.", "12.x", "-1.2", "1.2.3"] {
+            assert_eq!(text.parse::<LogPosition>(), Err(InvalidPosition(text.to_owned())));
+        }
+    }
+}

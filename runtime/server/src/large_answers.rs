@@ -1,0 +1,118 @@
+//! The memory for large answers: values, recorded attempts and recorded exchanges. A slow reader keeps its answer in memory until
+//! it has received it.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::stream;
+
+use crate::{
+    problem::Problem,
+    shares::{Exhausted, Sender, Share, Shares},
+};
+
+/// The maximum memory for large answers together: 1 GiB, four times the default maximum of one value. A sender has half of it at
+/// most.
+const MAX_KIB: usize = 1 << 20;
+const MAX_KIB_OF_SENDER: usize = MAX_KIB / 2;
+
+/// The bytes of an answer that are passed on at once. A connection takes few of them before its peer has received them.
+const CHUNK: usize = 64 << 10;
+
+/// The memory for large answers.
+pub(crate) struct LargeAnswers(Arc<Shares>);
+
+/// The memory of one answer. Dropping it gives the memory back.
+pub(crate) struct AnswerMemory(Share);
+
+impl Default for LargeAnswers {
+    fn default() -> Self {
+        Self(Shares::new(MAX_KIB, MAX_KIB_OF_SENDER))
+    }
+}
+
+impl LargeAnswers {
+    /// Takes the memory for an answer, before it is made. The sender of a request for more than its part gets it alone.
+    ///
+    /// # Errors
+    /// [`Problem`] when the answers that are being sent leave too little.
+    pub(crate) fn take(&self, sender: &Sender, size: usize) -> Result<AnswerMemory, Problem> {
+        self.0.take(sender, kib(size)).map(AnswerMemory).map_err(|exhausted| {
+            let detail = match exhausted {
+                Exhausted::All => "the server sends as many large answers as it has memory for",
+                Exhausted::OfSender => {
+                    "the server sends as many large answers to the token or its namespace as a half of its memory for them allows"
+                }
+            };
+            Problem::unavailable(detail).hint("try again later: an answer is sent when others have been received")
+        })
+    }
+}
+
+fn kib(size: usize) -> usize {
+    size.div_ceil(1 << 10).clamp(1, MAX_KIB_OF_SENDER)
+}
+
+impl AnswerMemory {
+    /// The body of an answer that is made. It keeps the memory for its bytes until they are sent, and gives back the rest.
+    pub(crate) fn body(mut self, bytes: Bytes) -> Body {
+        self.0.shrink_to(kib(bytes.len()));
+        let chunks = stream::unfold((bytes, self), async |(mut bytes, memory)| {
+            let chunk = bytes.split_to(CHUNK.min(bytes.len()));
+            (!chunk.is_empty()).then_some((Ok::<_, Infallible>(chunk), (bytes, memory)))
+        });
+        Body::from_stream(chunks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    fn sender(name: &str) -> Sender {
+        Sender::Token(name.into())
+    }
+
+    const MAX: usize = MAX_KIB_OF_SENDER << 10;
+
+    #[tokio::test]
+    async fn answers_are_limited_and_leave_their_memory_when_they_are_received() {
+        let (answers, ann) = (LargeAnswers::default(), sender("ann"));
+        let rest = answers.take(&ann, MAX - 2 * CHUNK).expect("there is room");
+        let memory = answers.take(&ann, 2 * CHUNK).expect("there is room");
+        let mut body = memory.body(vec![1; 2 * CHUNK].into()).into_data_stream();
+        let refused = answers.take(&ann, 1).err().expect("all of its part is taken").into_document();
+        assert!(refused.status == 503 && refused.detail.contains("the token or its namespace"), "{refused:?}");
+        assert_eq!(body.next().await.unwrap().unwrap().len(), CHUNK);
+        assert!(answers.take(&ann, 1).is_err(), "half of it is not received");
+        assert_eq!(body.next().await.unwrap().unwrap().len(), CHUNK);
+        assert!(body.next().await.is_none());
+        drop(body);
+        assert!(answers.take(&ann, 2 * CHUNK).is_ok());
+        drop(rest);
+        assert!(answers.take(&ann, 2 * MAX).is_ok(), "a larger one is sent alone");
+    }
+
+    #[test]
+    fn a_made_answer_keeps_only_the_memory_of_its_bytes() {
+        let (answers, ann) = (LargeAnswers::default(), sender("ann"));
+        let most = MAX - (8 << 10);
+        let slow: Vec<Body> = (0..8)
+            .map(|_| answers.take(&ann, most).expect("the others gave theirs back").body(vec![1; 1024].into()))
+            .collect();
+        assert!(answers.take(&ann, most).is_ok());
+        drop(slow);
+    }
+
+    #[test]
+    fn a_sender_leaves_memory_for_another() {
+        let answers = LargeAnswers::default();
+        let _of_ann = answers.take(&sender("ann"), MAX).expect("there is room");
+        let _of_bob = answers.take(&sender("bob"), MAX).expect("half is left");
+        let refused = answers.take(&sender("eve"), 1).err().expect("all is taken").into_document();
+        assert!(refused.detail.ends_with("as it has memory for"), "{refused:?}");
+    }
+}
