@@ -255,6 +255,7 @@ impl CallAccess {
             clock,
             random,
             record: _,
+            memo: _,
         } = &self.asked;
         let granted = self.granted();
         let http = http.iter().map(|asked| {
