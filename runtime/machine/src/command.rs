@@ -243,8 +243,8 @@ pub struct NodeChange {
     pub retry_in: Option<Duration>,
     /// The worker that executed the call, where known.
     pub worker: Option<WorkerName>,
-    /// On a success without a call: the call that computed the remembered result.
-    pub computed_by: Option<CallId>,
+    /// On a success without a call: the call that computed the remembered result. In a box, since few changes have it.
+    pub computed_by: Option<Box<CallId>>,
     /// The module of a task.
     pub digest: Option<Digest>,
     /// Whether a notification triggered the firing, and the firing has neither called a guest nor waited so far. Flows that

@@ -58,7 +58,7 @@ pub fn node_event(change: &NodeChange) -> NodeEvent {
         failure: change.failure.as_ref().map(api::Failure::from),
         retry_in: change.retry_in.map(|delay| delay.as_secs_f64()),
         worker: change.worker.as_ref().map(ToString::to_string),
-        computed_by: change.computed_by.as_ref().map(computed_by),
+        computed_by: change.computed_by.as_deref().map(computed_by),
         digest: change.digest.map(|digest| digest.to_string()),
     }
 }

@@ -80,7 +80,7 @@ pub(super) struct ChangeDetails {
     failure: Option<Failure>,
     retry_in: Option<std::time::Duration>,
     worker: Option<WorkerName>,
-    computed_by: Option<CallId>,
+    computed_by: Option<Box<CallId>>,
 }
 
 impl ChangeDetails {
@@ -91,7 +91,7 @@ impl ChangeDetails {
 
     /// The details of a success without a call.
     pub(super) fn remembered(provided: Values, computed_by: &CallId) -> Self {
-        Self { provides: Some(provided), computed_by: Some(computed_by.clone()), ..Self::default() }
+        Self { provides: Some(provided), computed_by: Some(computed_by.clone().into()), ..Self::default() }
     }
 
     /// The worker that executed the call.
