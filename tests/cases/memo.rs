@@ -11,7 +11,7 @@ fn successes(output: &CommandOutput) -> Vec<(String, Option<String>)> {
     let success = |line: Value| {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         assert_eq!(line["worker"].is_null(), !line["computed_by"].is_null() || line["name"] == "count", "{line}");
-        (text(&line["name"]).unwrap(), text(&line["computed_by"]["run"]))
+        (text(&line["name"]).expect("a name"), text(&line["computed_by"]["run"]))
     };
     output.json().into_iter().filter(is_call).map(success).collect()
 }
@@ -57,6 +57,10 @@ fn a_second_run_of_a_hundred_steps_calls_the_two_that_have_changed() {
     let third = run("third", &changed.replace("count-words-of-a-book", "another"));
     assert!(successes(&third).iter().all(|(name, computed_by)| name == "count" || computed_by.is_some()));
     assert_eq!(third.end()["provides"], second.end()["provides"]);
+    // An element that was computed, and one that was not called.
+    for (run, element) in [("second", "47"), ("third", "3")] {
+        waft.run(["verify", run, "count", "--element", element]).expect(0);
+    }
     let shown = waft.run(["show", "third"]);
     assert!(shown.expect(0).stdout.contains("remembered from second"), "{}", shown.stdout);
     let shown = waft.run(["show", "third", "--json"]).expect(0).end();
@@ -108,6 +112,31 @@ fn expired_and_forgotten_results_are_computed_again() {
     assert_eq!(computed_by(&waft, &lasting, "e"), None);
     waft.set_limits("remembered = 0");
     assert_eq!(computed_by(&waft, &lasting, "f"), None, "nothing is remembered");
+}
+
+#[test]
+fn a_large_value_stays_in_the_store_while_it_is_remembered() {
+    let waft = Waft::default();
+    // Values of over 64 KiB are in the store.
+    let text = "x".repeat(100_000);
+    let flow = flow("f", "echo", &format!("memo = true\nwith = {{ value = \"{text}\" }}"));
+    let collect = |options: &[&str]| {
+        waft.run([&["gc", "--older-than", "0s"], options].concat()).expect(0);
+        waft.run(["show", "a"]).expect(2);
+    };
+    assert_eq!(computed_by(&waft, &flow, "a"), None);
+    collect(&[]);
+    let output = waft.run_flow(&flow, &["--run-id", "b"]);
+    assert_eq!(output.expect(0).end()["provides"]["value"], json!(text));
+    assert_eq!(
+        successes(&output).pop().expect("a success").1,
+        Some("a".into()),
+        "its run is deleted, and its value is not"
+    );
+    collect(&["--forget-results"]);
+    let listed = waft.run(["modules", "--json"]).expect(0).json();
+    assert!(listed.is_empty(), "nothing needs its content any more: {listed:?}");
+    assert_eq!(computed_by(&waft, &flow, "c"), None);
 }
 
 #[test]
