@@ -243,3 +243,6 @@ impl MemoTrim {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
