@@ -13,6 +13,7 @@ mod guests;
 mod isolation;
 mod limits;
 mod local;
+mod memo;
 mod output;
 mod outside;
 mod replay;

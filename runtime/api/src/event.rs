@@ -98,9 +98,28 @@ pub struct NodeEvent {
     /// The worker that called it, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
+    /// On a success without a call: the call that computed the remembered result. No worker was called, and a rollback calls
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub computed_by: Option<ComputedBy>,
     /// Its module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+}
+
+/// The call that computed a remembered result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
+pub struct ComputedBy {
+    /// The run, which may be deleted by now.
+    pub run: String,
+    /// The task, or the element of its list.
+    pub task: String,
+    /// The firing, from 1.
+    pub firing: u64,
+    /// The attempt, from 1.
+    pub attempt: u32,
 }
 
 /// A firing started or ended, in a run that fires more than once.

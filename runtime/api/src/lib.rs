@@ -38,7 +38,7 @@ pub use command::{Notification, RunStateResponse, SkipRollback};
 #[cfg(feature = "openapi")]
 pub use edit::ModuleNames;
 pub use edit::{Edit, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach, Revision};
-pub use event::{EventPayload, FiringEvent, NodeEvent, RunEvent, TrimmedEvent};
+pub use event::{ComputedBy, EventPayload, FiringEvent, NodeEvent, RunEvent, TrimmedEvent};
 pub use exchanges::{AttemptExchanges, Body, Exchange, ExchangeResponse, ExchangesQuery, Header, RunExchanges};
 pub use flow::ValuesObject;
 pub use grants::{AskingTask, ExplainedPart, ExplainedTask, GrantsExplanation, GrantsQuestion};

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 #[cfg(feature = "openapi")]
 use crate::schema;
-use crate::{Diagnostic, LastUsage, Revision, ValuesObject, open_enum::open_enum};
+use crate::{ComputedBy, Diagnostic, LastUsage, Revision, ValuesObject, open_enum::open_enum};
 
 open_enum! {
     /// The state of a run, or of one of its firings.
@@ -279,6 +279,9 @@ pub struct Node {
     /// Its module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// If its result is a remembered one: the call that computed it. No guest was called for it in this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub computed_by: Option<ComputedBy>,
     /// What its last call that has ended used. A task that is called for each element of a list has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_usage: Option<LastUsage>,

@@ -20,7 +20,7 @@ pub(crate) use grants::GrantsCommand;
 pub(crate) use keys::{KeysCommand, ModulesCommand, SignFlags};
 pub(crate) use logs::ExchangesFlags;
 pub(crate) use quarantine::{MessageSelection, QuarantineCommand};
-pub(crate) use replay::ReplayFlags;
+pub(crate) use replay::{ReplayFlags, VerifyFlags};
 pub(crate) use token::TokenCommand;
 
 /// Runs flows of sandboxed WebAssembly tasks, here or on workers that need no task code installed.

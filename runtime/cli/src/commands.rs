@@ -113,6 +113,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
             logs::follow(&settings, &run, task.as_deref(), json).await
         }
         Command::Replay(flags) => Box::pin(replay::run(&settings, flags)).await,
+        Command::Verify(flags) => Box::pin(replay::verify(&settings, flags)).await,
         Command::Cancel { run, json } => control::run(&settings, &run, control::ControlCommand::Cancel, json).await,
         Command::Suspend { run, json } => control::run(&settings, &run, control::ControlCommand::Suspend, json).await,
         Command::Resume { run, json } => control::run(&settings, &run, control::ControlCommand::Resume, json).await,
@@ -134,8 +135,9 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Quarantine(command) => quarantine::run(&settings, command).await,
         Command::Token(command) => token::run(&settings, command).await,
         Command::Audit { subject, limit, json } => audit::run(&settings, subject, limit, json).await,
-        Command::Gc { older_than, audit_older_than, dry_run } => {
-            gc::run(&settings, &older_than, audit_older_than.as_deref(), dry_run).await
+        Command::Gc { older_than, audit_older_than, forget_results, dry_run } => {
+            let results = if forget_results { gc::Forgotten::AllResults } else { gc::Forgotten::ExpiredResults };
+            gc::run(&settings, &older_than, audit_older_than.as_deref(), results, dry_run).await
         }
         Command::Completions { shell } => Ok(completions::run(shell)),
     }

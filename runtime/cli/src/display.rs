@@ -234,6 +234,9 @@ fn plain_line(event: &NodeEvent) -> String {
     if let Some(worker) = &event.worker {
         line.push_str(&format!(" ({})", sanitize::one_line(worker)));
     }
+    if let Some(computed_by) = &event.computed_by {
+        line.push_str(&format!(" (remembered from {})", sanitize::one_line(&computed_by.run)));
+    }
     if let Some(failure) = &event.failure {
         line.push_str(&format!(": {}", sanitize::one_line(&failure.to_string())));
     }

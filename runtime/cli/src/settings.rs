@@ -32,6 +32,7 @@ use clap::ValueEnum;
 use credentials::{ClientTls, ServerTls, Trust};
 use flow::Limits;
 use gateway::{CurrentRules, Rules};
+use logbook::MemoLimits;
 use serde::Deserialize;
 use store::Admission;
 
@@ -191,6 +192,8 @@ pub(crate) struct Settings {
     pub(crate) limits: LibraryLimits,
     /// The maximum number of runs of one flow that have not ended; `None`: no maximum.
     pub(crate) max_open_runs: Option<NonZeroU64>,
+    /// How much is remembered of each namespace.
+    pub(crate) memo_limits: MemoLimits,
     /// What each namespace may have at most.
     pub(crate) namespaces: NamespaceLimits,
     /// Which modules may run: a change of the files changes it while a command runs that calls guests.
@@ -404,6 +407,7 @@ impl Settings {
             max_limits,
             limits,
             max_open_runs: written.limits.open_runs(),
+            memo_limits: written.limits.memo_limits(),
             namespaces,
             admission: Admission::new(policy),
             admission_read: files.admission,

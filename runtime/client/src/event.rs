@@ -78,6 +78,7 @@ mod tests {
             failure: Some(Failure::new(FailureKind::Timeout, "too late")),
             retry_in: None,
             worker: None,
+            computed_by: None,
             digest: None,
             is_of_empty_firing: false,
         };

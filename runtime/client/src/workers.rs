@@ -116,8 +116,11 @@ async fn ask<Answer: Send + 'static>(
         let reply_to = topology::reply_queue(&uuid::Uuid::now_v7().to_string());
         broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Private }).await?;
         let answers = collect(&*broker, &reply_to, reply_timeout, question, (decode, max_bytes)).await;
-        broker.delete_queue(&reply_to).await?;
-        answers
+        let deleted = broker.delete_queue(&reply_to).await;
+        // The first error is the cause of the second one.
+        let answers = answers?;
+        deleted?;
+        Ok(answers)
     });
     match asking.await {
         Ok(answers) => answers,

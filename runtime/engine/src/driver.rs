@@ -5,7 +5,7 @@
 //!
 //! The driver owns the parts and passes input and effects between them. Each part is a plain value that owns its own
 //! state and knows no other part: `runs.rs`, `shards.rs`, `leases.rs`, `withdrawals.rs`, `listeners.rs`, `forwards.rs`,
-//! `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
+//! `memo.rs`, `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
 //! `declare.rs`, `load.rs`, `ownership.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes
 //! the records, and `step.rs` hands the effects to the outbox. The rest decides, and awaits nothing.
 //!
@@ -36,7 +36,7 @@ use std::{
 
 use broker::{Delivery, Refusals};
 use flow::{RunId, Shard};
-use logbook::Logbook;
+use logbook::{Logbook, MemoChanges, MemoLimits};
 use machine::{Command, Event, Machine, Record};
 use protocol::{AttemptLog, EngineSecret, Reply};
 use store::Store;
@@ -57,6 +57,7 @@ use crate::{
     leases::Leases,
     listeners::{ListenedTask, Listeners},
     loads::Loads,
+    memo::{Lookups, MemoTrim},
     outbox::{self, ConfirmedVersions},
     permits::{calls::EndedCalls, client::PermitClient},
     publications::Publications,
@@ -123,6 +124,8 @@ struct StepResult {
     is_unfinished: bool,
     /// Whether a person has retried the run, which may have ended.
     is_retried: bool,
+    /// What the records change in the remembered results.
+    memos: MemoChanges,
 }
 
 /// The dependencies of a driver.
@@ -146,6 +149,8 @@ pub(crate) struct DriverContext {
     pub(crate) waiting: unserved_queues::WaitingCalls,
     /// The maximum number of runs of one flow that have not ended.
     pub(crate) max_open_runs: MaxOpenRuns,
+    /// How much is remembered of each namespace.
+    pub(crate) memo_limits: MemoLimits,
 }
 
 /// Owns the parts of an engine.
@@ -162,6 +167,8 @@ pub(crate) struct Driver {
     forwards: Forwards,
     publications: Publications,
     fetches: Fetches,
+    lookups: Lookups,
+    memo_trim: MemoTrim,
     loads: Loads,
     declarations: Declarations,
     /// Notifications that arrived when the listeners of their shard were not all known.
@@ -187,6 +194,8 @@ impl Driver {
         }
         Self {
             fetches: Fetches::new(context.store.clone()),
+            lookups: Lookups::new(context.logbook.clone(), context.store.clone()),
+            memo_trim: MemoTrim::new(context.logbook.clone(), context.memo_limits),
             loads: Loads::new(context.logbook.clone()),
             declarations: Declarations::new(context.topology.clone()),
             held_notifications: Vec::new(),
@@ -228,6 +237,7 @@ impl Driver {
                 self.resend_outstanding_calls(&run, &mut batch);
             }
             let now = self.context.clock.now();
+            self.lookups.start(now);
             let until_due = self.runs.next_due().map(|at| at.since(now));
             let until_due = until_due.into_iter().chain(self.forwards.next_due(Instant::now())).min();
             // Every arm only receives or waits, so dropping it loses nothing. The order is fixed, so that the same
@@ -239,6 +249,7 @@ impl Driver {
                 Some((run, event)) = self.fetches.next(), if !self.fetches.is_empty() => {
                     self.enqueue(RunEvent::new(run, event), &mut batch);
                 }
+                ended = self.lookups.next(), if !self.lookups.is_empty() => self.on_looked_up(ended, &mut batch),
                 Some(ended) = self.loads.next(), if !self.loads.is_empty() => self.finish_load(ended, &mut batch).await,
                 Some(ended) = self.declarations.next(), if !self.declarations.is_empty() => {
                     self.on_declared(ended, &mut batch).await;

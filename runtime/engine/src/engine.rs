@@ -4,7 +4,7 @@ use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, DeclareError, PublishError};
 use flow::{CallId, Flow, FlowName, Namespace, PerNamespace, RunId, RunState, Shard};
-use logbook::{LoadError, Logbook, MaxUnended};
+use logbook::{LoadError, Logbook, MaxUnended, MemoLimits};
 use protocol::{Reply, RunCommand, topology as names};
 use store::Store;
 use tokio::{
@@ -57,6 +57,8 @@ pub struct Config {
     pub max_open_runs: MaxOpenRuns,
     /// The largest output that a task may have, in bytes: workers store no larger values.
     pub max_output: u64,
+    /// How much is remembered of each namespace.
+    pub memo_limits: MemoLimits,
 }
 
 /// How many runs may not have ended when one starts; `None`: any number. A maximum holds over all engines that share the
@@ -314,6 +316,7 @@ impl Engine {
             secret,
             waiting,
             max_open_runs: config.max_open_runs,
+            memo_limits: config.memo_limits,
         };
         let driver = Driver::new(context, Shards::new(config.id, sharing, shards, secret));
         let (ended, until) = (CancellationToken::new(), stop.clone());

@@ -297,6 +297,7 @@ impl Leases {
             | Event::Notify { .. }
             | Event::TaskNotification(_)
             | Event::Fetched { .. }
+            | Event::Remembered { .. }
             | Event::Withdrawn { .. }
             | Event::ClockSet { .. }
             | Event::Edit { .. }

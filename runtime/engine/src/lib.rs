@@ -21,6 +21,7 @@ mod inbox;
 mod leases;
 mod listeners;
 mod loads;
+mod memo;
 mod messages;
 mod origin;
 mod outbox;

@@ -7,6 +7,7 @@ mod directory;
 mod grant;
 mod host;
 mod http;
+mod memo;
 mod network;
 mod part;
 mod setting;
@@ -20,6 +21,7 @@ pub use self::{
     directory::{CallDirectory, DirectoryUse, GrantedDirectory},
     grant::{AccessDenial, CallAccess, Grant, Grants, Reach, SignerKey},
     http::{HttpPattern, HttpTarget, InvalidHttpPattern, InvalidHttpTarget},
+    memo::Memo,
     network::{InvalidNetwork, Network, is_public},
     part::GrantedPart,
     setting::{Setting, SettingKind},
@@ -52,6 +54,8 @@ pub struct Access {
     pub random: bool,
     /// What the worker records of the attempts. A grant does not say it.
     pub record: Recording,
+    /// For how long the results are remembered. A task with it asks for nothing that needs a grant, and a grant does not say it.
+    pub memo: Option<Memo>,
 }
 
 /// What a worker records of an attempt, so that it can be replayed.
@@ -73,8 +77,19 @@ impl Access {
 
     /// Each thing in it that an operator has to grant, alone.
     pub fn parts(&self) -> impl Iterator<Item = Self> {
-        let Self { http, secrets, config, variables, directories, sockets, arguments: _, clock, random, record: _ } =
-            self;
+        let Self {
+            http,
+            secrets,
+            config,
+            variables,
+            directories,
+            sockets,
+            arguments: _,
+            clock,
+            random,
+            record: _,
+            memo: _,
+        } = self;
         let http = http.iter().map(|pattern| Self { http: [pattern.clone()].into(), ..Self::default() });
         let sockets = sockets.iter().map(|pattern| Self { sockets: [pattern.clone()].into(), ..Self::default() });
         let secrets = secrets.iter().map(|name| Self { secrets: [name.clone()].into(), ..Self::default() });
@@ -97,8 +112,19 @@ impl Access {
 
     /// Adds what another one contains.
     pub fn extend(&mut self, other: &Self) {
-        let Self { http, secrets, config, variables, directories, sockets, arguments, clock, random, record: _ } =
-            other;
+        let Self {
+            http,
+            secrets,
+            config,
+            variables,
+            directories,
+            sockets,
+            arguments,
+            clock,
+            random,
+            record: _,
+            memo: _,
+        } = other;
         self.http.extend(http.iter().cloned());
         self.secrets.extend(secrets.iter().cloned());
         self.config.extend(config.iter().cloned());

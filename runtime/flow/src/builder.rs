@@ -11,8 +11,9 @@ use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::From
 
 pub use self::triggers::ScheduleBuilder;
 use crate::{
-    Access, Condition, Diagnostic, Draft, FlowName, Join, Json, LimitOverrides, MAX_DELIVERY_LIMIT, Otherwise, Pace,
-    Pattern, QueueName, Rate, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Value, ValueName, Values,
+    Access, Condition, Diagnostic, Draft, FlowName, Join, Json, LimitOverrides, MAX_DELIVERY_LIMIT, Memo, Otherwise,
+    Pace, Pattern, QueueName, Rate, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Value, ValueName,
+    Values,
     draft::{
         DraftController, DraftFlow, DraftForEach, DraftLink, DraftList, DraftNode, DraftTask, DraftTaskKind, LinkSpans,
         ModuleReference, Renames,
@@ -387,6 +388,13 @@ impl TaskBuilder {
     #[must_use]
     pub fn allow(self, access: Access) -> Self {
         Self { access, ..self }
+    }
+
+    /// Lets the namespace remember the results. Call it after [`Self::allow`], which replaces it.
+    #[must_use]
+    pub fn memo(mut self, memo: Memo) -> Self {
+        self.access.memo = Some(memo);
+        self
     }
 
     /// Sets limits that differ from the module's and the defaults; this replaces limits set before.

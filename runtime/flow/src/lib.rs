@@ -34,7 +34,7 @@ mod state;
 
 pub use access::{
     Access, AccessDenial, CallAccess, CallDirectory, DirectoryUse, Grant, GrantedDirectory, GrantedPart, Grants,
-    HttpPattern, HttpTarget, Network, Reach, Recording, SECRET_MARK, Setting, SettingKind, SignerKey, SocketHost,
+    HttpPattern, HttpTarget, Memo, Network, Reach, Recording, SECRET_MARK, Setting, SettingKind, SignerKey, SocketHost,
     SocketPattern, is_public,
 };
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};

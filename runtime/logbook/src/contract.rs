@@ -2,6 +2,7 @@
 
 mod access;
 mod logs;
+mod memo;
 mod published;
 mod trim;
 mod unended;
@@ -15,7 +16,8 @@ use flow::{
 use machine::{Event, Fact, Machine, Record};
 
 use crate::{
-    Append, AppendOutcome, Filter, LoadError, Logbook, MaxUnended, Memory, ReadError, RunInfo, Summary, Usage, Version,
+    Append, AppendOutcome, Filter, LoadError, Logbook, MaxUnended, MemoChanges, Memory, ReadError, RunInfo, Summary,
+    Usage, Version,
 };
 
 /// Runs the suite, each rule over its own logbook.
@@ -55,6 +57,13 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     unended::a_namespace_has_at_most_as_many_unended_runs_as_allowed(open().await).await;
     unended::concurrent_starts_respect_the_maximum(open().await).await;
     unended::a_run_that_starts_again_counts_like_a_new_one(open().await).await;
+    memo::a_result_is_remembered_with_the_records_of_its_run(open().await).await;
+    memo::a_namespace_remembers_its_own_results(open().await).await;
+    memo::a_later_result_replaces_an_earlier_one(open().await).await;
+    memo::an_expired_result_is_none(open().await).await;
+    memo::what_a_rolled_back_task_computed_is_forgotten(open().await).await;
+    memo::the_oldest_results_are_trimmed(open().await).await;
+    memo::remembered_values_in_the_store_are_referenced(open().await).await;
     trim::a_trimmed_run_starts_with_a_snapshot(open().await).await;
     trim::digests_of_trimmed_records_are_released(open().await).await;
     trim::usages_and_exchanges_of_trimmed_records_are_deleted(open().await).await;
@@ -84,7 +93,8 @@ fn append(name: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append
 fn append_as(name: &str, follows: u64, at: impl IntoIterator<Item = u64>, info: RunInfo) -> Append {
     let records = at.into_iter().map(record).collect();
     let (logs, published, max_unended) = (Vec::new(), Version::NONE, MaxUnended::default());
-    Append { run: run(name), follows: Version::new(follows), records, info, logs, published, max_unended }
+    let memos = MemoChanges::default();
+    Append { run: run(name), follows: Version::new(follows), records, info, logs, published, max_unended, memos }
 }
 
 async fn write(logbook: &impl Logbook, appends: Vec<Append>) -> Vec<AppendOutcome> {
@@ -287,6 +297,7 @@ async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
         logs: Vec::new(),
         published: Version::NONE,
         max_unended: MaxUnended::default(),
+        memos: MemoChanges::default(),
     };
     write(&logbook, vec![append(Version::NONE, records.clone())]).await;
     for limit in 0..=length {

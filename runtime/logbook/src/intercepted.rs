@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use flow::{CallId, Digest, Namespace, RunId, Shard, Timestamp, TokenName};
 use machine::{Record, Snapshot};
-use protocol::{AttemptLog, EngineSecret};
+use protocol::{AttemptLog, EngineSecret, MemoAddress, RememberedResult};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     Access, AccessToken, Append, AppendError, AppendOutcome, AuditEntry, AuditFilter, AuditPosition, Filter, History,
-    LoadError, LogFilter, LogPosition, Logbook, ReadError, RunLock, Summary, TrimPoint, Usage, Version,
+    LoadError, LogFilter, LogPosition, Logbook, MemoLimits, Memos, ReadError, RunLock, Summary, TrimPoint, Usage,
+    Version,
 };
 
 /// Intercepts the appends to a logbook, and the reads from it.
@@ -48,6 +49,14 @@ pub trait AppendInterceptor: Send + Sync + 'static {
     /// The maximum number of records that a load with a limit returns.
     fn max_loaded_records(&self) -> usize {
         usize::MAX
+    }
+
+    /// Runs before remembered results are looked up. On an error the lookup returns this error.
+    ///
+    /// # Errors
+    /// An error that the interceptor makes up.
+    async fn before_lookup(&self) -> Result<(), LoadError> {
+        Ok(())
     }
 
     /// Runs before records are read, to change the logbook in the meantime.
@@ -96,6 +105,26 @@ impl Access for InterceptedLogbook {
 
     async fn delete_audit(&self, before: Timestamp) -> Result<u64, AppendError> {
         self.inner.delete_audit(before).await
+    }
+}
+
+#[async_trait]
+impl Memos for InterceptedLogbook {
+    async fn remembered(
+        &self,
+        addresses: &[MemoAddress],
+        now: Timestamp,
+    ) -> Result<Vec<Option<RememberedResult>>, LoadError> {
+        self.interceptor.before_lookup().await?;
+        self.inner.remembered(addresses, now).await
+    }
+
+    async fn trim_remembered(&self, limits: MemoLimits, now: Timestamp) -> Result<u64, AppendError> {
+        self.inner.trim_remembered(limits, now).await
+    }
+
+    async fn remembered_digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
+        self.inner.remembered_digests().await
     }
 }
 

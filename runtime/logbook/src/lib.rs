@@ -3,7 +3,7 @@
 //! An append names the version that it follows, so of two engines that drive one run, one gets a conflict. One append covers
 //! a batch of runs in one transaction. [`Sqlite`] is one file, [`Postgres`] is shared by several machines, and [`Memory`]
 //! lasts as long as its process. Every implementation passes [`contract`], and [`open`] picks one by its address. Start
-//! reading at `logbook.rs`.
+//! reading at `logbook.rs`. Beside the runs it remembers results of tasks: `memo.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -16,6 +16,7 @@ mod logbook;
 mod address;
 mod inspect;
 mod lock;
+mod memo;
 mod memory;
 mod secret;
 mod sqlite;
@@ -34,6 +35,7 @@ pub use logbook::{
     Append, AppendError, AppendOutcome, Counted, History, LoadError, Logbook, MaxUnended, OpenError, ReadError,
     RunInfo, Summary, Usage, Version, is_deletable, is_open,
 };
+pub use memo::{MemoChanges, MemoLimits, Memos, NewResult, RolledBackTask};
 pub use memory::Memory;
 pub use postgres::Postgres;
 pub use replay::{AppliedRecord, Page, Replay};

@@ -7,7 +7,7 @@ use flow::{CallId, Digest, FlowName, Namespace, RunId, RunState, Shard, Timestam
 use machine::{Change, Machine, Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
-use crate::{Access, Filter, LogFilter, LogPosition, RunLock, TrimPoint, replay};
+use crate::{Access, Filter, LogFilter, LogPosition, MemoChanges, Memos, RunLock, TrimPoint, replay};
 
 /// The number of records of a run: the position that an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -55,6 +55,8 @@ pub struct Append {
     /// How many runs may not have ended, together with this one. It has an effect on the first records of a run, and on records
     /// with which a run that has ended goes on.
     pub max_unended: MaxUnended,
+    /// What the records change in the remembered results.
+    pub memos: MemoChanges,
 }
 
 /// How many runs may not have ended; `None`: any number. All who start runs of a flow or namespace have to give the same
@@ -79,7 +81,7 @@ pub enum Counted {
 /// What some runs take.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// The bytes of their records, snapshots and logs in the logbook.
+    /// The bytes of their records, snapshots and logs, and of remembered results, in the logbook.
     pub bytes: u64,
     /// The digests of the modules and values that they refer to.
     pub digests: BTreeSet<Digest>,
@@ -294,7 +296,7 @@ pub enum OpenError {
 /// Stores records in order, per run. Cheap to share: all methods take `&self`. Dropping a future is safe: its write happens
 /// completely or not at all.
 #[async_trait]
-pub trait Logbook: Access {
+pub trait Logbook: Access + Memos {
     /// Appends to several runs in one transaction. The parts that follow the version they name become durable together, in
     /// order; the others return conflicts. The outcomes are in the order of the appends.
     ///
@@ -430,13 +432,13 @@ pub trait Logbook: Access {
     /// [`AppendError`] when it stopped early: some runs may then be deleted, each of them completely.
     async fn delete_ended_runs(&self, ended_before: Timestamp) -> Result<u64, AppendError>;
 
-    /// The digests of the modules and values that the runs refer to.
+    /// The digests of the modules and values that the runs and the remembered results refer to.
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read.
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError>;
 
-    /// What the runs of all flows in a namespace take. It may take as long as reading them; others can use the logbook
+    /// What the runs of all flows in a namespace and its remembered results take. It may take as long as reading them; others can use the logbook
     /// meanwhile.
     ///
     /// # Errors

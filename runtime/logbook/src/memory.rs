@@ -9,13 +9,16 @@ use std::{
 use async_trait::async_trait;
 use flow::{CallId, Digest, FlowName, Namespace, RunId, Shard, Timestamp, TokenName};
 use machine::{Record, Snapshot};
-use protocol::{AttemptLog, CallLog, EngineSecret};
+use protocol::{AttemptLog, CallLog, EngineSecret, MemoAddress, RememberedResult};
 
 use crate::{
     Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, LogFilter, LogPosition, Logbook,
-    MaxUnended, ReadError, RunInfo, RunLock, Summary, TrimPoint, Usage, Version,
+    MaxUnended, MemoChanges, MemoLimits, Memos, NewResult, ReadError, RolledBackTask, RunInfo, RunLock, Summary,
+    TrimPoint, Usage, Version,
     access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition},
-    is_deletable, is_open, row, run_lock,
+    is_deletable, is_open,
+    memo::Excess,
+    row, run_lock,
     secret::new_secret,
     trim_point::{referenced_digests, revision_entries},
 };
@@ -28,6 +31,14 @@ pub struct Memory {
     secret: Mutex<Option<EngineSecret>>,
     tokens: Mutex<BTreeMap<TokenName, AccessToken>>,
     audit: Mutex<AuditEntries>,
+    memos: Mutex<MemoryMemos>,
+}
+
+/// The remembered results, each with the number of those before it.
+#[derive(Debug, Default)]
+struct MemoryMemos {
+    count: u64,
+    results: BTreeMap<MemoAddress, (u64, NewResult)>,
 }
 
 /// The audit log. The position of an entry is its index after those that were deleted.
@@ -104,8 +115,76 @@ impl Memory {
         self.audit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn memos(&self) -> MutexGuard<'_, MemoryMemos> {
+        self.memos.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read_run<T>(&self, run: &RunId, read: impl FnOnce(&StoredRun) -> T) -> Result<T, LoadError> {
         self.runs().get(run).map(read).ok_or_else(|| LoadError::Missing { run: run.clone() })
+    }
+}
+
+impl MemoryMemos {
+    fn change(&mut self, MemoChanges { remembered, forgotten }: MemoChanges) {
+        for new in remembered {
+            self.count += 1;
+            self.results.insert(new.address.clone(), (self.count, new));
+        }
+        for RolledBackTask { run, task, firing } in forgotten {
+            let is_of = |call: &CallId| (&call.run, &call.task, call.firing) == (&run, &task, firing);
+            self.results.retain(|_, (_, new)| !is_of(&new.result.computed_by));
+        }
+    }
+
+    fn digests(&self, is_chosen: impl Fn(&MemoAddress) -> bool) -> BTreeSet<Digest> {
+        let chosen = self.results.iter().filter(|(address, _)| is_chosen(address));
+        chosen.flat_map(|(_, (_, new))| new.result.digests()).collect()
+    }
+
+    fn trim(&mut self, limits: MemoLimits, now: Timestamp) -> u64 {
+        let before = self.results.len();
+        self.results.retain(|_, (_, new)| new.expires_at.is_none_or(|at| at > now));
+        let namespaces: BTreeSet<Option<Namespace>> =
+            self.results.keys().map(|address| address.namespace.clone()).collect();
+        for namespace in namespaces {
+            let of_namespace = self.results.iter().filter(|(address, _)| address.namespace == namespace);
+            let mut results: Vec<_> = of_namespace
+                .map(|(address, (number, new))| ((new.result.at, *number), address.clone(), new.result.size()))
+                .collect();
+            results.sort();
+            let bytes: u64 = results.iter().map(|(.., size)| *size).sum();
+            let excess = Excess::of(results.len() as u64, bytes, limits);
+            let oldest =
+                excess.map(|excess| excess.oldest(results.into_iter().map(|(_, address, size)| (address, size))));
+            for address in oldest.into_iter().flatten() {
+                self.results.remove(&address);
+            }
+        }
+        (before - self.results.len()) as u64
+    }
+}
+
+#[async_trait]
+impl Memos for Memory {
+    async fn remembered(
+        &self,
+        addresses: &[MemoAddress],
+        now: Timestamp,
+    ) -> Result<Vec<Option<RememberedResult>>, LoadError> {
+        let memos = self.memos();
+        let find = |address: &MemoAddress| {
+            let (_, new) = memos.results.get(address)?;
+            new.expires_at.is_none_or(|at| at > now).then(|| new.result.clone())
+        };
+        Ok(addresses.iter().map(find).collect())
+    }
+
+    async fn trim_remembered(&self, limits: MemoLimits, now: Timestamp) -> Result<u64, AppendError> {
+        Ok(self.memos().trim(limits, now))
+    }
+
+    async fn remembered_digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
+        Ok(self.memos().digests(|_| true))
     }
 }
 
@@ -213,7 +292,7 @@ impl Access for Memory {
 impl Logbook for Memory {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         let mut runs = self.runs();
-        let append = |Append { run, follows, records, info, logs, published, max_unended }: Append| {
+        let append = |Append { run, follows, records, info, logs, published, max_unended, memos }: Append| {
             let known = runs.get(&run).map_or(Version::NONE, StoredRun::version);
             if follows != known {
                 return AppendOutcome::Conflict(known);
@@ -236,6 +315,7 @@ impl Logbook for Memory {
                     runs.insert(run, StoredRun { info, records, snapshot, logs, published, started_at, trim_point });
                 }
             }
+            self.memos().change(memos);
             AppendOutcome::Durable
         };
         Ok(appends.into_iter().map(append).collect())
@@ -388,7 +468,9 @@ impl Logbook for Memory {
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        Ok(self.runs().values().flat_map(run_digests).collect())
+        let mut digests: BTreeSet<Digest> = self.runs().values().flat_map(run_digests).collect();
+        digests.extend(self.remembered_digests().await?);
+        Ok(digests)
     }
 
     async fn usage(&self, namespace: &Namespace) -> Result<Usage, LoadError> {
@@ -400,6 +482,11 @@ impl Logbook for Memory {
             usage.bytes += stored.logs.iter().map(|(_, log)| log.log.encode().len() as u64).sum::<u64>();
             usage.digests.extend(run_digests(stored));
         }
+        let memos = self.memos();
+        let is_of = |address: &MemoAddress| address.namespace.as_ref() == Some(namespace);
+        let results = memos.results.values().filter(|(_, new)| is_of(&new.address));
+        usage.bytes += results.map(|(_, new)| new.result.encode().len() as u64).sum::<u64>();
+        usage.digests.extend(memos.digests(is_of));
         Ok(usage)
     }
 

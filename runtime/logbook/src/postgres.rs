@@ -9,6 +9,7 @@ mod append;
 mod connection;
 mod inspect;
 mod lock;
+mod memo;
 mod read;
 mod schema;
 mod tls;
@@ -31,8 +32,8 @@ use self::connection::{Connections, Endpoint};
 pub(crate) use self::inspect::inspect;
 pub(crate) use self::lock::SessionLock;
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPosition, Logbook, OpenError,
-    ReadError, RunLock, Summary, TrimPoint, Usage, Version,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPosition, Logbook, Memos as _,
+    OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version,
     row::{self, AppendRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -302,15 +303,20 @@ impl Logbook for Postgres {
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
         let digests = self.with_connection_unbounded(async |client| read::digests(client).await).await;
-        digests.map_err(load_error)?.iter().map(|digest| row::digest(digest)).collect()
+        let (digests, remembered) = (digests.map_err(load_error)?, self.remembered_digests().await?);
+        digests.iter().map(|digest| row::digest(digest)).chain(remembered.into_iter().map(Ok)).collect()
     }
 
     async fn usage(&self, namespace: &Namespace) -> Result<Usage, LoadError> {
         let (first, last) = row::flows_in(namespace);
         let usage = self.with_connection_unbounded(async |client| read::usage(client, &first, &last).await).await;
         let (bytes, digests) = usage.map_err(load_error)?;
-        let digests = digests.iter().map(|digest| row::digest(digest)).collect::<Result<_, _>>()?;
-        Ok(Usage { bytes: u64::try_from(bytes).unwrap_or_default(), digests })
+        let name = namespace.as_str();
+        let remembered = self.with_connection_unbounded(async |client| memo::usage(client, name).await).await;
+        let (remembered_bytes, remembered) = remembered.map_err(load_error)?;
+        let of_runs = digests.iter().map(|digest| row::digest(digest));
+        let digests = of_runs.chain(remembered.into_iter().map(Ok)).collect::<Result<_, _>>()?;
+        Ok(Usage { bytes: u64::try_from(bytes.saturating_add(remembered_bytes)).unwrap_or_default(), digests })
     }
 
     async fn secret(&self) -> Result<EngineSecret, AppendError> {

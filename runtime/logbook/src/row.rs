@@ -3,7 +3,7 @@
 //! This module knows no driver. Counts and times are `i64`, the type that both databases have; larger values become the
 //! maximum. The bytes are in the format of `protocol`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{
     Action, Attempt, CallId, Digest, Firing, FlowName, Namespace, NodeName, Revision, RunId, RunState, Shard, Timestamp,
@@ -14,6 +14,7 @@ use protocol::{AttemptLog, CallLog, CallUsage, DecodeError, decode_records, deco
 use crate::{
     Append, Counted, History, LoadError, MaxUnended, ReadError, RevisionEntry, RunInfo, Summary, TrimPoint, Version,
     is_open,
+    memo::{self, MemoRow, RolledBackTask},
 };
 
 /// One append as the columns of its rows.
@@ -33,6 +34,9 @@ pub(crate) struct AppendRow {
     pub(crate) has_unpublished: bool,
     /// How many runs may not have ended, if the run may start with these records, or start again.
     pub(crate) max_unended: Vec<UnendedRange>,
+    /// The results to remember, by namespace and key.
+    pub(crate) remembered: BTreeMap<(String, [u8; 32]), MemoRow>,
+    pub(crate) forgotten: Vec<RolledBackTask>,
 }
 
 /// How many runs of a range of flows may not have ended.
@@ -66,7 +70,7 @@ impl UnendedRange {
 }
 
 impl From<Append> for AppendRow {
-    fn from(Append { run, follows, records, info, logs, published, max_unended }: Append) -> Self {
+    fn from(Append { run, follows, records, info, logs, published, max_unended, memos }: Append) -> Self {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             panic!("an append to run {run} has no records");
         };
@@ -85,6 +89,8 @@ impl From<Append> for AppendRow {
             changed_at: column(last.at.as_micros()),
             body: encode_records(&records),
             logs: logs.into_iter().map(LogRow::from).collect(),
+            remembered: memo::rows(memos.remembered),
+            forgotten: memos.forgotten,
             content: records.iter().flat_map(Record::digests).chain(exchanges).collect(),
             run,
         }

@@ -9,6 +9,7 @@ mod append;
 mod connection;
 mod failure;
 mod inspect;
+mod memo;
 mod read;
 mod schema;
 mod thread;
@@ -32,8 +33,8 @@ use self::{
     thread::ConnectionThread,
 };
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPosition, Logbook, OpenError,
-    ReadError, RunLock, Summary, TrimPoint, Usage, Version, lock,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPosition, Logbook, Memos as _,
+    OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version, lock,
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -246,13 +247,21 @@ impl Logbook for Sqlite {
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
+        let remembered = self.remembered_digests().await?;
         let digests = self.reader.run(|connection| read::digests(connection)).await;
-        digests.map_err(|failure| self.load_error(failure))?.iter().map(|digest| row::digest(digest)).collect()
+        let digests = digests.map_err(|failure| self.load_error(failure))?;
+        digests.iter().map(|digest| row::digest(digest)).chain(remembered.into_iter().map(Ok)).collect()
     }
 
     async fn usage(&self, namespace: &Namespace) -> Result<Usage, LoadError> {
         let (first, last) = row::flows_in(namespace);
-        self.usage_between(first, last).await
+        let mut usage = self.usage_between(first, last).await?;
+        let namespace = namespace.to_string();
+        let remembered = self.reader.run(move |connection| memo::usage(connection, &namespace)).await;
+        let (bytes, digests) = remembered.map_err(|failure| self.load_error(failure))?;
+        usage.bytes += u64::try_from(bytes).unwrap_or_default();
+        usage.digests.extend(digests);
+        Ok(usage)
     }
 
     async fn secret(&self) -> Result<EngineSecret, AppendError> {

@@ -65,6 +65,15 @@ pub enum Event {
         /// The fetched values, or the failure.
         result: FetchResult,
     },
+    /// The result of a call is remembered, so no worker has to make the call.
+    Remembered {
+        /// The call, whose job was never dispatched.
+        call: CallId,
+        /// Its values, by the module's names.
+        values: Values,
+        /// The call that computed them.
+        computed_by: CallId,
+    },
     /// A call that is no longer needed was withdrawn before any worker started it: it was never dispatched, or it waits in a
     /// queue.
     Withdrawn {
@@ -110,6 +119,7 @@ impl Event {
                 format!("notification of task {:?} of flow {:?}", notification.task, notification.flow)
             }
             Self::Fetched { id, result: _ } => describe("fetched value", id),
+            Self::Remembered { call, values: _, computed_by: _ } => describe("remembered result", call),
             Self::Withdrawn { call } => describe("withdrawal", call),
             Self::Edit { revision, flow: _ } => format!("edit of revision {revision}"),
             Self::ClockSet { by } => format!("clock set by {} microseconds", by.as_micros()),
@@ -233,6 +243,8 @@ pub struct NodeChange {
     pub retry_in: Option<Duration>,
     /// The worker that executed the call, where known.
     pub worker: Option<WorkerName>,
+    /// On a success without a call: the call that computed the remembered result. In a box, since few changes have it.
+    pub computed_by: Option<Box<CallId>>,
     /// The module of a task.
     pub digest: Option<Digest>,
     /// Whether a notification triggered the firing, and the firing has neither called a guest nor waited so far. Flows that

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flow::{
-    Action, Attempt, ClockShift, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Revision,
+    Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Revision,
     RunState, SkipReach, SkipReason, Timestamp, Value, Values, WorkerName, graph::ScopeIndex,
 };
 
@@ -45,6 +45,15 @@ pub enum Fact {
         execution: Execution,
         /// The worker that executed it.
         worker: Option<WorkerName>,
+    },
+    /// An apply took a remembered result: no guest was called.
+    Remembered {
+        /// The attempt.
+        attempt: NodeAttempt,
+        /// Its values, by the flow's names.
+        provided: Values,
+        /// The call that computed them, in this run or another one of the namespace.
+        computed_by: CallId,
     },
     /// An apply failed.
     Failed {
@@ -320,7 +329,9 @@ impl Record {
         }
         match &self.fact {
             Fact::RunStarted { flow, .. } | Fact::Edited { flow, .. } => flow.digests(),
-            Fact::Succeeded { provided, .. } | Fact::LateOutcome { outcome: Some(Outcome::Provided(provided)), .. } => {
+            Fact::Succeeded { provided, .. }
+            | Fact::Remembered { provided, .. }
+            | Fact::LateOutcome { outcome: Some(Outcome::Provided(provided)), .. } => {
                 stored_digests(provided).collect()
             }
             Fact::Triggered { values, .. } => stored_digests(values).collect(),
@@ -366,6 +377,7 @@ impl Fact {
         match self {
             Self::Started { attempt, .. }
             | Self::Succeeded { attempt, .. }
+            | Self::Remembered { attempt, .. }
             | Self::Failed { attempt, .. }
             | Self::Leased { attempt, .. }
             | Self::Lost { attempt, .. }
@@ -408,6 +420,7 @@ impl Fact {
             Self::RunStarted { .. } => "run-started",
             Self::Started { .. } => "started",
             Self::Succeeded { .. } => "succeeded",
+            Self::Remembered { .. } => "remembered",
             Self::Failed { .. } => "failed",
             Self::Leased { .. } => "leased",
             Self::Lost { .. } => "lost",

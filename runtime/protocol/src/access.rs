@@ -1,11 +1,13 @@
 //! What a flow asks for a call, in messages: numbers with texts, so that a new kind of access changes no message that does not
 //! ask for it.
 
-use flow::{Access, DirectoryUse, Recording};
+use std::time::Duration;
+
+use flow::{Access, DirectoryUse, Memo, Recording};
 
 use crate::{
     codec,
-    wire::{Invalid, invalid},
+    wire::{Invalid, invalid, micros},
 };
 
 /// All that is asked for: the number of its kind, and a text where the kind has one. A number is never reused.
@@ -23,10 +25,13 @@ const SOCKET: u8 = 9;
 /// The arguments are in their order.
 const ARGUMENT: u8 = 10;
 const RECORD_NOTHING: u8 = 11;
+/// The results are remembered; its text is the number of microseconds for which, or nothing for an unlimited time.
+const MEMO: u8 = 12;
 
 /// The access as a message contains it.
 pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
-    let Access { http, secrets, config, variables, directories, sockets, arguments, clock, random, record } = access;
+    let Access { http, secrets, config, variables, directories, sockets, arguments, clock, random, record, memo } =
+        access;
     let http = http.iter().map(|pattern| (HTTP, pattern.to_string()));
     let secrets = secrets.iter().map(|name| (SECRET, name.to_string()));
     let config = config.iter().map(|name| (CONFIG, name.to_string()));
@@ -40,6 +45,7 @@ pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
     });
     let sockets = sockets.iter().map(|pattern| (SOCKET, pattern.to_string()));
     let arguments = arguments.iter().map(|argument| (ARGUMENT, argument.clone()));
+    let memo = memo.map(|memo| (MEMO, memo.limit().map(|time| micros(time).to_string()).unwrap_or_default()));
     let flags = [(CLOCK, *clock), (RANDOM, *random), (RECORD_NOTHING, *record == Recording::None)];
     let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(number, _)| (number, String::new()));
     http.chain(secrets)
@@ -49,6 +55,7 @@ pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
         .chain(sockets)
         .chain(arguments)
         .chain(flags)
+        .chain(memo)
         .collect()
 }
 
@@ -72,10 +79,19 @@ pub(crate) fn access_from_wire(wire: WireAccess) -> Result<Access, Invalid> {
             CLOCK => access.clock = true,
             RANDOM => access.random = true,
             RECORD_NOTHING => access.record = Recording::None,
+            MEMO => access.memo = Some(memo_from_wire(&text)?),
             unknown => return Err(codec::later(format!("access {unknown}"))),
         }
     }
     Ok(access)
+}
+
+fn memo_from_wire(text: &str) -> Result<Memo, Invalid> {
+    if text.is_empty() {
+        return Ok(Memo::Unlimited);
+    }
+    let time = text.parse().map(Duration::from_micros).map_err(invalid)?;
+    if time.is_zero() { Err(invalid("a result that is remembered for no time")) } else { Ok(Memo::For(time)) }
 }
 
 #[cfg(test)]
@@ -100,6 +116,7 @@ mod tests {
             clock: true,
             random: true,
             record: Recording::None,
+            memo: Some(Memo::For(Duration::from_secs(60))),
         };
         let wire = access_to_wire(&access);
         let expected = [
@@ -116,9 +133,13 @@ mod tests {
             (2, ""),
             (3, ""),
             (11, ""),
+            (12, "60000000"),
         ];
         assert_eq!(wire.iter().map(|(number, text)| (*number, text.as_str())).collect::<Vec<_>>(), expected);
         assert_eq!(access_from_wire(wire).unwrap(), access);
+        let unlimited = Access { memo: Some(Memo::Unlimited), ..Access::default() };
+        assert_eq!(access_from_wire(vec![(12, String::new())]).unwrap(), unlimited);
+        assert_eq!(access_to_wire(&unlimited), [(12, String::new())]);
     }
 
     #[test]
@@ -126,5 +147,6 @@ mod tests {
         let error = access_from_wire(vec![(200, String::new())]).unwrap_err();
         assert_eq!(error, "access 200 is not known here: a later waft wrote it, so upgrade this one");
         assert!(access_from_wire(vec![(1, "GET nowhere".into())]).is_err());
+        assert!(access_from_wire(vec![(12, "0".into())]).is_err());
     }
 }

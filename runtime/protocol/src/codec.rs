@@ -44,7 +44,7 @@ pub(crate) struct MessageKind {
 
 impl MessageKind {
     #[cfg(test)]
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::RECORDS,
         Self::SNAPSHOT,
         Self::LOG,
@@ -62,6 +62,7 @@ impl MessageKind {
         Self::HTTP,
         Self::ATTEMPT,
         Self::GRANTS_ANSWER,
+        Self::REMEMBERED,
     ];
 
     pub(crate) const RECORDS: Self = Self { magic: *b"wL", name: "record", version: 1 };
@@ -81,6 +82,7 @@ impl MessageKind {
     pub(crate) const HTTP: Self = Self { magic: *b"wH", name: "record of HTTP exchanges", version: 1 };
     pub(crate) const ATTEMPT: Self = Self { magic: *b"wT", name: "recorded attempt", version: 1 };
     pub(crate) const GRANTS_ANSWER: Self = Self { magic: *b"wE", name: "worker's answer about grants", version: 1 };
+    pub(crate) const REMEMBERED: Self = Self { magic: *b"wM", name: "remembered result", version: 1 };
 }
 
 /// Why bytes are not the expected message.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use api::{EventPayload, FiringEvent, NodeEvent, NodeState, RunEvent, TrimmedEvent, ValuesObject};
 use flow::{
-    Failure, FailureKind, FlowName, Json, NodeName, NotificationOutcome, RunId, RunState, StoredReferences,
+    CallId, Failure, FailureKind, FlowName, Json, NodeName, NotificationOutcome, RunId, RunState, StoredReferences,
     TaskNotification, Timestamp, Values,
 };
 use machine::{Change, Machine, NodeChange};
@@ -58,8 +58,15 @@ pub fn node_event(change: &NodeChange) -> NodeEvent {
         failure: change.failure.as_ref().map(api::Failure::from),
         retry_in: change.retry_in.map(|delay| delay.as_secs_f64()),
         worker: change.worker.as_ref().map(ToString::to_string),
+        computed_by: change.computed_by.as_deref().map(computed_by),
         digest: change.digest.map(|digest| digest.to_string()),
     }
+}
+
+/// The call that computed a remembered result.
+fn computed_by(call: &CallId) -> api::ComputedBy {
+    let CallId { run, task, firing, attempt, action: _ } = call;
+    api::ComputedBy { run: run.to_string(), task: task.to_string(), firing: firing.get(), attempt: attempt.get() }
 }
 
 /// The event that reports that the first `records` records of a run were deleted, so their changes are not shown.

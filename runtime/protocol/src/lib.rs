@@ -20,6 +20,7 @@ mod http;
 mod job;
 mod limits;
 mod log;
+mod memo;
 mod permit_message;
 mod reply_queue;
 mod report;
@@ -54,6 +55,7 @@ pub use log::{
     AttemptLog, CallLog, CallUsage, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, NewLines,
     Unrecorded, log_size,
 };
+pub use memo::{MemoAddress, MemoIdentity, MemoKey, RememberedResult};
 pub use permit_message::{
     Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall,
 };

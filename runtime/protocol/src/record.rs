@@ -9,7 +9,7 @@ use machine::{Fact, Record};
 
 pub(crate) use self::trigger::{WireSkipReason, WireTrigger};
 use self::{
-    call::{WireAttempt, WireFailed, WireLate, WireRollbackFailed, WireSucceeded},
+    call::{WireAttempt, WireFailed, WireLate, WireRememberedFact, WireRollbackFailed, WireSucceeded},
     controller::{WireControllerRan, resolution_from_wire, resolution_to_wire},
     trigger::{WireBacklog, WireSkip, WireTriggered},
 };
@@ -68,6 +68,7 @@ enum WireFact<'a> {
     Resumed,
     ClockSet { by_micros: i64 },
     RunEntered { state: &'a str },
+    Remembered(WireRememberedFact<'a>),
 }
 
 /// Encodes records that are appended together.
@@ -109,6 +110,9 @@ impl<'a> From<&'a Fact> for WireFact<'a> {
             Fact::Started { attempt, action } => Self::Started { attempt: attempt.into(), action: (*action).into() },
             Fact::Succeeded { attempt, provided, execution, worker } => {
                 Self::Succeeded(WireSucceeded::new(attempt, provided, *execution, worker.as_ref()))
+            }
+            Fact::Remembered { attempt, provided, computed_by } => {
+                Self::Remembered(WireRememberedFact::new(attempt, provided, computed_by))
             }
             Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker } => {
                 Self::Failed(WireFailed::new(attempt, failure, *retry_at, *execution, *redelivered, worker.as_ref()))
@@ -185,6 +189,7 @@ impl WireFact<'_> {
             }
             Self::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
             Self::Succeeded(fact) => fact.into_fact()?,
+            Self::Remembered(fact) => fact.into_fact()?,
             Self::Failed(fact) => fact.into_fact()?,
             Self::Leased { attempt, action, worker } => {
                 let worker = WorkerName::new(worker).map_err(invalid)?;

@@ -8,7 +8,7 @@ use broker::{Broker, InProcess};
 use engine::{Config, Engine, MaxOpenRuns, ShardAssignment, StartError, SystemClock};
 use flow::PerNamespace;
 use futures::StreamExt as _;
-use logbook::Logbook;
+use logbook::{Logbook, MemoLimits};
 use sandbox::Sandbox;
 use store::Store;
 use tokio::time::timeout;
@@ -71,7 +71,8 @@ impl Dependencies {
     ) -> Result<Self, StartError> {
         let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
         let (shards, max_open_runs) = (ShardAssignment::Shared, MaxOpenRuns::default());
-        let config = Config { id: "here".into(), shards, max_open_runs, max_output: flow::Limits::maximum().output };
+        let (max_output, memo_limits) = (flow::Limits::maximum().output, MemoLimits::default());
+        let config = Config { id: "here".into(), shards, max_open_runs, max_output, memo_limits };
         let engine =
             Engine::start(config, broker.clone(), logbook.clone(), store.clone(), Arc::new(SystemClock)).await?;
         let folder = std::env::temp_dir();

@@ -8,9 +8,13 @@ use std::{
 };
 
 use api::{AskingTask, ExplainedPart, ExplainedTask, GrantsExplanation, GrantsQuestion};
-use axum::{Extension, Json, extract::State};
+use axum::{
+    Extension, Json,
+    extract::{FromRequest as _, Request, State},
+};
 use broker::Broker;
 use flow::{Digest, FlowName, GrantedPart, Namespace, NodeName, QueueName, file::parse_access};
+use http_body::Body as _;
 use protocol::{GrantsAnswer, MAX_ASKED_PARTS};
 use sandbox::Permits;
 
@@ -23,11 +27,17 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// have.
 const MAX_ALLOW_BYTES: usize = 4 << 20;
 
+/// The maximum bytes of a request: the tasks with all their `allow`, in JSON. A larger one is not parsed at all, since that would hold
+/// up others.
+const MAX_REQUEST_BYTES: u64 = 8 << 20;
+
 /// Number of questions that the workers are asked at the same time: each worker compares each question with all its grants. An
-/// owner has at most all but one. Those that wait are not counted: each has a connection, and a sender has a share of those.
+/// owner has at most all but one. Those that wait are not counted: the memory for the bodies of requests bounds their number.
 const MAX_ASKED_AT_ONCE: usize = 8;
 
 static QUESTIONS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_ASKED_AT_ONCE, usize::MAX));
+
+const FEWER_TASKS: &str = "ask about fewer tasks at once";
 
 /// A question that the workers can be asked.
 struct ParsedQuestion {
@@ -51,8 +61,14 @@ struct TaskQuestion {
 pub(crate) async fn explain(
     State(state): Shared,
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
-    extract::Json(question): extract::Json<GrantsQuestion>,
+    request: Request,
 ) -> Result<Json<GrantsExplanation>, Problem> {
+    // The body is there already, so its size is known.
+    if request.body().size_hint().lower() > MAX_REQUEST_BYTES {
+        let detail = format!("the question has more than {MAX_REQUEST_BYTES} bytes");
+        return Err(Problem::bad_request(detail).hint(FEWER_TASKS));
+    }
+    let extract::Json(question) = extract::Json::<GrantsQuestion>::from_request(request, &()).await?;
     check_size(&question)?;
     let limited_to = namespace.clone();
     let question = turns::in_turn(namespace.clone(), move || parse(&question, limited_to.as_ref())).await?;
@@ -69,7 +85,7 @@ fn check_size(GrantsQuestion { flow: _, tasks }: &GrantsQuestion) -> Result<(), 
     let bytes: usize = tasks.iter().map(|task| task.allow.len()).sum();
     if bytes > MAX_ALLOW_BYTES {
         let detail = format!("the `allow` of all tasks have {bytes} bytes, and {MAX_ALLOW_BYTES} are allowed");
-        return Err(Problem::bad_request(detail).hint("ask about fewer tasks at once"));
+        return Err(Problem::bad_request(detail).hint(FEWER_TASKS));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use flow::{Digest, GrantedPart, Values};
-use protocol::{CallLog, CallUsage, GrantsQuestion, Job, Key};
+use protocol::{CallLog, CallUsage, GrantsQuestion, Job, Key, MemoIdentity};
 use sandbox::{Action, Call, Observer};
 use tokio_util::sync::CancellationToken;
 
@@ -134,15 +134,26 @@ pub(crate) fn sandbox_call(job: &Job, outside: sandbox::Outside, interrupt: Canc
         Some((outcome, failures)) => Action::Rollback { outcome: outcome.clone(), failures: failures.clone() },
         None => Action::Apply,
     };
+    // Its result may depend on nothing that differs between two calls with the same inputs.
+    let MemoIdentity { run, flow, task, firing, attempt, idempotency_key, time } = MemoIdentity::of_job(job)
+        .unwrap_or_else(|| MemoIdentity {
+            run: job.call.run.clone(),
+            flow: job.flow.clone(),
+            task: job.call.task.clone(),
+            firing: job.call.firing,
+            attempt: job.call.attempt,
+            idempotency_key: job.call.idempotency_key(),
+            time: job.at,
+        });
     Call {
-        run: job.call.run.clone(),
-        flow: job.flow.clone(),
-        task: job.call.task.clone(),
+        run,
+        flow,
+        task,
         export: job.export.clone(),
-        firing: job.call.firing.get(),
-        attempt: job.call.attempt.get(),
-        idempotency_key: job.call.idempotency_key(),
-        job_time: job.at,
+        firing: firing.get(),
+        attempt: attempt.get(),
+        idempotency_key,
+        job_time: time,
         inputs: job.inputs.clone(),
         action,
         limits: job.limits,

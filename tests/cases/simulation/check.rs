@@ -60,7 +60,8 @@ fn named_results(run: &RunId, records: &[Record]) -> Result<TaskResults, String>
     for record in records {
         let result = match &record.fact {
             Fact::Succeeded { attempt, .. } => Some((attempt, Action::Apply, true)),
-            Fact::Failed { attempt, .. } => Some((attempt, Action::Apply, false)),
+            // No guest was called for a remembered result.
+            Fact::Remembered { attempt, .. } | Fact::Failed { attempt, .. } => Some((attempt, Action::Apply, false)),
             Fact::RolledBack { attempt, .. } => Some((attempt, Action::Rollback, true)),
             Fact::RollbackFailed { attempt, .. } => Some((attempt, Action::Rollback, false)),
             _ => None,

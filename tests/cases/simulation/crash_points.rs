@@ -236,6 +236,7 @@ impl Engines {
             id: format!("e{start_number}"),
             shards: ShardAssignment::Shared,
             max_open_runs: MaxOpenRuns::default(),
+            memo_limits: logbook::MemoLimits::default(),
             max_output: flow::Limits::maximum().output,
         };
         let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(SimulatedClock(self.start)));

@@ -72,8 +72,9 @@ fn body(rng: &SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &mut S
             let max_parallel = if rng.percent(50) { "max_parallel = 2\n" } else { "" };
             text.push_str(&format!(
                 "[[{prefix}task]]\nname = \"t{names}\"\nuse = \"g#made\"\nfor_each = [{}]\n{max_parallel}\
-                 provides = {{ made = \"made{names}\" }}\nretry = {{ attempts = 2, initial = \"1s\" }}\n",
-                elements.join(", ")
+                 provides = {{ made = \"made{names}\" }}\nretry = {{ attempts = 2, initial = \"1s\" }}\n{}",
+                elements.join(", "),
+                memo(rng)
             ));
             tasks.push(*names);
             continue;
@@ -82,7 +83,8 @@ fn body(rng: &SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &mut S
         let attempts = 1 + rng.below(3);
         text.push_str(&format!(
             "[[{prefix}task]]\nname = \"t{names}\"\nuse = \"g#{export}\"\nprovides = []\n\
-             retry = {{ attempts = {attempts}, initial = \"1s\" }}\n"
+             retry = {{ attempts = {attempts}, initial = \"1s\" }}\n{}",
+            memo(rng)
         ));
         tasks.push(*names);
     }
@@ -102,6 +104,15 @@ fn body(rng: &SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &mut S
         let starts = if rng.percent(30) { "start_after = \"15s\"\n" } else { "" };
         text.push_str(&format!("[[{prefix}flow]]\nname = \"n{names}\"\n{starts}{}", controller(rng)));
         body(rng, &format!("{prefix}flow."), depth + 1, names, text);
+    }
+}
+
+/// All tasks of one export have the same inputs, so most of these results are remembered.
+fn memo(rng: &SeededRng) -> &'static str {
+    match rng.below(8) {
+        0 => "memo = true\n",
+        1 => "memo = \"20s\"\n",
+        _ => "",
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::{
     BrokerCommand, BrokerFlag, EditCommand, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand, ListFlags,
-    ModulesCommand, QuarantineCommand, ReplayFlags, SignFlags, SubmitFlags, TokenCommand, ValueFlags,
+    ModulesCommand, QuarantineCommand, ReplayFlags, SignFlags, SubmitFlags, TokenCommand, ValueFlags, VerifyFlags,
 };
 
 /// A command of waft.
@@ -197,6 +197,8 @@ pub(crate) enum Command {
     /// run. The exit code is 0 if the outcome is the same as the recorded one, and 6 if it differs; with --module it is 0 in both
     /// cases.
     Replay(ReplayFlags),
+    /// Run a recorded attempt again, and report whether its task is a function of its inputs
+    Verify(VerifyFlags),
     /// Stop a run and roll it back
     Cancel {
         /// The run's id
@@ -327,6 +329,9 @@ pub(crate) enum Command {
         /// Also delete entries of the audit log of this age
         #[arg(long, value_name = "DURATION")]
         audit_older_than: Option<String>,
+        /// Forget all results of tasks with `memo`, not only those that have expired
+        #[arg(long, conflicts_with = "dry_run")]
+        forget_results: bool,
         /// Only print what would be deleted
         #[arg(long)]
         dry_run: bool,
@@ -379,6 +384,7 @@ impl Command {
             | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
             | Self::Token(TokenCommand::Create { .. } | TokenCommand::Revoke { .. })
             | Self::Replay(_)
+            | Self::Verify(_)
             | Self::Gc { .. } => false,
         }
     }
@@ -396,6 +402,7 @@ impl Command {
             Self::Run { .. }
                 | Self::Call { .. }
                 | Self::Replay(_)
+                | Self::Verify(_)
                 | Self::Worker { .. }
                 | Self::Serve { .. }
                 | Self::Cancel { .. }

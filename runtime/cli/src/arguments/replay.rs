@@ -1,4 +1,4 @@
-//! The options of `waft replay`.
+//! The options of `waft replay` and `waft verify`.
 
 use std::path::PathBuf;
 
@@ -33,4 +33,45 @@ pub(crate) struct ReplayFlags {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which attempt is verified.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyFlags {
+    /// The run's id
+    pub(crate) run: String,
+    /// The task
+    pub(crate) task: String,
+    /// The firing; the last one by default
+    #[arg(long, value_name = "N")]
+    pub(crate) firing: Option<u64>,
+    /// The attempt; the last one by default
+    #[arg(long, value_name = "N")]
+    pub(crate) attempt: Option<u32>,
+    /// The element of the list, from 0, of a task with `for_each`
+    #[arg(long, value_name = "I")]
+    pub(crate) element: Option<u32>,
+    /// Call it as if its task had `memo`: with another run, clock and randomness
+    #[arg(long)]
+    pub(crate) memo: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl VerifyFlags {
+    /// The attempt, for a replay.
+    pub(crate) fn to_replay(&self) -> ReplayFlags {
+        ReplayFlags {
+            run: self.run.clone(),
+            task: Some(self.task.clone()),
+            firing: self.firing,
+            attempt: self.attempt,
+            element: self.element,
+            rollback: false,
+            module: None,
+            bundle: None,
+            json: self.json,
+        }
+    }
 }

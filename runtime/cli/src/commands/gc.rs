@@ -1,4 +1,5 @@
-//! `waft gc`: deletes runs that ended long ago, and removes unreferenced content from the store.
+//! `waft gc`: deletes runs that ended long ago and remembered results that have expired, and removes unreferenced content
+//! from the store.
 
 use std::{
     collections::BTreeSet,
@@ -7,7 +8,7 @@ use std::{
 
 use anyhow::anyhow;
 use flow::{Digest, RunState, Size, Timestamp};
-use logbook::{Filter, Logbook, ReadError, Summary, Version, is_deletable};
+use logbook::{Filter, Logbook, MemoLimits, ReadError, Summary, Version, is_deletable};
 use store::{Entry, Store};
 
 use super::{list::before, open_logbook, serve::without_password};
@@ -20,10 +21,20 @@ use crate::{
 /// The number of runs and records to read at once.
 const PAGE: usize = 1_000;
 
+/// The remembered results to forget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forgotten {
+    /// Those that have expired.
+    ExpiredResults,
+    /// All of them.
+    AllResults,
+}
+
 pub(super) async fn run(
     settings: &Settings,
     older_than: &str,
     audit_older_than: Option<&str>,
+    forgotten: Forgotten,
     dry_run: bool,
 ) -> Result<Exit, CliError> {
     let age =
@@ -47,13 +58,20 @@ pub(super) async fn run(
         let (deletable, remaining) = partition_runs(&*logbook, ended_before).await?;
         deletable.iter().for_each(|run| crate::output::say!("would delete run {}", run.run));
         let old = list_older_than(&*store, age).await?;
-        let needed = digests_of(&*logbook, &remaining).await?;
+        let mut needed = digests_of(&*logbook, &remaining).await?;
+        needed.extend(logbook.remembered_digests().await.map_err(CliError::unreachable)?);
         let entries = unreferenced(&*store, old, &needed).await?;
         entries.iter().for_each(|entry| crate::output::say!("would remove {} ({:#})", entry.digest, Size(entry.size)));
         print_counts("would be deleted", deletable.len() as u64, &entries);
         return Ok(Exit::Success);
     }
     let deleted_runs = logbook.delete_ended_runs(ended_before).await.map_err(CliError::unreachable)?;
+    // Engines hold the results to the limits of their machines. Before the content of values is removed, so that it goes with them.
+    let limits = match forgotten {
+        Forgotten::ExpiredResults => MemoLimits::NONE,
+        Forgotten::AllResults => MemoLimits::ZERO,
+    };
+    let results = logbook.trim_remembered(limits, before(Duration::ZERO)).await.map_err(CliError::unreachable)?;
     // List content before reading what runs need. A run that starts meanwhile puts or touches the content it needs, so that
     // stays.
     let old = list_older_than(&*store, age).await?;
@@ -66,6 +84,9 @@ pub(super) async fn run(
         }
     }
     print_counts("deleted", deleted_runs, &removed);
+    if results > 0 {
+        output::note!("forgotten: {results} results of tasks");
+    }
     if let Some(age) = audit_age {
         let deleted = logbook.delete_audit(before(age)).await.map_err(CliError::unreachable)?;
         output::note!("deleted: {deleted} entries of the audit log");

@@ -1,4 +1,4 @@
-//! `waft replay`: runs a recorded attempt again, and compares its outcome.
+//! `waft replay` and `waft verify`: run a recorded attempt again, and compare its outcome.
 
 mod attempt;
 mod compare;
@@ -8,11 +8,12 @@ use std::path::Path;
 
 use ::worker::{ReplayResult, replay};
 use anyhow::{Context as _, anyhow};
-use flow::Digest;
+use flow::{Digest, Memo};
+use protocol::RecordedAttempt;
 
 use self::{attempt::Attempt, compare::Comparison, report::Report};
 use crate::{
-    arguments::ReplayFlags,
+    arguments::{ReplayFlags, VerifyFlags},
     exit::{CliError, Exit},
     modules::{self, ModuleLibrary},
     output,
@@ -25,15 +26,7 @@ pub(super) async fn run(settings: &Settings, flags: ReplayFlags) -> Result<Exit,
         attempt::write(&recorded, path)?;
         return Ok(Exit::Success);
     }
-    let attempt = Attempt::check(recorded).map_err(|error| {
-        CliError::invalid(error)
-            .hint("nothing in the file is trusted: ask its author for another one, or name the run and a server")
-    })?;
-    // The sandbox would refuse it too, as the outcome of a call.
-    if let Some(exceeded) = attempt.job.limits.exceeding(&settings.max_limits).into_iter().next() {
-        let error = anyhow!("the attempt cannot be replayed on this machine: {exceeded}");
-        return Err(CliError::invalid(error).hint("raise it under [limits] in the settings of this machine"));
-    }
+    let attempt = check(settings, recorded)?;
     let library = modules::open_to_replay(settings).await?;
     let (digest, replayed) = call(&library, &attempt, flags.module.as_deref()).await?;
     let comparison = Comparison::of(attempt.recorded.outcome.as_ref(), &attempt.job, &replayed);
@@ -47,6 +40,59 @@ pub(super) async fn run(settings: &Settings, flags: ReplayFlags) -> Result<Exit,
         Comparison::Differs(_) if flags.module.is_none() => Exit::Differs,
         Comparison::Differs(_) | Comparison::Same { .. } | Comparison::NotCompared(_) => Exit::Success,
     })
+}
+
+/// Calls the recorded module again, as in a replay. An outcome that differs shows that the task is not a function of its inputs, or
+/// that its worker has not reported what the guest returned.
+pub(super) async fn verify(settings: &Settings, flags: VerifyFlags) -> Result<Exit, CliError> {
+    let mut attempt = check(settings, attempt::read(settings, &flags.to_replay()).await?)?;
+    let access = &mut attempt.job.access;
+    if flags.memo && access.needs_grants() {
+        let error = anyhow!("task {} may reach what is outside its sandbox, so it cannot have memo", flags.task);
+        return Err(CliError::invalid(error).hint("verify it without --memo"));
+    }
+    if flags.memo {
+        access.memo.get_or_insert(Memo::Unlimited);
+    }
+    let library = modules::open_to_replay(settings).await?;
+    let (digest, replayed) = call(&library, &attempt, None).await?;
+    let comparison = Comparison::of(attempt.recorded.outcome.as_ref(), &attempt.job, &replayed);
+    let report = Report { attempt: &attempt, digest, replayed: &replayed, comparison: &comparison };
+    let task = &attempt.job.call.task;
+    let (is_function, verdict, exit) = match &comparison {
+        Comparison::Same { .. } => (Some(true), format!("{task} gave the same result"), Exit::Success),
+        Comparison::Differs(_) => {
+            let verdict = format!(
+                "{task} is not a function of its inputs: the same call gave another result. Or its worker reported what the \
+                 guest did not return"
+            );
+            (Some(false), verdict, Exit::Differs)
+        }
+        Comparison::NotCompared(reason) => (None, format!("{task} cannot be verified: {reason}"), Exit::Invalid),
+    };
+    if flags.json {
+        let mut json = report.json();
+        json["is_function_of_inputs"] = is_function.into();
+        output::json(json);
+    } else {
+        report.print();
+        output::line(&verdict);
+    }
+    Ok(exit)
+}
+
+/// Checks the contents of an attempt, and that this machine may run it.
+fn check(settings: &Settings, recorded: RecordedAttempt) -> Result<Attempt, CliError> {
+    let attempt = Attempt::check(recorded).map_err(|error| {
+        CliError::invalid(error)
+            .hint("nothing in the file is trusted: ask its author for another one, or name the run and a server")
+    })?;
+    // The sandbox would refuse it too, as the outcome of a call.
+    if let Some(exceeded) = attempt.job.limits.exceeding(&settings.max_limits).into_iter().next() {
+        let error = anyhow!("the attempt cannot be replayed on this machine: {exceeded}");
+        return Err(CliError::invalid(error).hint("raise it under [limits] in the settings of this machine"));
+    }
+    Ok(attempt)
 }
 
 /// Calls the recorded module, or another one, and returns its digest too.

@@ -293,7 +293,8 @@ async fn drive(
     // The operator limits the runs of servers. A run of this command lives as long as its process.
     let (id, shards) = (uuid::Uuid::now_v7().to_string(), ShardAssignment::Own(shard.clone()));
     let (max_open_runs, max_output) = (engine::MaxOpenRuns::default(), context.settings.max_limits.output);
-    let config = engine::Config { id, shards, max_open_runs, max_output };
+    let memo_limits = context.settings.memo_limits;
+    let config = engine::Config { id, shards, max_open_runs, max_output, memo_limits };
     let (logbook, clock) = (context.logbook.clone(), Arc::new(SystemClock));
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
     let engine = stop.until_stop_requested(async { starting.await.map_err(CliError::unreachable) }).await?;

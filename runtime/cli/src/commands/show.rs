@@ -157,6 +157,9 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
     if let Some(worker) = &node.worker {
         line.push_str(&format!("  {}", Colour::Dim.text(worker, colour)));
     }
+    if let Some(computed_by) = &node.computed_by {
+        line.push_str(&format!("  remembered from {}", sanitize::one_line(&computed_by.run)));
+    }
     if let Some(used) = node.last_usage.as_ref().and_then(used) {
         line.push_str(&format!("  {}", Colour::Dim.text(&used, colour)));
     }

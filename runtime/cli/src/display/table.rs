@@ -102,6 +102,9 @@ impl Table {
         if event.worker.is_some() {
             row.worker.clone_from(&event.worker);
         }
+        if let Some(computed_by) = &event.computed_by {
+            row.worker = Some(format!("remembered from {}", sanitize::one_line(&computed_by.run)));
+        }
         match (&event.failure, event.retry_in) {
             (Some(failure), Some(pause)) => row.message = format!("again in {pause:.1}s: {failure}"),
             (Some(failure), None) => row.message = failure.to_string(),

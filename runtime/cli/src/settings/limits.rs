@@ -4,6 +4,7 @@ use std::{fmt, num::NonZeroU64, time::Duration};
 
 use ::server::{DEFAULT_MODULE_SIZE, LibraryLimits};
 use flow::{LimitEntry, LimitOverrides, RetryLimits, RunLimits};
+use logbook::MemoLimits;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error, MapAccess, Unexpected, Visitor},
@@ -21,6 +22,8 @@ pub(super) struct RawLimits {
     elements: Option<u32>,
     firings: Option<u32>,
     open_runs: Option<u64>,
+    remembered: Option<u64>,
+    remembered_bytes: Option<u64>,
 }
 
 impl RawLimits {
@@ -35,6 +38,8 @@ impl RawLimits {
             elements: self.elements.or(lower.elements),
             firings: self.firings.or(lower.firings),
             open_runs: self.open_runs.or(lower.open_runs),
+            remembered: self.remembered.or(lower.remembered),
+            remembered_bytes: self.remembered_bytes.or(lower.remembered_bytes),
         }
     }
 
@@ -48,6 +53,8 @@ impl RawLimits {
             ("elements", LimitEntry::SmallCount(&mut self.elements)),
             ("firings", LimitEntry::SmallCount(&mut self.firings)),
             ("open_runs", LimitEntry::Count(&mut self.open_runs)),
+            ("remembered", LimitEntry::Count(&mut self.remembered)),
+            ("remembered_bytes", LimitEntry::Bytes(&mut self.remembered_bytes)),
         ];
         self.call.entries().chain(others)
     }
@@ -65,6 +72,15 @@ impl RawLimits {
                 value: self.value.unwrap_or(run.value),
             },
             module_size: self.module_size.unwrap_or(DEFAULT_MODULE_SIZE),
+        }
+    }
+
+    /// How much is remembered of each namespace.
+    pub(super) fn memo_limits(&self) -> MemoLimits {
+        let default = MemoLimits::default();
+        MemoLimits {
+            results: self.remembered.unwrap_or(default.results),
+            bytes: self.remembered_bytes.unwrap_or(default.bytes),
         }
     }
 

@@ -41,7 +41,8 @@ impl Driver {
             let info = RunInfo { shard: active.shard.clone(), flow, state: active.machine.state() };
             let (records, logs) = (step.records.clone(), logs.remove(run).unwrap_or_default());
             let published = self.publications.cursors.published(run);
-            Some(Append { run: run.clone(), follows: active.version, records, info, logs, published, max_unended })
+            let (run, follows, memos) = (run.clone(), active.version, step.memos.clone());
+            Some(Append { run, follows, records, info, logs, published, max_unended, memos })
         };
         let appends: Vec<Append> = steps.iter().filter_map(append).collect();
         match self.context.logbook.append(appends).await {
@@ -52,6 +53,7 @@ impl Driver {
                             if let Some(active) = self.runs.get_mut(run) {
                                 active.version = active.version.after(&step.records);
                             }
+                            self.memo_trim.on_added(step.memos.remembered.len());
                             let published = self.publications.cursors.published(run);
                             self.publications.cursors.on_persisted(run, published);
                             self.snapshot(run).await;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use broker::{Delivery, Message};
 use flow::{CallId, Failure, FailureKind, RunId, RunState, Signal, TaskResult};
 use machine::{Call, Change, Command, Event};
+use protocol::RememberedResult;
 use tracing::{debug, error, info, warn};
 
 use super::{Batch, Driver, unreadable::execution_of};
 use crate::{
     WatchEvent,
     effects::Effects,
+    memo::{self, LookedUpCall},
     messages::{self, JobSending},
     permits::{calls, client::DispatchHistory},
     runs::is_inactive,
@@ -47,7 +49,7 @@ impl Driver {
     ) {
         for command in commands {
             match command {
-                Command::Call(call) => self.send_job(run, *call, history, effects),
+                Command::Call(call) => self.send_or_look_up(run, *call, history, effects),
                 Command::Fetch(fetch) => self.fetches.send(run.clone(), *fetch),
                 Command::Interrupt(call) => effects.messages.push(messages::interrupt(call, &self.context.secret)),
                 Command::Publish(change) => {
@@ -63,9 +65,48 @@ impl Driver {
         }
     }
 
+    /// Sends the job of a call, or looks first for its result if it may be remembered. A job that may be with a worker already is
+    /// sent: what the worker does has to be known.
+    fn send_or_look_up(&mut self, run: &RunId, call: Call, history: DispatchHistory, effects: &mut Effects) {
+        let is_remembering = !self.context.memo_limits.is_zero();
+        let address = self.runs.get(run).filter(|_| is_remembering).and_then(|active| {
+            let task = active.machine.task(&call.id.task)?;
+            memo::address_of(active.machine.flow(), task, &call)
+        });
+        match (address, history) {
+            (Some(address), DispatchHistory::NeverSent) => self.lookups.add(call.id, address),
+            (Some(_), DispatchHistory::MaybeSent) | (None, _) => self.send_job(run, call, history, effects),
+        }
+    }
+
+    /// Lookups have ended: a result that was found is recorded, and the jobs of the other calls are sent. A run that is not in
+    /// memory sends its unanswered calls when it is loaded.
+    pub(super) fn on_looked_up(&mut self, ended: Vec<LookedUpCall>, batch: &mut Batch) {
+        for LookedUpCall { call, result } in ended {
+            let run = call.run.clone();
+            let Some(active) = self.runs.get(&run).filter(|active| !active.is_suspended) else { continue };
+            let event = result.map(|RememberedResult { computed_by, values, .. }| Event::Remembered {
+                call: call.clone(),
+                values,
+                computed_by,
+            });
+            match event.filter(|event| !active.machine.decide(self.context.clock.now(), event).is_empty()) {
+                Some(event) => batch.push(run, event),
+                None => {
+                    // A call that is no longer needed is withdrawn without a job.
+                    let unstarted = active.machine.unstarted_call(&call).filter(|_| active.machine.is_wanted(&call));
+                    if let Some(unstarted) = unstarted {
+                        self.send_job(&run, unstarted, DispatchHistory::NeverSent, &mut batch.effects);
+                    }
+                }
+            }
+        }
+    }
+
     /// Sends the job of a call, once it has a permit if it needs one.
     fn send_job(&mut self, run: &RunId, call: Call, history: DispatchHistory, effects: &mut Effects) {
         let id = call.id.clone();
+        self.lookups.forget(&id);
         let Some(job) = self.job(run, call) else { return };
         let Some(active) = self.runs.get(run) else { return };
         let Some(task) = active.machine.task(&id.task) else { return };

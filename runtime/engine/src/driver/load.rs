@@ -385,6 +385,8 @@ impl Driver {
         self.listeners.update(shard, machine);
         self.leases.watch(shard, machine);
         self.permits.hold_leased(self.context.clock.now(), shard, machine);
+        // All its unanswered calls are sent again, also those that were being looked up.
+        self.lookups.forget_run(&run);
         self.runs.note_driven(&run);
         self.runs.insert(run, active);
     }

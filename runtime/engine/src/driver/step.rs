@@ -15,7 +15,7 @@ use crate::{
     bug::{BUG_MESSAGE, catch_bug},
     effects::{Effects, ReplyTo},
     listeners::{ListenedTask, listened_tasks},
-    messages, outbox,
+    memo, messages, outbox,
     permits::{calls::EndedCalls, client::DispatchHistory},
     publications::PublishedRun,
     runs::{ActiveRun, RunEvent, StaleRun, is_inactive},
@@ -102,6 +102,8 @@ impl Driver {
             };
             // Calls that were abandoned when the run was suspended are sent again when it continues.
             let abandoned = if active.is_suspended { active.machine.pending() } else { Vec::new() };
+            let is_remembering = !self.context.memo_limits.is_zero();
+            let new_result = is_remembering.then(|| memo::new_result(&active.machine, &event, now)).flatten();
             let left = share.saturating_sub(steps.get(&run).map_or(0, |step| step.records.len()));
             let doing = || format!("after version {}, {}", active.version.get(), event.summary());
             let step = match catch_bug(&run, &doing(), || active.machine.step_within(now, &event, left)) {
@@ -129,6 +131,8 @@ impl Driver {
                 result.may_repeat = true;
             }
             result.is_unfinished = step.is_unfinished;
+            result.memos.remembered.extend(new_result.filter(|_| memo::is_success(&step.records)));
+            memo::add_forgotten(&active.machine, &step.records, &mut result.memos);
             result.is_retried |= matches!(event, Event::Retry);
             result.ended = std::mem::take(&mut result.ended).and(EndedCalls::from_event(&event, &step.records));
             result.records.extend(step.records);
@@ -282,7 +286,8 @@ impl Driver {
     }
 
     fn publish_run(&mut self, run: RunId, step: StepResult, effects: &mut Effects) {
-        let StepResult { records, commands, reply_to, ended, may_repeat, is_unfinished, is_retried: _ } = step;
+        let StepResult { records, commands, reply_to, ended, may_repeat, is_unfinished, is_retried: _, memos: _ } =
+            step;
         let mut state = RunState::Running;
         let mut sent = None;
         if let Some(active) = self.runs.get(&run) {

@@ -14,6 +14,7 @@ impl Driver {
         self.permits.tick();
         self.count_waiting();
         self.recent.expire();
+        self.memo_trim.start_if_due(self.context.clock.now());
         // Before stale runs are reloaded: messages that were received for them are not recorded yet.
         self.persist_cursors(batch).await;
         self.load_more_unpublished().await;

@@ -41,6 +41,7 @@ impl EndedCalls {
             | Event::Notify { .. }
             | Event::TaskNotification(_)
             | Event::Fetched { .. }
+            | Event::Remembered { .. }
             | Event::Withdrawn { .. }
             | Event::ClockSet { .. }
             | Event::Tick => Self::default(),

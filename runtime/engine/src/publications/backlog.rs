@@ -162,6 +162,7 @@ mod tests {
             failure: None,
             retry_in: None,
             worker: None,
+            computed_by: None,
             digest: Some(Digest::from_bytes([1; 32])),
             is_of_empty_firing: false,
         }

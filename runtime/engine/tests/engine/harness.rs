@@ -26,7 +26,7 @@ use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
 use machine::{Fact, Machine, Record};
 use protocol::{CallLog, Control, EngineSecret, HeartbeatNumber, Job, Report, SendingId, topology};
 
-pub(crate) use append_faults::{AppendFaults, Fault, StopPoint};
+pub(crate) use append_faults::{AppendFaults, Fault, Lookups, StopPoint};
 pub(crate) use clock::PausedClock;
 
 /// A flow of consecutive tasks, each with a rollback.
@@ -123,7 +123,8 @@ impl Harness {
         let of_namespace = flow::PerNamespace::default();
         let max_open_runs = MaxOpenRuns { of_flow: max_open_runs, of_namespace };
         let max_output = flow::Limits::maximum().output;
-        let config = Config { id: id.into(), shards: part, max_open_runs, max_output };
+        let memo_limits = logbook::MemoLimits::default();
+        let config = Config { id: id.into(), shards: part, max_open_runs, max_output, memo_limits };
         let signal_to = match &config.shards {
             ShardAssignment::Own(shard) => topology::shard_queue(shard),
             ShardAssignment::Shared => topology::shard_queue(&config.id.parse().unwrap()),
@@ -321,7 +322,7 @@ impl Harness {
         }
     }
 
-    async fn report(&self, call: &CallId, answer: TaskResult) {
+    pub(crate) async fn report(&self, call: &CallId, answer: TaskResult) {
         let signal =
             Signal { call: call.clone(), answer, execution: execution(call), redelivered: false, worker: None };
         self.publish_report(&Report::Signal(signal, CallLog::default())).await;

@@ -10,6 +10,7 @@ mod forged;
 mod late_reports;
 mod leases;
 mod long_runs;
+mod memo;
 mod permits;
 mod shards;
 mod publishing;

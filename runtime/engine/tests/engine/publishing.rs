@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use broker::{Broker as _, Message, Properties, PublishError, Routing};
 use engine::SubmitError;
 use flow::{Execution, Flow, RunState, Signal, TaskResult, Timestamp, Values};
-use logbook::{Append, MaxUnended, RunInfo, Version};
+use logbook::{Append, MaxUnended, MemoChanges, RunInfo, Version};
 use machine::{Event, Machine};
 use protocol::{RunCommand, topology};
 
@@ -197,6 +197,7 @@ async fn unpublished_changes_before_a_snapshot_are_republished() {
         logs: Vec::new(),
         published: Version::NONE,
         max_unended: MaxUnended::default(),
+        memos: MemoChanges::default(),
     };
     harness.logbook.append(vec![append]).await.unwrap();
     harness.logbook.save_snapshot(&run, version, machine.snapshot()).await.unwrap();

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use broker::{Binding, Broker, Destination};
 use flow::{RunState, Timestamp};
-use logbook::{Append, AppendOutcome, MaxUnended, RunInfo, Version};
+use logbook::{Append, AppendOutcome, MaxUnended, MemoChanges, RunInfo, Version};
 use machine::{Event, Machine};
 use protocol::{RunCommand, topology};
 use tokio::time::{Instant, sleep, timeout};
@@ -62,7 +62,8 @@ async fn a_run_is_driven_by_the_owner_of_its_shard() {
     let info = RunInfo { shard: "0".parse().unwrap(), flow: flow.name.clone(), state: machine.state() };
     let run = machine.run().clone();
     let (logs, published, max_unended) = (Vec::new(), Version::NONE, MaxUnended::default());
-    let append = Append { run, follows: Version::NONE, records, info, logs, published, max_unended };
+    let memos = MemoChanges::default();
+    let append = Append { run, follows: Version::NONE, records, info, logs, published, max_unended, memos };
     assert_eq!(one.logbook.append(vec![append]).await.unwrap(), [AppendOutcome::Durable]);
     let job = timeout(PATIENCE, one.take_job()).await.expect("it is driven");
     one.signal_job(&job).await;

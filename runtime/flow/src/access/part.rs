@@ -23,8 +23,19 @@ pub(super) struct Parts<'a> {
 impl Parts<'_> {
     /// How much of each part is granted, in the order of [`Access::parts`].
     pub(super) fn granted(&self) -> Vec<GrantedPart> {
-        let Access { http, secrets, config, variables, directories, sockets, arguments: _, clock, random, record: _ } =
-            self.asked;
+        let Access {
+            http,
+            secrets,
+            config,
+            variables,
+            directories,
+            sockets,
+            arguments: _,
+            clock,
+            random,
+            record: _,
+            memo: _,
+        } = self.asked;
         let part = |is_granted| if is_granted { GrantedPart::All } else { GrantedPart::None };
         let any = |is_granted: &dyn Fn(&Grant) -> bool| part(self.grants.iter().any(|grant| is_granted(grant)));
         let setting = |kind, name: &SettingName| any(&|grant| grant.settings(kind).contains_key(name));
@@ -81,8 +92,19 @@ impl Access {
     /// Each thing in it that an operator has to grant, in the words of a flow file, in the order of [`Access::parts`].
     #[must_use]
     pub fn descriptions(&self) -> Vec<String> {
-        let Self { http, secrets, config, variables, directories, sockets, arguments: _, clock, random, record: _ } =
-            self;
+        let Self {
+            http,
+            secrets,
+            config,
+            variables,
+            directories,
+            sockets,
+            arguments: _,
+            clock,
+            random,
+            record: _,
+            memo: _,
+        } = self;
         let http = http.iter().map(|pattern| format!("http {pattern}"));
         let sockets = sockets.iter().map(|pattern| format!("socket {pattern}"));
         let secrets = secrets.iter().map(|name| format!("secret {name}"));
@@ -98,8 +120,19 @@ impl Access {
     /// The number of its [`parts`](Self::parts).
     #[must_use]
     pub fn count_parts(&self) -> usize {
-        let Self { http, secrets, config, variables, directories, sockets, arguments: _, clock, random, record: _ } =
-            self;
+        let Self {
+            http,
+            secrets,
+            config,
+            variables,
+            directories,
+            sockets,
+            arguments: _,
+            clock,
+            random,
+            record: _,
+            memo: _,
+        } = self;
         let listed = http.len() + sockets.len() + secrets.len() + config.len() + variables.len() + directories.len();
         listed + usize::from(*clock) + usize::from(*random)
     }

@@ -346,6 +346,7 @@ fn the_parts_of_a_question_are_those_of_a_call() {
         clock: true,
         random: true,
         record: Recording::None,
+        memo: None,
     };
     let grants = [
         Grant { access: access(&["GET https://a.example/x"]), ..Grant::default() },

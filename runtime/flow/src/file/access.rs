@@ -12,7 +12,9 @@ use super::{
     keys,
     reader::{Diagnostics, Reader, wrong_type},
 };
-use crate::{Access, Diagnostic, DirectoryName, DirectoryUse, Recording, SettingName, SocketPattern};
+use crate::{
+    Access, Diagnostic, DirectoryName, DirectoryUse, Memo, Recording, SettingName, SocketPattern, parse_duration,
+};
 
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics: &mut Diagnostics) -> Access {
     let owner = format!("\"allow\" of {owner}");
@@ -34,6 +36,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
         clock: flag(&mut table, "clock", diagnostics),
         random: flag(&mut table, "random", diagnostics),
         record: Recording::default(),
+        memo: None,
     };
     let patterns = table.list("http", "a list such as [\"GET https://example.com/v1/**\"]", diagnostics);
     for toml in patterns.iter().flat_map(|patterns| patterns.value) {
@@ -92,6 +95,25 @@ pub(super) fn arguments(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -
         diagnostics.push(diagnostic);
     }
     arguments
+}
+
+/// Reads for how long the results of a task are remembered.
+pub(super) fn memo(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Option<Memo> {
+    const EXPECTED: &str = "true, false, or a duration such as \"7d\"";
+    let toml = table.take("memo")?;
+    let owner = table.describe_key("memo");
+    let diagnostic = match (toml.get_ref().as_bool(), toml.get_ref().as_str()) {
+        (Some(is_remembered), _) => return is_remembered.then_some(Memo::Unlimited),
+        (None, Some(text)) => match parse_duration(text) {
+            Ok(time) if time.is_zero() => Diagnostic::error(Some(toml.span()), format!("{owner} is no time"))
+                .hint("write for how long results are remembered, such as \"7d\", or leave it out"),
+            Ok(time) => return Some(Memo::For(time)),
+            Err(error) => Diagnostic::rejected(Some(toml.span()), &owner, &error),
+        },
+        (None, None) => wrong_type(&owner, EXPECTED, toml.get_ref(), toml.span()),
+    };
+    diagnostics.push(diagnostic);
+    None
 }
 
 const DIRECTORIES: &str = "a list such as [\"menu\", { name = \"data\", write = true }]";

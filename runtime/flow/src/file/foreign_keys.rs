@@ -17,6 +17,9 @@ pub(super) fn suggest_task_key(key: &str) -> Option<String> {
         "when" | "if" | "condition" => "a condition belongs to a link: [[link]] from, to, when = \"...\"",
         "countdown" | "delay" | "eta" => "did you mean start_after = \"30m\", or start_at?",
         "cron" | "schedule" => "schedules are beside the tasks: [[schedule]] cron = \"0 3 * * *\", to = \"this one\"",
+        "cache" | "cached" | "memoize" | "cache_for" | "cache_ttl" | "cache_key_fn" | "cache_expiration" => {
+            "did you mean memo = true, or memo = \"7d\"?"
+        }
         "rate_limit" => "did you mean rate = \"10/s\"?",
         _ => return None,
     };

@@ -293,7 +293,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn describe_key(&self, key: &str) -> String {
+    pub(super) fn describe_key(&self, key: &str) -> String {
         format!("{key:?} of {}", self.owner)
     }
 }

@@ -39,7 +39,8 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
     let access = table.take("allow").map(|toml| access::read(toml, &table.owner, diagnostics)).unwrap_or_default();
     let arguments = access::arguments(&mut table, diagnostics);
     let record = table.keyword("record", Recording::WORDS, diagnostics).unwrap_or_default();
-    let access = Access { arguments, record, ..access };
+    let memo = access::memo(&mut table, diagnostics);
+    let access = Access { arguments, record, memo, ..access };
     let queue: Option<WithSpan<QueueName>> = table.name("queue", diagnostics);
     let priority = table.integer("priority", i32::MIN..=i32::MAX, diagnostics).unwrap_or_default();
     let pace = table.pace(diagnostics);

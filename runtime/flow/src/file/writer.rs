@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use self::table::Table;
 use super::{keys, parse};
 use crate::{
-    Access, Diagnostic, DirectoryName, DirectoryUse, Draft, Edit, Join, LimitEntry, LimitOverrides, MissedPolicy,
+    Access, Diagnostic, DirectoryName, DirectoryUse, Draft, Edit, Join, LimitEntry, LimitOverrides, Memo, MissedPolicy,
     Otherwise, OverlapPolicy, Pace, Pattern, Recording, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
     draft::{
         DraftController, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode, DraftSchedule, DraftTask,
@@ -201,7 +201,7 @@ fn task(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) -> Table {
         table.inline("retry", &policy);
     }
     write_limits(limits, &mut table, diagnostics);
-    write_access(access, &mut table);
+    write_access(access, &mut table, diagnostics);
     queue.iter().for_each(|queue| table.text("queue", queue.as_str()));
     table.number("priority", Some(*priority).filter(|priority| *priority != 0));
     let Pace { max_running, rate } = pace;
@@ -229,12 +229,17 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
     table.number("max_parallel", *max_parallel);
 }
 
-fn write_access(access: &Access, table: &mut Table) {
+fn write_access(access: &Access, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {
     let allow = access_table(access, format!("\"allow\" of {}", table.owner()));
     if !allow.is_empty() {
         table.inline("allow", &allow);
     }
     table.keyword("record", access.record.as_str(), access.record != Recording::default());
+    match access.memo {
+        Some(Memo::Unlimited) => table.flag("memo", Some(true)),
+        Some(Memo::For(time)) => table.format_duration("memo", Some(time), diagnostics),
+        None => {}
+    }
     table.texts("args", &access.arguments);
 }
 
@@ -245,8 +250,19 @@ pub fn write_access_lines(access: &Access) -> String {
 }
 
 fn access_table(access: &Access, owner: String) -> Table {
-    let Access { http, secrets, config, variables, directories, sockets, arguments: _, clock, random, record: _ } =
-        access;
+    let Access {
+        http,
+        secrets,
+        config,
+        variables,
+        directories,
+        sockets,
+        arguments: _,
+        clock,
+        random,
+        record: _,
+        memo: _,
+    } = access;
     let mut allow = Table::new(owner, &keys::ALLOW);
     allow.texts("http", &texts(http));
     allow.texts("sockets", &texts(sockets));

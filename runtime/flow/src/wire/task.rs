@@ -116,6 +116,7 @@ pub(super) fn resolve(
         DraftTaskKind::Wait(waits_for) => return resolve_waiting_task(draft, waits_for, diagnostics),
     };
     check_deadline(draft, diagnostics);
+    check_memo(draft, diagnostics);
     // A module that was not found is reported once, with all tasks that use it.
     let callee = modules.find(draft, uses).map_err(|diagnostic| diagnostics.extend(diagnostic)).ok();
     check_retry(draft, diagnostics);
@@ -154,6 +155,15 @@ fn check_deadline(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) {
         let message = format!("task {:?} has a deadline, and calls a guest", draft.name);
         let hint = "one that waits has a deadline; a call has a timeout";
         diagnostics.push(Diagnostic::error(draft.span("deadline"), message).hint(hint));
+    }
+}
+
+/// Refuses to remember the results of a task that depend on more than its inputs.
+fn check_memo(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) {
+    if draft.access.memo.is_some() && draft.access.needs_grants() {
+        let message = format!("task {:?} has memo and allow: its results depend on more than its inputs", draft.name);
+        let hint = "leave out memo, or move what it may reach into a task of its own, and pass the values on";
+        diagnostics.push(Diagnostic::error(draft.span("memo"), message).hint(hint));
     }
 }
 

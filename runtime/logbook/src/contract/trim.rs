@@ -15,7 +15,7 @@ use protocol::{AttemptLog, CallLog, CallUsage, HttpRecord};
 
 use super::{digest, flow, info, run, started_run, write};
 use crate::{
-    Append, AppendError, LogFilter, Logbook, MaxUnended, ReadError, Replay, RevisionEntry, Version,
+    Append, AppendError, LogFilter, Logbook, MaxUnended, MemoChanges, ReadError, Replay, RevisionEntry, Version,
     intercepted::{AppendInterceptor, InterceptedLogbook},
 };
 
@@ -28,6 +28,7 @@ fn append(follows: Version, records: &[Record]) -> Append {
         logs: vec![log(follows)],
         published: Version::NONE,
         max_unended: MaxUnended::default(),
+        memos: MemoChanges::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use deadpool_postgres::{Client, Transaction};
 use futures::future;
 use tokio_postgres::{Error, Row, types::ToSql};
 
+use super::memo;
 use crate::{
     AppendOutcome, Counted, Version,
     row::{AppendRow, LogRow, UnendedRange},
@@ -175,6 +176,10 @@ async fn write<'a>(
     }
     existing.extend(inserted.into_iter().filter_map(|(key, row)| Some((*key?, row))));
     insert_records(transaction, &existing).await?;
+    // Several runs may have computed the same result.
+    let remembered = existing.iter().flat_map(|(_, row)| &row.remembered).collect();
+    let forgotten = existing.iter().flat_map(|(_, row)| &row.forgotten).collect();
+    memo::write(transaction, remembered, forgotten).await?;
     Ok(refused)
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::{LockMode, MaxUnended, RunInfo, contract};
+use crate::{LockMode, MaxUnended, MemoChanges, RunInfo, contract};
 use flow::RunState;
 use machine::Fact;
 
@@ -83,6 +83,7 @@ fn append(run: &str, follows: u64, state: RunState) -> Append {
         logs: Vec::new(),
         published: Version::NONE,
         max_unended: MaxUnended::default(),
+        memos: MemoChanges::default(),
     }
 }
 
@@ -301,7 +302,7 @@ async fn an_inspection_of_a_database_reports_schema_clock_and_locks_and_creates_
     }
     let logbook = Postgres::with(endpoint.clone()).await.unwrap();
     let found = find().await;
-    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (12, 12, None));
+    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (13, 13, None));
     let clock = found.clock.unwrap();
     let difference = clock.shown.duration_since(clock.sent_at).unwrap_or_else(|error| error.duration());
     assert!(

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
-use super::failure::Failure;
+use super::{failure::Failure, memo};
 use crate::{
     AppendOutcome, Counted, Version,
     row::{AppendRow, LogRow, UnendedRange},
@@ -110,6 +110,7 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
     for digest in &row.content {
         transaction.prepare_cached(CONTENT)?.execute(params![key, digest.as_bytes()])?;
     }
+    memo::write(transaction, &row.remembered, &row.forgotten)?;
     Ok(AppendOutcome::Durable)
 }
 

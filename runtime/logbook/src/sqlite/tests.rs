@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{MaxUnended, RunInfo, contract};
+use crate::{MaxUnended, MemoChanges, RunInfo, contract};
 
 fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append {
     let record = |at| Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed };
@@ -20,6 +20,7 @@ fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append 
         logs: Vec::new(),
         published: Version::NONE,
         max_unended: MaxUnended::default(),
+        memos: MemoChanges::default(),
     }
 }
 
@@ -282,7 +283,7 @@ async fn an_inspection_of_a_file_reads_its_runs_and_changes_nothing() {
     let run = RunId::new("r").unwrap();
     let before = files(&folder);
     let found = find(&path).await;
-    assert_eq!((found.schema, found.known, found.write_error.clone()), (12, 12, None));
+    assert_eq!((found.schema, found.known, found.write_error.clone()), (13, 13, None));
     assert_eq!(
         found.logbook().unwrap().load(&run).await.unwrap().version(),
         Version::new(2),

@@ -153,6 +153,12 @@ impl Machine {
         self.firings.get(&call.firing)?.unstarted_call(call)
     }
 
+    /// A dispatched call that is not answered, whether or not a worker has reported it as started; `None` for any other call.
+    #[must_use]
+    pub fn outstanding_call(&self, call: &CallId) -> Option<Call> {
+        self.firings.get(&call.firing)?.outstanding_call(call)
+    }
+
     /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
     pub fn leased_calls(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
         self.firings.values().flat_map(FiringMachine::leased_calls)
@@ -194,6 +200,7 @@ impl Machine {
             | Event::TaskNotification(_)
             | Event::Lost { .. }
             | Event::Fetched { .. }
+            | Event::Remembered { .. }
             | Event::Withdrawn { .. }
             | Event::ClockSet { .. }
             | Event::Edit { .. }

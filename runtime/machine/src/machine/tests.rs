@@ -7,6 +7,7 @@ mod edits;
 mod triggers;
 mod bounds;
 mod limits;
+mod memo;
 mod open_firings;
 mod reports;
 mod traces;

@@ -270,7 +270,7 @@ impl Machine {
             firing_machine.state = resumed_state;
         }
         let after = firing_machine.state;
-        if let Fact::Succeeded { attempt, .. } = fact {
+        if let Fact::Succeeded { attempt, .. } | Fact::Remembered { attempt, .. } = fact {
             self.queue_back_edges(at, firing, BackEdgeTiming::Success, |from| from == attempt.node);
         }
         if before.is_final() && !after.is_final() {
@@ -419,6 +419,7 @@ impl Machine {
             | Fact::NotificationReceived { .. }
             | Fact::Started { .. }
             | Fact::Succeeded { .. }
+            | Fact::Remembered { .. }
             | Fact::Failed { .. }
             | Fact::Leased { .. }
             | Fact::Lost { .. }

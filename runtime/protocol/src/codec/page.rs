@@ -66,7 +66,7 @@ fn the_tables_on_the_page_have_the_bytes_of_golden_files() {
         assert_eq!(bytes, golden, "{file} is decode_cell to its end");
         tables += 1;
     }
-    assert_eq!(tables, 4, "a record, a job, a signal and a request for content");
+    assert_eq!(tables, 5, "a record, a job, a remembered result, a signal and a request for content");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Records about the calls of a task.
 
-use flow::{Action, Attempt, Execution, Failure, Firing, NodeIndex, Outcome, Timestamp, Values, WorkerName};
+use flow::{Action, Attempt, CallId, Execution, Failure, Firing, NodeIndex, Outcome, Timestamp, Values, WorkerName};
 use machine::{Fact, NodeAttempt};
 
 use crate::{
     codec::{BorrowDecode, Encode},
     wire::{
-        Invalid, WireAction, WireFailure, WireOutcome, WireValues, time_from_wire, time_to_wire, values_from_wire,
-        values_to_wire, worker_from_wire, worker_to_wire,
+        Invalid, WireAction, WireCall, WireFailure, WireOutcome, WireValues, time_from_wire, time_to_wire,
+        values_from_wire, values_to_wire, worker_from_wire, worker_to_wire,
     },
 };
 
@@ -34,6 +34,13 @@ pub(super) struct WireFailed<'a> {
     execution: Option<u64>,
     redelivered: bool,
     worker: Option<&'a str>,
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(super) struct WireRememberedFact<'a> {
+    attempt: WireAttempt,
+    provided: WireValues<'a>,
+    computed_by: WireCall<'a>,
 }
 
 /// An outcome that arrives after its call was lost or already has a result.
@@ -87,6 +94,20 @@ impl<'a> WireSucceeded<'a> {
             provided: values_from_wire(self.provided)?,
             execution: Execution::new(self.execution),
             worker: worker_from_wire(self.worker)?,
+        })
+    }
+}
+
+impl<'a> WireRememberedFact<'a> {
+    pub(super) fn new(attempt: &NodeAttempt, provided: &'a Values, computed_by: &'a CallId) -> Self {
+        Self { attempt: attempt.into(), provided: values_to_wire(provided), computed_by: computed_by.into() }
+    }
+
+    pub(super) fn into_fact(self) -> Result<Fact, Invalid> {
+        Ok(Fact::Remembered {
+            attempt: self.attempt.into(),
+            provided: values_from_wire(self.provided)?,
+            computed_by: self.computed_by.into_call()?,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, path::Path, time::Duration};
 
 use flow::{
     Access, Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing,
-    GrantedPart, Json, Limits, NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState, Signal,
+    GrantedPart, Json, Limits, Memo, NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState, Signal,
     SkipReach, SkipReason, TaskNotification, TaskResult, Timestamp, Value, Values, WorkerName, graph::ScopeIndex,
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
@@ -13,8 +13,8 @@ use protocol::{
     FetchRequest, FetchResponse, GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpExchange, HttpExchanges,
     HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick,
     Ping, Progress, PutRequest, RecordedAnswer, RecordedAttempt, RecordedHttpFailure, RecordedOutcome, RecordedRequest,
-    Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, SendingId, Unrecorded, WithdrawnCall,
-    WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    RememberedResult, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, SendingId, Unrecorded,
+    WithdrawnCall, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -44,6 +44,11 @@ fn call() -> CallId {
         attempt: Attempt::new(2),
         action: Action::Rollback,
     }
+}
+
+/// The call that computed a remembered result.
+fn apply() -> CallId {
+    CallId { action: Action::Apply, ..call() }
 }
 
 fn values() -> Values {
@@ -106,6 +111,11 @@ fn records() -> Samples {
         ("records-linked-1", of_run(facts_of_links())),
         ("records-firings-1", encode_records(&firings)),
         ("record-succeeded-1", of_run(facts_of_calls().split_off(5)[..1].to_vec())),
+        (
+            "record-remembered-1",
+            of_run(vec![Fact::Remembered { attempt: ATTEMPT, provided: values(), computed_by: apply() }]),
+        ),
+        ("remembered-1", RememberedResult { computed_by: apply(), at: AT, values: values() }.encode()),
     ]
 }
 
@@ -230,7 +240,9 @@ fn jobs() -> Samples {
         ..rollback.clone()
     }
     .with_keys(&secret());
-    vec![("job-apply-1", apply.encode()), ("job-rollback-1", rollback.encode())]
+    let memo = Some(Memo::For(Duration::from_hours(7 * 24)));
+    let remembered = Job { access: Access { memo, ..Access::default() }, ..apply.clone() };
+    vec![("job-apply-1", apply.encode()), ("job-rollback-1", rollback.encode()), ("job-memo-1", remembered.encode())]
 }
 
 fn signals() -> Samples {
@@ -475,6 +487,7 @@ fn every_golden_file_is_written_as_it_was_and_decodes() {
             || CallLog::decode(&bytes).is_ok()
             || HttpExchanges::decode(&bytes).is_ok()
             || RecordedAttempt::decode(&bytes).is_ok()
+            || RememberedResult::decode(&bytes).is_ok()
             || LiveLog::decode(&bytes).is_ok()
             || Reply::decode(&bytes).is_ok();
         assert!(known, "{} no longer decodes", path.display());

@@ -182,6 +182,7 @@ fn succeeded() -> NodeChange {
         failure: None,
         retry_in: None,
         worker: None,
+        computed_by: None,
         digest: None,
         is_of_empty_firing: false,
     }

@@ -298,6 +298,11 @@ fn fact_of_call() -> impl Strategy<Value = Fact> {
             let execution = Execution::new(execution);
             Fact::Succeeded { attempt, provided, execution, worker }
         }),
+        (attempt(), values(), call()).prop_map(|(attempt, provided, computed_by)| Fact::Remembered {
+            attempt,
+            provided,
+            computed_by
+        }),
         (attempt(), failure(), later(), any::<bool>(), worker()).prop_map(
             |(attempt, failure, retry_at, redelivered, worker)| Fact::Failed {
                 attempt,

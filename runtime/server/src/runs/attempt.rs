@@ -364,7 +364,9 @@ impl Search<'_> {
 /// The attempt that a record ends.
 fn ended(fact: &Fact) -> Option<(NodeAttempt, Action)> {
     match fact {
-        Fact::Succeeded { attempt, .. } | Fact::Failed { attempt, .. } => Some((*attempt, Action::Apply)),
+        Fact::Succeeded { attempt, .. } | Fact::Remembered { attempt, .. } | Fact::Failed { attempt, .. } => {
+            Some((*attempt, Action::Apply))
+        }
         Fact::RolledBack { attempt, .. } | Fact::RollbackFailed { attempt, .. } => Some((*attempt, Action::Rollback)),
         Fact::Lost { attempt, action, .. } | Fact::LateOutcome { attempt, action, .. } => Some((*attempt, *action)),
         _ => None,
@@ -388,6 +390,7 @@ fn outcome(fact: &Fact, task: &Task) -> (Option<RecordedOutcome>, Option<flow::W
     };
     match fact {
         Fact::Succeeded { provided, worker, .. } => (Some(by_module(provided)), worker.clone()),
+        Fact::Remembered { provided, .. } => (Some(by_module(provided)), None),
         Fact::Failed { failure, worker, .. } | Fact::RollbackFailed { failure, worker, .. } => {
             (Some(RecordedOutcome::Failed(failure.clone())), worker.clone())
         }

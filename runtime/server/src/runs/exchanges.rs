@@ -298,6 +298,7 @@ mod tests {
             logs,
             published: Version::NONE,
             max_unended: MaxUnended::default(),
+            memos: logbook::MemoChanges::default(),
         };
         logbook.append(vec![append]).await.unwrap();
         logbook

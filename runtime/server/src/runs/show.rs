@@ -298,8 +298,21 @@ async fn node_with_change(last: &LastChange, budget: &mut ValueBudget, store: &d
         None => None,
     };
     let change = NodeChange { provides, ..last.change.clone() };
-    let NodeEvent { kind, name, state, firing, attempt, at, provides, failure, retry_in, worker, digest, .. } =
-        protocol::events::node_event(&change);
+    let NodeEvent {
+        kind,
+        name,
+        state,
+        firing,
+        attempt,
+        at,
+        provides,
+        failure,
+        retry_in,
+        worker,
+        computed_by,
+        digest,
+        ..
+    } = protocol::events::node_event(&change);
     Node {
         kind,
         name,
@@ -317,6 +330,7 @@ async fn node_with_change(last: &LastChange, budget: &mut ValueBudget, store: &d
         lost: Vec::new(),
         elements: None,
         worker,
+        computed_by,
         digest,
         last_usage: None,
     }
@@ -340,6 +354,7 @@ fn node_without_change(kind: NodeKind, name: &NodeName) -> Node {
         out: None,
         lost: Vec::new(),
         worker: None,
+        computed_by: None,
         digest: None,
         last_usage: None,
     }

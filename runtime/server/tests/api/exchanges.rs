@@ -44,6 +44,7 @@ async fn large_exchanges_are_read_page_by_page_from_the_last_attempt() {
         logs: vec![log(1, HttpRecord::Inline(record(1))), log(2, stored.clone()), log(3, stored)],
         published: Version::NONE,
         max_unended: MaxUnended::default(),
+        memos: logbook::MemoChanges::default(),
     };
     logbook.append(vec![append]).await.unwrap();
     let harness = Harness::over(config(None), dependencies).await;

@@ -82,3 +82,19 @@ async fn an_invalid_event_id_is_rejected() {
     let request = harness.request(Method::GET, "/v1/runs/r1/events").header("last-event-id", "x");
     assert_eq!(problem(request).await.status, 400);
 }
+
+#[tokio::test]
+async fn a_large_question_about_grants_is_not_parsed() {
+    let harness = Harness::over(Config { max_request_bytes: 16 << 20, ..config(None) }, dependencies().await).await;
+    let question = |body: String| {
+        let request = harness.request(Method::POST, "/v1/grants/explain");
+        request.header("content-type", "application/json").body(body).send()
+    };
+    // It is no JSON either.
+    let large = question("{".repeat((8 << 20) + 1)).await.unwrap();
+    assert_eq!(large.status(), StatusCode::BAD_REQUEST);
+    let problem: Problem = large.json().await.unwrap();
+    assert_eq!(problem.detail, "the question has more than 8388608 bytes");
+    let other = question("{".into()).await.unwrap().json::<Problem>().await.unwrap();
+    assert!(other.detail.starts_with("the body: "), "{other:?}");
+}

@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use flow::RunId;
-use logbook::{Append, AppendError, intercepted::AppendInterceptor};
+use logbook::{Append, AppendError, LoadError, intercepted::AppendInterceptor};
 use machine::Record;
 use tokio::sync::{Notify, Semaphore};
 
@@ -40,6 +40,20 @@ pub(crate) struct AppendFaults {
     /// The permits to read further records while reads are held.
     read_permits: Semaphore,
     reads_held: AtomicBool,
+    /// What happens to lookups of remembered results.
+    lookups: Mutex<Lookups>,
+}
+
+/// What happens to lookups of remembered results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Lookups {
+    /// They are answered.
+    #[default]
+    Answered,
+    /// They fail.
+    Failing,
+    /// They are never answered.
+    Hanging,
 }
 
 /// When an engine stops at an append.
@@ -66,6 +80,7 @@ impl Default for AppendFaults {
             runs_are_long: AtomicBool::new(false),
             read_permits: Semaphore::new(0),
             reads_held: AtomicBool::new(false),
+            lookups: Mutex::default(),
         }
     }
 }
@@ -130,6 +145,10 @@ impl AppendFaults {
         }
     }
 
+    pub(crate) fn set_lookups(&self, lookups: Lookups) {
+        *self.lookups.lock().unwrap() = lookups;
+    }
+
     pub(crate) async fn wait_for_append(&self) {
         self.append_requested.notified().await;
     }
@@ -169,6 +188,15 @@ impl AppendInterceptor for AppendFaults {
 
     fn max_loaded_records(&self) -> usize {
         if self.runs_are_long.load(Ordering::Relaxed) { 1 } else { usize::MAX }
+    }
+
+    async fn before_lookup(&self) -> Result<(), LoadError> {
+        let lookups = *self.lookups.lock().unwrap();
+        match lookups {
+            Lookups::Answered => Ok(()),
+            Lookups::Failing => Err(LoadError::Unavailable { reason: "as the test wants it".into() }),
+            Lookups::Hanging => std::future::pending().await,
+        }
     }
 
     async fn before_read(&self) {

@@ -9,8 +9,9 @@ use proptest::prelude::*;
 
 use super::{WriteError, write, write_addition};
 use crate::{
-    Access, Backoff, DirectoryUse, Draft, Edit, Join, Json, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy,
-    Pattern, Recording, RetryPolicy, SettingName, SkipReach, SourceOutcome, StartTime, Strategy, Timestamp, Value,
+    Access, Backoff, DirectoryUse, Draft, Edit, Join, Json, LimitOverrides, Memo, MissedPolicy, Otherwise,
+    OverlapPolicy, Pattern, Recording, RetryPolicy, SettingName, SkipReach, SourceOutcome, StartTime, Strategy,
+    Timestamp, Value,
     builder::{Builder, LinkBuilder, TaskBuilder},
     draft::{
         DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers, FlowBody, LinkSpans,
@@ -165,8 +166,9 @@ fn chance(rng: &mut SeededRng) -> bool {
 fn the_lines_of_an_access_are_read_as_it_was() {
     let mut rng = SeededRng(7);
     for _ in 0..200 {
-        // The other two are keys of the task beside it.
-        let access = Access { arguments: Vec::new(), record: Recording::default(), ..random_access(&mut rng) };
+        // The others are keys of the task beside it.
+        let (arguments, record, memo) = (Vec::new(), Recording::default(), None);
+        let access = Access { arguments, record, memo, ..random_access(&mut rng) };
         assert_eq!(crate::file::parse_access(&super::write_access_lines(&access)), Ok(access));
     }
     assert!(crate::file::parse_access("clok = true\nhttp = [3").is_err());
@@ -189,7 +191,12 @@ fn random_access(rng: &mut SeededRng) -> Access {
     let arguments = ["--all", "", "a b"].into_iter().filter(|_| chance(rng)).map(str::to_owned).collect();
     let (clock, random) = (chance(rng), chance(rng));
     let record = if chance(rng) { Recording::None } else { Recording::Http };
-    Access { http, secrets, config, variables, directories, sockets, arguments, clock, random, record }
+    let memo = match rng.below(4) {
+        0 => Some(Memo::Unlimited),
+        1 => Some(Memo::For(random_duration(rng).max(Duration::from_millis(1)))),
+        _ => None,
+    };
+    Access { http, secrets, config, variables, directories, sockets, arguments, clock, random, record, memo }
 }
 
 fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {

@@ -30,6 +30,11 @@ impl FiringMachine {
         if self.is_leased(index) { None } else { self.call(index) }
     }
 
+    /// A dispatched call, whether or not a worker has reported it as started.
+    pub(in crate::machine) fn outstanding_call(&self, call: &CallId) -> Option<Call> {
+        self.node_of_call(call).filter(|index| self.is_outstanding(*index, call)).and_then(|index| self.call(index))
+    }
+
     /// The time at which an apply that no worker has taken is given up: a worker that has it has answered by then, or holds
     /// a lease.
     pub(in crate::machine) fn expiry(&self, index: NodeIndex) -> Option<Timestamp> {
@@ -56,7 +61,7 @@ impl FiringMachine {
     }
 
     /// Whether a worker holds a lease on a node's call.
-    fn is_leased(&self, index: NodeIndex) -> bool {
+    pub(super) fn is_leased(&self, index: NodeIndex) -> bool {
         let (action, count) = self.node(index).current_action();
         let is_current = |holder: &(flow::Action, Attempt, WorkerName)| (holder.0, holder.1.get()) == (action, count);
         self.node(index).rare.lease_holders.iter().any(is_current)

@@ -53,6 +53,9 @@ impl FiringMachine {
             (RunState::Running | RunState::Suspending, Event::Fetched { id, result }) => {
                 self.decide_fetched(id, result)
             }
+            (RunState::Running | RunState::Suspending, Event::Remembered { call, values, computed_by }) => {
+                self.decide_remembered(call, values, computed_by)
+            }
             (RunState::Running | RunState::Suspending, Event::Withdrawn { call }) => self.decide_withdrawn(now, call),
             (RunState::Failure, Event::Retry) => {
                 self.failed_rollbacks.iter().map(|node| Fact::RollbackRetried { node: *node }).collect()
@@ -87,6 +90,7 @@ impl FiringMachine {
                 | Event::Skip { .. }
                 | Event::Notify { .. }
                 | Event::Fetched { .. }
+                | Event::Remembered { .. }
                 | Event::Withdrawn { .. }
                 | Event::TaskNotification(_)
                 | Event::Edit { .. }
@@ -129,6 +133,25 @@ impl FiringMachine {
             }
         };
         vec![fact]
+    }
+
+    /// The result of a call is remembered. It has no effect on a call that a worker has, or that has other outputs.
+    fn decide_remembered(&self, call: &CallId, values: &Values, computed_by: &CallId) -> Vec<Fact> {
+        let index =
+            self.node_of_call(call).filter(|index| self.is_outstanding(*index, call) && !self.is_leased(*index));
+        let Some((index, task)) = index.and_then(|index| Some((index, self.task_called(index)?))) else {
+            return Vec::new();
+        };
+        let provided = match call.action {
+            Action::Apply => self.map_outputs(index, task, values).ok(),
+            Action::Rollback => None,
+        };
+        let fact = |provided| Fact::Remembered {
+            attempt: self.node_attempt(index, call.attempt),
+            provided,
+            computed_by: computed_by.clone(),
+        };
+        provided.map(fact).into_iter().collect()
     }
 
     /// No worker has started the call, so it needs no rollback. A worker that started it unnoticed sends a late outcome.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{Call, Command, Fact, NodeAttempt};
 use flow::{
-    Action, Execution, Failure, FailureKind, NodeIndex, Outcome, RunState, SkipReach, State, Timestamp, Values,
+    Action, CallId, Execution, Failure, FailureKind, NodeIndex, Outcome, RunState, SkipReach, State, Timestamp, Values,
     WorkerName, graph::ScopeIndex,
 };
 
@@ -28,7 +28,7 @@ impl FiringMachine {
     pub(in crate::machine) fn evolve(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
         self.check_fact(fact)?;
         let commands = self.apply(at, fact);
-        if let Fact::Succeeded { attempt, .. } = fact
+        if let Fact::Succeeded { attempt, .. } | Fact::Remembered { attempt, .. } = fact
             && let Some(element) = self.element(attempt.node)
         {
             // The next element may start.
@@ -54,6 +54,9 @@ impl FiringMachine {
             Fact::Succeeded { attempt, provided, execution, worker } => {
                 self.add_execution(*attempt, Some(*execution));
                 self.succeed(at, *attempt, provided, worker.as_ref())
+            }
+            Fact::Remembered { attempt, provided, computed_by } => {
+                self.take_remembered(at, *attempt, provided, computed_by)
             }
             Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker } => {
                 self.add_execution(*attempt, *execution);
@@ -221,6 +224,20 @@ impl FiringMachine {
         self.node_mut(index).consecutive_failures = 0;
         self.enter(index, NodeState::Success { provided: provided.clone().into() });
         vec![self.publish(index, at, ChangeDetails::success(provided.clone(), worker))]
+    }
+
+    /// Ends an attempt with a remembered result. Earlier failures of the task still count: what they did is not undone by it.
+    fn take_remembered(
+        &mut self,
+        at: Timestamp,
+        attempt: NodeAttempt,
+        provided: &Values,
+        computed_by: &CallId,
+    ) -> Vec<Command> {
+        let index = attempt.node;
+        self.on_result(attempt, Action::Apply, None);
+        self.enter(index, NodeState::Success { provided: provided.clone().into() });
+        vec![self.publish(index, at, ChangeDetails::remembered(provided.clone(), computed_by))]
     }
 
     fn fail(

@@ -1,7 +1,7 @@
 //! The changes of nodes and runs that a firing publishes.
 
 use crate::{Change, Command, NodeChange, Trigger};
-use flow::{Attempt, Failure, NodeIndex, NodeKind, State, Timestamp, Values, WorkerName};
+use flow::{Attempt, CallId, Failure, NodeIndex, NodeKind, State, Timestamp, Values, WorkerName};
 
 use super::{FiringMachine, graph::NodeRole};
 
@@ -29,7 +29,7 @@ impl FiringMachine {
             (NodeRole::FanIn(each), State::RollingBack) => Attempt::new(self.node(each).rollbacks + 1),
             _ => run.attempt(),
         };
-        let ChangeDetails { provides, failure, retry_in, worker } = details;
+        let ChangeDetails { provides, failure, retry_in, worker, computed_by } = details;
         let change = NodeChange {
             kind,
             name: self.name(index),
@@ -41,6 +41,7 @@ impl FiringMachine {
             failure,
             retry_in,
             worker,
+            computed_by,
             digest,
             is_of_empty_firing: self.is_empty_after(index, state),
         };
@@ -79,12 +80,18 @@ pub(super) struct ChangeDetails {
     failure: Option<Failure>,
     retry_in: Option<std::time::Duration>,
     worker: Option<WorkerName>,
+    computed_by: Option<Box<CallId>>,
 }
 
 impl ChangeDetails {
     /// The details of a success.
     pub(super) fn success(provided: Values, worker: Option<&WorkerName>) -> Self {
         Self { provides: Some(provided), ..Self::executed_by(worker) }
+    }
+
+    /// The details of a success without a call.
+    pub(super) fn remembered(provided: Values, computed_by: &CallId) -> Self {
+        Self { provides: Some(provided), computed_by: Some(computed_by.clone().into()), ..Self::default() }
     }
 
     /// The worker that executed the call.

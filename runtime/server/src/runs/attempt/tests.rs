@@ -105,6 +105,7 @@ async fn run_with_two_results(answers: [TaskResult; 2]) -> Arc<dyn Logbook> {
         logs: Vec::new(),
         published: Version::NONE,
         max_unended: MaxUnended::default(),
+        memos: logbook::MemoChanges::default(),
     };
     logbook.append(vec![append]).await.unwrap();
     Arc::new(logbook)

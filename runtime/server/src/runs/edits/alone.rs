@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::{EditResult, Edits};
 use flow::{RunId, Timestamp};
-use logbook::{Append, AppendOutcome, Logbook, MaxUnended, RunInfo};
+use logbook::{Append, AppendOutcome, Logbook, MaxUnended, MemoChanges, RunInfo};
 use machine::Event;
 
 use super::{EditPlan, EditRequest, conflict, plan_edits};
@@ -44,7 +44,8 @@ pub async fn edit_alone(
     }
     let info = RunInfo { flow: machine.flow().name.clone(), state: machine.state(), ..info };
     let max_unended = MaxUnended::default();
-    let append = Append { run: run.clone(), follows, records, info, logs: Vec::new(), published, max_unended };
+    let memos = MemoChanges::default();
+    let append = Append { run: run.clone(), follows, records, info, logs: Vec::new(), published, max_unended, memos };
     let appended = logbook.append(vec![append]).await.map_err(|error| Problem::internal(&error))?;
     match appended[..] {
         [AppendOutcome::Durable] => Ok(EditResult { applied: true, ..edited }),

@@ -28,13 +28,14 @@ impl FiringMachine {
         }
     }
 
-    /// Whether a guest may have been called for a node since it was last pending. With a missing input, or a condition that
-    /// could not be evaluated, none was.
+    /// Whether a guest may have been called for a node since it was last pending. With a missing input, a condition that
+    /// could not be evaluated, or a remembered result, none was.
     pub(in crate::machine::firing) fn may_have_been_called(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
         let is_of_current_apply = |(attempt, _): (Attempt, Execution)| attempt.get() == node.applies;
         let has_failed_once = matches!(node.state, NodeState::Failure { .. }) && node.consecutive_failures <= 1;
-        !has_failed_once
+        let has_succeeded_at_once = matches!(node.state, NodeState::Success { .. }) && node.consecutive_failures == 0;
+        !(has_failed_once || has_succeeded_at_once)
             || node.may_have_applied
             || node.consecutive_losses > 0
             || node.executions.iter().any(is_of_current_apply)

@@ -27,7 +27,9 @@ impl FiringMachine {
             Fact::Started { attempt, action: Action::Rollback } => {
                 expect(attempt.node, &[State::Success, State::Failure, State::RollingBack, State::Ignored])
             }
-            Fact::Succeeded { attempt, .. } | Fact::Failed { attempt, .. } => expect(attempt.node, &[State::Running]),
+            Fact::Succeeded { attempt, .. } | Fact::Remembered { attempt, .. } | Fact::Failed { attempt, .. } => {
+                expect(attempt.node, &[State::Running])
+            }
             Fact::RolledBack { attempt, .. } | Fact::RollbackFailed { attempt, .. } => {
                 expect(attempt.node, &[State::RollingBack])
             }

@@ -83,6 +83,7 @@ fn rollback_of_a_firing_is_strictly_backwards(harness: &Harness, firing: Option<
             | Fact::Expired
             | Fact::Edited { .. }
             | Fact::Succeeded { .. }
+            | Fact::Remembered { .. }
             | Fact::Failed { .. }
             | Fact::Expanded { .. }
             | Fact::Leased { .. }
