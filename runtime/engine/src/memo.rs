@@ -5,9 +5,10 @@
 //! found nothing, failed, or taken too long. So a logbook or a store that does not answer delays a call, and loses none. A run
 //! that is loaded sends its unanswered calls without a lookup: their jobs may be with workers already.
 
+mod lookup_queue;
+
 use std::{
     collections::{BTreeSet, HashMap},
-    mem,
     sync::Arc,
     time::Duration,
 };
@@ -23,14 +24,19 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+use self::lookup_queue::LookupQueue;
+
 /// Maximum number of calls that are looked up together: their results are in memory at once.
 const MAX_LOOKUP_CALLS: usize = 64;
 
 /// Maximum number of lookups that run at once: more would wait in the logbook.
 const MAX_LOOKUPS: usize = 4;
 
-/// Maximum time of a lookup. A call that takes longer to find than to make is made.
+/// Maximum time of a lookup, and of the wait for its begin. A call that takes longer to find than to make is made.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum number of lookups that are given up at once: each makes a job.
+const MAX_GIVEN_UP: usize = 1_024;
 
 /// How often the remembered results are held to their limits, if any were added.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
@@ -54,7 +60,7 @@ pub(crate) struct Lookups {
     /// The calls whose jobs are held back.
     held: BTreeSet<CallId>,
     /// Those of them whose lookup has not begun.
-    waiting: Vec<(CallId, MemoAddress)>,
+    waiting: LookupQueue,
     running: JoinSet<Vec<Option<RememberedResult>>>,
     /// The calls of each lookup. A task that panics returns only its id.
     calls: HashMap<Id, Vec<CallId>>,
@@ -66,7 +72,7 @@ impl Lookups {
             logbook,
             store,
             held: BTreeSet::new(),
-            waiting: Vec::new(),
+            waiting: LookupQueue::default(),
             running: JoinSet::new(),
             calls: HashMap::new(),
         }
@@ -75,7 +81,7 @@ impl Lookups {
     /// Looks up the result of a call whose job was never sent.
     pub(crate) fn add(&mut self, call: CallId, address: MemoAddress) {
         if self.held.insert(call.clone()) {
-            self.waiting.push((call, address));
+            self.waiting.push(call, address);
         }
     }
 
@@ -91,13 +97,12 @@ impl Lookups {
 
     /// Begins the lookups of calls that wait, as many as may run.
     pub(crate) fn start(&mut self, now: Timestamp) {
-        while !self.waiting.is_empty() && self.running.len() < MAX_LOOKUPS {
-            let rest = self.waiting.split_off(self.waiting.len().min(MAX_LOOKUP_CALLS));
-            let mut batch = mem::replace(&mut self.waiting, rest);
-            batch.retain(|(call, _)| self.held.contains(call));
-            let (calls, addresses): (Vec<CallId>, Vec<MemoAddress>) = batch.into_iter().unzip();
+        while self.running.len() < MAX_LOOKUPS {
+            let held = &self.held;
+            let waiting = std::iter::from_fn(|| self.waiting.pop()).filter(|(call, _)| held.contains(call));
+            let (calls, addresses): (Vec<CallId>, Vec<MemoAddress>) = waiting.take(MAX_LOOKUP_CALLS).unzip();
             if calls.is_empty() {
-                continue;
+                return;
             }
             let (logbook, store) = (self.logbook.clone(), self.store.clone());
             let task = self.running.spawn(async move {
@@ -116,6 +121,23 @@ impl Lookups {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.running.is_empty()
+    }
+
+    /// Gives up the lookups that have waited for too long, a bounded number of them: their calls are made.
+    pub(crate) fn give_up_overdue(&mut self) -> Vec<LookedUpCall> {
+        let running: BTreeSet<&CallId> = self.calls.values().flatten().collect();
+        let mut given_up = Vec::new();
+        while given_up.len() < MAX_GIVEN_UP
+            && let Some(call) = self.waiting.next_arrived_before(LOOKUP_TIMEOUT)
+        {
+            if !running.contains(&call) && self.held.remove(&call) {
+                given_up.push(LookedUpCall { call, result: None });
+            }
+        }
+        if !given_up.is_empty() {
+            warn!(calls = given_up.len(), "remembered results were not looked up in time: the calls are made");
+        }
+        given_up
     }
 
     /// The calls of the next lookup that ends, without those whose jobs were sent meanwhile; none when no lookup is running.
@@ -198,7 +220,13 @@ pub(crate) fn add_forgotten(machine: &Machine, records: &[Record], changes: &mut
         let Fact::Started { attempt, action: Action::Rollback } = &record.fact else { continue };
         let Some((task, called)) = machine.call_of(record.firing, attempt.node) else { continue };
         if called.access.memo.is_some() {
-            changes.forgotten.push(RolledBackTask { run: machine.run().clone(), task, firing: attempt.firing });
+            let namespace = machine.flow().name.namespace();
+            changes.forgotten.push(RolledBackTask {
+                namespace,
+                run: machine.run().clone(),
+                task,
+                firing: attempt.firing,
+            });
         }
     }
 }

@@ -15,6 +15,8 @@ impl Driver {
         self.count_waiting();
         self.recent.expire();
         self.memo_trim.start_if_due(self.context.clock.now());
+        let given_up = self.lookups.give_up_overdue();
+        self.on_looked_up(given_up, batch);
         // Before stale runs are reloaded: messages that were received for them are not recorded yet.
         self.persist_cursors(batch).await;
         self.load_more_unpublished().await;

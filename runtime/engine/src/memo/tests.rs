@@ -111,3 +111,51 @@ async fn a_lookup_whose_job_was_sent_meanwhile_finds_nothing() {
     let ended = lookups.next().await;
     assert_eq!(ended.iter().map(|ended| ended.result.is_some()).collect::<Vec<_>>(), [false]);
 }
+
+/// A call of a run, and an address in a namespace.
+fn waiting(run: &str, attempt: u32, namespace: Option<&str>) -> (CallId, MemoAddress) {
+    let call = CallId {
+        run: run.parse().expect("a valid name"),
+        task: "t".parse().expect("a valid name"),
+        firing: Firing::FIRST,
+        attempt: Attempt::new(attempt),
+        action: Action::Apply,
+    };
+    let namespace = namespace.map(|namespace| namespace.parse().expect("a valid name"));
+    (call, MemoAddress { namespace, ..address(1) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespaces_and_in_them_runs_take_turns() {
+    let mut queue = LookupQueue::default();
+    let many = (1..100).map(|attempt| waiting("many", attempt, Some("shop")));
+    let others = [waiting("few", 1, Some("shop")), waiting("bank", 1, Some("bank")), waiting("none", 1, None)];
+    many.chain(others).for_each(|(call, address)| queue.push(call, address));
+    let order: Vec<String> =
+        std::iter::from_fn(|| queue.pop()).map(|(call, _)| format!("{}-{}", call.run, call.attempt)).collect();
+    assert_eq!(order[..6], ["many-1", "bank-1", "none-1", "few-1", "many-2", "many-3"]);
+    assert_eq!(order.len(), 102);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_does_not_begin_in_time_is_given_up() {
+    let logbook: Arc<dyn Logbook> = Arc::new(Memory::new());
+    let mut lookups = Lookups::new(logbook, Arc::new(store::Memory::new()));
+    for attempt in 1..=2_000 {
+        let (call, address) = waiting("r", attempt, None);
+        lookups.add(call, address);
+    }
+    lookups.start(NOW);
+    tokio::time::advance(LOOKUP_TIMEOUT / 2).await;
+    assert!(lookups.give_up_overdue().is_empty(), "they may still begin");
+    tokio::time::advance(LOOKUP_TIMEOUT / 2).await;
+    let running = MAX_LOOKUPS * MAX_LOOKUP_CALLS;
+    let given_up = [lookups.give_up_overdue().len(), lookups.give_up_overdue().len(), lookups.give_up_overdue().len()];
+    assert_eq!(given_up, [MAX_GIVEN_UP, 2_000 - running - MAX_GIVEN_UP, 0], "a bounded number at once");
+    let mut ended = 0;
+    while !lookups.is_empty() {
+        ended += lookups.next().await.len();
+        lookups.start(NOW);
+    }
+    assert_eq!(ended, running, "each call is made once");
+}

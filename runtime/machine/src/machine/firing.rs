@@ -234,12 +234,7 @@ impl FiringMachine {
 
     /// Whether this firing has called a guest or waited for a notification.
     pub(super) fn has_called(&self) -> bool {
-        self.indices().any(|index| match self.role(index) {
-            NodeRole::Task(_) | NodeRole::Wait(_) | NodeRole::Element(_) => self.node(index).applies > 0,
-            NodeRole::ForEach(_) | NodeRole::FanIn(_) | NodeRole::Controller(_) | NodeRole::Begin | NodeRole::End => {
-                false
-            }
-        })
+        self.indices().any(|index| self.was_executed(index))
     }
 
     /// The index of the node that made a call in this firing.

@@ -60,7 +60,7 @@ impl FiringMachine {
     }
 
     /// Whether a guest was called for a node, or the node has waited.
-    fn was_executed(&self, index: NodeIndex) -> bool {
+    pub(super) fn was_executed(&self, index: NodeIndex) -> bool {
         match self.role(index) {
             NodeRole::Wait(_) => self.node(index).applies > 0,
             NodeRole::Task(_) | NodeRole::Element(_) => {

@@ -39,6 +39,24 @@ fn a_cycle_without_calls_fires_ten_times_a_second() {
 }
 
 #[test]
+fn a_cycle_of_remembered_results_fires_ten_times_a_second() {
+    let text = "cyclic = true\n[[task]]\nname = \"a\"\nuse = \"g#noop\"\nmemo = true\n\
+        [[link]]\nfrom = \"a\"\nto = \"a\"\n";
+    let mut harness = Harness::start(flow(text));
+    let started_at = harness.now;
+    for _ in 0..20 {
+        assert!(harness.remember(0));
+        assert!(harness.outstanding.is_empty(), "no worker takes part, so the next firing waits");
+        harness.advance_to_next_due();
+    }
+    assert_eq!(harness.now.since(started_at), Duration::from_secs(2));
+    let called_at = harness.now;
+    harness.answer_one();
+    assert_eq!(harness.outstanding.len(), 1, "a call is followed by the next firing at once");
+    assert!(harness.now.since(called_at) <= Duration::from_millis(1), "which is the time of the call");
+}
+
+#[test]
 fn a_cycle_with_calls_fires_immediately() {
     let work = "[[task]]\nname = \"work\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"spin\"\nto = \"work\"\n";
     let mut harness = Harness::start(flow(&format!("max_firings = 20\n{IDLE}{work}")));
