@@ -42,6 +42,8 @@ pub struct NewResult {
 /// A task of a run that is rolled back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolledBackTask {
+    /// The namespace of the flow. A run of another namespace may have had the same id, and be deleted since.
+    pub namespace: Option<Namespace>,
     /// The run.
     pub run: RunId,
     /// The task, or the element of its list.

@@ -130,9 +130,9 @@ impl MemoryMemos {
             self.count += 1;
             self.results.insert(new.address.clone(), (self.count, new));
         }
-        for RolledBackTask { run, task, firing } in forgotten {
+        for RolledBackTask { namespace, run, task, firing } in forgotten {
             let is_of = |call: &CallId| (&call.run, &call.task, call.firing) == (&run, &task, firing);
-            self.results.retain(|_, (_, new)| !is_of(&new.result.computed_by));
+            self.results.retain(|address, (_, new)| address.namespace != namespace || !is_of(&new.result.computed_by));
         }
     }
 

@@ -128,6 +128,7 @@ pub(super) async fn what_a_rolled_back_task_computed_is_forgotten(logbook: impl 
     write(&logbook, vec![remember(append("a", 0, [1]), results)]).await;
     write(&logbook, vec![remember(append("b", 0, [1]), vec![small(None, 5, "b", 6)])]).await;
     let gone = |task: &str, firing| RolledBackTask {
+        namespace: None,
         run: run("a"),
         task: task.parse().expect("a valid name"),
         firing: Firing::new(firing),
@@ -144,6 +145,13 @@ pub(super) async fn what_a_rolled_back_task_computed_is_forgotten(logbook: impl 
     let memos = MemoChanges { remembered: Vec::new(), forgotten: vec![gone("mix", 2)] };
     write(&logbook, vec![Append { memos, ..append("a", 2, [3]) }]).await;
     assert_eq!(runs(&logbook, &addresses[1..2]).await, [Some("b".into())]);
+    // A run of another namespace has the id of one that was deleted.
+    let in_shop = computed(address(Some("shop"), 7), call("a", "bake", 1), 5, value());
+    write(&logbook, vec![remember(append_as("c", 0, [1], info("s", "shop/f", RunState::Running)), vec![in_shop])])
+        .await;
+    let memos = MemoChanges { remembered: Vec::new(), forgotten: vec![gone("bake", 1)] };
+    write(&logbook, vec![Append { memos, ..append("a", 3, [4]) }]).await;
+    assert_eq!(runs(&logbook, &[address(Some("shop"), 7)]).await, [Some("a".into())]);
 }
 
 pub(super) async fn the_oldest_results_are_trimmed(logbook: impl Logbook) {

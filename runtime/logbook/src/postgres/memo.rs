@@ -28,9 +28,10 @@ const REMEMBER: &str = "INSERT INTO waft.remembered AS known
     ON CONFLICT (namespace, key) DO UPDATE SET run = excluded.run, task = excluded.task, firing = excluded.firing,
         at = excluded.at, expires_at = excluded.expires_at, size = excluded.size, content = excluded.content,
         body = excluded.body";
-const FORGET: &str = "DELETE FROM waft.remembered USING unnest($1::text[], $2::text[], $3::bigint[])
-        AS gone (run, task, firing)
-    WHERE remembered.run = gone.run AND remembered.task = gone.task AND remembered.firing = gone.firing";
+const FORGET: &str = "DELETE FROM waft.remembered USING unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
+        AS gone (run, task, firing, namespace)
+    WHERE remembered.run = gone.run AND remembered.task = gone.task AND remembered.firing = gone.firing
+        AND remembered.namespace = gone.namespace";
 const FIND: &str = "SELECT wanted.position, remembered.body
     FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS wanted (namespace, key, position)
     JOIN waft.remembered USING (namespace, key) WHERE remembered.expires_at > $3";
@@ -81,8 +82,9 @@ pub(super) async fn write(
         let runs: Vec<&str> = forgotten.iter().map(|task| task.run.as_str()).collect();
         let tasks: Vec<&str> = forgotten.iter().map(|task| task.task.as_str()).collect();
         let firings: Vec<i64> = forgotten.iter().map(|task| column(task.firing.get())).collect();
+        let namespaces: Vec<String> = forgotten.iter().map(|task| namespace_column(task.namespace.as_ref())).collect();
         let statement = transaction.prepare_cached(FORGET).await?;
-        transaction.execute(&statement, &[&runs, &tasks, &firings]).await?;
+        transaction.execute(&statement, &[&runs, &tasks, &firings, &namespaces]).await?;
     }
     Ok(())
 }

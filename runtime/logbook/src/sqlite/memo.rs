@@ -17,7 +17,7 @@ use crate::{
 const REMEMBER: &str =
     "INSERT OR REPLACE INTO remembered (namespace, key, run, task, firing, at, expires_at, size, content, body)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-const FORGET: &str = "DELETE FROM remembered WHERE run = ?1 AND task = ?2 AND firing = ?3";
+const FORGET: &str = "DELETE FROM remembered WHERE run = ?1 AND task = ?2 AND firing = ?3 AND namespace = ?4";
 const FIND: &str = "SELECT body FROM remembered WHERE namespace = ?1 AND key = ?2 AND expires_at > ?3";
 const DELETE_EXPIRED: &str =
     "DELETE FROM remembered WHERE rowid IN (SELECT rowid FROM remembered WHERE expires_at <= ?1 LIMIT ?2)";
@@ -40,8 +40,8 @@ pub(super) fn write(
         let columns = params![namespace, key, run, task, firing, at, expires_at, size, content, body];
         transaction.prepare_cached(REMEMBER)?.execute(columns)?;
     }
-    for RolledBackTask { run, task, firing } in forgotten {
-        let columns = params![run.as_str(), task.as_str(), column(firing.get())];
+    for RolledBackTask { namespace, run, task, firing } in forgotten {
+        let columns = params![run.as_str(), task.as_str(), column(firing.get()), namespace_column(namespace.as_ref())];
         transaction.prepare_cached(FORGET)?.execute(columns)?;
     }
     Ok(())
