@@ -36,8 +36,11 @@ const MAX_ADDED_BYTES: usize = 1 << 20;
 /// What stands in the place of one that would be longer.
 const LEFT_OUT: &str = "(left out: it contains values of secrets too many times)";
 
-/// What `encodeURIComponent` leaves, and most libraries with it.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// What RFC 3986 calls unreserved, and most libraries leave.
+pub(crate) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The sets of characters that programs percent-encode: the usual one, all but letters and digits, and the one for a path.
+const PERCENT_ENCODED: [&AsciiSet; 3] = [UNRESERVED, NON_ALPHANUMERIC, &UNRESERVED.remove(b'/')];
 
 /// The values of the secrets that a call has used so far. Cheap to clone: all clones share them.
 #[derive(Clone, Default)]
@@ -215,17 +218,15 @@ fn forms(value: &str) -> Vec<Vec<u8>> {
     if value.len() < MIN_ENCODED_BYTES {
         return forms;
     }
-    let percent = percent_encode(value.as_bytes(), UNRESERVED).to_string();
     let lower_hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let texts = [
-        json_escaped(value),
-        percent.replace("%20", "+"),
-        lower_percent(&percent),
-        percent,
-        lower_hex.to_uppercase(),
-        lower_hex,
-    ];
+    let json = json_escaped(value);
+    let texts = [json.replace('/', r"\/"), json, lower_hex.to_uppercase(), lower_hex];
     forms.extend(texts.map(String::into_bytes));
+    for encoded in PERCENT_ENCODED {
+        let percent = percent_encode(value.as_bytes(), encoded).to_string();
+        let texts = [percent.replace("%20", "+"), lower_percent(&percent), percent];
+        forms.extend(texts.map(String::into_bytes));
+    }
     for alphabet in [&STANDARD, &URL_SAFE] {
         let engine = GeneralPurpose::new(alphabet, NO_PAD);
         // What stands before the value decides how its bytes are divided.
@@ -406,6 +407,9 @@ mod tests {
             ("a=s3%20cr%22et%2F%C3%BC%3F~&b".to_owned(), "a={{secret:KEY}}&b"),
             ("a=s3+cr%22et%2F%C3%BC%3F~".to_owned(), "a={{secret:KEY}}"),
             ("a=s3%20cr%22et%2f%c3%bc%3f~".to_owned(), "a={{secret:KEY}}"),
+            ("a=s3%20cr%22et/%C3%BC%3F~".to_owned(), "a={{secret:KEY}}"),
+            ("a=s3%20cr%22et%2F%C3%BC%3F%7E".to_owned(), "a={{secret:KEY}}"),
+            ("\"s3 cr\\\"et\\/ü?~\"".to_owned(), "\"{{secret:KEY}}\""),
             (hex.to_uppercase(), "{{secret:KEY}}"),
             (hex, "{{secret:KEY}}"),
         ] {

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use flow::{SECRET_MARK, SecretName};
 use http::{HeaderMap, header};
 use memchr::memmem;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::{percent_decode, percent_encode};
 
 use super::MARK_END;
-use crate::redaction::json_escaped;
+use crate::redaction::{UNRESERVED, json_escaped};
 
 /// The values of the secrets that a request contains.
 pub(super) type SecretValues = BTreeMap<SecretName, String>;
@@ -103,7 +103,7 @@ fn with_values_in_pairs(text: &[u8], values: &SecretValues, may_have: impl Fn(&S
         if !names_in(&value).any(|name| value_of(&name).is_some()) {
             return pair.to_vec();
         }
-        let encoded = percent_encode(&replace_marks_by(&value, value_of), NON_ALPHANUMERIC).to_string();
+        let encoded = percent_encode(&replace_marks_by(&value, value_of), UNRESERVED).to_string();
         [parameter, b"=", encoded.as_bytes()].concat()
     });
     written.collect::<Vec<_>>().join(&b'&')
