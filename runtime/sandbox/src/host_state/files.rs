@@ -74,7 +74,13 @@ pub(crate) struct OpenDirectory {
 struct OpenFile {
     /// The index of its directory.
     directory: usize,
-    _place: Place,
+    place: Arc<Place>,
+}
+
+/// The place of a stream. It keeps the file open, also when the guest has closed its descriptor.
+struct StreamPlace {
+    _own: OwnedSemaphorePermit,
+    _file: Option<Arc<Place>>,
 }
 
 /// Why a directory cannot be opened now. The owner of the run reads it, so only the log has its path.
@@ -188,6 +194,12 @@ impl FilesView<'_> {
         directory.ok_or_else(|| ErrorCode::BadDescriptor.into())
     }
 
+    /// A place for a stream of a descriptor.
+    fn stream_place(&self, descriptor: &Resource<Descriptor>) -> FsResult<StreamPlace> {
+        let file = self.files.descriptors.get(&descriptor.rep()).map(|open| open.place.clone());
+        Ok(StreamPlace { _own: self.files.places.stream()?, _file: file })
+    }
+
     /// What the guest may add to the directory of a descriptor.
     ///
     /// # Errors
@@ -215,7 +227,7 @@ impl FilesView<'_> {
     /// Gives a descriptor to the guest.
     fn add(&mut self, descriptor: Descriptor, directory: usize, place: Place) -> FsResult<Resource<Descriptor>> {
         let descriptor = self.table.push(descriptor)?;
-        self.files.descriptors.insert(descriptor.rep(), OpenFile { directory, _place: place });
+        self.files.descriptors.insert(descriptor.rep(), OpenFile { directory, place: Arc::new(place) });
         Ok(descriptor)
     }
 }
@@ -234,7 +246,7 @@ impl preopens::Host for FilesView<'_> {
             let own = self.files.places.stream().map_err(|_| wasmtime::Error::msg("it has too many open files"))?;
             let place = Place { _own: own, _all: None };
             let descriptor = self.table.push(Descriptor::Dir(Dir::new(file, perms, mode, false)))?;
-            self.files.descriptors.insert(descriptor.rep(), OpenFile { directory: index, _place: place });
+            self.files.descriptors.insert(descriptor.rep(), OpenFile { directory: index, place: Arc::new(place) });
             directories.push((descriptor, path));
         }
         Ok(directories)
@@ -271,6 +283,23 @@ mod tests {
         assert!(one.stream().is_err(), "those of the call are taken");
         drop(first);
         other.open(1).unwrap();
+    }
+
+    #[test]
+    fn a_stream_keeps_the_place_of_its_file() {
+        let (mut files, mut table) = (Files::default(), ResourceTable::new());
+        files.places = Places::of(Arc::new(Semaphore::new(1)));
+        let mut view = FilesView { files: &mut files, table: &mut table };
+        let file = Arc::new(File::open("/").unwrap());
+        let directory =
+            || Descriptor::Dir(Dir::new(file.try_clone().unwrap(), FsPerms::ReadOnly, OpenMode::READ, false));
+        let place = view.files.places.open(1).unwrap();
+        let descriptor = view.add(directory(), 0, place).unwrap();
+        let stream = view.stream_place(&descriptor).unwrap();
+        types::HostDescriptor::drop(&mut view, descriptor).unwrap();
+        assert!(view.files.places.open(1).is_err(), "the stream has the file open");
+        drop(stream);
+        view.files.places.open(1).unwrap();
     }
 
     #[tokio::test]

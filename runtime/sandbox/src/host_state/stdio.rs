@@ -18,6 +18,9 @@ const MAX_WRITE_BYTES: usize = 64 << 10;
 /// How much of the end of standard error is available despite the limit: a failure's message is there.
 const STDERR_TAIL_BYTES: usize = MAX_MESSAGE_BYTES;
 
+/// What a line of the log counts besides its text, in bytes: about what it takes in memory, so that empty lines count too.
+const LINE_BYTES: usize = 32;
+
 /// The use of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Stdout {
@@ -136,8 +139,7 @@ impl Streams {
     /// [`LimitExceeded`] when the line exceeds the limit: the guest has to be stopped.
     pub(crate) fn log(&self, level: Level, message: &str) -> Result<(), LimitExceeded> {
         let mut state = self.lock();
-        // Each line also counts its end, so that empty lines count too.
-        state.count_log_bytes(message.len() + 1)?;
+        state.count_log_bytes(message.len() + LINE_BYTES)?;
         state.captured.log.push(LogLine { level, message: message.into() });
         Ok(())
     }
@@ -241,7 +243,7 @@ mod tests {
 
     #[test]
     fn one_log_limit_covers_all_streams_and_the_stderr_tail_survives() {
-        let limits = Limits { log: 11, ..Limits::default() };
+        let limits = Limits { log: 42, ..Limits::default() };
         let streams = Streams::new(&limits, Stdout::Log, None);
         assert!(streams.log(Level::Info, "four").is_ok());
         streams.lock().write(Standard::Output, b"five!").unwrap();
@@ -249,12 +251,19 @@ mod tests {
         assert!(streams.lock().write(Standard::Error, b"the end").is_err());
         assert_eq!(streams.stderr_tail(), "the end");
         let overflow = streams.overflow().unwrap();
-        assert_eq!(overflow, "it had logged and printed 17 bytes when it was stopped, the limit is 11B");
+        assert_eq!(overflow, "it had logged and printed 48 bytes when it was stopped, the limit is 42B");
         let captured = streams.take();
         assert_eq!(
             (captured.log.len(), captured.stdout.as_slice(), captured.stderr.as_slice()),
             (1, &b"five!"[..], &b""[..])
         );
+    }
+
+    #[test]
+    fn empty_lines_count_with_the_memory_that_they_take() {
+        let streams = Streams::new(&Limits { log: 1_000, ..Limits::default() }, Stdout::Log, None);
+        let lines = (0..).take_while(|_| streams.log(Level::Info, "").is_ok()).count();
+        assert_eq!(lines, 1_000 / LINE_BYTES);
     }
 
     #[test]

@@ -196,9 +196,9 @@ async fn a_guest_that_logs_beyond_the_limit_is_stopped() {
             (br_if $l (local.get $i)))
          (i32.const {fine})"
     );
-    let limits = Limits { log: 30, ..Limits::default() };
+    let limits = Limits { log: 100, ..Limits::default() };
     let failure = failure(&guest(&image, fields, &body), limited(limits)).await;
-    let expected = ["it had logged and printed 36 bytes when it was stopped, the limit is 30B"];
+    let expected = ["it had logged and printed 129 bytes when it was stopped, the limit is 100B"];
     assert_failure(&failure, FailureKind::OutputLimit, &expected);
 }
 

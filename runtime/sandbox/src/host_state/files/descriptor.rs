@@ -96,8 +96,8 @@ impl FilesView<'_> {
 
     fn writer(&mut self, fd: &Fd, position: Option<Filesize>) -> FsResult<Resource<DynOutputStream>> {
         let (file, quota) = self.writable(fd)?;
-        let permit = self.files.places.stream()?;
-        Ok(self.table.push(Box::new(Writer::new(file, quota, position, permit)) as DynOutputStream)?)
+        let place = self.stream_place(fd)?;
+        Ok(self.table.push(Box::new(Writer::new(file, quota, position, place)) as DynOutputStream)?)
     }
 }
 
@@ -164,10 +164,10 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     fn read_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
-        let permit = self.files.places.stream()?;
+        let place = self.stream_place(&fd)?;
         let stream = self.wasmtime_view().read_via_stream(fd, offset)?;
         let stream = self.table.delete(stream)?;
-        Ok(self.table.push(Box::new(Reader { stream, _permit: permit }) as DynInputStream)?)
+        Ok(self.table.push(Box::new(Reader { stream, _place: place }) as DynInputStream)?)
     }
 
     async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<DirectoryEntryStream>> {
@@ -183,7 +183,7 @@ impl HostDescriptor for FilesView<'_> {
             return Err(ErrorCode::Overflow.into());
         }
         let list = self.wasmtime_view().read_directory(fd).await?;
-        self.files.descriptors.insert(list.rep(), super::OpenFile { directory: index, _place: place });
+        self.files.descriptors.insert(list.rep(), super::OpenFile { directory: index, place: Arc::new(place) });
         Ok(list)
     }
 

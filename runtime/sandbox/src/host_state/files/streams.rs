@@ -4,7 +4,6 @@ use std::{fs::File, io, sync::Arc};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi::{
     async_trait,
     runtime::{AbortOnDropJoinHandle, spawn},
@@ -14,7 +13,7 @@ use wasmtime_wasi_io::{
     streams::{DynInputStream, InputStream, OutputStream, StreamError, StreamResult},
 };
 
-use super::quota::Quota;
+use super::{StreamPlace, quota::Quota};
 
 /// The maximum size of one write, in bytes.
 const MAX_WRITE_BYTES: usize = 64 << 10;
@@ -22,7 +21,7 @@ const MAX_WRITE_BYTES: usize = 64 << 10;
 /// A stream that reads a file. It counts as one of the guest's open files.
 pub(super) struct Reader {
     pub(super) stream: DynInputStream,
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _place: StreamPlace,
 }
 
 #[async_trait]
@@ -54,7 +53,7 @@ pub(super) struct Writer {
     /// Where the next bytes go; `None` for the end of the file.
     position: Option<u64>,
     state: State,
-    _permit: OwnedSemaphorePermit,
+    _place: StreamPlace,
 }
 
 enum State {
@@ -67,8 +66,8 @@ enum State {
 }
 
 impl Writer {
-    pub(super) fn new(file: Arc<File>, quota: Quota, position: Option<u64>, permit: OwnedSemaphorePermit) -> Self {
-        Self { file, quota, position, state: State::Ready, _permit: permit }
+    pub(super) fn new(file: Arc<File>, quota: Quota, position: Option<u64>, place: StreamPlace) -> Self {
+        Self { file, quota, position, state: State::Ready, _place: place }
     }
 
     fn settle(&mut self, written: io::Result<()>) {

@@ -5,7 +5,7 @@ use wasmtime_wasi::FsPerms;
 use wasmtime_wasi_io::streams::OutputStream as _;
 
 use super::*;
-use crate::host_state::files::{open::How, streams::Writer};
+use crate::host_state::files::{StreamPlace, open::How, streams::Writer};
 
 fn opening(folder: &std::path::Path, path: &str, how: How) -> Opening {
     let start = Arc::new(File::open(folder).unwrap());
@@ -168,8 +168,9 @@ async fn a_write_that_no_guest_asks_for_stops_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let (quota, _) = quota(folder.path(), 9 * BLOCK);
     let places = Arc::new(tokio::sync::Semaphore::new(1));
-    let (one, permit) = (file(folder.path(), "one"), places.try_acquire_owned().unwrap());
-    let mut stream = Writer::new(one.clone(), quota.clone(), None, permit);
+    let own = places.try_acquire_owned().unwrap();
+    let (one, place) = (file(folder.path(), "one"), StreamPlace { _own: own, _file: None });
+    let mut stream = Writer::new(one.clone(), quota.clone(), None, place);
     let held = quota.usage.counted.clone().lock_owned().await;
     stream.write(vec![0; 9_000].into()).unwrap();
     // It waits for the directory, and another call behind it.
