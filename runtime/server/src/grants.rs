@@ -25,7 +25,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The maximum bytes of the `allow` of all tasks of a question together: more than the patterns and the arguments of real flows
 /// have.
-const MAX_ALLOW_BYTES: usize = 4 << 20;
+const MAX_ALLOW_BYTES: usize = 256 << 10;
 
 /// The maximum bytes of a request: the tasks with all their `allow`, in JSON. A larger one is not parsed at all, since that would hold
 /// up others.
@@ -205,7 +205,7 @@ mod tests {
         let many = refusal(check_size(&question(MAX_ASKED_PARTS + 1, "nonsense")));
         assert!(many.ends_with("the tasks ask for 1001 things, and 1000 are allowed"), "{many}");
         let large = refusal(check_size(&question(2, &"x".repeat(MAX_ALLOW_BYTES / 2 + 1))));
-        assert!(large.ends_with("have 4194306 bytes, and 4194304 are allowed"), "{large}");
+        assert!(large.ends_with("have 262146 bytes, and 262144 are allowed"), "{large}");
         assert!(check_size(&question(MAX_ASKED_PARTS, "clock = true")).is_ok());
     }
 
