@@ -66,12 +66,11 @@ impl HttpPattern {
     /// Whether a request matches the pattern.
     #[must_use]
     pub fn matches(&self, target: &HttpTarget) -> bool {
-        let segments: Vec<&str> = target.path_segments().collect();
         self.matches_method(&target.method)
             && self.is_encrypted == target.is_encrypted()
             && self.port == target.port()
             && self.host.matches(&target.host())
-            && self.matches_path(&segments)
+            && self.matches_path(&target.path_segments().collect::<Vec<_>>())
     }
 
     /// Whether each request that matches `other` surely matches this pattern.
@@ -80,18 +79,21 @@ impl HttpPattern {
         /// Matched by nothing but a wildcard.
         const ANYTHING: &str = "\0";
         let methods = self.methods.is_empty() || (!other.methods.is_empty() && other.methods.is_subset(&self.methods));
+        // Most patterns differ in what is compared quickly, and paths may be long.
+        let may_cover = methods
+            && self.is_encrypted == other.is_encrypted
+            && self.port == other.port
+            && self.host.covers(&other.host)
+            && (self.is_open || !other.is_open);
+        if !may_cover {
+            return false;
+        }
         let mut path: Vec<String> = other.path.iter().map(|segment| segment.replace('*', ANYTHING)).collect();
         if other.is_open {
             // Any number of further segments is matched only by any number of segments.
             path.push(ANYTHING.to_owned());
         }
-        let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        methods
-            && self.is_encrypted == other.is_encrypted
-            && self.port == other.port
-            && self.host.covers(&other.host)
-            && (self.is_open || !other.is_open)
-            && self.matches_path(&path)
+        self.matches_path(&path.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Whether a request may match both patterns, as far as method, scheme, host and port tell.
