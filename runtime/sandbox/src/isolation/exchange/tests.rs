@@ -45,7 +45,7 @@ fn apply() -> Call {
         job_time: Timestamp::default(),
         inputs: Values::new(),
         action: Action::Apply,
-        limits: Limits { log: 10, output: 20, memory: 1 << 20, ..Limits::default() },
+        limits: Limits { log: 50, output: 20, memory: 1 << 20, ..Limits::default() },
         required_outputs: vec!["cake".parse().unwrap()],
         outside: crate::call::Outside::default(),
         interrupt: CancellationToken::new(),
@@ -143,7 +143,8 @@ async fn failures_that_no_guest_can_have_are_refused() {
 
 #[tokio::test]
 async fn output_beyond_the_limit_ends_the_call() {
-    for output in [NUMBER.log(Level::Info, "0123456789"), NUMBER.print(Standard::Error, b"01234567890")] {
+    // A line of the log counts more than its text.
+    for output in [NUMBER.log(Level::Info, &"x".repeat(19)), NUMBER.print(Standard::Error, &[b'x'; 51])] {
         let (answer, received) = answered(&apply(), &output).await;
         assert_violation(answer, "more output than its limit");
         assert_eq!(received, [""; 0], "no observer receives it");
