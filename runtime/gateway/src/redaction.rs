@@ -1,6 +1,6 @@
 //! Removes the values of secrets from what a call receives and leaves: no guest sees them, and no record contains them.
 //!
-//! A value is also found in the forms in which programs usually write it: escaped in JSON, percent-encoded, in base64 and in hex. In any
+//! A value is also found in the forms in which programs usually write it: escaped in JSON and HTML, percent-encoded, in base64 and in hex. In any
 //! other form, for example encrypted or compressed, it is not found.
 
 use std::{
@@ -39,8 +39,17 @@ const LEFT_OUT: &str = "(left out: it contains values of secrets too many times)
 /// What RFC 3986 calls unreserved, and most libraries leave.
 pub(crate) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The sets of characters that programs percent-encode: the usual one, all but letters and digits, and the one for a path.
-const PERCENT_ENCODED: [&AsciiSet; 3] = [UNRESERVED, NON_ALPHANUMERIC, &UNRESERVED.remove(b'/')];
+/// What `encodeURIComponent` of JavaScript leaves.
+const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
+
+/// The sets of characters that programs percent-encode: the usual one, all but letters and digits, the one for a path, and that of JavaScript.
+const PERCENT_ENCODED: [&AsciiSet; 4] = [UNRESERVED, NON_ALPHANUMERIC, &UNRESERVED.remove(b'/'), COMPONENT];
+
+/// What pages of HTML write in place of characters, `&` first.
+const HTML: [(char, &str); 5] = [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#39;")];
+
+/// What some programs write in JSON, so that it may stand in HTML.
+const JSON_IN_HTML: [(char, &str); 3] = [('&', r"\u0026"), ('<', r"\u003c"), ('>', r"\u003e")];
 
 /// The values of the secrets that a call has used so far. Cheap to clone: all clones share them.
 #[derive(Clone, Default)]
@@ -220,7 +229,11 @@ fn forms(value: &str) -> Vec<Vec<u8>> {
     }
     let lower_hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
     let json = json_escaped(value);
-    let texts = [json.replace('/', r"\/"), json, lower_hex.to_uppercase(), lower_hex];
+    let replaced = |text: &str, by: &[(char, &str)]| {
+        by.iter().fold(text.to_owned(), |text, (char, replacement)| text.replace(*char, replacement))
+    };
+    let (in_html, for_html) = (replaced(value, &HTML), replaced(&json, &JSON_IN_HTML));
+    let texts = [json.replace('/', r"\/"), json, in_html, for_html, lower_hex.to_uppercase(), lower_hex];
     forms.extend(texts.map(String::into_bytes));
     for encoded in PERCENT_ENCODED {
         let percent = percent_encode(value.as_bytes(), encoded).to_string();
@@ -410,6 +423,7 @@ mod tests {
             ("a=s3%20cr%22et/%C3%BC%3F~".to_owned(), "a={{secret:KEY}}"),
             ("a=s3%20cr%22et%2F%C3%BC%3F%7E".to_owned(), "a={{secret:KEY}}"),
             ("\"s3 cr\\\"et\\/ü?~\"".to_owned(), "\"{{secret:KEY}}\""),
+            ("<b>s3 cr&quot;et/ü?~</b>".to_owned(), "<b>{{secret:KEY}}</b>"),
             (hex.to_uppercase(), "{{secret:KEY}}"),
             (hex, "{{secret:KEY}}"),
         ] {
@@ -425,6 +439,10 @@ mod tests {
             }
         }
         assert_eq!(used.redact_text("s3 cr et"), None);
+        let marked = self::used("a&b<c>(d)");
+        for text in ["a&amp;b&lt;c&gt;(d)", r"a\u0026b\u003cc\u003e(d)", "a%26b%3Cc%3E(d)"] {
+            assert_eq!(marked.redact_text(text).as_deref(), Some("{{secret:KEY}}"), "{text}");
+        }
         assert_eq!(self::used("abc").redact_text("abcabc"), None, "too short to search for");
     }
 
