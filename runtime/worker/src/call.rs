@@ -161,8 +161,10 @@ impl JobHandler {
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }
             StartDecision::AskLater => {
+                // First, so that the job that the engine sends next is no second delivery of this one.
+                let others = call.end().deliveries;
                 intake::return_unstarted(&self.signals, &job, delivery, unanswered.saturating_add(1)).await;
-                return call.end().deliveries.into_iter().for_each(Delivery::requeue);
+                return others.into_iter().for_each(Delivery::requeue);
             }
         }
         let lost_with_process = self.journal.as_ref().map_or(0, |journal| journal.times_lost(&job.call));
