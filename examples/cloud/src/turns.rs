@@ -9,7 +9,7 @@ use std::{
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The last request for each key, of which it is known when it ends.
+/// The last request for each key: its token is cancelled when it ends.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     last: Mutex<HashMap<String, CancellationToken>>,

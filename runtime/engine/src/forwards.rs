@@ -5,8 +5,6 @@
 //! accepted once all its copies are recorded. Until then the broker redelivers it after a crash; a broker that ends with
 //! the process leaves the change of the other run unpublished. A plain value.
 
-mod turns;
-
 use std::{
     collections::{BTreeSet, VecDeque},
     ops::Bound,
@@ -18,8 +16,11 @@ use broker::{Delivery, DeliveryParts};
 use flow::{FlowName, Namespace, RunId, Shard, TaskNotification};
 use tokio::time::Instant;
 
-use self::turns::{Turn, Turns};
-use crate::{listeners::ListenedTask, messages};
+use crate::{
+    listeners::ListenedTask,
+    messages,
+    turns::{Turn, Turns},
+};
 
 /// Number of copies in one turn of a flow. The runs that listen to a task are served within few turns: each must still
 /// remember the notification if a crash makes the broker redeliver it to all of them.

@@ -34,6 +34,7 @@ mod shards;
 mod supervisor;
 mod topology;
 mod topology_cache;
+mod turns;
 mod unserved_queues;
 mod watch;
 mod withdrawals;

@@ -53,10 +53,11 @@ pub fn has_one_reader(exchange: &str) -> bool {
     [REPORTS, ENGINES, CONTENT, REPLIES, STATUS].contains(&exchange)
 }
 
-/// Whether others than engines can bind queues of their own to an exchange. Such a queue may reject messages, and only its owner needs them.
+/// Whether others than engines can bind queues of their own to an exchange on which engines publish. Such a queue may reject messages, and
+/// only its owner needs them.
 #[must_use]
 pub fn has_foreign_readers(exchange: &str) -> bool {
-    [NOTIFICATIONS, CONTROL, REPLIES, STATUS].contains(&exchange)
+    [NOTIFICATIONS, CONTROL, REPLIES].contains(&exchange)
 }
 
 /// The header of a message in [`QUARANTINE`] that names the queue it came from.

@@ -1,3 +1,5 @@
+//! Tests of lookups, of what waits for them, and of the limits of what is remembered.
+
 use flow::{Attempt, Firing, RunState};
 use logbook::{Append, MaxUnended, Memory, Memos as _, RunInfo, Version};
 use protocol::MemoKey;

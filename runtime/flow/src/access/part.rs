@@ -120,20 +120,6 @@ impl Access {
     /// The number of its [`parts`](Self::parts).
     #[must_use]
     pub fn count_parts(&self) -> usize {
-        let Self {
-            http,
-            secrets,
-            config,
-            variables,
-            directories,
-            sockets,
-            arguments: _,
-            clock,
-            random,
-            record: _,
-            memo: _,
-        } = self;
-        let listed = http.len() + sockets.len() + secrets.len() + config.len() + variables.len() + directories.len();
-        listed + usize::from(*clock) + usize::from(*random)
+        self.parts().count()
     }
 }

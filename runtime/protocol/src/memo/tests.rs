@@ -1,3 +1,5 @@
+//! Tests of the keys of remembered results, and of the call that a guest with `memo` sees.
+
 use std::collections::BTreeMap;
 
 use flow::{Access, Action, Firing, Json, LimitOverrides, Limits, Memo, RetryPolicy, Stored};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// What becomes of an entry that was asked for an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// It is asked first again.
     GoesOn,
     /// It is asked again behind all others.
@@ -14,7 +14,7 @@ pub(super) enum Turn {
 }
 
 /// Entries by key, in the order in which they are asked. A new one comes last.
-pub(super) struct Turns<Key, Entry> {
+pub(crate) struct Turns<Key, Entry> {
     entries: BTreeMap<Key, Entry>,
     /// Each key once.
     order: VecDeque<Key>,
@@ -28,19 +28,19 @@ impl<Key, Entry> Default for Turns<Key, Entry> {
 
 impl<Key: Ord + Clone, Entry: Default> Turns<Key, Entry> {
     /// The entry of a key, which is added if it is new.
-    pub(super) fn entry(&mut self, key: Key) -> &mut Entry {
+    pub(crate) fn entry(&mut self, key: Key) -> &mut Entry {
         self.entries.entry(key).or_insert_with_key(|key| {
             self.order.push_back(key.clone());
             Entry::default()
         })
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
         self.entries.get(key)
     }
 
     /// Asks each entry once at most, until one has an item.
-    pub(super) fn take<Item>(&mut self, mut ask: impl FnMut(&mut Entry) -> (Option<Item>, Turn)) -> Option<Item> {
+    pub(crate) fn take<Item>(&mut self, mut ask: impl FnMut(&mut Entry) -> (Option<Item>, Turn)) -> Option<Item> {
         for _ in 0..self.order.len() {
             let key = self.order.pop_front()?;
             let (item, turn) = ask(self.entries.get_mut(&key)?);
@@ -56,15 +56,15 @@ impl<Key: Ord + Clone, Entry: Default> Turns<Key, Entry> {
         None
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }
 
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.entries.values_mut()
     }
 }
