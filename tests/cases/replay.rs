@@ -153,8 +153,14 @@ fn a_value_in_the_store_is_fetched_and_one_that_is_gone_is_named() {
     let replay = replayed(&waft, &[], 0);
     assert_same(&replay);
     assert_eq!(replay["usage"]["input_bytes"], 200_000);
-    std::fs::remove_dir_all(waft.folder().join("store")).unwrap();
-    assert_refused(&waft.run(["replay", "r", "t"]), "a value of the attempt is not in the store any more: sha256:");
+    let value = store::digest_of(&[7; 200_000]);
+    let hex = value.to_string().replace("sha256:", "");
+    let content = waft.folder().join("store/sha256");
+    std::fs::remove_file(content.join(&hex[..2]).join(&hex)).unwrap();
+    let refused = waft.run(["replay", "r", "t"]);
+    assert_refused(&refused, &format!("a value of the attempt is not in the store any more: {value}"));
+    std::fs::remove_dir_all(content).unwrap();
+    assert_refused(&waft.run(["replay", "r", "t"]), "the module of the attempt is not in the store any more: sha256:");
 }
 
 #[test]

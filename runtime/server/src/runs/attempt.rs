@@ -3,7 +3,10 @@
 //! The records of the run are replayed through its machine up to the attempt, which gives its job. So an attempt whose records
 //! are trimmed cannot be read any more.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{
     Extension,
@@ -218,13 +221,16 @@ pub async fn read(
 struct AttemptWithoutContents(RecordedAttempt);
 
 impl AttemptWithoutContents {
-    /// The contents that it names, each once, and what they are.
-    fn contents(&self) -> BTreeMap<Digest, &'static str> {
+    /// The contents that it names, each once, and what they are: first the module, so that a store without any is noticed by it.
+    fn contents(&self) -> Vec<(Digest, &'static str)> {
         let Self(RecordedAttempt { job, log, .. }) = self;
         let provided = job.rollback.iter().filter_map(|(outcome, _)| outcome.provided());
         let values = provided.chain([&job.inputs]).flat_map(Values::values).filter_map(Value::digest);
         let record = log.http.as_ref().and_then(HttpRecord::digest).map(|digest| (digest, "the HTTP record"));
-        values.map(|digest| (digest, "a value")).chain([(job.module, "the module")]).chain(record).collect()
+        let module = (job.module, "the module");
+        let mut seen = BTreeSet::new();
+        let named = [module].into_iter().chain(values.map(|digest| (digest, "a value"))).chain(record);
+        named.filter(|(digest, _)| seen.insert(*digest)).collect()
     }
 
     /// The bytes of its contents together.

@@ -63,6 +63,16 @@ async fn deleted_content_is_no_failure_of_the_server() {
     assert!(matches!(error, AttemptError::Deleted { what: "the module", .. }), "{error}");
 }
 
+#[tokio::test]
+async fn a_store_that_has_nothing_is_noticed_by_the_module_whatever_its_digest_is() {
+    let (low, high) = (Digest::from_bytes([3; 32]), Digest::from_bytes([200; 32]));
+    for (module, value) in [(low, high), (high, low)] {
+        let found = attempt(module, value, 5);
+        let error = found.size(&store::Memory::new()).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("the module of the attempt is not in the store any more: {module}"));
+    }
+}
+
 /// A run of one task whose job was delivered twice.
 async fn run_with_two_results(answers: [TaskResult; 2]) -> Arc<dyn Logbook> {
     let text = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"g\"\n[modules]\ng = \"g.wasm\"\n";
