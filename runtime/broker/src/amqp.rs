@@ -39,8 +39,8 @@ use self::{
     sessions::{OperationError, Sessions},
 };
 use crate::{
-    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, Message, PublishError,
-    Queue, TakeLimits,
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, Message, MessageFilter,
+    PublishError, Queue, TakeLimits,
 };
 
 /// A connection to an AMQP broker that reconnects automatically. Dropping it closes it.
@@ -181,8 +181,13 @@ impl Broker for Amqp {
         self.publisher.publish(message).await
     }
 
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
-        consumer::consume(&self.sessions, queue, prefetch).await
+    async fn consume_filtered(
+        &self,
+        queue: &str,
+        prefetch: u16,
+        filter: MessageFilter,
+    ) -> Result<Consumer, ConsumeError> {
+        consumer::consume(&self.sessions, queue, prefetch, filter).await
     }
 
     async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError> {

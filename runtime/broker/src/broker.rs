@@ -1,5 +1,7 @@
 //! The contract of every broker, and how each of its operations can fail.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::{Binding, Consumer, Delivery, Exchange, Message, Queue};
@@ -138,6 +140,9 @@ pub struct TakeLimits {
     pub bytes: usize,
 }
 
+/// Whether a consumer wants a message. It is called once for each delivery, and must not block.
+pub type MessageFilter = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
+
 /// A message broker, as the runtime uses one. Cheap to share: all methods take `&self`.
 ///
 /// While the connection is lost, methods wait until it is back (reconnects are automatic); dropping their future is safe. If
@@ -161,7 +166,17 @@ pub trait Broker: Send + Sync + 'static {
     /// Opens a separate consumer on the queue (with its own channel on AMQP). At most `prefetch` deliveries are unsettled at
     /// a time (at least one). A consumer survives reconnects: its unsettled deliveries are then redelivered. It ends when
     /// its queue is deleted.
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError>;
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
+        self.consume_filtered(queue, prefetch, Arc::new(|_| true)).await
+    }
+    /// Opens a consumer as [`Broker::consume`] does, for the messages that the filter lets through. The others are dead-lettered as
+    /// soon as they arrive, even while the consumer takes nothing: so they take no memory.
+    async fn consume_filtered(
+        &self,
+        queue: &str,
+        prefetch: u16,
+        filter: MessageFilter,
+    ) -> Result<Consumer, ConsumeError>;
     /// Takes the messages of a queue one after the other, until a limit is reached or no message waits. Only they are in memory.
     /// They are unsettled: dropped without settlement, they return to the queue.
     async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError>;

@@ -246,6 +246,7 @@ macro_rules! contract_tests {
             a_returned_message_keeps_its_position,
             without_a_limit_a_message_is_redelivered_forever,
             a_rejected_message_is_dead_lettered,
+            a_message_that_the_filter_stops_is_dead_lettered,
             a_message_beyond_its_delivery_limit_is_dead_lettered,
             a_message_without_a_dead_letter_queue_is_dropped,
             a_delivery_can_be_settled_anywhere,

@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::Message;
+use crate::{Message, MessageFilter};
 
 /// A consumer of one queue. Dropping it cancels it, and returns the fetched deliveries to the queue.
 pub struct Consumer {
     deliveries: mpsc::Receiver<Delivery>,
     renewals: Renewals,
     cancel: Option<Box<dyn FnOnce() + Send + Sync>>,
+    filter: Option<MessageFilter>,
 }
 
 impl Consumer {
@@ -22,7 +23,13 @@ impl Consumer {
         renewals: watch::Receiver<u64>,
         cancel: impl FnOnce() + Send + Sync + 'static,
     ) -> Self {
-        Self { deliveries, renewals: Renewals(renewals), cancel: Some(Box::new(cancel)) }
+        Self { deliveries, renewals: Renewals(renewals), cancel: Some(Box::new(cancel)), filter: None }
+    }
+
+    /// Dead-letters the deliveries that the filter does not let through, instead of returning them.
+    pub(crate) fn filtered(mut self, filter: MessageFilter) -> Self {
+        self.filter = Some(filter);
+        self
     }
 
     /// Reports each time that the consumer lost its connection and has to consume its queue again. If the queue has a single
@@ -37,7 +44,7 @@ impl Consumer {
     pub async fn next(&mut self) -> Option<Delivery> {
         loop {
             let delivery = self.deliveries.recv().await?;
-            if !delivery.is_lost() {
+            if let Some(delivery) = self.wanted(delivery) {
                 return Some(delivery);
             }
         }
@@ -47,9 +54,17 @@ impl Consumer {
     pub fn try_next(&mut self) -> Option<Delivery> {
         loop {
             let delivery = self.deliveries.try_recv().ok()?;
-            if !delivery.is_lost() {
+            if let Some(delivery) = self.wanted(delivery) {
                 return Some(delivery);
             }
+        }
+    }
+
+    fn wanted(&self, delivery: Delivery) -> Option<Delivery> {
+        let delivery = Some(delivery).filter(|delivery| !delivery.is_lost())?;
+        match &self.filter {
+            Some(filter) => delivery.through(filter),
+            None => Some(delivery),
         }
     }
 
@@ -131,6 +146,17 @@ pub struct Delivery {
     /// The number of earlier redeliveries, if the queue counts them (quorum queues do).
     pub returned: u32,
     unsettled: Option<Unsettled>,
+}
+
+impl Delivery {
+    /// The delivery, if the filter lets it through; otherwise it is dead-lettered.
+    pub(crate) fn through(self, filter: &MessageFilter) -> Option<Self> {
+        if filter(&self.message) {
+            return Some(self);
+        }
+        self.dead_letter();
+        None
+    }
 }
 
 /// Identifies an unsettled delivery.

@@ -13,8 +13,8 @@ use tokio::task::coop;
 
 use self::server::{Connection, Server};
 use crate::{
-    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, Message, PublishError,
-    Queue, QueueKind, TakeLimits,
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, Message, MessageFilter,
+    PublishError, Queue, QueueKind, TakeLimits,
 };
 
 /// A broker in this process. Its clones share one connection; [`InProcess::connect`] opens another.
@@ -135,11 +135,18 @@ impl Broker for InProcess {
         result
     }
 
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
+    async fn consume_filtered(
+        &self,
+        queue: &str,
+        prefetch: u16,
+        filter: MessageFilter,
+    ) -> Result<Consumer, ConsumeError> {
         if self.connection.is_closed() {
             return Err(ConsumeError::Closed);
         }
-        self.server.consume(&self.connection, &self.connection.queue_name(queue), prefetch)
+        let consumer = self.server.consume(&self.connection, &self.connection.queue_name(queue), prefetch)?;
+        // Its messages are in memory in any case.
+        Ok(consumer.filtered(filter))
     }
 
     async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError> {

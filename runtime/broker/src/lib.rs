@@ -26,7 +26,7 @@ pub mod topology;
 
 #[cfg(feature = "amqp")]
 pub use amqp::{Amqp, ConnectError, Greeting, Options};
-pub use broker::{Broker, ConsumeError, DeclareError, PublishError, TakeLimits};
+pub use broker::{Broker, ConsumeError, DeclareError, MessageFilter, PublishError, TakeLimits};
 pub use declare::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};
 pub use delivery::{Consumer, Delivery, DeliveryParts, Renewals, Settlement};
 pub use in_process::InProcess;

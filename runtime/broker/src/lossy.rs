@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, InProcess, Message,
-    PublishError, Queue, QueueKind, TakeLimits,
+    MessageFilter, PublishError, Queue, QueueKind, TakeLimits,
 };
 
 pub use intercepted::{InterceptedBroker, PublishInterceptor};
@@ -147,6 +147,7 @@ impl LossyConnection {
 struct Outgoing {
     queue: String,
     prefetch: u16,
+    filter: MessageFilter,
     deliveries: mpsc::Sender<Delivery>,
     renewals: watch::Sender<u64>,
     cancelled: CancellationToken,
@@ -181,7 +182,7 @@ async fn forward(broker: LossyConnection, mut consumer: Consumer, outgoing: Outg
         losses = *lost.borrow_and_update();
         // Counted before the next delivery can arrive.
         outgoing.renewals.send_modify(|renewals| *renewals += 1);
-        match broker.connection().consume(&outgoing.queue, outgoing.prefetch).await {
+        match broker.connection().consume_filtered(&outgoing.queue, outgoing.prefetch, outgoing.filter.clone()).await {
             Ok(next) => consumer = next,
             Err(_) => return,
         }
@@ -245,16 +246,21 @@ impl Broker for LossyConnection {
         self.connection().publish(message).await
     }
 
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
+    async fn consume_filtered(
+        &self,
+        queue: &str,
+        prefetch: u16,
+        filter: MessageFilter,
+    ) -> Result<Consumer, ConsumeError> {
         if self.wait_if_unresponsive(queue).await {
             return Err(ConsumeError::Silent { queue: queue.to_owned(), seconds: DECLARE_TIMEOUT_SECONDS });
         }
-        let consumer = self.connection().consume(queue, prefetch).await?;
+        let consumer = self.connection().consume_filtered(queue, prefetch, filter.clone()).await?;
         let (deliveries, incoming) = mpsc::channel(usize::from(prefetch.max(1)));
         let (renewals, renewals_rx) = watch::channel(0);
         let cancelled = CancellationToken::new();
         let outgoing =
-            Outgoing { queue: queue.to_owned(), prefetch, deliveries, renewals, cancelled: cancelled.clone() };
+            Outgoing { queue: queue.to_owned(), prefetch, filter, deliveries, renewals, cancelled: cancelled.clone() };
         self.tasks.spawn(forward(self.clone(), consumer, outgoing));
         Ok(Consumer::new(incoming, renewals_rx, move || cancelled.cancel()))
     }

@@ -279,7 +279,7 @@ impl Engine {
         let tasks = TaskTracker::new();
         let prefetch = if is_durable { PREFETCH } else { IN_PROCESS_PREFETCH };
         let prefetch = u16::try_from(prefetch / shards.len()).unwrap_or(u16::MAX);
-        let queues = ShardQueues { broker: broker.clone(), sharing, prefetch };
+        let queues = ShardQueues { broker: broker.clone(), sharing, prefetch, refusals: Arc::default() };
         let opening = shards.iter().map(|shard| queues.open_if_responsive(shard));
         let consumers = futures::future::try_join_all(opening).await?;
         let inbox = Inbox::new(&queues, consumers, &tasks, &aborted);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, ConsumeError, Consumer, DeclareError};
+use broker::{Broker, ConsumeError, Consumer, DeclareError, Message, Refusals};
 use flow::Shard;
 use protocol::topology as names;
 use tokio::sync::mpsc;
@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    StartError,
+    StartError, origin,
     shards::{ShardDelivery, Sharing},
     topology,
 };
@@ -31,13 +31,30 @@ pub(crate) struct ShardQueues {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) sharing: Sharing,
     pub(crate) prefetch: u16,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl ShardQueues {
     /// Declares the queue of a shard and consumes it.
     async fn open(&self, shard: &Shard) -> Result<Consumer, StartError> {
         topology::declare_shard(&*self.broker, shard, self.sharing).await?;
-        Ok(self.broker.consume(&names::shard_queue(shard), self.prefetch).await?)
+        Ok(self.consume(shard).await?)
+    }
+
+    /// Consumes the queue of a shard. A broker limits how many messages an engine has in memory, and not their size.
+    async fn consume(&self, shard: &Shard) -> Result<Consumer, ConsumeError> {
+        let (queue, refusals) = (names::shard_queue(shard), self.refusals.clone());
+        let is_read = {
+            let queue = queue.clone();
+            move |message: &Message| {
+                let is_right = origin::is_of_right_size(message);
+                if !is_right {
+                    refusals.log(&queue, origin::TOO_LARGE);
+                }
+                is_right
+            }
+        };
+        self.broker.consume_filtered(&queue, self.prefetch, Arc::new(is_read)).await
     }
 
     /// Opens the queue of a shard; `None` if it does not respond and other shards can be driven meanwhile.
@@ -217,8 +234,7 @@ impl ShardReceiver {
     async fn reconsume(&self) -> Option<Consumer> {
         loop {
             self.stop.run_until_cancelled(tokio::time::sleep(RELEASE_DELAY)).await?;
-            let queue = names::shard_queue(&self.shard);
-            let consuming = self.queues.broker.consume(&queue, self.queues.prefetch);
+            let consuming = self.queues.consume(&self.shard);
             match self.stop.run_until_cancelled(consuming).await? {
                 Ok(consumer) => return Some(consumer),
                 Err(broker::ConsumeError::Closed) => return None,

@@ -2,10 +2,19 @@
 //! permissions of the broker's users are for exchanges. The seals are checked besides.
 
 use broker::Message;
-use protocol::{Report, topology as names};
+use protocol::{MAX_REPORT_BYTES, Report, topology as names};
 
 /// The reason of a refusal.
 pub(crate) const WRONG_EXCHANGE: &str = "a message that arrived through an exchange which is not for such messages";
+
+/// The reason why a message of a worker is not read.
+pub(crate) const TOO_LARGE: &str =
+    "a report that is larger than any that a worker sends; it is kept in waft.quarantine";
+
+/// Whether a message is as small as its sender makes it. Only workers are not trusted with the memory of an engine.
+pub(crate) fn is_of_right_size(message: &Message) -> bool {
+    message.exchange != names::REPORTS || message.body.len() <= MAX_REPORT_BYTES
+}
 
 /// Whether a report came through an exchange of its sender: workers report about calls, and only engines send the rest.
 pub(crate) fn is_right_for(report: &Report, message: &Message) -> bool {

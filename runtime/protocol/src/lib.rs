@@ -61,7 +61,7 @@ pub use permit_message::{
 };
 pub use record::{decode_records, encode_records};
 pub use reply_queue::ReplyQueue;
-pub use report::{HeartbeatNumber, OpenError, Progress, Report};
+pub use report::{HeartbeatNumber, MAX_REPORT_BYTES, OpenError, Progress, Report};
 pub use report_batch::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch};
 pub use run_command::{CommandRequest, Reply, RunCommand};
 pub use seal::{CallKeys, EngineSecret, Key, ReplyAddress, Seal};

@@ -13,6 +13,10 @@ use crate::{
     wire::{Invalid, WireCall, WireFailure, WireValues, invalid, values_from_wire, values_to_wire},
 };
 
+/// The maximum size of a message with which a worker reports, in bytes. The inline values, the log and the rest of a call have about
+/// half of it: larger values are in the store.
+pub const MAX_REPORT_BYTES: usize = 2 << 20;
+
 /// A message on the queue of a shard.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {

@@ -43,7 +43,7 @@ pub(crate) enum PublishOutcome {
     Unconfirmed,
 }
 
-/// A message is too large for the broker; the text is the broker's reason.
+/// A message is too large; the text is the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TooLarge(String);
 
@@ -330,7 +330,8 @@ impl JobHandler {
             Ok(published) => return published,
             Err(too_large) => too_large,
         };
-        let message = format!("its result has {:#}, which is more than the broker allows: {reason}", Size(size as u64));
+        let message =
+            format!("its result has {:#}, which is more than a message may have: {reason}", Size(size as u64));
         warn!(message, "a call fails since its result is too large");
         let answer = TaskResult::Failed(Failure::new(FailureKind::Permanent, message));
         let failed = Signal { answer, ..signal.clone() };

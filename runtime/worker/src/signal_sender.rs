@@ -12,8 +12,8 @@ use std::{
 
 use broker::{Broker, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
-use flow::CallId;
-use protocol::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch, topology};
+use flow::{CallId, Size};
+use protocol::{BatchedReport, MAX_BATCH_REPORTS, MAX_REPORT_BYTES, ReportBatch, topology};
 use tokio::{sync::oneshot, time::sleep};
 use tokio_util::task::TaskTracker;
 
@@ -63,8 +63,12 @@ impl SignalSender {
     /// still be sent.
     ///
     /// # Errors
-    /// [`PublishError`] as from [`Broker::publish`].
+    /// [`PublishError`] as from [`Broker::publish`], and when the signal is larger than [`MAX_REPORT_BYTES`].
     pub(crate) async fn send(&self, call: CallId, queue: String, body: Bytes) -> Result<(), PublishError> {
+        if body.len() > MAX_REPORT_BYTES {
+            let reason = format!("an engine reads at most {:#} of a worker at once", Size(MAX_REPORT_BYTES as u64));
+            return Err(PublishError::TooLarge { exchange: topology::REPORTS.to_owned(), key: queue, reason });
+        }
         let (confirm, confirmed) = oneshot::channel();
         let signal = PendingSignal { call, body, confirm };
         if self.enqueue(&queue, signal) {

@@ -49,7 +49,7 @@ async fn a_too_large_result_fails_its_call_and_frees_the_slot() {
         };
         assert_eq!((call, failure.kind), (job.call, FailureKind::Permanent));
         assert!(
-            failure.message.starts_with("its result has 1.0MiB, which is more than the broker allows"),
+            failure.message.starts_with("its result has 1.0MiB, which is more than a message may have"),
             "{failure}"
         );
     }

@@ -23,7 +23,7 @@ use super::{
     sessions::Sessions,
     settler::ChannelSettler,
 };
-use crate::{ConsumeError, Consumer, Delivery};
+use crate::{ConsumeError, Consumer, Delivery, MessageFilter};
 
 /// The consumer's tag: each consumer has its own channel, so the tag is unique there.
 const TAG: &str = "waft";
@@ -32,7 +32,12 @@ const TAG: &str = "waft";
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Opens a consumer.
-pub(super) async fn consume(sessions: &Arc<Sessions>, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
+pub(super) async fn consume(
+    sessions: &Arc<Sessions>,
+    queue: &str,
+    prefetch: u16,
+    filter: MessageFilter,
+) -> Result<Consumer, ConsumeError> {
     check_name(queue).map_err(|reason| ConsumeError::Refused { queue: queue.to_owned(), reason })?;
     let subscription = Arc::new(Subscription {
         queue: queue.to_owned(),
@@ -43,7 +48,7 @@ pub(super) async fn consume(sessions: &Arc<Sessions>, queue: &str, prefetch: u16
     // The capacity is the prefetch. Deliveries of a lost connection may use the capacity until they are discarded.
     let (tx, deliveries) = mpsc::channel(usize::from(subscription.prefetch));
     let (renewals_tx, renewals_rx) = watch::channel(0);
-    let outgoing = Outgoing { deliveries: tx, renewals: renewals_tx };
+    let outgoing = Outgoing { deliveries: tx, renewals: renewals_tx, filter };
     sessions.tasks.spawn(forward(sessions.clone(), subscription.clone(), incoming, outgoing));
     Ok(Consumer::new(deliveries, renewals_rx, move || subscription.cancel()))
 }
@@ -67,6 +72,8 @@ struct Outgoing {
     deliveries: mpsc::Sender<Delivery>,
     /// Counts how often the queue was consumed again.
     renewals: watch::Sender<u64>,
+    /// What the receiver wants.
+    filter: MessageFilter,
 }
 
 /// The deliveries of one channel.
@@ -154,7 +161,7 @@ fn cancel(channel: &Channel) {
 /// Forwards deliveries, from one channel after another.
 async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut incoming: Incoming, outgoing: Outgoing) {
     loop {
-        if sessions.stop.run_until_cancelled(forward_all(&mut incoming, &outgoing.deliveries)).await.is_none() {
+        if sessions.stop.run_until_cancelled(forward_all(&mut incoming, &outgoing)).await.is_none() {
             // Otherwise lapin would cancel, but too late.
             return subscription.cancel();
         }
@@ -181,9 +188,10 @@ async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut i
 }
 
 /// Forwards the deliveries of one channel, until no more will arrive.
-async fn forward_all(incoming: &mut Incoming, deliveries: &mpsc::Sender<Delivery>) {
+async fn forward_all(incoming: &mut Incoming, outgoing: &Outgoing) {
     while let Some(Ok(delivery)) = incoming.stream.next().await {
+        let Some(delivery) = incoming.settler.take(delivery).through(&outgoing.filter) else { continue };
         // If the receiver was dropped, the delivery is dropped too and returns to the queue.
-        let _ = deliveries.send(incoming.settler.take(delivery)).await;
+        let _ = outgoing.deliveries.send(delivery).await;
     }
 }

@@ -1,9 +1,9 @@
 //! Rules of settling: what happens to a delivered message.
 
-use std::thread;
+use std::{sync::Arc, thread};
 
 use super::{Harness, body, next, quorum, take};
-use crate::{Delivery, QueueKind};
+use crate::{Delivery, Message, QueueKind};
 
 /// The message was not delivered before.
 pub async fn a_first_delivery_is_not_redelivered(harness: &Harness) {
@@ -140,6 +140,20 @@ pub async fn a_rejected_message_is_dead_lettered(harness: &Harness) {
     let dead_letter = next(&mut harness.consume(&dead_letters, 1).await).await;
     check_dead_letter(&dead_letter, &queue, "rejected", "rejected");
     assert_eq!(dead_letter.message.properties.message_id.as_deref(), Some("message-1"));
+}
+
+/// The consumer gets the others, in their order.
+pub async fn a_message_that_the_filter_stops_is_dead_lettered(harness: &Harness) {
+    let (exchange, dead_letters) = harness.dead_letters().await;
+    let queue = harness.queue("queue", with_limit(5, Some(exchange))).await;
+    for body in ["one", "too long", "two"] {
+        harness.send(&queue, body).await;
+    }
+    let filter = Arc::new(|message: &Message| message.body.len() <= 3);
+    let mut consumer = harness.broker.consume_filtered(&queue, 1, filter).await.expect("the queue is there");
+    assert_eq!([take(&mut consumer).await, take(&mut consumer).await], ["one", "two"]);
+    let dead_letter = next(&mut harness.consume(&dead_letters, 1).await).await;
+    assert_eq!(body(&dead_letter), "too long");
 }
 
 /// The limit is the maximum number of redeliveries; the next one dead-letters the message.

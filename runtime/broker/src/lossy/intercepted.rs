@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 
 use crate::{
-    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Exchange, Message, PublishError, Queue, TakeLimits,
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Exchange, Message, MessageFilter, PublishError,
+    Queue, TakeLimits,
 };
 
 /// Intercepts the messages that are published through a broker.
@@ -63,8 +64,13 @@ impl<B: Broker, I: PublishInterceptor> Broker for InterceptedBroker<B, I> {
         self.interceptor.publish(&self.inner, message).await
     }
 
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
-        self.inner.consume(queue, prefetch).await
+    async fn consume_filtered(
+        &self,
+        queue: &str,
+        prefetch: u16,
+        filter: MessageFilter,
+    ) -> Result<Consumer, ConsumeError> {
+        self.inner.consume_filtered(queue, prefetch, filter).await
     }
 
     async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError> {

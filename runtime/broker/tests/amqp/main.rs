@@ -13,7 +13,10 @@ mod unresponsive_queue;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::{Amqp, Broker, ConsumeError, Options, Queue, QueueKind, contract::Connect};
+use broker::{
+    Amqp, Broker, ConsumeError, Message, Options, Queue, QueueKind,
+    contract::{Connect, Harness},
+};
 use uuid::Uuid;
 
 /// The broker for the tests. A test without one fails: an untested rule must not pass.
@@ -49,6 +52,34 @@ mod contract {
     use super::Rabbit;
 
     broker::contract_tests!(Rabbit);
+}
+
+/// A prefetch count limits the messages in memory, and not their size.
+#[tokio::test]
+async fn the_filter_stops_messages_while_the_consumer_takes_none() {
+    let harness = Harness::new(Rabbit).await;
+    let (exchange, dead_letters) = harness.dead_letters().await;
+    let kind = QueueKind::Quorum {
+        delivery_limit: None,
+        dead_letter_to: Some(exchange),
+        single_active_consumer: false,
+        expires: None,
+    };
+    let queue = harness.queue("queue", kind).await;
+    let filter = Arc::new(|message: &Message| message.body.len() <= 3);
+    let mut consumer = harness.broker.consume_filtered(&queue, 2, filter).await.unwrap();
+    for body in ["one", "too long", "longer", "two"] {
+        harness.send(&queue, body).await;
+    }
+    let mut stopped = harness.consume(&dead_letters, 2).await;
+    for expected in ["too long", "longer"] {
+        assert_eq!(loss::body(&loss::next(&mut stopped).await), expected.as_bytes());
+    }
+    for expected in ["one", "two"] {
+        assert_eq!(loss::body(&loss::next(&mut consumer).await), expected.as_bytes());
+    }
+    drop((consumer, stopped));
+    harness.clean_up().await;
 }
 
 /// Otherwise a connection with many consumers could neither declare nor publish any more.

@@ -1,8 +1,11 @@
 //! A worker that has the job of a call sends many reports about it. Only so many become records.
 
+use broker::Broker as _;
 use flow::{CallId, Execution, FailureKind, RunState, Signal, TaskResult, Values};
-use protocol::{BatchedReport, CallLog, HeartbeatNumber, Report, ReportBatch, RunCommand, SendingId, lease};
-
+use protocol::{
+    BatchedReport, CallLog, HeartbeatNumber, MAX_REPORT_BYTES, Report, ReportBatch, RunCommand, SendingId, lease,
+    topology,
+};
 use tokio::time::timeout;
 
 use crate::harness::{Harness, linear};
@@ -52,6 +55,21 @@ async fn a_flood_of_executions_of_a_call_becomes_few_records() {
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
     flood(&harness, &call, (20_000_000..20_000_400).map(success)).await;
     assert_eq!(harness.state("r").await, RunState::RolledBack, "it is not opened again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_larger_than_any_of_a_worker_is_not_read() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    harness.publish_to_engine(&vec![0; MAX_REPORT_BYTES + 1]).await;
+    let quarantine = harness.broker().consume(topology::QUARANTINE, 1);
+    let kept = quarantine.await.unwrap().next().await.unwrap();
+    let headers = &kept.message.properties.headers;
+    let header = |name: &str| headers.get(name).map(String::as_str);
+    let is_copy = header(topology::QUARANTINE_REASON).is_some();
+    assert_eq!((header("x-first-death-queue"), is_copy), (Some(harness.signal_to()), false), "no copy was made of it");
+    harness.answer_next().await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]

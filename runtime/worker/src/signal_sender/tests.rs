@@ -12,6 +12,15 @@ use super::*;
 
 const QUEUE: &str = "signals";
 
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_no_engine_reads_is_not_sent() {
+    let (broker, sender) = slow(InProcess::new()).await;
+    let result = sender.send(call(1), QUEUE.into(), vec![0; MAX_REPORT_BYTES + 1].into()).await;
+    let Err(PublishError::TooLarge { reason, .. }) = result else { panic!("{result:?}") };
+    assert_eq!(reason, "an engine reads at most 2MiB of a worker at once");
+    assert_eq!(broker.waiting(QUEUE).await.unwrap(), Some(0));
+}
+
 /// How long the broker takes to confirm a message.
 const CONFIRM: Duration = Duration::from_millis(10);
 
