@@ -9,7 +9,7 @@ mod proxy;
 
 use std::{
     env,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -22,6 +22,12 @@ use deployment::Deployment;
 
 /// The number of runs in `cargo xtask test`.
 const RUNS: u64 = 40;
+
+/// The time between two faults.
+const PAUSE: Duration = Duration::from_millis(1_500);
+
+/// The further time that a run may take to be submitted before the next fault.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The time after the last fault within which every run must end. Leases expire and retries wait meanwhile, and each run
 /// has a call of fourteen seconds, which needs a lease.
@@ -41,23 +47,28 @@ fn ledger_and_logbook_agree_under_faults() {
 /// Runs one round to its end and returns a summary. Each round starts with another fault.
 fn run_round(runs: u64, round: u64) -> String {
     let mut deployment = Deployment::build();
-    let (submitted, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let submitted = AtomicU64::new(0);
     let submitter = deployment.submitter();
     // More runs need more faults, since submitting them is faster than running them.
     let min_faults = deployment::FAULTS * (1 + runs / 100);
     let faults = thread::scope(|scope| {
-        scope.spawn(|| {
+        let submitting = scope.spawn(|| {
             for number in 0..runs {
                 submitter.submit(number);
                 submitted.store(number + 1, Ordering::Relaxed);
             }
-            done.store(true, Ordering::Relaxed);
         });
         let mut faults = 0;
-        while !done.load(Ordering::Relaxed) || faults < min_faults || faults % deployment::FAULTS != 0 {
+        while !submitting.is_finished() || faults < min_faults || faults % deployment::FAULTS != 0 {
+            let before = submitted.load(Ordering::Relaxed);
             deployment.inject_fault(faults, round);
             faults += 1;
-            thread::sleep(Duration::from_millis(1_500));
+            thread::sleep(PAUSE);
+            // On a busy machine, a part may take longer to start than until the next fault.
+            let until = Instant::now() + MAX_PAUSE;
+            while submitted.load(Ordering::Relaxed) == before && !submitting.is_finished() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(50));
+            }
         }
         faults
     });
