@@ -7,6 +7,7 @@ mod chaos;
 mod cli;
 mod cloud;
 mod doctor;
+mod etl;
 mod examples;
 mod guest_secrets;
 mod guests;

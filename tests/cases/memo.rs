@@ -83,6 +83,21 @@ fn the_guest_sees_the_same_call_in_each_run() {
 }
 
 #[test]
+fn with_never_the_guest_sees_the_fixed_call_and_nothing_is_remembered() {
+    let waft = Waft::default();
+    let run = |run: &str, memo: &str| {
+        let output = waft.run_flow(&flow("f", "observe", &format!("memo = {memo}")), &["--run-id", run]);
+        let observed = output.expect(0).end()["provides"]["observed"].clone();
+        (observed, successes(&output).pop().expect("the task has succeeded").1)
+    };
+    let (observed, computed_by) = run("a", "\"never\"");
+    assert_eq!(computed_by, None);
+    assert_eq!(run("b", "true"), (observed.clone(), None), "nothing was kept");
+    assert_eq!(run("c", "\"never\""), (observed.clone(), None), "nothing is taken");
+    assert_eq!(run("d", "true"), (observed, Some("b".into())), "nothing was replaced");
+}
+
+#[test]
 fn results_are_shared_within_a_namespace_only() {
     let waft = Waft::default();
     let computed_by = |name: &str, run: &str| computed_by(&waft, &flow(name, "observe", "memo = true"), run);

@@ -16,6 +16,7 @@ mod output;
 mod program;
 mod replay;
 mod scenarios;
+mod verify;
 
 use std::{collections::BTreeSet, process::Command};
 

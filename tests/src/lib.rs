@@ -1,8 +1,8 @@
 //! Shared test helpers: the `waft` binary as a user runs it, and processes that a test can kill.
 //!
 //! `cargo xtask test` sets these variables: `WAFT_TEST_BINARY` is the binary, `WAFT_TEST_GUESTS` the built guests of
-//! `tests/guests`, and `WAFT_TEST_BROKER` a RabbitMQ for the tests alone, on which the users of roles have the password
-//! `WAFT_TEST_BROKER_PASSWORD`. `WAFT_TEST_PYTHON` is a Python that has pika, and `WAFT_TEST_PYTHON_TOOLS` one that has the
+//! `tests/guests`, `WAFT_TEST_POSTGRES` is a PostgreSQL, and `WAFT_TEST_BROKER` a RabbitMQ for the tests alone, on which the users of
+//! roles have the password `WAFT_TEST_BROKER_PASSWORD`. `WAFT_TEST_PYTHON` is a Python that has pika, and `WAFT_TEST_PYTHON_TOOLS` one that has the
 //! packages of `tests/python/requirements.txt`.
 
 mod cloud;
@@ -10,6 +10,7 @@ mod http_server;
 mod process;
 mod test_broker;
 mod waft;
+mod warehouse;
 
 use std::{
     env,
@@ -22,6 +23,7 @@ pub use http_server::{HttpServer, Received};
 pub use process::{Process, children, is_alive, signal, wait_for_end, wait_until};
 pub use test_broker::{TestBroker, start_rabbit};
 pub use waft::{CommandOutput, Waft};
+pub use warehouse::{HeldLock, WAREHOUSE_PASSWORD, Warehouse};
 
 /// The project's root.
 #[must_use]

@@ -2,6 +2,7 @@
 
 mod cloud;
 pub(crate) mod persistent;
+mod warehouse;
 
 use std::{
     fs,
@@ -12,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use cloud::Cloud;
+use warehouse::Warehouse;
 use xtask::{
     guests,
     process::{self, Group, Transcript, shown},
@@ -31,6 +33,15 @@ struct Scene {
     flow: &'static str,
     arguments: &'static [&'static str],
     expects: Ending,
+    needs: Needs,
+}
+
+/// What a scene needs beside the cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// PostgreSQL, which may not be installed.
+    Warehouse,
 }
 
 /// The end of a run, by the exit code of `waft run`.
@@ -47,6 +58,7 @@ const SCENES: [Scene; 6] = [
         flow: "kitchen/flow.toml",
         arguments: &[],
         expects: Ending::Success,
+        needs: Needs::Nothing,
     },
     Scene {
         name: "provision",
@@ -54,6 +66,7 @@ const SCENES: [Scene; 6] = [
         flow: "provision/flow.toml",
         arguments: &[],
         expects: Ending::Success,
+        needs: Needs::Nothing,
     },
     Scene {
         name: "provision, failing",
@@ -61,6 +74,7 @@ const SCENES: [Scene; 6] = [
         flow: "provision/flow.toml",
         arguments: &["--set", "alert=nobody"],
         expects: Ending::RolledBack,
+        needs: Needs::Nothing,
     },
     Scene {
         name: "text",
@@ -68,13 +82,15 @@ const SCENES: [Scene; 6] = [
         flow: "text/flow.toml",
         arguments: &[],
         expects: Ending::Success,
+        needs: Needs::Nothing,
     },
     Scene {
         name: "etl",
-        description: "the pages of a day's orders are loaded into a warehouse, each once",
+        description: "the pages of a day's orders are loaded into PostgreSQL, each once",
         flow: "etl/flow.toml",
         arguments: &[],
         expects: Ending::Success,
+        needs: Needs::Warehouse,
     },
     Scene {
         name: "etl, failing",
@@ -82,6 +98,7 @@ const SCENES: [Scene; 6] = [
         flow: "etl/flow.toml",
         arguments: &["--set", "min_rows=1000"],
         expects: Ending::RolledBack,
+        needs: Needs::Warehouse,
     },
 ];
 
@@ -108,15 +125,25 @@ pub(crate) fn run(profile: Profile) -> Result<ExitCode> {
     expect(&mut push, Ending::Success)?;
 
     title("a small cloud, for the flows that call one, and what its operator grants them");
-    let mut cloud = Cloud::start(&waft.with_file_name("cloud"), &folder.join("cloud"))?;
+    let warehouse = Warehouse::start_if_installed()?;
+    let mut cloud = Cloud::start(&waft.with_file_name("cloud"), &folder.join("cloud"), warehouse.as_ref())?;
     println!("$ export WAFT_LOGBOOK={LOGBOOK}");
     let mut table = Vec::new();
     for scene in SCENES {
         title(&format!("{}: {}", scene.name, scene.description));
+        let rows_in = match (scene.needs, &warehouse) {
+            (Needs::Warehouse, None) => {
+                println!("-- skipped: PostgreSQL is not installed (Debian: `apt-get install postgresql`)");
+                continue;
+            }
+            (Needs::Warehouse, Some(warehouse)) => Some(warehouse),
+            (Needs::Nothing, _) => None,
+        };
         let started = Instant::now();
         let mut run = command(&waft, &store);
         run.args(["run", &cloud.flow(scene.flow)]).args(scene.arguments);
         expect_with(&cloud, &mut run, scene.expects)?;
+        rows_in.map_or(Ok(()), Warehouse::show_rows)?;
         table.push((scene.name, scene.expects, started.elapsed()));
     }
     let started = Instant::now();

@@ -33,6 +33,12 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// The poll interval while the server starts.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Who may connect from this machine to a server without TLS. Users that a test makes prove their password.
+const ACCESS: &str = "local all all trust
+host all postgres 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+";
+
 /// The database of a server with TLS whose clients must show a certificate. Its common name is their user.
 pub const CERTIFIED: &str = "certified";
 
@@ -154,7 +160,7 @@ impl Postgres {
         initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
         let output = initdb.arg(self.data()).output().context("could not run initdb")?;
         ensure!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
+        fs::write(self.data().join("pg_hba.conf"), ACCESS).context("could not write pg_hba.conf")
     }
 
     fn set_up_tls(&self, tls: &ServerTls) -> Result<()> {
@@ -249,6 +255,25 @@ fn programs() -> Result<PathBuf> {
              postgres://user:password@host/database"
         )
     })
+}
+
+/// Whether a server can be started.
+#[must_use]
+pub fn is_installed() -> bool {
+    programs().is_ok()
+}
+
+/// `psql`, which executes statements in the database at an address, and prints only values: `|` is between columns. It stops
+/// at the first error.
+///
+/// # Errors
+///
+/// When PostgreSQL is not installed.
+pub fn psql(address: &str) -> Result<Command> {
+    let mut psql = process::command(programs()?.join("psql"));
+    psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", "--dbname"]);
+    psql.arg(address);
+    Ok(psql)
 }
 
 /// Installs PostgreSQL if it is missing.

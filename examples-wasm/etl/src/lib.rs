@@ -1,9 +1,13 @@
-//! Loads the orders of a day into a warehouse: reads the pages of an HTTP API, transforms each page, and loads its rows. Each
-//! page is a batch of its own, which a retry does not load again and a rollback deletes. Shop and warehouse are services of
-//! `examples/cloud`.
+//! Loads the orders of a day into a warehouse: reads the pages of an HTTP API, transforms each page, and loads its rows into
+//! PostgreSQL. Each page is a batch of its own, which a retry does not load again and a rollback deletes. The shop with the API is
+//! a service of `examples/cloud`.
 
-use serde_json::json;
+mod postgres;
+mod warehouse;
+
 use waft_guest::{http, prelude::*};
+
+use crate::warehouse::Row;
 
 /// The address of the cloud, unless the flow has an input `cloud`.
 const CLOUD: &str = "http://127.0.0.1:7480";
@@ -59,29 +63,25 @@ fn list_pages(
 
 /// Loads a page: its paid orders become rows of the table `orders`.
 #[task(provides = "loaded", rollback = delete_batch, retry(attempts = 5, initial = "200ms"))]
-fn load_page(call: &Call, page: &Page, cloud: Option<String>) -> Result<Loaded, Failure> {
-    let PageOfOrders { orders, .. } = read_page(cloud.as_deref(), &page.day, page.number)?;
-    let paid: Vec<Order> = orders.into_iter().filter(|order| order.state == "paid").collect();
-    let loaded = Loaded { rows: paid.len() as u64, cents: paid.iter().map(|order| order.cents).sum() };
-    let row = |Order { id, customer, cents, .. }: Order| json!({ "id": id, "customer": customer, "cents": cents });
-    let rows: Vec<serde_json::Value> = paid.into_iter().map(row).collect();
+fn load_page(
+    call: &Call,
+    page: &Page,
+    cloud: Option<String>,
+    /// The address of the warehouse; the default is `postgres://etl@127.0.0.1:5432/warehouse`.
+    warehouse: Option<String>,
+) -> Result<Loaded, Failure> {
+    let rows = paid(read_page(cloud.as_deref(), &page.day, page.number)?);
     // The key is the same for each attempt of this page, so the warehouse has one batch of it.
-    let request = request("POST", cloud.as_deref(), "/v1/warehouse/orders").idempotency_key(call);
-    request.json(&json!({ "rows": rows })).send()?.success()?;
-    log::info!("loaded {} rows of page {}", loaded.rows, page.number);
+    let loaded = warehouse::load(warehouse.as_deref(), &call.idempotency_key, &rows)?;
+    log::info!("page {} has {} rows in the warehouse", page.number, loaded.rows);
     Ok(loaded)
 }
 
-/// The rollback has the key of the load, so it also deletes a batch whose answer was lost.
+/// The rollback has the key of the load, so it also deletes a batch whose answer was lost, and no other.
 #[rollback]
-fn delete_batch(call: &Call, page: &Page, cloud: Option<String>) -> Result<(), Failure> {
-    let response = request("DELETE", cloud.as_deref(), &format!("/v1/requests/{}", call.idempotency_key)).send()?;
-    if response.status() == 404 {
-        log::info!("page {} was not loaded", page.number);
-        return Ok(());
-    }
-    response.success()?;
-    log::info!("deleted the rows of page {}", page.number);
+fn delete_batch(call: &Call, page: &Page, warehouse: Option<String>) -> Result<(), Failure> {
+    let rows = warehouse::delete(warehouse.as_deref(), &call.idempotency_key)?;
+    log::info!("deleted {rows} rows of page {}", page.number);
     Ok(())
 }
 
@@ -103,21 +103,20 @@ fn check_total(
 }
 
 fn read_page(cloud: Option<&str>, day: &str, number: u32) -> Result<PageOfOrders, Failure> {
-    let path = format!("/v1/orders?day={day}&page={number}");
-    Ok(request("GET", cloud, &path).send()?.success()?.json()?)
+    let url = format!("{}/v1/orders?day={day}&page={number}", cloud.unwrap_or(CLOUD));
+    Ok(http::Request::get(url).bearer(http::secret("CLOUD_TOKEN")).send()?.success()?.json()?)
 }
 
-fn request(method: &str, cloud: Option<&str>, path: &str) -> http::Request {
-    let url = format!("{}{path}", cloud.unwrap_or(CLOUD));
-    http::Request::new(method, url).bearer(http::secret("CLOUD_TOKEN"))
+/// The rows of the paid orders of a page.
+fn paid(page: PageOfOrders) -> Vec<Row> {
+    let paid = page.orders.into_iter().filter(|order| order.state == "paid");
+    paid.map(|Order { id, customer, cents, .. }| Row { id, customer, cents }).collect()
 }
 
 waft_guest::export!(list_pages, load_page, check_total);
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
 
     const ANSWER: &str = r#"{"day":"2026-03-01","page":1,"pages":3,"orders":[
@@ -130,7 +129,10 @@ mod tests {
     }
 
     fn answer(request: &http::Request) -> Result<http::Response, http::ErrorKind> {
-        Ok(if request.method() == "GET" { http::Response::new(200, ANSWER) } else { http::Response::new(201, "{}") })
+        let (is_token, url) = (request.find_header("authorization"), request.url());
+        assert_eq!(is_token, Some("Bearer {{secret:CLOUD_TOKEN}}"));
+        assert!(url.starts_with("http://127.0.0.1:7480/v1/orders?day=20"), "{url}");
+        Ok(http::Response::new(200, ANSWER))
     }
 
     #[test]
@@ -146,20 +148,10 @@ mod tests {
     }
 
     #[test]
-    fn paid_orders_are_loaded_once_for_a_key() {
-        thread_local!(static SENT: RefCell<Vec<http::Request>> = const { RefCell::new(Vec::new()) });
-        let note = |request: &http::Request| {
-            SENT.with_borrow_mut(|sent| sent.push(request.clone()));
-            answer(request)
-        };
-        let call = Call { idempotency_key: "r.load-page[0].1".into(), ..Call::default() };
-        let loaded = http::answer_with(note, || load_page(&call, &page(1), None)).unwrap();
-        assert_eq!(loaded, Loaded { rows: 2, cents: 1_400 });
-        let sent = SENT.take();
-        assert_eq!(sent[0].url(), "http://127.0.0.1:7480/v1/orders?day=2026-03-01&page=1");
-        assert_eq!(sent[1].find_header("idempotency-key"), Some("r.load-page[0].1"));
-        let body: serde_json::Value = serde_json::from_slice(sent[1].body_bytes()).unwrap();
-        assert_eq!(body["rows"][1], json!({ "id": "3", "customer": "cleo", "cents": 900 }));
+    fn paid_orders_become_rows() {
+        let page = http::answer_with(answer, || read_page(None, "2026-03-01", 1)).unwrap();
+        let row = |id: &str, customer: &str, cents| Row { id: id.into(), customer: customer.into(), cents };
+        assert_eq!(paid(page), [row("1", "ann", 500), row("3", "cleo", 900)]);
     }
 
     #[test]

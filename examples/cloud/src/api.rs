@@ -14,8 +14,6 @@
 //! | `DELETE /v1/pools/POOL/addresses/ADDRESS` | removes an address |
 //! | `DELETE /v1/requests/KEY` | deletes what the request with this idempotency key has made |
 //! | `GET /v1/orders?day=2026-03-01&page=1` | a page of the orders of a day |
-//! | `POST /v1/warehouse/TABLE` | loads a batch of rows: `{"rows": [{…}, …]}` |
-//! | `GET /v1/warehouse/TABLE` | the batches in a table |
 //! | `GET /files/NAME` | a file; it needs no token |
 
 use std::{
@@ -33,7 +31,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     cloud::{Cloud, NewServer, RECIPES},
@@ -42,7 +40,7 @@ use crate::{
     ledger::KeyedRequest,
     orders::{self, Page},
     problem::Problem,
-    resource::{Batch, Resource},
+    resource::Resource,
     serve,
     turns::Turns,
 };
@@ -118,7 +116,6 @@ pub(crate) fn router(app: Arc<App>, files: Option<Files>) -> Router {
         .route(&format!("{REQUESTS}{{*key}}"), delete(take_back))
         .route("/v1/recipes", get(list_recipes))
         .route("/v1/orders", get(list_orders))
-        .route("/v1/warehouse/{table}", get(list_batches).post(load))
         // The last layer is the first to see a request.
         .layer(middleware::from_fn_with_state(Arc::clone(&app), serve::handle))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), serve::require_token))
@@ -187,22 +184,6 @@ async fn add_address(
     created(app.change(move |cloud| cloud.add_address(request, pool, address)).await)
 }
 
-async fn load(
-    State(app): State<Arc<App>>,
-    Path(table): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        rows: Vec<Map<String, Value>>,
-    }
-    let (request, Body { rows }) = read(&uri, &headers, &body)?;
-    created(app.change(move |cloud| cloud.load(request, table, rows)).await)
-}
-
 async fn delete_server(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     deleted(app.change(move |cloud| cloud.delete_server(&id)).await)
 }
@@ -242,14 +223,6 @@ async fn list_addresses(State(app): State<Arc<App>>, Path(pool): Path<String>) -
     let cloud = lock(&app.cloud);
     let addresses: Vec<&str> = cloud.addresses(&pool).map(|entry| &*entry.address).collect();
     Json(json!({ "addresses": addresses }))
-}
-
-async fn list_batches(State(app): State<Arc<App>>, Path(table): Path<String>) -> Json<Value> {
-    let cloud = lock(&app.cloud);
-    let shown = |Batch { id, rows, .. }: &Batch| json!({ "id": id, "rows": rows.len() });
-    let batches: Vec<Value> = cloud.batches(&table).map(shown).collect();
-    let rows: usize = cloud.batches(&table).map(|batch| batch.rows.len()).sum();
-    Json(json!({ "batches": batches, "rows": rows }))
 }
 
 async fn list_orders(

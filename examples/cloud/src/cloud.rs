@@ -5,12 +5,11 @@ use std::{collections::HashMap, path::Path};
 
 use anyhow::Result;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use crate::{
     ledger::{Entry, KeyedRequest, Ledger},
     problem::Problem,
-    resource::{Batch, Monitor, PoolAddress, Resource, Server, Wordpress},
+    resource::{Monitor, PoolAddress, Resource, Server, Wordpress},
 };
 
 /// A server to make.
@@ -129,16 +128,6 @@ impl Cloud {
         })
     }
 
-    pub(crate) fn load(
-        &mut self,
-        request: Option<KeyedRequest>,
-        table: String,
-        rows: Vec<Map<String, Value>>,
-    ) -> Result<Resource, Problem> {
-        check_name("the name of a table", &table)?;
-        self.make(request, |_, number| Ok(Resource::Batch(Batch { id: format!("batch-{number}"), table, rows })))
-    }
-
     /// Deletes a server that nothing uses.
     pub(crate) fn delete_server(&mut self, id: &str) -> Result<(), Problem> {
         self.server(id)?;
@@ -172,10 +161,6 @@ impl Cloud {
 
     pub(crate) fn addresses<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = &'a PoolAddress> {
         self.resources.iter().filter_map(Resource::as_pool_address).filter(move |address| address.pool == pool)
-    }
-
-    pub(crate) fn batches<'a>(&'a self, table: &'a str) -> impl Iterator<Item = &'a Batch> {
-        self.resources.iter().filter_map(Resource::as_batch).filter(move |batch| batch.table == table)
     }
 
     fn server(&self, id: &str) -> Result<&Server, Problem> {
@@ -350,10 +335,9 @@ mod tests {
             cloud.install_wordpress(None, "srv-9".into(), wordpress(&["soup"])),
             cloud.add_address(None, "web".into(), "10.0.0.1".into()),
             cloud.add_monitor(None, "srv-9".into(), "nobody".into()),
-            cloud.load(None, String::new(), Vec::new()),
         ];
         let statuses = problems.map(|problem| problem.unwrap_err().status());
-        assert_eq!(statuses, [422, 404, 422, 422, 422, 422]);
+        assert_eq!(statuses, [422, 404, 422, 422, 422]);
         assert!(ids(&cloud).is_empty());
     }
 }

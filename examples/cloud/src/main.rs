@@ -1,6 +1,5 @@
-//! A small cloud for the examples: servers, WordPress, load balancer pools, monitors, a shop with orders, and a warehouse for
-//! rows. It makes no real servers, but it is a real service: it stores each change durably in a ledger before it answers, and
-//! honours idempotency keys.
+//! A small cloud for the examples: servers, WordPress, load balancer pools, monitors, and a shop with orders. It makes no real
+//! servers, but it is a real service: it stores each change durably in a ledger before it answers, and honours idempotency keys.
 //!
 //! With `--flaky` and `--slow` it behaves as services do on a bad day: it is busy, does the work and loses the answer, and takes
 //! its time. Start reading at `cloud.rs`.

@@ -1,7 +1,7 @@
 //! What the cloud can make.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// A resource, as the ledger and the answers have it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -11,7 +11,6 @@ pub(crate) enum Resource {
     Wordpress(Wordpress),
     PoolAddress(PoolAddress),
     Monitor(Monitor),
-    Batch(Batch),
 }
 
 /// A server.
@@ -52,22 +51,13 @@ pub(crate) struct Monitor {
     pub(crate) alert: String,
 }
 
-/// Rows that were loaded into a table of the warehouse by one request.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Batch {
-    pub(crate) id: String,
-    pub(crate) table: String,
-    pub(crate) rows: Vec<Map<String, Value>>,
-}
-
 impl Resource {
     pub(crate) fn id(&self) -> &str {
         match self {
             Self::Server(Server { id, .. })
             | Self::Wordpress(Wordpress { id, .. })
             | Self::PoolAddress(PoolAddress { id, .. })
-            | Self::Monitor(Monitor { id, .. })
-            | Self::Batch(Batch { id, .. }) => id,
+            | Self::Monitor(Monitor { id, .. }) => id,
         }
     }
 
@@ -78,28 +68,21 @@ impl Resource {
                 *used == server.id
             }
             Self::PoolAddress(PoolAddress { address, .. }) => *address == server.address,
-            Self::Server(_) | Self::Batch(_) => false,
+            Self::Server(_) => false,
         }
     }
 
     pub(crate) fn as_server(&self) -> Option<&Server> {
         match self {
             Self::Server(server) => Some(server),
-            Self::Wordpress(_) | Self::PoolAddress(_) | Self::Monitor(_) | Self::Batch(_) => None,
+            Self::Wordpress(_) | Self::PoolAddress(_) | Self::Monitor(_) => None,
         }
     }
 
     pub(crate) fn as_pool_address(&self) -> Option<&PoolAddress> {
         match self {
             Self::PoolAddress(address) => Some(address),
-            Self::Server(_) | Self::Wordpress(_) | Self::Monitor(_) | Self::Batch(_) => None,
-        }
-    }
-
-    pub(crate) fn as_batch(&self) -> Option<&Batch> {
-        match self {
-            Self::Batch(batch) => Some(batch),
-            Self::Server(_) | Self::Wordpress(_) | Self::PoolAddress(_) | Self::Monitor(_) => None,
+            Self::Server(_) | Self::Wordpress(_) | Self::Monitor(_) => None,
         }
     }
 
@@ -110,9 +93,6 @@ impl Resource {
             Self::Wordpress(wordpress) => serde_json::to_value(wordpress),
             Self::PoolAddress(address) => serde_json::to_value(address),
             Self::Monitor(monitor) => serde_json::to_value(monitor),
-            Self::Batch(Batch { id, table, rows }) => {
-                Ok(serde_json::json!({ "id": id, "table": table, "rows": rows.len() }))
-            }
         };
         written.expect("texts, numbers and lists are JSON")
     }

@@ -273,6 +273,9 @@ pub struct Node {
     /// Its progress over the elements of its list, once the list is known; left out of a task that is called once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elements: Option<ElementProgress>,
+    /// The queue of its jobs, with its namespace. Only a task that calls a guest has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
     /// The worker that called it last, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,

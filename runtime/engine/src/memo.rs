@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use flow::{Action, CallId, Flow, RunId, Signal, Task, TaskResult, Timestamp, Values};
+use flow::{Action, CallId, Flow, Memo, RunId, Signal, Task, TaskResult, Timestamp, Values};
 use logbook::{Logbook, MemoChanges, MemoLimits, NewResult, RolledBackTask};
 use machine::{Call, Event, Fact, Machine, Record};
 use protocol::{MemoAddress, RememberedResult};
@@ -189,9 +189,9 @@ async fn look_up(
     Ok(results)
 }
 
-/// Where the result of a call is remembered, if it is one of a task with `memo`.
+/// Where the result of a call is remembered, if it is one of a task that remembers its results.
 pub(crate) fn address_of(flow: &Flow, task: &Task, call: &Call) -> Option<MemoAddress> {
-    let is_remembered = task.access.memo.is_some() && call.id.action == Action::Apply;
+    let is_remembered = task.access.memo.is_some_and(Memo::remembers) && call.id.action == Action::Apply;
     is_remembered.then(|| MemoAddress::of_call(&flow.name, task, &call.inputs))
 }
 
@@ -219,7 +219,7 @@ pub(crate) fn add_forgotten(machine: &Machine, records: &[Record], changes: &mut
     for record in records {
         let Fact::Started { attempt, action: Action::Rollback } = &record.fact else { continue };
         let Some((task, called)) = machine.call_of(record.firing, attempt.node) else { continue };
-        if called.access.memo.is_some() {
+        if called.access.memo.is_some_and(Memo::remembers) {
             let namespace = machine.flow().name.namespace();
             changes.forgotten.push(RolledBackTask {
                 namespace,

@@ -27,6 +27,8 @@ const ARGUMENT: u8 = 10;
 const RECORD_NOTHING: u8 = 11;
 /// The results are remembered; its text is the number of microseconds for which, or nothing for an unlimited time.
 const MEMO: u8 = 12;
+/// The guest sees the fixed call of a task with `memo`, and no result is remembered.
+const MEMO_NEVER: u8 = 13;
 
 /// The access as a message contains it.
 pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
@@ -45,7 +47,11 @@ pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
     });
     let sockets = sockets.iter().map(|pattern| (SOCKET, pattern.to_string()));
     let arguments = arguments.iter().map(|argument| (ARGUMENT, argument.clone()));
-    let memo = memo.map(|memo| (MEMO, memo.limit().map(|time| micros(time).to_string()).unwrap_or_default()));
+    let memo = memo.map(|memo| match memo {
+        Memo::Unlimited => (MEMO, String::new()),
+        Memo::For(time) => (MEMO, micros(time).to_string()),
+        Memo::Never => (MEMO_NEVER, String::new()),
+    });
     let flags = [(CLOCK, *clock), (RANDOM, *random), (RECORD_NOTHING, *record == Recording::None)];
     let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(number, _)| (number, String::new()));
     http.chain(secrets)
@@ -80,6 +86,7 @@ pub(crate) fn access_from_wire(wire: WireAccess) -> Result<Access, Invalid> {
             RANDOM => access.random = true,
             RECORD_NOTHING => access.record = Recording::None,
             MEMO => access.memo = Some(memo_from_wire(&text)?),
+            MEMO_NEVER => access.memo = Some(Memo::Never),
             unknown => return Err(codec::later(format!("access {unknown}"))),
         }
     }
@@ -140,6 +147,9 @@ mod tests {
         let unlimited = Access { memo: Some(Memo::Unlimited), ..Access::default() };
         assert_eq!(access_from_wire(vec![(12, String::new())]).unwrap(), unlimited);
         assert_eq!(access_to_wire(&unlimited), [(12, String::new())]);
+        let never = Access { memo: Some(Memo::Never), ..Access::default() };
+        assert_eq!(access_from_wire(vec![(13, String::new())]).unwrap(), never);
+        assert_eq!(access_to_wire(&never), [(13, String::new())]);
     }
 
     #[test]

@@ -180,3 +180,16 @@ fn a_flow_uses_only_queues_tags_and_flows_of_its_namespace() {
     let shown = shared.run("", &["list", "--flow", "shop/g", "--json"]).expect(0).json();
     assert_eq!((shown.len(), &shown[0]["state"]), (2, &json!("success")));
 }
+
+#[test]
+fn a_result_is_verified_in_its_namespace() {
+    let shared = Shared::new();
+    shared.waft.flow(&format!("{NOOP}memo = true\n"));
+    shared.run(&shared.shop, &["submit", "flow.toml", "--run-id", "r", "--wait"]).expect(0);
+    // As the namespace, and as the owner of the server.
+    for token in [&*shared.shop, ""] {
+        shared.run(token, &["verify", "r", "t", "--worker"]).expect(0);
+    }
+    assert_eq!(shared.list(&shared.shop, &[]), ["shop/f", "shop/verify", "shop/verify"]);
+    assert_error(&shared.run(&shared.other, &["verify", "r", "t", "--worker"]), 2, "there is no run r");
+}

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::warehouse::{self, Warehouse};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use xtask::{
@@ -33,14 +34,15 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// A running cloud. Dropping it kills it.
 pub(crate) struct Cloud {
     process: Group,
-    port: u16,
+    /// The addresses in the flows and the settings, and those in the copies that the demo uses instead.
+    moved: Vec<(String, String)>,
     token: String,
     folder: PathBuf,
 }
 
 impl Cloud {
     /// Starts the cloud, with its files in a folder. `program` is its binary.
-    pub(crate) fn start(program: &Path, folder: &Path) -> Result<Self> {
+    pub(crate) fn start(program: &Path, folder: &Path, warehouse: Option<&Warehouse>) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
         let is_free = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).is_ok();
         let port = if is_free { PORT } else { free_port()? };
@@ -52,10 +54,19 @@ impl Cloud {
         println!("$ {} &", shown(&command));
         command.env("CLOUD_TOKEN", &token);
         let process = Group::start(&command, &log(folder))?;
-        let mut cloud = Self { process, port, token, folder: folder.to_owned() };
-        cloud.wait_for("cloud listens on")?;
+        let mut moved = Vec::new();
         if !is_free {
             println!("-- port {PORT} is in use, so the demo takes copies of the flows and settings with port {port}");
+            moved.push((format!("127.0.0.1:{PORT}"), format!("127.0.0.1:{port}")));
+        }
+        if let Some(warehouse) = warehouse {
+            let address = warehouse.address();
+            println!("-- the warehouse listens on {address}: the demo takes copies of the flows and settings with it");
+            moved.push((warehouse::ADDRESS_IN_FILES.to_owned(), address));
+        }
+        let mut cloud = Self { process, moved, token, folder: folder.to_owned() };
+        cloud.wait_for("cloud listens on")?;
+        if !cloud.moved.is_empty() {
             cloud.copy(&project::root().join("examples-wasm"), &cloud.folder.join("examples-wasm"))?;
             cloud.copy(&project::root().join("examples/cloud/waft"), &cloud.folder.join("settings/waft"))?;
         }
@@ -70,9 +81,10 @@ impl Cloud {
 
     /// The path of a flow of the examples that calls this cloud.
     pub(crate) fn flow(&self, name: &str) -> String {
-        let folder =
-            if self.port == PORT { project::root().join("examples-wasm") } else { self.folder.join("examples-wasm") };
-        project::short(&folder.join(name))
+        let file = project::root().join("examples-wasm").join(name);
+        let names_moved = |text: String| self.moved.iter().any(|(from, _)| text.contains(from));
+        let is_copied = fs::read_to_string(&file).is_ok_and(names_moved);
+        project::short(&if is_copied { self.folder.join("examples-wasm").join(name) } else { file })
     }
 
     /// Shows that a run has exactly one server, although its request was made twice.
@@ -120,10 +132,10 @@ impl Cloud {
     }
 
     fn settings(&self) -> PathBuf {
-        if self.port == PORT { project::root().join("examples/cloud") } else { self.folder.join("settings") }
+        if self.moved.is_empty() { project::root().join("examples/cloud") } else { self.folder.join("settings") }
     }
 
-    /// Copies TOML files, with the port of this cloud and the modules where they were built.
+    /// Copies TOML files, with the addresses that the demo uses, and the modules where they were built.
     fn copy(&self, from: &Path, to: &Path) -> Result<()> {
         let context = || format!("could not copy {} to {}", from.display(), to.display());
         fs::create_dir_all(to).with_context(context)?;
@@ -136,7 +148,7 @@ impl Cloud {
                 let text = fs::read_to_string(&path).with_context(context)?;
                 let built = format!("\"{}/target/", project::root().join("examples-wasm").display());
                 let text = text.replace("\"../../target/", &built).replace("\"../target/", &built);
-                let text = text.replace(&format!("127.0.0.1:{PORT}"), &format!("127.0.0.1:{}", self.port));
+                let text = self.moved.iter().fold(text, |text, (from, to)| text.replace(from, to));
                 fs::write(to.join(name), text).with_context(context)?;
             }
         }

@@ -123,7 +123,7 @@ impl DemoEnvironment {
         let address = format!("127.0.0.1:{}", free_port()?);
         let logbook = format!("sqlite:{}", folder.join("logbook.db").display());
         let store = folder.join("store").display().to_string();
-        let cloud = Cloud::start(&waft.with_file_name("cloud"), &folder.join("cloud"))?;
+        let cloud = Cloud::start(&waft.with_file_name("cloud"), &folder.join("cloud"), None)?;
         let broker = rabbit.url();
         let serve = ["serve", "--listen", &address, "--broker", broker, "--logbook", &logbook, "--store", &store];
         let server = start(&waft, &cloud, "server", &serve)?;

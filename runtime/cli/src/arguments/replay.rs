@@ -54,6 +54,9 @@ pub(crate) struct VerifyFlags {
     /// Call it as if its task had `memo`: with another run, clock and randomness
     #[arg(long)]
     pub(crate) memo: bool,
+    /// Let a worker call it, in a run of its own at the server, and not this machine
+    #[arg(long)]
+    pub(crate) worker: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -142,7 +142,7 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
 }
 
 /// The time without a change after which it asks what the run waits for.
-const WAIT_HINT_AFTER: Duration = Duration::from_secs(3);
+pub(super) const WAIT_HINT_AFTER: Duration = Duration::from_secs(3);
 
 /// The interval at which it checks whether a process drives a run of `waft run`.
 const DRIVER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -203,7 +203,7 @@ fn show_event(event: &Event, display: &mut Display, as_json: bool) {
 }
 
 /// The reasons that calls of a run do not end, if a person can do something about them.
-fn waiting_reasons(run: &Run) -> Vec<String> {
+pub(super) fn waiting_reasons(run: &Run) -> Vec<String> {
     let reason = |node: &Node| {
         let out = node.out.as_ref()?;
         let worker = out.worker.as_deref().filter(|_| out.silent_for.is_some());

@@ -1,6 +1,7 @@
 //! `waft replay` and `waft verify`: run a recorded attempt again, and compare its outcome.
 
 mod attempt;
+mod by_worker;
 mod compare;
 mod report;
 
@@ -9,7 +10,7 @@ use std::path::Path;
 use ::worker::{ReplayResult, replay};
 use anyhow::{Context as _, anyhow};
 use flow::{Digest, Memo};
-use protocol::RecordedAttempt;
+use protocol::{Job, RecordedAttempt};
 
 use self::{attempt::Attempt, compare::Comparison, report::Report};
 use crate::{
@@ -29,7 +30,7 @@ pub(super) async fn run(settings: &Settings, flags: ReplayFlags) -> Result<Exit,
     let attempt = check(settings, recorded)?;
     let library = modules::open_to_replay(settings).await?;
     let (digest, replayed) = call(&library, &attempt, flags.module.as_deref()).await?;
-    let comparison = Comparison::of(attempt.recorded.outcome.as_ref(), &attempt.job, &replayed);
+    let comparison = Comparison::of(attempt.recorded.outcome.as_ref(), &attempt.job, &replayed.completion);
     let report = Report { attempt: &attempt, digest, replayed: &replayed, comparison: &comparison };
     match flags.json {
         true => output::json(report.json()),
@@ -45,18 +46,14 @@ pub(super) async fn run(settings: &Settings, flags: ReplayFlags) -> Result<Exit,
 /// Calls the recorded module again, as in a replay. An outcome that differs shows that the task is not a function of its inputs, or
 /// that its worker has not reported what the guest returned.
 pub(super) async fn verify(settings: &Settings, flags: VerifyFlags) -> Result<Exit, CliError> {
+    if flags.worker {
+        return by_worker::verify(settings, &flags).await;
+    }
     let mut attempt = check(settings, attempt::read(settings, &flags.to_replay()).await?)?;
-    let access = &mut attempt.job.access;
-    if flags.memo && access.needs_grants() {
-        let error = anyhow!("task {} may reach what is outside its sandbox, so it cannot have memo", flags.task);
-        return Err(CliError::invalid(error).hint("verify it without --memo"));
-    }
-    if flags.memo {
-        access.memo.get_or_insert(Memo::Unlimited);
-    }
+    set_memo(&mut attempt.job, &flags)?;
     let library = modules::open_to_replay(settings).await?;
     let (digest, replayed) = call(&library, &attempt, None).await?;
-    let comparison = Comparison::of(attempt.recorded.outcome.as_ref(), &attempt.job, &replayed);
+    let comparison = Comparison::of(attempt.recorded.outcome.as_ref(), &attempt.job, &replayed.completion);
     let report = Report { attempt: &attempt, digest, replayed: &replayed, comparison: &comparison };
     let task = &attempt.job.call.task;
     let (is_function, verdict, exit) = match &comparison {
@@ -79,6 +76,19 @@ pub(super) async fn verify(settings: &Settings, flags: VerifyFlags) -> Result<Ex
         output::line(&verdict);
     }
     Ok(exit)
+}
+
+/// With `--memo`, lets the guest of a job see what that of a task with `memo` sees.
+fn set_memo(job: &mut Job, flags: &VerifyFlags) -> Result<(), CliError> {
+    if !flags.memo {
+        return Ok(());
+    }
+    if job.access.needs_grants() {
+        let error = anyhow!("task {} may reach what is outside its sandbox, so it cannot have memo", flags.task);
+        return Err(CliError::invalid(error).hint("verify it without --memo"));
+    }
+    job.access.memo.get_or_insert(Memo::Unlimited);
+    Ok(())
 }
 
 /// Checks the contents of an attempt, and that this machine may run it.

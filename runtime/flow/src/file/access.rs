@@ -97,13 +97,17 @@ pub(super) fn arguments(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -
     arguments
 }
 
+/// The word in a flow file for results that are not remembered.
+pub(super) const MEMO_NEVER: &str = "never";
+
 /// Reads for how long the results of a task are remembered.
 pub(super) fn memo(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Option<Memo> {
-    const EXPECTED: &str = "true, false, or a duration such as \"7d\"";
+    const EXPECTED: &str = "true, false, \"never\", or a duration such as \"7d\"";
     let toml = table.take("memo")?;
     let owner = table.describe_key("memo");
     let diagnostic = match (toml.get_ref().as_bool(), toml.get_ref().as_str()) {
         (Some(is_remembered), _) => return is_remembered.then_some(Memo::Unlimited),
+        (None, Some(MEMO_NEVER)) => return Some(Memo::Never),
         (None, Some(text)) => match parse_duration(text) {
             Ok(time) if time.is_zero() => Diagnostic::error(Some(toml.span()), format!("{owner} is no time"))
                 .hint("write for how long results are remembered, such as \"7d\", or leave it out"),

@@ -117,7 +117,7 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
         Key::new("retry", "table", "the module's setting, or one attempt").of_call(),
         Key::new("allow", "table", "nothing").of_call(),
         Key::word("record", Recording::WORDS).of_call(),
-        Key::new("memo", "true, false or duration", "`false`").of_call(),
+        Key::new("memo", "true, false, `\"never\"` or duration", "`false`").of_call(),
         Key::new("args", "list of texts", "none").of_call(),
         Key::new("queue", "name", "`\"default\"`").of_call(),
         Key::new("priority", "whole number", "0").of_call(),

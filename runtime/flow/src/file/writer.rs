@@ -238,6 +238,7 @@ fn write_access(access: &Access, table: &mut Table, diagnostics: &mut Vec<Diagno
     match access.memo {
         Some(Memo::Unlimited) => table.flag("memo", Some(true)),
         Some(Memo::For(time)) => table.format_duration("memo", Some(time), diagnostics),
+        Some(Memo::Never) => table.text("memo", super::access::MEMO_NEVER),
         None => {}
     }
     table.texts("args", &access.arguments);

@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use api::{self, FiringState, Node, NodeEvent, Revision};
 use axum::{Json, extract::State};
 use flow::{
-    Edit, Flow, NodeIndex, NodeKind, NodeName, RunId, RunState, State as NodeState, Timestamp, Values, graph::Role,
+    Edit, Flow, NodeIndex, NodeKind, NodeName, QueueName, RunId, RunState, State as NodeState, Timestamp, Values,
+    graph::Role,
 };
 use logbook::{LoadError, Logbook, Page, Replay, Summary};
 use machine::{Change, Fact, Machine, NodeChange, Record};
@@ -197,6 +198,8 @@ async fn shown(
     let mut budget = ValueBudget::new(inputs.values().chain(provided.values()).chain(of_nodes), MAX_BYTES_OF_RUN);
     let (inputs, provided) = (budget.load(store, inputs).await, budget.load(store, provided).await);
     let failures = protocol::events::failures(machine);
+    let queues: BTreeMap<NodeIndex, &QueueName> =
+        machine.flow().tasks().map(|(index, _, task)| (index, &task.queue)).collect();
     let mut tasks = Vec::new();
     for (index, kind) in nodes(machine) {
         let name = &machine.flow().node(index).name;
@@ -209,6 +212,7 @@ async fn shown(
             node.state = api::NodeState::of(kind, machine.node_state(index));
         }
         node.awaits = awaits(machine, index);
+        node.queue = queues.get(&index).map(|queue| queue.to_string());
         node.elements = machine
             .progress(index)
             .map(|(count, succeeded)| api::ElementProgress { count: count as u64, succeeded: succeeded as u64 });
@@ -329,6 +333,7 @@ async fn node_with_change(last: &LastChange, budget: &mut ValueBudget, store: &d
         out: None,
         lost: Vec::new(),
         elements: None,
+        queue: None,
         worker,
         computed_by,
         digest,
@@ -353,6 +358,7 @@ fn node_without_change(kind: NodeKind, name: &NodeName) -> Node {
         elements: None,
         out: None,
         lost: Vec::new(),
+        queue: None,
         worker: None,
         computed_by: None,
         digest: None,

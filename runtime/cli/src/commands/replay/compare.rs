@@ -1,7 +1,6 @@
 //! Compares the outcome of a replay with the recorded one, to the byte.
 
-use ::worker::ReplayResult;
-use flow::{Failure, FailureKind, Value, ValueKind, ValueName, Values};
+use flow::{Digest, Failure, FailureKind, Value, ValueName, Values};
 use protocol::{Job, RecordedOutcome};
 use sandbox::Completion;
 use store::{digest_of, values::bytes_of};
@@ -24,9 +23,9 @@ pub(super) enum Comparison {
 }
 
 impl Comparison {
-    pub(super) fn of(recorded: Option<&RecordedOutcome>, job: &Job, replayed: &ReplayResult) -> Self {
+    pub(super) fn of(recorded: Option<&RecordedOutcome>, job: &Job, now: &Completion) -> Self {
         let differs = |what: String| Self::Differs(vec![what]);
-        match (recorded, &replayed.completion) {
+        match (recorded, now) {
             (None, _) => Self::NotCompared("the recorded attempt has not ended".to_owned()),
             (Some(RecordedOutcome::Lost), _) => Self::NotCompared(
                 "the worker of the recorded attempt was lost, so how it ended is not known".to_owned(),
@@ -36,12 +35,21 @@ impl Comparison {
             (Some(RecordedOutcome::RolledBack), Completion::Succeeded(_)) => Self::Same { note: None },
             (Some(RecordedOutcome::Failed(recorded)), Completion::Failed(failure)) => failures(recorded, failure, job),
             (Some(RecordedOutcome::Failed(recorded)), Completion::Succeeded(_)) => {
-                let source = of_guest(recorded.kind).map(|reason| format!("; {reason}")).unwrap_or_default();
+                let source = not_of_guest(recorded.kind).map(|reason| format!("; {reason}")).unwrap_or_default();
                 differs(format!("the recorded attempt failed, and this one succeeded{source}"))
             }
             (Some(RecordedOutcome::Succeeded(_) | RecordedOutcome::RolledBack), Completion::Failed(_)) => {
                 differs("the recorded attempt succeeded, and this one failed".to_owned())
             }
+        }
+    }
+
+    /// What differs, and the note or the reason.
+    pub(super) fn parts(&self) -> (Vec<String>, Option<String>) {
+        match self {
+            Self::Same { note } => (Vec::new(), note.clone()),
+            Self::Differs(differences) => (differences.clone(), None),
+            Self::NotCompared(reason) => (Vec::new(), Some(reason.clone())),
         }
     }
 
@@ -56,7 +64,7 @@ impl Comparison {
 }
 
 /// Why a failure of this kind is not the guest's own, if it is not.
-fn of_guest(kind: FailureKind) -> Option<&'static str> {
+pub(super) fn not_of_guest(kind: FailureKind) -> Option<&'static str> {
     match kind {
         FailureKind::Cancelled => Some("its run was cancelled meanwhile"),
         FailureKind::Poison => Some("it had lost its workers, which says nothing of how the guest ends"),
@@ -86,7 +94,7 @@ fn failures(recorded: &Failure, failure: &Failure, job: &Job) -> Comparison {
     }
     let mut differences = Vec::new();
     if recorded.kind != failure.kind {
-        let source = of_guest(recorded.kind).map(|reason| format!(": {reason}")).unwrap_or_default();
+        let source = not_of_guest(recorded.kind).map(|reason| format!(": {reason}")).unwrap_or_default();
         differences.push(format!("the kind of the failure was {}, and is {}{source}", recorded.kind, failure.kind));
     }
     if recorded.message != failure.message {
@@ -123,16 +131,14 @@ fn compare(recorded: &Values, values: &Values) -> Comparison {
     Comparison::Differs(differences)
 }
 
-/// How a value differs from the recorded one, which may be a reference.
+/// How a value differs from the recorded one. Each may be a reference.
 fn difference(name: &ValueName, was: &Value, is: &Value) -> Option<String> {
-    let (bytes, form) = bytes_of(is).expect("a guest returns no references");
-    if was.is_bytes() != (form == ValueKind::Bytes) {
+    if was.is_bytes() != is.is_bytes() {
         return Some(format!("the value {name} was {}, and is {}", kind(was), kind(is)));
     }
-    let Some((recorded, _)) = bytes_of(was) else {
-        let is_same = was.digest() == Some(digest_of(&bytes));
-        let sizes = (was.size(), bytes.len());
-        return (!is_same).then(|| format!("the value {name} had {} bytes, and has {} other bytes", sizes.0, sizes.1));
+    let (Some((recorded, _)), Some((bytes, _))) = (bytes_of(was), bytes_of(is)) else {
+        let ((was, before), (is, now)) = (digest_and_size(was), digest_and_size(is));
+        return (was != is).then(|| format!("the value {name} had {before} bytes, and has {now} other bytes"));
     };
     if recorded == bytes {
         return None;
@@ -142,13 +148,20 @@ fn difference(name: &ValueName, was: &Value, is: &Value) -> Option<String> {
     Some(format!("the value {name} had {before} bytes, and has {now}; it differs from byte {same} on"))
 }
 
+fn digest_and_size(value: &Value) -> (Option<Digest>, usize) {
+    match bytes_of(value) {
+        Some((bytes, _)) => (Some(digest_of(&bytes)), bytes.len()),
+        None => (value.digest(), value.size()),
+    }
+}
+
 fn kind(value: &Value) -> &'static str {
     if value.is_bytes() { "bytes" } else { "JSON" }
 }
 
 #[cfg(test)]
 mod tests {
-    use flow::{Stored, Value};
+    use flow::{Stored, Value, ValueKind};
 
     use super::*;
 
@@ -182,5 +195,9 @@ mod tests {
         };
         assert_eq!(compare(&reference("\"a\""), &values("a")), Comparison::Same { note: None });
         assert_eq!(differences(&reference("\"b\""), &values("a")).len(), 1);
+        assert_eq!(compare(&reference("\"a\""), &reference("\"a\"")), Comparison::Same { note: None });
+        let expected = ["the value pan had 3 bytes, and has 4 other bytes"];
+        assert_eq!(differences(&reference("\"a\""), &reference("\"bc\"")), expected);
+        assert_eq!(differences(&values("a"), &reference("\"bc\"")), expected);
     }
 }

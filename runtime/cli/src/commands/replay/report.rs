@@ -54,19 +54,7 @@ impl Report<'_> {
         self.notes().iter().for_each(|note| output::line(&format!("note: {}", sanitize::one_line(note))));
         output::line(&format!("recorded: {}", describe_recorded(recorded.outcome.as_ref())));
         output::line(&format!("now:      {}", describe(&replayed.completion)));
-        match comparison {
-            Comparison::Same { note: None } => output::line(&Colour::Green.text("same", colour)),
-            Comparison::Same { note: Some(note) } => {
-                output::line(&format!("{}: {note}", Colour::Green.text("same", colour)));
-            }
-            Comparison::Differs(differences) => {
-                output::line(&Colour::Yellow.text("differs", colour));
-                differences
-                    .iter()
-                    .for_each(|difference| output::line(&format!("  {}", sanitize::one_line(difference))));
-            }
-            Comparison::NotCompared(reason) => output::line(&format!("not compared: {reason}")),
-        }
+        print_comparison(comparison);
     }
 
     fn print_backtrace(&self) {
@@ -143,11 +131,7 @@ impl Report<'_> {
     pub(super) fn json(&self) -> Json {
         let Self { attempt: Attempt { recorded, job, .. }, digest, replayed, comparison } = self;
         let call = &job.call;
-        let (differences, reason) = match comparison {
-            Comparison::Same { note } => (Vec::new(), note.clone()),
-            Comparison::Differs(differences) => (differences.clone(), None),
-            Comparison::NotCompared(reason) => (Vec::new(), Some(reason.clone())),
-        };
+        let (differences, reason) = comparison.parts();
         let line = |line: &protocol::LogLine| json!({ "level": line.level, "text": line.text });
         let frame = |frame: &Frame| json!({ "function": frame.function, "place": frame.place });
         let limits = &job.limits;
@@ -184,6 +168,22 @@ impl Report<'_> {
     }
 }
 
+/// Prints how two outcomes compare.
+pub(super) fn print_comparison(comparison: &Comparison) {
+    let colour = colour::on(Stream::Out);
+    match comparison {
+        Comparison::Same { note: None } => output::line(&Colour::Green.text("same", colour)),
+        Comparison::Same { note: Some(note) } => {
+            output::line(&format!("{}: {note}", Colour::Green.text("same", colour)));
+        }
+        Comparison::Differs(differences) => {
+            output::line(&Colour::Yellow.text("differs", colour));
+            differences.iter().for_each(|difference| output::line(&format!("  {}", sanitize::one_line(difference))));
+        }
+        Comparison::NotCompared(reason) => output::line(&format!("not compared: {reason}")),
+    }
+}
+
 fn count(requests: u64) -> String {
     if requests == 1 { "1 request".to_owned() } else { format!("{requests} requests") }
 }
@@ -192,7 +192,8 @@ fn seconds(time: Duration) -> String {
     format!("{:.3}s", time.as_secs_f64())
 }
 
-fn describe_recorded(outcome: Option<&RecordedOutcome>) -> String {
+/// A recorded outcome in words.
+pub(super) fn describe_recorded(outcome: Option<&RecordedOutcome>) -> String {
     match outcome {
         None => "not ended".to_owned(),
         Some(RecordedOutcome::Succeeded(values)) => describe_values(values),
@@ -222,7 +223,8 @@ fn describe_values(values: &Values) -> String {
     }
 }
 
-fn recorded_json(outcome: &RecordedOutcome) -> Json {
+/// A recorded outcome as JSON.
+pub(super) fn recorded_json(outcome: &RecordedOutcome) -> Json {
     match outcome {
         RecordedOutcome::Succeeded(values) => values_json(values),
         RecordedOutcome::RolledBack => values_json(&Values::new()),

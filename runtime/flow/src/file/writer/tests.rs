@@ -191,9 +191,10 @@ fn random_access(rng: &mut SeededRng) -> Access {
     let arguments = ["--all", "", "a b"].into_iter().filter(|_| chance(rng)).map(str::to_owned).collect();
     let (clock, random) = (chance(rng), chance(rng));
     let record = if chance(rng) { Recording::None } else { Recording::Http };
-    let memo = match rng.below(4) {
+    let memo = match rng.below(5) {
         0 => Some(Memo::Unlimited),
         1 => Some(Memo::For(random_duration(rng).max(Duration::from_millis(1)))),
+        2 => Some(Memo::Never),
         _ => None,
     };
     Access { http, secrets, config, variables, directories, sockets, arguments, clock, random, record, memo }
