@@ -19,6 +19,9 @@ use crate::{Bench, cold::start_worker};
 /// The number of tasks of a round.
 pub(crate) const TASKS: usize = 2_000;
 
+/// The file with the flow of a round.
+const FLOW: &str = "flow.toml";
+
 /// The tag of the module in a guarded installation.
 const TAG: &str = "shop/guest:1";
 
@@ -95,12 +98,22 @@ impl Installation {
 
     /// Writes a flow with the tasks of a round. None depends on another.
     fn with_flow(self, name: &str, module: &str) -> anyhow::Result<Self> {
-        let mut text = format!("name = \"{name}\"\npattern = \"unordered\"\n[modules]\nguest = \"{module}\"\n");
-        for task in 0..TASKS {
-            text.push_str(&format!("[[task]]\nname = \"t{task}\"\nuse = \"guest#noop\"\n"));
-        }
-        std::fs::write(self.folder.path().join("flow.toml"), text)?;
+        let text = format!("name = \"{name}\"\npattern = \"unordered\"\n[modules]\nguest = \"{module}\"\n");
+        self.write_flow(FLOW, text, TASKS, |_| "use = \"guest#noop\"\n".to_owned())?;
         Ok(self)
+    }
+
+    /// Writes a flow with a number of tasks after its head. `keys` has the keys of a task besides its name.
+    pub(crate) fn write_flow(
+        &self,
+        file: &str,
+        head: String,
+        tasks: usize,
+        keys: impl Fn(usize) -> String,
+    ) -> anyhow::Result<()> {
+        let task = |task| format!("[[task]]\nname = \"t{task}\"\n{}", keys(task));
+        let text = (0..tasks).map(task).fold(head, |text, task| text + &task);
+        Ok(std::fs::write(self.folder.path().join(file), text)?)
     }
 
     /// Submits the flow and waits for its end.
@@ -109,8 +122,17 @@ impl Installation {
     ///
     /// The seconds from the start of `waft submit` to its end.
     pub(crate) async fn round(&self) -> anyhow::Result<f64> {
+        self.round_of(FLOW).await
+    }
+
+    /// Submits the flow of a file and waits for its end.
+    ///
+    /// # Returns
+    ///
+    /// The seconds from the start of `waft submit` to its end.
+    pub(crate) async fn round_of(&self, file: &str) -> anyhow::Result<f64> {
         let started = Instant::now();
-        printed(self.client(&["submit", "flow.toml", "--wait"])).await?;
+        printed(self.client(&["submit", file, "--wait"])).await?;
         Ok(started.elapsed().as_secs_f64())
     }
 

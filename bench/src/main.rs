@@ -10,11 +10,12 @@ mod guarded;
 mod idle;
 mod installation;
 mod instance;
-mod triggers;
+mod memo;
 mod messages;
 mod raw;
 mod report;
 mod system;
+mod triggers;
 
 use std::{env, path::PathBuf};
 
@@ -39,9 +40,10 @@ struct Bench {
     python: Option<String>,
 }
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     "defaults",
     "guarded",
+    "memo",
     "instance",
     "in-process",
     "throughput",
@@ -83,6 +85,7 @@ async fn run(bench: &Bench, selected: &[String]) -> anyhow::Result<()> {
         match name {
             "defaults" => defaults::measure(bench).await,
             "guarded" => guarded::measure(bench).await,
+            "memo" => memo::measure(bench).await,
             "instance" => instance::measure(bench).await,
             "in-process" => messages::in_process(bench).await,
             "throughput" => messages::throughput(bench).await,
