@@ -81,9 +81,7 @@ const EXCLUSIVE_LIBRARIES: [(&str, &str); 20] = [
 ];
 
 /// Crates that may use another crate's library, each with its reason.
-const EXCEPTIONS: [(&str, &str); 3] = [
-    // It sends the requests of guests, as the other one sends those of a program.
-    ("reqwest", "gateway"),
+const EXCEPTIONS: [(&str, &str); 2] = [
     // It offers HTTP/2, and tells failed handshakes from other failures.
     ("rustls", "gateway"),
     // Its settings are a TOML file.

@@ -85,19 +85,24 @@ impl HttpError {
         }
     }
 
-    /// What an error of the client means. Its text may have the query of the address, so only its causes are used.
-    pub(crate) fn of(error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        if let Some(known) = causes(&error).find_map(find::<Self>) {
+    /// What an error means that prevented a connection.
+    pub(crate) fn of_connect(error: &(dyn Error + 'static)) -> Self {
+        Self::of(error, |reason| Self::Connect { reason })
+    }
+
+    /// What an error of a connection means.
+    pub(crate) fn of_exchange(error: &(dyn Error + 'static)) -> Self {
+        Self::of(error, |reason| Self::Protocol { reason })
+    }
+
+    fn of(error: &(dyn Error + 'static), other: impl FnOnce(String) -> Self) -> Self {
+        if let Some(known) = chain(error).find_map(find::<Self>) {
             return known.clone();
         }
-        let reason = causes(&error).last().map_or_else(|| error.to_string(), without_debug_data);
-        if causes(&error).any(|cause| find::<rustls::Error>(cause).is_some()) {
-            Self::Tls { reason }
-        } else if error.is_connect() {
-            Self::Connect { reason }
-        } else {
-            Self::Protocol { reason }
+        let reason = chain(error).last().map_or_else(String::new, without_debug_data);
+        match chain(error).any(|cause| find::<rustls::Error>(cause).is_some()) {
+            true => Self::Tls { reason },
+            false => other(reason),
         }
     }
 }
@@ -110,9 +115,9 @@ fn without_debug_data(error: &(dyn Error + 'static)) -> String {
     own.unwrap_or(text)
 }
 
-/// The causes of an error, the nearest first.
-fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(error.source(), |&cause| cause.source())
+/// An error and its causes, the nearest first.
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&cause| cause.source())
 }
 
 /// The error itself, or one inside an error of the operating system: that does not name it as its cause.

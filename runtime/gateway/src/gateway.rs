@@ -1,25 +1,20 @@
 //! The gateway of a worker, and what one call may send through it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use credentials::{ClientTls, FileError};
 use flow::{CallAccess, HttpTarget, Namespace};
 use futures::future::BoxFuture;
-use http::{HeaderValue, header};
-use reqwest::{Client, Request, Response};
+use http::{HeaderValue, Version, header};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     HttpError, HttpRequest, HttpResponse, LookupShare, Outbound, Rules, Timeouts, UsedSecrets,
-    clients::{CallClients, Clients},
+    budget::Budget,
+    clients::{Client, ClientRequest, ClientResponse, Clients},
     headers,
+    idle::IdleConnections,
     lookups::Lookups,
     redaction::TooLong,
     secrets::{Context, FetchedValues},
@@ -30,6 +25,9 @@ pub const MAX_CONCURRENT_REQUESTS: usize = 16;
 
 /// The maximum length of an address with its secrets, in bytes. Servers refuse longer ones.
 const MAX_ADDRESS_BYTES: usize = 16 << 10;
+
+/// The maximum size of what a server that an operator names sends for one value, in bytes: more than the largest answer.
+pub(crate) const MAX_OPERATOR_BYTES: u64 = 2 << 20;
 
 /// A longer body is searched for secrets on a thread that may block, in bytes.
 const LONG_BODY_BYTES: usize = 64 << 10;
@@ -51,7 +49,7 @@ pub struct Gateway {
 pub struct CallGateway {
     gateway: Arc<Gateway>,
     namespace: Option<Namespace>,
-    clients: CallClients,
+    idle: IdleConnections,
     access: Arc<CallAccess>,
     /// The rules when the call started.
     rules: Arc<Rules>,
@@ -64,13 +62,6 @@ pub struct CallGateway {
 /// Denies every request of a call, with the reason: where an operator grants nothing, there is no gateway.
 #[derive(Debug)]
 pub struct Closed(pub Arc<CallAccess>);
-
-/// The bytes that the requests and responses of a call may still have.
-#[derive(Debug)]
-struct Budget {
-    limit: u64,
-    left: AtomicU64,
-}
 
 impl Gateway {
     /// Creates a gateway that trusts these authorities.
@@ -117,11 +108,11 @@ impl Gateway {
         CallGateway {
             gateway: self.clone(),
             namespace,
-            clients: CallClients::default(),
+            idle: IdleConnections::default(),
             access,
             rules,
             used: UsedSecrets::default(),
-            budget: Arc::new(Budget { limit: max_bytes, left: AtomicU64::new(max_bytes) }),
+            budget: Arc::new(Budget::new(max_bytes)),
             concurrent: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)),
         }
     }
@@ -168,7 +159,7 @@ impl CallGateway {
         let begin = async {
             let (client, permit) = self.admit(&request).await?;
             self.insert_secrets(&mut request).await?;
-            let response = client.execute(to_send(request)).await.map_err(HttpError::of)?;
+            let response = client.send(to_send(request)).await?;
             Ok::<_, HttpError>((response, permit))
         };
         let (response, _permit) = within(limit, begin).await??;
@@ -185,14 +176,14 @@ impl CallGateway {
 
     /// A response without the values of secrets.
     async fn redacted(&self, mut response: HttpResponse) -> Result<HttpResponse, HttpError> {
-        let (used, left) = (self.used.clone(), self.budget.left.load(Ordering::Relaxed));
+        let (used, left) = (self.used.clone(), self.budget.left());
         let is_long = response.body.len() > LONG_BODY_BYTES && !used.is_empty();
         let redact = move || used.redact_response(&mut response, left).map(|()| response);
         let redacted = match is_long {
             true => tokio::task::spawn_blocking(redact).await.expect("redaction does not panic"),
             false => redact(),
         };
-        redacted.map_err(|TooLong| HttpError::TooLarge { limit: self.budget.limit })
+        redacted.map_err(|TooLong| self.budget.exceeded())
     }
 
     fn secret_context(&self) -> Context<'_> {
@@ -207,7 +198,7 @@ impl CallGateway {
             let gateway = gateway.clone();
             async move {
                 let clients = gateway.clients().await.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
-                clients.for_operator().map_err(HttpError::of)
+                Ok(clients.for_operator(MAX_OPERATOR_BYTES))
             }
         };
         self.rules.secrets.insert(&self.secret_context(), request, client).await?;
@@ -237,33 +228,25 @@ impl CallGateway {
         let clients = self.gateway.clients().await;
         let clients = clients.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
         let reach = self.access.reach(&request.target);
-        let client = clients.of_call(&self.clients, self.namespace.as_ref(), reach);
-        Ok((client.map_err(HttpError::of)?, permit))
+        Ok((clients.of_call(&self.idle, &self.budget, self.namespace.as_ref(), reach), permit))
     }
 
     async fn receive(
         &self,
-        mut response: Response,
+        mut response: ClientResponse,
         between_bytes: Option<Duration>,
     ) -> Result<HttpResponse, HttpError> {
-        let status = response.status();
-        let headers = std::mem::take(response.headers_mut());
-        self.budget.take(headers::size_on_wire(&headers))?;
+        let headers = std::mem::take(&mut response.headers);
+        // The connection has counted its bytes. HTTP/2 compresses headers, so a few bytes may have become many.
+        if response.version == Version::HTTP_2 {
+            self.budget.take(headers::size_on_wire(&headers))?;
+        }
         headers::check_response_size(&headers)?;
         let mut body = BytesMut::new();
-        while let Some(part) = within(between_bytes, response.chunk()).await?.map_err(HttpError::of)? {
-            self.budget.take(part.len() as u64)?;
+        while let Some(part) = within(between_bytes, response.chunk()).await?? {
             body.extend_from_slice(&part);
         }
-        Ok(HttpResponse { status, headers, body: body.freeze() })
-    }
-}
-
-impl Budget {
-    /// Takes bytes; takes nothing if too few are left.
-    fn take(&self, bytes: u64) -> Result<(), HttpError> {
-        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        taken.map(|_| ()).map_err(|_| HttpError::TooLarge { limit: self.limit })
+        Ok(HttpResponse { status: response.status, headers, body: body.freeze() })
     }
 }
 
@@ -275,7 +258,7 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Re
     }
 }
 
-fn to_send(HttpRequest { target, mut headers, body, timeouts: _ }: HttpRequest) -> Request {
+fn to_send(HttpRequest { target, mut headers, body, timeouts: _ }: HttpRequest) -> ClientRequest {
     let method = http::Method::from_bytes(target.method().as_bytes()).expect("a target has a method of HTTP");
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(concat!("waft/", env!("CARGO_PKG_VERSION"))));
     // The guest wrote it before secrets were inserted, or wrongly: the client computes it.
@@ -289,10 +272,7 @@ fn to_send(HttpRequest { target, mut headers, body, timeouts: _ }: HttpRequest) 
     if !body.is_empty() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let mut request = Request::new(method, target.url().clone());
-    *request.headers_mut() = headers;
-    *request.body_mut() = Some(body).filter(|body: &Bytes| !body.is_empty()).map(Into::into);
-    request
+    ClientRequest { method, url: target.url().clone(), headers, body }
 }
 
 /// The bytes of a request, about as HTTP/1.1 writes them.

@@ -6,12 +6,17 @@
 // Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod budget;
 mod clients;
+mod connection;
+mod connector;
 mod error;
 mod gateway;
 mod headers;
+mod idle;
 mod lookups;
 mod message;
+mod meter;
 mod redaction;
 mod resolver;
 mod rules;
@@ -23,6 +28,6 @@ pub use headers::MAX_HEADERS_BYTES;
 pub use lookups::{LookupPlace, LookupShare};
 pub use message::{HttpRequest, HttpResponse, Outbound, Timeouts};
 pub use redaction::{TooLong, UsedSecrets};
-pub use reqwest::Url;
 pub use rules::{CurrentRules, Rules};
 pub use secrets::{Secret, SecretSource, Secrets, VaultEntry};
+pub use url::Url;

@@ -50,7 +50,7 @@ pub trait Outbound: Send + Sync + std::fmt::Debug {
     /// The reason, a sentence.
     fn check(&self, target: &HttpTarget) -> Result<(), String>;
 
-    /// Checks and sends a request, and receives its response. Dropping the future closes the connection, or gives up the stream
-    /// of a shared one; the server may have handled the request all the same.
+    /// Checks and sends a request, and receives its response. Dropping the future closes the connection; the server may have
+    /// handled the request all the same.
     fn send(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>>;
 }

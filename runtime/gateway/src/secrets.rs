@@ -10,12 +10,11 @@ use std::{collections::BTreeMap, fmt};
 use flow::{AccessDenial, CallAccess, HttpPattern, HttpTarget, SECRET_MARK, SecretName};
 use futures::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::Client;
 
 pub(crate) use self::fetched::FetchedValues;
 use self::places::{BodyKind, SecretValues, names_in, names_in_query, query_with_values, replace_marks};
 pub use self::source::{SecretSource, VaultEntry};
-use crate::{HttpError, HttpRequest, UsedSecrets};
+use crate::{HttpError, HttpRequest, UsedSecrets, clients::Client};
 
 /// What ends the name of a secret.
 const MARK_END: &str = "}}";

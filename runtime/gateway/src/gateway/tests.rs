@@ -4,9 +4,13 @@ use std::{
     collections::BTreeSet,
     net::SocketAddr,
     path::Path,
-    sync::{Mutex, atomic::AtomicUsize},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use bytes::Bytes;
 use credentials::{Identity, ServerTls, Trust};
 use flow::{Access, Digest, Grant, Grants, HttpTarget};
 use http::HeaderMap;
@@ -18,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 
+mod connections;
 mod secrets;
 
 /// A server that answers each request with `answer`, and never if that is empty. Like Python's `http.server`, it reads no bodies: what
@@ -185,7 +190,7 @@ async fn all_requests_and_responses_of_a_call_have_at_most_so_many_bytes() {
     let server = Server::start(OK, None).await;
     let access = granted(&[&format!("GET http://127.0.0.1:{}/**", server.address.port())], &[]);
     let url = server.url("http", "127.0.0.1");
-    let once = url.len() + "x-pan: 24\r\ncontent-length: 5\r\n".len() + "hello".len();
+    let once = url.len() + OK.len();
     let call = gateway().for_call(None, access, Arc::default(), 2 * once as u64);
     for _ in 0..2 {
         call.send(request(&url)).await.unwrap();

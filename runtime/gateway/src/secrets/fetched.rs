@@ -11,7 +11,6 @@ use std::{
 };
 
 use flow::SecretName;
-use reqwest::Client;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -21,7 +20,7 @@ use super::{
     source::{self, SecretSource, VaultEntry},
     without_value,
 };
-use crate::{HttpError, Rules};
+use crate::{HttpError, Rules, clients::Client};
 
 /// How long a failure is kept: calls that wait for the value do not ask again one after the other.
 const FAILURE_KEPT: Duration = Duration::from_secs(2);

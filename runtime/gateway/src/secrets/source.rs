@@ -7,11 +7,15 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
-use reqwest::{Client, Request, Url};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::{io::AsyncReadExt as _, process::Command};
+use url::Url;
 
-use crate::HttpError;
+use crate::{
+    HttpError,
+    clients::{Client, ClientRequest},
+};
 
 /// How long a command, or an answer of Vault, may take.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -145,18 +149,24 @@ async fn ask_vault(entry: &VaultEntry, client: &Client) -> Result<String, String
         let value = HeaderValue::from_str(text).map_err(|_| format!("a header cannot contain the {what} for Vault"))?;
         Ok::<_, String>(value)
     };
-    let mut request = Request::new(Method::GET, url.clone());
+    let mut headers = HeaderMap::new();
     let mut token = header("token", &token)?;
     token.set_sensitive(true);
-    request.headers_mut().insert(HeaderName::from_static("x-vault-token"), token);
+    headers.insert(HeaderName::from_static("x-vault-token"), token);
     // An agent of Vault may require it, against requests that a browser was tricked into.
-    request.headers_mut().insert(HeaderName::from_static("x-vault-request"), HeaderValue::from_static("true"));
+    headers.insert(HeaderName::from_static("x-vault-request"), HeaderValue::from_static("true"));
     if let Some(namespace) = namespace {
-        request.headers_mut().insert(HeaderName::from_static("x-vault-namespace"), header("namespace", namespace)?);
+        headers.insert(HeaderName::from_static("x-vault-namespace"), header("namespace", namespace)?);
     }
     let of_vault = |reason: &str| format!("Vault at {url}: {reason}");
-    let mut response = client.execute(request).await.map_err(|error| of_vault(&HttpError::of(error).to_string()))?;
-    match response.status() {
+    let too_long = || of_vault(&format!("its answer has more than {MAX_ANSWER_BYTES} bytes"));
+    let failed = |error| match error {
+        HttpError::TooLarge { .. } => too_long(),
+        error => of_vault(&error.to_string()),
+    };
+    let request = ClientRequest { method: Method::GET, url: url.clone(), headers, body: Bytes::new() };
+    let mut response = client.send(request).await.map_err(failed)?;
+    match response.status {
         StatusCode::OK => {}
         StatusCode::FORBIDDEN => {
             return Err(of_vault("status 403: the token is not valid, or its policy does not let it read the path"));
@@ -170,9 +180,9 @@ async fn ask_vault(entry: &VaultEntry, client: &Client) -> Result<String, String
         other => return Err(of_vault(&format!("status {}", other.as_u16()))),
     }
     let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(|error| of_vault(&HttpError::of(error).to_string()))? {
+    while let Some(part) = response.chunk().await.map_err(failed)? {
         if body.len() + part.len() > MAX_ANSWER_BYTES {
-            return Err(of_vault(&format!("its answer has more than {MAX_ANSWER_BYTES} bytes")));
+            return Err(too_long());
         }
         body.extend_from_slice(&part);
     }

@@ -18,12 +18,13 @@ use super::*;
 use crate::{
     Secret, Secrets,
     clients::Clients,
+    gateway::MAX_OPERATOR_BYTES,
     secrets::source::{FETCH_TIMEOUT, MAX_ANSWER_BYTES},
 };
 
 async fn get(fetched: &FetchedValues, source: &SecretSource) -> Result<String, String> {
     let tls = ClientTls { trust: Trust::Nothing, identity: None }.config().unwrap();
-    let client = async move { Ok(Clients::new(tls, Arc::default()).for_operator().unwrap()) };
+    let client = async move { Ok(Clients::new(tls, Arc::default()).for_operator(MAX_OPERATOR_BYTES)) };
     fetched.get(source, client).await
 }
 
