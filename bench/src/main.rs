@@ -11,6 +11,7 @@ mod idle;
 mod installation;
 mod instance;
 mod triggers;
+mod waiting;
 mod messages;
 mod raw;
 mod report;
@@ -39,7 +40,7 @@ struct Bench {
     python: Option<String>,
 }
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     "defaults",
     "guarded",
     "instance",
@@ -50,6 +51,7 @@ const NAMES: [&str; 20] = [
     "fan-out",
     "cold",
     "idle",
+    "waiting",
     "logbooks",
     "durable",
     "finished",
@@ -100,6 +102,7 @@ async fn run(bench: &Bench, selected: &[String]) -> anyhow::Result<()> {
             "edits" => triggers::edits(bench).await,
             "notifications" => triggers::notifications(bench).await,
             "cold" => cold::measure(bench).await,
+            "waiting" => waiting::measure(bench).await,
             _ => idle::measure(bench).await,
         }
         .with_context(|| format!("could not measure {name}"))?;
