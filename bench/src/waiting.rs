@@ -104,12 +104,12 @@ impl Setup<'_> {
         );
         std::fs::write(folder.join("waiting.toml"), waiting)?;
         let elements = "0, ".repeat(neighbour);
-        let noop = format!(
-            "name = \"neighbour\"\n[modules]\nhostile = {:?}\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n\
-             queue = \"{queue}\"\nfor_each = [{elements}]\nas = \"element\"\nprovides = []\n",
+        let echo = format!(
+            "name = \"neighbour\"\n[modules]\nhostile = {:?}\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\n\
+             queue = \"{queue}\"\nfor_each = [{elements}]\nas = \"value\"\nprovides = []\n",
             bench.text_guest
         );
-        std::fs::write(folder.join("neighbour.toml"), noop)?;
+        std::fs::write(folder.join("neighbour.toml"), echo)?;
         Ok(())
     }
 
