@@ -12,8 +12,11 @@ pub trait CallSlot: fmt::Debug + Send + Sync {
     /// Lends the slot to other calls, since this one waits. `false` if this call keeps it.
     fn lend(&self) -> bool;
 
-    /// Called when the guest has computed for a while: gives the slot to a call that waits for one again, if there is one and this
-    /// call has computed for long enough. `false` if this call keeps it.
+    /// Lends the slot as [`CallSlot::lend`] does, but only if another call waits for one again.
+    fn lend_to_returning(&self) -> bool;
+
+    /// Called when the guest has computed for a while: gives the slot to a call that waits for one again, if that one is likely to need
+    /// it only shortly, and this call has computed for long enough. `false` if this call keeps it.
     fn give_way(&self) -> bool;
 
     /// Takes a slot again after [`CallSlot::lend`] or [`CallSlot::give_way`]. Calls that wait for a slot get one in their order, and
@@ -27,6 +30,10 @@ pub struct KeptSlot;
 
 impl CallSlot for KeptSlot {
     fn lend(&self) -> bool {
+        false
+    }
+
+    fn lend_to_returning(&self) -> bool {
         false
     }
 

@@ -42,9 +42,10 @@ fn left(max_mappings: u64, max_limits: &Limits, calls: u32) -> u64 {
     max_mappings.saturating_sub(OTHER_MAPPINGS).saturating_sub(of_calls)
 }
 
-/// The number of calls of the pools that may wait with so many mappings.
-pub(crate) fn waiting_calls(wanted: u16, mappings: u64) -> u16 {
-    let calls = u16::try_from(mappings / MAPPINGS_PER_CALL).unwrap_or(u16::MAX).min(wanted);
+/// The number of calls of the pools that may wait with so many mappings, while one call for each slot changes places with a waiting one.
+pub(crate) fn waiting_calls(wanted: u16, slots: u32, mappings: u64) -> u16 {
+    let for_swaps = MAPPINGS_PER_CALL.saturating_mul(slots.into());
+    let calls = u16::try_from(mappings.saturating_sub(for_swaps) / MAPPINGS_PER_CALL).unwrap_or(u16::MAX).min(wanted);
     if calls < wanted {
         tracing::warn!(
             wanted,
@@ -107,9 +108,9 @@ mod tests {
     #[test]
     fn calls_that_wait_have_the_mappings_that_the_others_leave() {
         let limits = Limits { instances: 100, ..Limits::default() };
-        let waiting = |calls| waiting_calls(256, left(DEFAULT_MAX_MAPPINGS, &limits, calls));
-        assert_eq!([5, 19, 67, 75].map(waiting), [256, 256, 72, 0]);
-        assert_eq!(waiting_calls(0, u64::MAX), 0);
+        let waiting = |slots| waiting_calls(256, slots, left(DEFAULT_MAX_MAPPINGS, &limits, slots + 4));
+        assert_eq!([1, 41, 42, 63, 64].map(waiting), [256, 256, 248, 9, 0]);
+        assert_eq!(waiting_calls(0, 1, u64::MAX), 0);
         assert_eq!(of_call(Allocation::Pooled, &limits), MAPPINGS_PER_CALL);
         assert_eq!(of_call(Allocation::OnDemand, &limits), 664, "all instances that it may have");
     }

@@ -264,7 +264,8 @@ pub(crate) async fn run(
     let _running = ticker.begin();
     let (memory, mappings) = (state.meter.shared_memory(), mappings::of_call(kind.allocation(), &call.limits));
     let mut store = store(module.component().engine(), state);
-    let lending = Lending { slot: &*call.slot, waiting, watch: &watch, memory, mappings };
+    let inputs = call.inputs.values().map(|value| value.size() as u64).sum();
+    let lending = Lending { slot: &*call.slot, waiting, watch: &watch, inputs, memory, mappings };
     let guest = waiting::in_slot(lending, act(module, &mut store, call));
     let (result, cpu) = cpu_time::measured(watch.run(guest)).await;
     let backtrace = result.as_ref().err().map(classify::frames).unwrap_or_default();

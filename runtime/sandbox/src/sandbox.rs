@@ -144,15 +144,15 @@ impl Sandbox {
         let ticker = Ticker::start().map_err(SandboxError::Ticker)?;
         let slots = config.slots.max(1);
         let calls = slots.saturating_add(MAX_CONCURRENT_DESCRIBES);
-        let mut waiting = WaitingLimits::default();
-        let mut max_waiting_mappings = 0;
+        let mut waiting = WaitingCalls::none();
         let (children, pool_slots, max_limits, backtraces) = match config.isolation {
             Isolation::None => {
                 let max_limits = mappings::limit_instances(config.max_limits, calls);
-                max_waiting_mappings = mappings::left_by(&max_limits, calls);
-                let waiting_calls = mappings::waiting_calls(config.waiting.calls, max_waiting_mappings);
-                waiting = WaitingLimits { calls: waiting_calls, ..config.waiting };
-                (None, calls.saturating_add(waiting_calls.into()), max_limits, config.backtraces)
+                let max_mappings = mappings::left_by(&max_limits, calls);
+                let waiting_calls = mappings::waiting_calls(config.waiting.calls, slots, max_mappings);
+                let limits = WaitingLimits { calls: waiting_calls, ..config.waiting };
+                waiting = WaitingCalls::new(limits, u16::try_from(slots).unwrap_or(u16::MAX), max_mappings);
+                (None, calls.saturating_add(waiting.max_calls()), max_limits, config.backtraces)
             }
             Isolation::Process { program, argument } => {
                 // Each child has one call at a time.
@@ -177,8 +177,8 @@ impl Sandbox {
             max_limits,
             compilations: TaskTracker::new(),
             refused: Mutex::default(),
-            slots: Semaphore::new(permits(slots.saturating_add(waiting.calls.into()))),
-            waiting: WaitingCalls::new(waiting, max_waiting_mappings),
+            slots: Semaphore::new(permits(slots.saturating_add(waiting.max_calls()))),
+            waiting,
             describing: Permits::new(permits(MAX_CONCURRENT_DESCRIBES), MAX_WAITING),
             interrupt: Mutex::default(),
         })))

@@ -33,14 +33,16 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct WaitingLimits {
     /// Their number. 0: a waiting call keeps its slot.
     pub calls: u16,
-    /// The bytes of all their linear memories.
+    /// The bytes of all their linear memories and inputs.
     pub memory: u64,
 }
 
-/// The calls that wait without a slot.
+/// The calls without a slot: those that wait for something, and those that wait for a slot.
 #[derive(Debug)]
 pub(crate) struct WaitingCalls {
     limits: WaitingLimits,
+    /// The number of calls that may give their slots to others beyond the limits: each of those leaves its place here a moment later.
+    swaps: u16,
     max_mappings: u64,
     used: Mutex<Used>,
 }
@@ -52,7 +54,7 @@ struct Used {
     mappings: u64,
 }
 
-/// A call that may wait without its slot, until this is dropped.
+/// A call that may be without its slot, until this is dropped.
 struct Admitted<'a> {
     calls: &'a WaitingCalls,
     memory: u64,
@@ -60,19 +62,35 @@ struct Admitted<'a> {
 }
 
 impl WaitingCalls {
-    pub(crate) fn new(limits: WaitingLimits, max_mappings: u64) -> Self {
-        Self { limits, max_mappings, used: Mutex::default() }
+    /// Bounds the calls beside so many slots.
+    pub(crate) fn new(limits: WaitingLimits, slots: u16, max_mappings: u64) -> Self {
+        let swaps = if limits.calls == 0 { 0 } else { slots };
+        Self { limits, swaps, max_mappings, used: Mutex::default() }
     }
 
     /// No call may lend its slot.
     pub(crate) fn none() -> Self {
-        Self::new(WaitingLimits::default(), 0)
+        Self::new(WaitingLimits::default(), 0, 0)
+    }
+
+    /// The maximum number of calls without a slot.
+    pub(crate) fn max_calls(&self) -> u32 {
+        u32::from(self.limits.calls) + u32::from(self.swaps)
     }
 
     /// Lets a call wait without its slot, if the bounds allow one with so much memory and so many mappings.
     fn admit(&self, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
+        self.admit_within(self.limits.calls, memory, mappings)
+    }
+
+    /// Lets a call give its slot to another call that is here, and leaves.
+    fn swap(&self, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
+        self.admit_within(self.limits.calls.saturating_add(self.swaps), memory, mappings)
+    }
+
+    fn admit_within(&self, calls: u16, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
         let mut used = self.lock();
-        let is_allowed = used.calls < self.limits.calls
+        let is_allowed = used.calls < calls
             && used.memory.saturating_add(memory) <= self.limits.memory
             && used.mappings.saturating_add(mappings) <= self.max_mappings;
         if !is_allowed {
@@ -105,6 +123,8 @@ pub(crate) struct Lending<'a> {
     pub(crate) waiting: &'a WaitingCalls,
     /// Its timeout, which stands still while the call waits for a slot.
     pub(crate) watch: &'a Watchdog,
+    /// The bytes of its inputs.
+    pub(crate) inputs: u64,
     /// The bytes of its linear memories.
     pub(crate) memory: Arc<AtomicU64>,
     /// The memory mappings that it may have.
@@ -118,11 +138,7 @@ enum Stage<'a> {
     /// It waits, and has lent the slot.
     Waiting(Admitted<'a>),
     /// It waits for a slot.
-    Returning {
-        /// `None` after it has given way to another call: that call's place is free instead.
-        _admitted: Option<Admitted<'a>>,
-        _pause: Pause<'a>,
-    },
+    Returning { _admitted: Admitted<'a>, _pause: Pause<'a> },
 }
 
 /// Notes that the guest is to be polled.
@@ -145,7 +161,8 @@ impl Wake for GuestWaker {
 /// Runs a guest, which has a slot, and lends the slot while the guest waits. The guest is polled only with a slot, and only when it
 /// was woken. Dropping the future leaves the slot as it is: its owner frees it.
 pub(crate) async fn in_slot<T>(lending: Lending<'_>, guest: impl Future<Output = T>) -> T {
-    let Lending { slot, waiting, watch, memory, mappings } = lending;
+    let Lending { slot, waiting, watch, inputs, memory, mappings } = lending;
+    let bytes = || memory.load(Ordering::Relaxed).saturating_add(inputs);
     let woken = Arc::new(GuestWaker { is_woken: AtomicBool::new(true), call: AtomicWaker::new() });
     let waker = Waker::from(woken.clone());
     let mut stage = Stage::Computing;
@@ -162,24 +179,28 @@ pub(crate) async fn in_slot<T>(lending: Lending<'_>, guest: impl Future<Output =
                         }
                         if !watch.yielding().is_set() {
                             lends.as_mut().reset(Instant::now() + WAITING_AFTER);
-                        } else if slot.give_way() {
-                            stage = Stage::Returning { _admitted: None, _pause: watch.pause() };
+                        } else if let Some(admitted) = waiting.swap(bytes(), mappings)
+                            && slot.give_way()
+                        {
+                            stage = Stage::Returning { _admitted: admitted, _pause: watch.pause() };
                             continue;
                         }
                     }
                     if watch.yielding().is_set() || lends.as_mut().poll(context).is_pending() {
                         return Poll::Pending;
                     }
-                    match waiting.admit(memory.load(Ordering::Relaxed), mappings) {
-                        Some(admitted) if slot.lend() => Stage::Waiting(admitted),
-                        Some(_) | None => {
+                    let lent = waiting.admit(bytes(), mappings).filter(|_| slot.lend());
+                    // Beyond a bound, a call that could go on must not wait for the end of this one, which does nothing.
+                    match lent.or_else(|| waiting.swap(bytes(), mappings).filter(|_| slot.lend_to_returning())) {
+                        Some(admitted) => Stage::Waiting(admitted),
+                        None => {
                             lends.as_mut().reset(Instant::now() + RETRY_AFTER);
                             Stage::Computing
                         }
                     }
                 }
                 Stage::Waiting(admitted) if woken.is_woken.load(Ordering::Acquire) => {
-                    Stage::Returning { _admitted: Some(admitted), _pause: watch.pause() }
+                    Stage::Returning { _admitted: admitted, _pause: watch.pause() }
                 }
                 waits @ Stage::Waiting(_) => {
                     stage = waits;

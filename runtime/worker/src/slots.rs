@@ -29,6 +29,10 @@ const MAX_PREFETCH: u16 = 256;
 /// Assumed length of calls before the first one: long, so that nothing is prefetched.
 const INITIAL_CALL_LENGTH: Duration = Duration::from_secs(1);
 
+/// How long a call may compute after it has waited, and still counts as one that needs a slot only shortly. Others give way to it. A call that
+/// computes for longer ends in its turn: if all took turns, the timeouts of all would pass, and none would end.
+const SHORT_BURST: Duration = Duration::from_millis(100);
+
 /// How long a call computes before it gives way to one that waits for a slot again. It is some ticks of the sandbox, and as long as
 /// a call waits before it lends its slot.
 const TIME_SLICE: Duration = Duration::from_millis(20);
@@ -71,9 +75,26 @@ struct CallState {
     place: Place,
     /// How long it has held a slot before now.
     held: Duration,
+    /// How much of that was after it waited last.
+    burst: Duration,
     has_waited: bool,
     /// The opening whose consumer delivered its job; `None` once the delivery is settled.
     opening: Option<u64>,
+}
+
+impl CallState {
+    fn new(opening: u64) -> Self {
+        let place = Place::Computing { since: Instant::now() };
+        Self { place, held: Duration::ZERO, burst: Duration::ZERO, has_waited: false, opening: Some(opening) }
+    }
+
+    /// How long it has held the slot that it holds.
+    fn computing_for(&self) -> Duration {
+        match self.place {
+            Place::Computing { since } => since.elapsed(),
+            Place::Waiting | Place::Returning(_) => Duration::ZERO,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -103,7 +124,7 @@ impl Slots {
         Arc::new(Self { count, state: Mutex::new(state), freed: Notify::new() })
     }
 
-    /// Waits for a free slot, and reserves it for the next job. Cancel-safe.
+    /// Waits for a free slot, and reserves it for the next job. One caller at a time. Cancel-safe.
     pub(crate) async fn acquire(self: &Arc<Self>) -> Slot {
         loop {
             // A notification before it is polled is stored.
@@ -132,9 +153,11 @@ impl Slots {
         state.used_prefetch(self.count).saturating_add(prefetched).max(1)
     }
 
-    /// Returns the lowest prefetch count with which each slot can have a job.
+    /// Returns the lowest prefetch count with which each slot can have a job, while one slot is reserved for the next job. A returning call may
+    /// have taken that one, and may lend it at any moment.
     pub(crate) fn min_prefetch(&self) -> u16 {
-        self.lock().used_prefetch(self.count)
+        let state = self.lock();
+        state.used_prefetch(self.count).max(state.counted.saturating_add(1))
     }
 
     /// Records that the queues were opened again: their prefetch counts no call that runs now.
@@ -201,6 +224,7 @@ impl State {
         let Some(call) = self.calls.get_mut(&id) else { return Freed::Nothing };
         let Place::Computing { since } = call.place else { return Freed::Nothing };
         call.held += since.elapsed();
+        call.burst += since.elapsed();
         call.place = place;
         self.computing -= 1;
         self.release()
@@ -250,15 +274,31 @@ impl State {
     /// Lends the slot of a call. `Freed::Nothing` if it holds none.
     fn lend(&mut self, id: u64) -> Freed {
         let freed = self.take_slot(id, Place::Waiting);
-        if let Some(call) = self.calls.get_mut(&id)
-            && !call.has_waited
-        {
+        let Some(call) = self.calls.get_mut(&id) else { return freed };
+        call.burst = Duration::ZERO;
+        if !call.has_waited {
             // The next job does not wait for the end of this call.
             call.has_waited = true;
             let held = call.held;
             self.add_length(held);
         }
         freed
+    }
+
+    /// Gives the slot of a call to the first returning one that needs it only shortly. `Freed::Nothing` if there is none.
+    fn give_way(&mut self, id: u64) -> Freed {
+        let is_short = |id: &u64| self.calls.get(id).is_some_and(|call| call.burst < SHORT_BURST);
+        let Some(next) = self.returning.iter().position(is_short).and_then(|at| self.returning.remove(at)) else {
+            return Freed::Nothing;
+        };
+        // Short ones take turns. A long one goes on before the other long ones, so that it ends before them.
+        if self.calls.get(&id).is_some_and(|call| call.burst + call.computing_for() < SHORT_BURST) {
+            self.returning.push_back(id);
+        } else {
+            self.returning.push_front(id);
+        }
+        self.returning.push_front(next);
+        self.take_slot(id, Place::Returning(None))
     }
 
     /// Adds the length of a call.
@@ -290,10 +330,7 @@ impl Slot {
             state.counted += 1;
             let (id, opening) = (state.next_call, state.opening);
             state.next_call += 1;
-            let place = Place::Computing { since: Instant::now() };
-            state
-                .calls
-                .insert(id, CallState { place, held: Duration::ZERO, has_waited: false, opening: Some(opening) });
+            state.calls.insert(id, CallState::new(opening));
             id
         };
         self.call = Some(id);
@@ -327,6 +364,14 @@ impl Drop for Slot {
     }
 }
 
+/// Whether a call has given its slot away, and to whom.
+fn given(freed: Freed) -> (bool, Freed) {
+    match freed {
+        Freed::Nothing => (false, Freed::Nothing),
+        freed @ (Freed::Call(_) | Freed::NewJobs) => (true, freed),
+    }
+}
+
 /// The slot of a call that runs. It does nothing once the call has ended.
 #[derive(Debug)]
 struct LendableSlot {
@@ -336,22 +381,23 @@ struct LendableSlot {
 
 impl CallSlot for LendableSlot {
     fn lend(&self) -> bool {
-        self.slots.change(|state| match state.lend(self.call) {
-            Freed::Nothing => (false, Freed::Nothing),
-            freed @ (Freed::Call(_) | Freed::NewJobs) => (true, freed),
+        self.slots.change(|state| given(state.lend(self.call)))
+    }
+
+    fn lend_to_returning(&self) -> bool {
+        self.slots.change(|state| match state.returning.is_empty() {
+            true => (false, Freed::Nothing),
+            false => given(state.lend(self.call)),
         })
     }
 
     fn give_way(&self) -> bool {
         self.slots.change(|state| {
-            let Some(call) = state.calls.get(&self.call) else { return (false, Freed::Nothing) };
-            let has_computed = matches!(call.place, Place::Computing { since } if since.elapsed() >= TIME_SLICE);
-            if state.returning.is_empty() || !has_computed {
+            let has_computed = state.calls.get(&self.call).is_some_and(|call| call.computing_for() >= TIME_SLICE);
+            if !has_computed {
                 return (false, Freed::Nothing);
             }
-            // Behind the others, so that one of them gets the slot.
-            state.returning.push_back(self.call);
-            (true, state.take_slot(self.call, Place::Returning(None)))
+            given(state.give_way(self.call))
         })
     }
 

@@ -1,9 +1,6 @@
 //! Guests that are futures, with a virtual clock.
 
-use std::{
-    future::poll_fn,
-    sync::atomic::{AtomicBool, AtomicUsize},
-};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +42,10 @@ impl CallSlot for TestSlot {
         true
     }
 
+    fn lend_to_returning(&self) -> bool {
+        self.wants_it.swap(false, Ordering::Relaxed) && self.lend()
+    }
+
     fn give_way(&self) -> bool {
         if self.wants_it.swap(false, Ordering::Relaxed) {
             self.is_away.store(true, Ordering::Relaxed);
@@ -76,13 +77,13 @@ impl Harness {
     fn new(limits: WaitingLimits) -> Self {
         let interrupt = CancellationToken::new();
         let watch = Watchdog::start(Duration::from_secs(10), [interrupt.clone(), CancellationToken::new()]);
-        Self { slot: TestSlot::default(), waiting: WaitingCalls::new(limits, 100), watch, interrupt }
+        Self { slot: TestSlot::default(), waiting: WaitingCalls::new(limits, 1, 100), watch, interrupt }
     }
 
-    /// Runs a guest with ten bytes of memory and one mapping.
+    /// Runs a guest with ten bytes of memory and inputs, and one mapping.
     async fn run<T>(&self, guest: impl Future<Output = T>) -> Result<T, StopReason> {
         let Self { slot, waiting, watch, .. } = self;
-        let lending = Lending { slot, waiting, watch, memory: Arc::new(AtomicU64::new(10)), mappings: 1 };
+        let lending = Lending { slot, waiting, watch, inputs: 4, memory: Arc::new(AtomicU64::new(6)), mappings: 1 };
         let guest = async { Ok(in_slot(lending, guest).await) };
         watch.run(guest).await.map_err(|error| error.downcast::<StopReason>().expect("a reason"))
     }
@@ -123,14 +124,13 @@ async fn a_guest_that_computes_never_lends_its_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guest_that_is_woken_at_once_does_not_lend_its_slot() {
+async fn a_guest_that_is_woken_soon_does_not_lend_its_slot() {
     let harness = Harness::default();
-    let mut polls = 0;
-    let guest = poll_fn(|context| {
-        polls += 1;
-        context.waker().wake_by_ref();
-        if polls < 100 { Poll::Pending } else { Poll::Ready(()) }
-    });
+    let guest = async {
+        for _ in 0..100 {
+            sleep(WAITING_AFTER * 3 / 4).await;
+        }
+    };
     assert_eq!(harness.run(guest).await, Ok(()));
     assert_eq!(harness.slot.lent(), 0);
 }
@@ -222,15 +222,42 @@ async fn a_call_keeps_its_slot_while_too_many_wait_and_lends_it_later() {
     assert_eq!(harness.slot.lent(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_beyond_the_bound_lends_its_slot_to_one_that_can_go_on() {
+    let harness = Harness::new(WaitingLimits { calls: 1, memory: 20 });
+    let other = harness.waiting.admit(0, 0).expect("none waits");
+    let mut call = Box::pin(harness.run(sleep(Duration::from_secs(5))));
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut call).await.is_err());
+    assert_eq!(harness.slot.lent(), 0);
+    harness.slot.wants_it.store(true, Ordering::Relaxed);
+    assert!(tokio::time::timeout(Duration::from_secs(2), &mut call).await.is_err());
+    assert_eq!((harness.slot.lent(), harness.waiting.lock().calls), (1, 2));
+    drop(other);
+    assert_eq!(call.await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_computing_guest_keeps_its_slot_if_its_memory_is_beyond_the_bound() {
+    let harness = Harness::new(WaitingLimits { calls: 8, memory: 15 });
+    let _other = harness.waiting.admit(6, 0).expect("none waits");
+    let yielding = harness.watch.yielding().clone();
+    harness.slot.wants_it.store(true, Ordering::Relaxed);
+    assert_eq!(harness.run(yielding.until(tokio::task::yield_now())).await, Ok(()));
+    assert_eq!(harness.slot.gave_way.load(Ordering::Relaxed), 0);
+}
+
 #[test]
 fn number_memory_and_mappings_of_waiting_calls_are_bounded() {
-    let calls = WaitingCalls::new(WaitingLimits { calls: 3, memory: 100 }, 10);
+    let calls = WaitingCalls::new(WaitingLimits { calls: 3, memory: 100 }, 1, 10);
     let first = calls.admit(60, 1).expect("it is the first");
     assert!(calls.admit(41, 1).is_none(), "too much memory");
     assert!(calls.admit(0, 10).is_none(), "too many mappings");
     let _others = [calls.admit(40, 9).expect("as much as is left"), calls.admit(0, 0).expect("the third")];
     assert!(calls.admit(0, 0).is_none(), "too many calls");
-    drop(first);
+    assert!(calls.swap(1, 0).is_none(), "too much memory");
+    let swapped = calls.swap(0, 0).expect("one that leaves");
+    assert!(calls.swap(0, 0).is_none(), "there is one slot");
+    drop((first, swapped));
     assert!(calls.admit(60, 1).is_some());
-    assert!(WaitingCalls::none().admit(0, 0).is_none());
+    assert!(WaitingCalls::none().admit(0, 0).is_none() && WaitingCalls::none().swap(0, 0).is_none());
 }

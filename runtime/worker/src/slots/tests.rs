@@ -9,6 +9,13 @@ async fn begun(slots: &Arc<Slots>) -> Slot {
     slots.acquire().await.begin().expect("nobody took its slot")
 }
 
+/// A call that has lent its slot.
+async fn lent(slots: &Arc<Slots>) -> Slot {
+    let slot = begun(slots).await;
+    assert!(slot.lendable().lend());
+    slot
+}
+
 fn try_begin(slots: &Arc<Slots>) -> Option<Slot> {
     slots.acquire().now_or_never()?.begin()
 }
@@ -206,6 +213,36 @@ async fn a_computing_call_gives_way_to_returning_calls_after_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_that_compute_for_long_end_in_their_order_and_give_way_to_short_ones() {
+    let slots = Slots::new(1);
+    let (second, short, first) = (lent(&slots).await, lent(&slots).await, begun(&slots).await);
+    tokio::time::advance(SHORT_BURST).await;
+    // The second one computes for long too.
+    assert!(!has_returned(&second.lendable()));
+    assert!(first.lendable().give_way());
+    assert!(has_returned(&second.lendable()));
+    tokio::time::advance(SHORT_BURST).await;
+    assert!(!second.lendable().give_way(), "the first one is no short one");
+    assert!(!has_returned(&short.lendable()));
+    assert!(second.lendable().give_way(), "the last one is");
+    assert!(has_returned(&short.lendable()));
+    assert!(short.lendable().lend());
+    assert!(has_returned(&second.lendable()), "it goes on before the first one");
+    drop(second);
+    assert!(has_returned(&first.lendable()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_lends_its_slot_to_a_returning_one_only() {
+    let slots = Slots::new(1);
+    let (other, call) = (lent(&slots).await, begun(&slots).await);
+    assert!(!call.lendable().lend_to_returning(), "no call returns");
+    assert!(!has_returned(&other.lendable()));
+    assert!(call.lendable().lend_to_returning());
+    assert!(has_returned(&other.lendable()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn prefetch_counts_waiting_calls_until_their_deliveries_are_settled() {
     let slots = Slots::new(2);
     let waiting = begun(&slots).await;
@@ -225,7 +262,7 @@ async fn prefetch_counts_waiting_calls_until_their_deliveries_are_settled() {
     slots.opened();
     assert_eq!(slots.prefetch(), 1, "new consumers count no call, and one of the calls has a slot");
     assert!(has_returned(&again.lendable()));
-    assert_eq!((slots.prefetch(), slots.min_prefetch()), (1, 0), "both slots serve calls that no consumer counts");
+    assert_eq!((slots.prefetch(), slots.min_prefetch()), (1, 1), "both slots serve calls that no consumer counts");
     drop(again);
     assert_eq!(slots.prefetch(), 1);
     drop(waiting);
