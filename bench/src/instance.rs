@@ -113,6 +113,7 @@ fn call() -> Call {
         outside: sandbox::Outside::default(),
         required_outputs: Vec::new(),
         interrupt: CancellationToken::new(),
+        slot: std::sync::Arc::new(sandbox::KeptSlot),
     }
 }
 

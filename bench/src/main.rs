@@ -16,6 +16,7 @@ mod raw;
 mod report;
 mod system;
 mod triggers;
+mod waiting;
 
 use std::{env, path::PathBuf};
 
@@ -40,7 +41,7 @@ struct Bench {
     python: Option<String>,
 }
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "defaults",
     "guarded",
     "memo",
@@ -52,6 +53,7 @@ const NAMES: [&str; 21] = [
     "fan-out",
     "cold",
     "idle",
+    "waiting",
     "logbooks",
     "durable",
     "finished",
@@ -103,6 +105,7 @@ async fn run(bench: &Bench, selected: &[String]) -> anyhow::Result<()> {
             "edits" => triggers::edits(bench).await,
             "notifications" => triggers::notifications(bench).await,
             "cold" => cold::measure(bench).await,
+            "waiting" => waiting::measure(bench).await,
             _ => idle::measure(bench).await,
         }
         .with_context(|| format!("could not measure {name}"))?;

@@ -22,4 +22,5 @@ mod roles;
 mod secrets;
 mod server;
 mod simulation;
+mod waiting;
 mod worker;

@@ -82,7 +82,13 @@ struct PanickingGuests {
 
 #[async_trait::async_trait]
 impl GuestRunner for PanickingGuests {
-    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn sandbox::Observer>) -> GuestResult {
+    async fn call(
+        &self,
+        _: &Job,
+        _: CancellationToken,
+        _: Arc<dyn sandbox::Observer>,
+        _: Arc<dyn sandbox::CallSlot>,
+    ) -> GuestResult {
         assert!(self.calls.fetch_add(1, Ordering::Relaxed) > 0, "injected panic");
         GuestResult::new(sandbox::Completion::Succeeded(Values::new()), CallLog::default())
     }

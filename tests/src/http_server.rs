@@ -46,6 +46,8 @@ pub struct HttpServer {
 #[derive(Debug, Default)]
 struct State {
     received: Mutex<Vec<Received>>,
+    /// The number of requests without an answer: now, and the most so far.
+    open: Mutex<(usize, usize)>,
     is_released: Mutex<bool>,
     released: Condvar,
 }
@@ -88,6 +90,12 @@ impl HttpServer {
         lock(&self.state.received).clone()
     }
 
+    /// The largest number of requests that had no answer at the same time.
+    #[must_use]
+    pub fn most_open(&self) -> usize {
+        lock(&self.state.open).1
+    }
+
     /// Lets it answer the requests to `/held`, from now on at once.
     pub fn release(&self) {
         *lock(&self.state.is_released) = true;
@@ -111,6 +119,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn serve(stream: TcpStream, connection: usize, state: &State) {
     let mut reader = BufReader::new(&stream);
     while let Some(request) = receive(&mut reader, connection) {
+        {
+            let mut open = lock(&state.open);
+            open.0 += 1;
+            open.1 = open.1.max(open.0);
+        }
         lock(&state.received).push(request.clone());
         if answer(&stream, &request, state).is_err() {
             return;
@@ -144,6 +157,8 @@ fn answer(mut stream: &TcpStream, request: &Received, state: &State) -> std::io:
     let target = request.line.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let text = |stream: &mut &TcpStream, status: &str, header: &str, body: &[u8]| {
+        // Before its client has the answer, and sends another request.
+        lock(&state.open).0 -= 1;
         write!(stream, "HTTP/1.1 {status} x\r\n{header}content-length: {}\r\n\r\n", body.len())?;
         stream.write_all(body)
     };

@@ -22,9 +22,9 @@ pub struct Worker {
     pub host: String,
     /// Its process id on that machine.
     pub process: u32,
-    /// The maximum number of concurrent calls.
+    /// The maximum number of calls that compute at once.
     pub slots: u32,
-    /// The number of calls in progress.
+    /// The number of calls in progress. Some may wait without a slot, so it may be more than `slots`.
     pub busy: u32,
     /// The queues that it consumes.
     pub queues: Vec<String>,

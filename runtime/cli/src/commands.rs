@@ -93,12 +93,12 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Call { task, values, broker, provides, quiet, json } => {
             call::run(&settings, &task, &values, &broker, &provides, (json, guests(quiet))).await
         }
-        Command::Worker { broker, isolate, slots, queues, name } => {
-            worker::run(settings.with(&isolate), &broker, slots, queues, name).await
+        Command::Worker { broker, isolate, slots, waiting, queues, name } => {
+            worker::run(settings.with(&isolate).with_waiting(waiting), &broker, slots, queues, name).await
         }
-        Command::Serve { broker, isolate, listen, slots } => {
+        Command::Serve { broker, isolate, listen, slots, waiting } => {
             // Boxed, since it is far larger than the others.
-            Box::pin(serve::run(settings.with(&isolate), &broker, listen, slots)).await
+            Box::pin(serve::run(settings.with(&isolate).with_waiting(waiting), &broker, listen, slots)).await
         }
         Command::Submit(flags) => submit::run(&settings, flags).await,
         Command::List(flags) => list::run(&settings, flags).await,

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use flow::{Digest, Namespace};
-use sandbox::{Backtraces, Compiler, Isolation, Sandbox};
+use sandbox::{Backtraces, Compiler, Isolation, Sandbox, WaitingLimits};
 use server::LibraryError;
 pub(crate) use server::{Component, InspectedModule, ModuleLibrary};
 use store::{Directory, Store, Tag};
@@ -53,32 +53,46 @@ pub(crate) async fn open_store_to_read(settings: &Settings) -> Result<Arc<dyn St
 
 /// Opens the store to read, and starts a sandbox with one slot.
 pub(crate) async fn open_to_read(settings: &Settings) -> Result<ModuleLibrary, CliError> {
-    library(settings, open_store_to_read(settings).await?, 1)
+    library(settings, open_store_to_read(settings).await?)
 }
 
-/// Opens the store and starts a sandbox with `slots` slots.
-pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrary, CliError> {
-    library(settings, open_store(settings).await?, slots)
+/// Opens the store, and starts a sandbox with one slot.
+pub(crate) async fn open(settings: &Settings) -> Result<ModuleLibrary, CliError> {
+    library(settings, open_store(settings).await?)
+}
+
+/// Opens the store, and starts a sandbox for the calls of a worker.
+pub(crate) async fn open_for_calls(settings: &Settings, slots: u16) -> Result<ModuleLibrary, CliError> {
+    let store = open_store(settings).await?;
+    Ok(with_sandbox(settings, store, sandbox(settings, slots)?))
 }
 
 /// Opens the store to read, and starts a sandbox with one slot whose backtraces have lines.
 pub(crate) async fn open_to_replay(settings: &Settings) -> Result<ModuleLibrary, CliError> {
     let store = open_store_to_read(settings).await?;
-    let sandbox = sandbox_with(settings, 1, Backtraces::Lines)?;
-    Ok(ModuleLibrary { store, sandbox, limits: settings.limits, admission: settings.admission.clone() })
+    let sandbox = sandbox_with(settings, (1, WaitingLimits::default()), Backtraces::Lines)?;
+    Ok(with_sandbox(settings, store, sandbox))
 }
 
-fn library(settings: &Settings, store: Arc<dyn Store>, slots: u16) -> Result<ModuleLibrary, CliError> {
-    let sandbox = sandbox(settings, slots)?;
-    Ok(ModuleLibrary { store, sandbox, limits: settings.limits, admission: settings.admission.clone() })
+fn library(settings: &Settings, store: Arc<dyn Store>) -> Result<ModuleLibrary, CliError> {
+    let sandbox = sandbox_with(settings, (1, WaitingLimits::default()), Backtraces::Names)?;
+    Ok(with_sandbox(settings, store, sandbox))
 }
 
-/// Starts a sandbox with `slots` slots and this machine's cache of compiled code.
+fn with_sandbox(settings: &Settings, store: Arc<dyn Store>, sandbox: Sandbox) -> ModuleLibrary {
+    ModuleLibrary { store, sandbox, limits: settings.limits, admission: settings.admission.clone() }
+}
+
+/// Starts a sandbox with `slots` slots, for calls that may lend them, and this machine's cache of compiled code.
 pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliError> {
-    sandbox_with(settings, slots, Backtraces::Names)
+    sandbox_with(settings, (slots, settings.waiting), Backtraces::Names)
 }
 
-fn sandbox_with(settings: &Settings, slots: u16, backtraces: Backtraces) -> Result<Sandbox, CliError> {
+fn sandbox_with(
+    settings: &Settings,
+    (slots, waiting): (u16, WaitingLimits),
+    backtraces: Backtraces,
+) -> Result<Sandbox, CliError> {
     // Every field is named, so that no setting is forgotten.
     let cache = settings.cache_key.clone().map(|key_file| sandbox::CacheConfig {
         folder: settings.cache.join("compiled"),
@@ -88,6 +102,7 @@ fn sandbox_with(settings: &Settings, slots: u16, backtraces: Backtraces) -> Resu
     let config = sandbox::Config {
         cache,
         slots: slots.into(),
+        waiting,
         compiler: compiler(),
         isolation: isolation(settings.isolate)?,
         max_limits: settings.max_limits,

@@ -33,6 +33,7 @@ use credentials::{ClientTls, ServerTls, Trust};
 use flow::Limits;
 use gateway::{CurrentRules, Rules};
 use logbook::MemoLimits;
+use sandbox::WaitingLimits;
 use serde::Deserialize;
 use store::Admission;
 
@@ -92,6 +93,8 @@ struct RawSettings {
 #[serde(deny_unknown_fields, default)]
 struct RawWorkerSettings {
     slots: Option<u16>,
+    waiting: Option<u16>,
+    waiting_memory: Option<String>,
     queues: Option<Vec<String>>,
     grace: Option<String>,
     delivery_limit: Option<u32>,
@@ -168,6 +171,8 @@ pub(crate) struct Settings {
     pub(crate) running_calls: Option<PathBuf>,
     pub(crate) cache_size: u64,
     pub(crate) slots: Option<u16>,
+    /// What calls may have at most that wait without a slot.
+    pub(crate) waiting: WaitingLimits,
     pub(crate) queues: ServedQueues,
     pub(crate) grace: Duration,
     /// How often a job may be redelivered after workers were lost, unless the job sets its own limit.
@@ -228,6 +233,8 @@ impl RawSettings {
             cache_size: text(self.cache_size, lower.cache_size),
             worker: RawWorkerSettings {
                 slots: self.worker.slots.or(lower.worker.slots),
+                waiting: self.worker.waiting.or(lower.worker.waiting),
+                waiting_memory: text(self.worker.waiting_memory, lower.worker.waiting_memory),
                 queues: self.worker.queues.or(lower.worker.queues),
                 grace: text(self.worker.grace, lower.worker.grace),
                 delivery_limit: self.worker.delivery_limit.or(lower.worker.delivery_limit),
@@ -291,7 +298,16 @@ impl RawSettings {
             store,
             cache,
             cache_size,
-            worker: RawWorkerSettings { slots: _, queues: _, grace: _, delivery_limit: _, isolate },
+            worker:
+                RawWorkerSettings {
+                    slots: _,
+                    waiting: _,
+                    waiting_memory: _,
+                    queues: _,
+                    grace: _,
+                    delivery_limit: _,
+                    isolate,
+                },
             serve,
             client: RawClientSettings { authority, certificate: client_certificate, key: client_key },
             limits,
@@ -361,6 +377,7 @@ impl Settings {
         let token = secrets::read("the token", written.serve.token, written.serve.token_file)?;
         let mut parser = Parser::default();
         let cache_size = parser.size("cache_size", written.cache_size);
+        let waiting_memory = parser.size("worker.waiting_memory", written.worker.waiting_memory);
         let grace = parser.duration("worker.grace", written.worker.grace);
         let largest_request = parser.size("serve.largest_request", written.serve.largest_request);
         let listen = parser.address("serve.listen", written.serve.listen);
@@ -393,6 +410,7 @@ impl Settings {
             running_calls: base_dir("XDG_STATE_HOME", ".local/state").map(|base| base.join("waft/running-calls")),
             cache_size,
             slots: written.worker.slots.filter(|slots| *slots > 0),
+            waiting: WaitingLimits { calls: written.worker.waiting.unwrap_or_default(), memory: waiting_memory },
             queues,
             grace,
             delivery_limit,
@@ -420,6 +438,12 @@ impl Settings {
     /// These settings, with what a flag says about where guests are called.
     pub(crate) fn with(self, flag: &IsolateFlag) -> Self {
         Self { isolate: flag.isolate.unwrap_or(self.isolate), ..self }
+    }
+
+    /// These settings, with what a flag says about how many calls may wait.
+    pub(crate) fn with_waiting(self, flag: Option<u16>) -> Self {
+        let waiting = WaitingLimits { calls: flag.unwrap_or(self.waiting.calls), ..self.waiting };
+        Self { waiting, ..self }
     }
 }
 

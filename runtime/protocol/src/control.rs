@@ -86,9 +86,9 @@ pub struct WorkerStatus {
     pub host: String,
     /// Its process id on that host.
     pub process: u32,
-    /// The maximum number of concurrent calls.
+    /// The maximum number of calls that compute at once.
     pub slots: u32,
-    /// The number of calls that it makes now.
+    /// The number of calls that it makes now, also of those that wait without a slot.
     pub busy: u32,
     /// The queues that it consumes jobs from.
     pub queues: Vec<QueueName>,

@@ -11,7 +11,7 @@ use gateway::{LookupShare, Outbound};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::host_state::DirectoryUsages;
+use crate::{call_slot::CallSlot, host_state::DirectoryUsages};
 
 /// One call of a guest: a job, as the sandbox receives it.
 #[derive(Debug, Clone)]
@@ -44,6 +44,8 @@ pub struct Call {
     pub outside: Outside,
     /// Cancelled to stop this one call.
     pub interrupt: CancellationToken,
+    /// Its slot, which it lends while it waits for something outside.
+    pub slot: Arc<dyn CallSlot>,
 }
 
 /// What a call may reach outside its sandbox. By default it is nothing.
@@ -166,7 +168,7 @@ pub enum Completion {
 /// The resources that a call used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Wall-clock time from its start.
+    /// Wall-clock time from its start, without the time for which it waited for a slot.
     pub duration: Duration,
     /// CPU time of the threads that ran it, while they ran it. It includes the host's work for the guest on these threads.
     pub cpu: Duration,

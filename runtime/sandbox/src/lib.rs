@@ -14,12 +14,14 @@ mod module;
 pub use module::{Module, ModuleError, imports};
 
 mod call;
+mod call_slot;
 mod sandbox;
 
 pub use call::{
     Action, Call, CallReport, Completion, Directories, Directory, Frame, Level, LogLine, Observer, Outside, Settings,
     Sockets, Standard, Stats,
 };
+pub use call_slot::{CallSlot, KeptSlot};
 pub use host_state::DirectoryUsages;
 pub use sandbox::{CacheConfig, Config, Sandbox, SandboxError};
 
@@ -51,8 +53,11 @@ mod describe;
 mod guest;
 mod meter;
 mod cpu_time;
+mod waiting;
 mod run;
 mod classify;
 mod host_state;
 
 pub use describe::DescribeError;
+pub use run::MAX_SLOT_WAIT;
+pub use waiting::WaitingLimits;

@@ -5,6 +5,8 @@
 
 use flow::Limits;
 
+use crate::engines::Allocation;
+
 /// The mappings that Linux allows, unless it says another number.
 const DEFAULT_MAX_MAPPINGS: u64 = 65_530;
 
@@ -17,6 +19,43 @@ const MAPPINGS_PER_CALL: u64 = 64;
 /// The mappings of a call for each of the instances that it may have: four of a memory with data in its middle, and one each of a
 /// table and of the instance.
 const MAPPINGS_PER_INSTANCE: u64 = 6;
+
+/// The mappings that a call may have.
+pub(crate) fn of_call(allocation: Allocation, limits: &Limits) -> u64 {
+    match allocation {
+        Allocation::Pooled => MAPPINGS_PER_CALL,
+        Allocation::OnDemand => of_instances(limits.instances),
+    }
+}
+
+const fn of_instances(instances: u32) -> u64 {
+    MAPPINGS_PER_CALL + instances as u64 * MAPPINGS_PER_INSTANCE
+}
+
+/// The mappings that so many concurrent calls leave for calls that wait beside them.
+pub(crate) fn left_by(max_limits: &Limits, calls: u32) -> u64 {
+    max_mappings().map_or(u64::MAX, |max_mappings| left(max_mappings, max_limits, calls))
+}
+
+fn left(max_mappings: u64, max_limits: &Limits, calls: u32) -> u64 {
+    let of_calls = of_instances(max_limits.instances).saturating_mul(calls.into());
+    max_mappings.saturating_sub(OTHER_MAPPINGS).saturating_sub(of_calls)
+}
+
+/// The number of calls of the pools that may wait with so many mappings, while one call for each slot changes places with a waiting one.
+pub(crate) fn waiting_calls(wanted: u16, slots: u32, mappings: u64) -> u16 {
+    let for_swaps = MAPPINGS_PER_CALL.saturating_mul(slots.into());
+    let calls = u16::try_from(mappings.saturating_sub(for_swaps) / MAPPINGS_PER_CALL).unwrap_or(u16::MAX).min(wanted);
+    if calls < wanted {
+        tracing::warn!(
+            wanted,
+            calls,
+            "fewer calls than `waiting` lend their slots while they wait: more could use up the memory mappings of this process; \
+             use fewer slots, lower the maximum of `instances`, or raise vm.max_map_count"
+        );
+    }
+    calls
+}
 
 /// The limits with a maximum of instances with which so many concurrent calls cannot exhaust the mappings of this process.
 pub(crate) fn limit_instances(max_limits: Limits, calls: u32) -> Limits {
@@ -64,6 +103,16 @@ mod tests {
         }
         assert_eq!([1, 19, 64, 10_000].map(|calls| max_instances(DEFAULT_MAX_MAPPINGS, calls)), [8_180, 420, 117, 0]);
         assert_eq!(max_instances(0, 0), 0);
+    }
+
+    #[test]
+    fn calls_that_wait_have_the_mappings_that_the_others_leave() {
+        let limits = Limits { instances: 100, ..Limits::default() };
+        let waiting = |slots| waiting_calls(256, slots, left(DEFAULT_MAX_MAPPINGS, &limits, slots + 4));
+        assert_eq!([1, 41, 42, 63, 64].map(waiting), [256, 256, 248, 9, 0]);
+        assert_eq!(waiting_calls(0, 1, u64::MAX), 0);
+        assert_eq!(of_call(Allocation::Pooled, &limits), MAPPINGS_PER_CALL);
+        assert_eq!(of_call(Allocation::OnDemand, &limits), 664, "all instances that it may have");
     }
 
     #[test]

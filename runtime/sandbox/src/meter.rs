@@ -3,6 +3,11 @@
 //! The other limits are enforced elsewhere: the timeout in `run.rs`, the provided values in `guest.rs`, and printed output and
 //! logs in `host_state/stdio.rs`.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use flow::{Limits, Size};
 use wasmtime::ResourceLimiter;
 
@@ -10,7 +15,8 @@ use wasmtime::ResourceLimiter;
 #[derive(Debug)]
 pub(crate) struct Meter {
     limits: Limits,
-    memory: u64,
+    /// Shared, since the guest's call asks for it while the guest has the meter.
+    memory: Arc<AtomicU64>,
     table_elements: u64,
     denied: Option<DeniedGrowth>,
 }
@@ -24,7 +30,7 @@ enum DeniedGrowth {
 
 impl Meter {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, memory: 0, table_elements: 0, denied: None }
+        Self { limits, memory: Arc::default(), table_elements: 0, denied: None }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -33,7 +39,12 @@ impl Meter {
 
     /// Bytes over all memories.
     pub(crate) fn memory(&self) -> u64 {
-        self.memory
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    /// The same, while the guest runs.
+    pub(crate) fn shared_memory(&self) -> Arc<AtomicU64> {
+        self.memory.clone()
     }
 
     /// The last denied growth, with limit and use, if there was one.
@@ -65,14 +76,14 @@ fn is_beyond(desired: usize, maximum: Option<usize>) -> bool {
 
 impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        match grow(self.memory, current, desired, self.limits.memory) {
+        match grow(self.memory(), current, desired, self.limits.memory) {
             Err(requested) => {
                 self.denied = Some(DeniedGrowth::Memory { requested });
                 Ok(false)
             }
             Ok(_) if is_beyond(desired, maximum) => Ok(false),
             Ok(used) => {
-                self.memory = used;
+                self.memory.store(used, Ordering::Relaxed);
                 Ok(true)
             }
         }

@@ -1,11 +1,15 @@
 //! Runs a guest in a fresh store until it ends, reaches a limit or is stopped.
 
 use std::{
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use flow::{Failure, FailureKind, Values};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 
@@ -18,22 +22,53 @@ use crate::{
     guest,
     host_state::{CallOrigin, CapturedOutput, Denied, Files, HostState, MAX_HANDLES, Process, Seed},
     loaded::{LinkedModule, Loaded},
+    mappings,
     sandbox::Shared,
     ticker::Ticker,
+    waiting::{self, Lending, WaitingCalls},
 };
 
 /// The host memory allowance for a guest beyond twice the output limit, in bytes: lists of many small values take more
 /// memory than the values.
 const HOST_ALLOCATION_SLACK: usize = 1 << 20;
 
-/// Stops a guest from outside.
+/// The maximum time of a call for which it waits for slots while its timeout stands still. After that its timeout goes on, so that
+/// it ends before its engine counts it as lost.
+pub const MAX_SLOT_WAIT: Duration = Duration::from_secs(10 * 60);
+
+/// Stops a guest from outside. Clones watch the same guest.
 #[derive(Debug, Clone)]
 pub(crate) struct Watchdog {
     started: Instant,
     timeout: Duration,
     /// The interrupt of one call, and that of all calls.
     interrupts: [CancellationToken; 2],
+    pauses: Arc<Pauses>,
+    yielding: Yielding,
 }
+
+/// The time for which a call has waited for a slot. Up to [`MAX_SLOT_WAIT`], it does not count for the timeout.
+#[derive(Debug, Default)]
+struct Pauses {
+    state: Mutex<PauseState>,
+    /// Notified when a pause ends.
+    ended: Notify,
+}
+
+#[derive(Debug, Default)]
+struct PauseState {
+    /// The length of all pauses that have ended.
+    ended: Duration,
+    /// When the pause began that has not ended.
+    since: Option<Instant>,
+}
+
+/// The timeout of a call stands still until this is dropped.
+pub(crate) struct Pause<'a>(&'a Pauses);
+
+/// Whether a guest that computes has only yielded to other tasks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Yielding(Arc<AtomicBool>);
 
 /// Why a guest was stopped. It is passed through the guest as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,15 +82,37 @@ pub(crate) enum StopReason {
 impl Watchdog {
     /// Starts the timeout now.
     pub(crate) fn start(timeout: Duration, interrupts: [CancellationToken; 2]) -> Self {
-        Self { started: Instant::now(), timeout, interrupts }
+        let (pauses, yielding) = (Arc::default(), Yielding::default());
+        Self { started: Instant::now(), timeout, interrupts, pauses, yielding }
     }
 
+    /// The time since the start that counts for the timeout.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.elapsed_and_credit().0
+    }
+
+    /// Also how long the timeout still stands still if it does now.
+    fn elapsed_and_credit(&self) -> (Duration, Duration) {
+        let PauseState { ended, since } = *self.pauses.lock();
+        let now = Instant::now();
+        let paused = ended + since.map_or(Duration::ZERO, |since| now - since);
+        let credit = since.map_or(Duration::ZERO, |_| MAX_SLOT_WAIT.saturating_sub(paused));
+        ((now - self.started).saturating_sub(paused.min(MAX_SLOT_WAIT)), credit)
     }
 
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Lets the timeout stand still, while the call waits for a slot. One pause at a time.
+    pub(crate) fn pause(&self) -> Pause<'_> {
+        self.pauses.lock().since = Some(Instant::now());
+        Pause(&self.pauses)
+    }
+
+    /// Whether the guest has yielded.
+    pub(crate) fn yielding(&self) -> &Yielding {
+        &self.yielding
     }
 
     /// Checks at every tick while the guest computes: the runtime's timers may then be late.
@@ -76,8 +133,61 @@ impl Watchdog {
             result = work => result,
             () = one.cancelled() => Err(StopReason::Interrupt.into()),
             () = all.cancelled() => Err(StopReason::Interrupt.into()),
-            () = tokio::time::sleep(self.timeout.saturating_sub(self.elapsed())) => Err(StopReason::Timeout.into()),
+            () = self.expired() => Err(StopReason::Timeout.into()),
         }
+    }
+
+    /// Waits for the timeout.
+    async fn expired(&self) {
+        loop {
+            // Before the check, so that it misses no end of a pause.
+            let pause_ends = self.pauses.ended.notified();
+            let (elapsed, credit) = self.elapsed_and_credit();
+            let left = self.timeout.saturating_sub(elapsed).saturating_add(credit);
+            if left.is_zero() {
+                return;
+            }
+            // Both only wait. A pause that begins meanwhile is seen at the end.
+            let _ = tokio::time::timeout(left, pause_ends).await;
+        }
+    }
+}
+
+impl Pauses {
+    fn lock(&self) -> MutexGuard<'_, PauseState> {
+        // Nothing panics while it is changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if let Some(since) = state.since.take() {
+            state.ended += since.elapsed();
+        }
+        drop(state);
+        self.0.ended.notify_waiters();
+    }
+}
+
+impl Yielding {
+    pub(crate) fn is_set(&self) -> bool {
+        // The guest and its call run in one task.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Yields to other tasks. Tokio's own yield polls timers and sockets before it returns, so that computing guests do not block
+    /// the runtime's timers and sockets.
+    async fn yield_now(self) {
+        self.until(tokio::task::yield_now()).await;
+    }
+
+    /// Is set until other tasks have run.
+    pub(crate) async fn until(self, others_have_run: impl Future<Output = ()>) {
+        self.0.store(true, Ordering::Relaxed);
+        others_have_run.await;
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -95,10 +205,9 @@ pub(crate) fn store(engine: &Engine, state: HostState) -> Store<HostState> {
 
 /// Checks a computing guest, and yields to other tasks.
 fn tick(context: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
-    context.data().watch.check()?;
-    // Tokio's own yield polls timers and sockets before it returns, so that computing guests do not block the runtime's
-    // timers and sockets.
-    Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    let watch = &context.data().watch;
+    watch.check()?;
+    Ok(UpdateDeadline::YieldCustom(1, Box::pin(watch.yielding.clone().yield_now())))
 }
 
 /// Calls a module, here or in a child.
@@ -123,7 +232,7 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     let watch = Watchdog::start(call.limits.timeout, interrupts);
     let kind = EngineKind::of(&call.limits, loaded.allocation());
     match watch.run(ready(loaded, kind)).await {
-        Ok(module) => run((kind, module), shared.ticker(), watch, call, observer).await,
+        Ok(module) => run((kind, module), (shared.ticker(), shared.waiting()), watch, call, observer).await,
         Err(error) => CallReport::without_guest(classify::without_guest(&error, &watch)),
     }
 }
@@ -131,7 +240,7 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
 /// Calls a module that is linked for an engine, in this process.
 pub(crate) async fn run(
     (kind, module): (EngineKind, &LinkedModule),
-    ticker: &Ticker,
+    (ticker, waiting): (&Ticker, &WaitingCalls),
     watch: Watchdog,
     call: &Call,
     observer: Arc<dyn Observer>,
@@ -153,8 +262,12 @@ pub(crate) async fn run(
     };
     let state = HostState::new(call.limits, watch.clone(), origin, process, &call.outside, files, Some(observer));
     let _running = ticker.begin();
+    let (memory, mappings) = (state.meter.shared_memory(), mappings::of_call(kind.allocation(), &call.limits));
     let mut store = store(module.component().engine(), state);
-    let (result, cpu) = cpu_time::measured(watch.run(act(module, &mut store, call))).await;
+    let inputs = call.inputs.values().map(|value| value.size() as u64).sum();
+    let lending = Lending { slot: &*call.slot, waiting, watch: &watch, inputs, memory, mappings };
+    let guest = waiting::in_slot(lending, act(module, &mut store, call));
+    let (result, cpu) = cpu_time::measured(watch.run(guest)).await;
     let backtrace = result.as_ref().err().map(classify::frames).unwrap_or_default();
     let completion = classify::classify(result, store.data(), kind.stack());
     CallReport { backtrace, ..CallReport::of(completion, store.into_data(), cpu) }

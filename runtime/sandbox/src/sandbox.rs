@@ -34,6 +34,7 @@ use crate::{
     permits::Permits,
     run,
     ticker::Ticker,
+    waiting::{WaitingCalls, WaitingLimits},
 };
 
 /// The maximum number of concurrent describe calls, in addition to the other calls. A namespace has at most two of them.
@@ -62,8 +63,10 @@ pub struct CacheConfig {
 pub struct Config {
     /// The cache of compiled code between processes; `None` for no cache.
     pub cache: Option<CacheConfig>,
-    /// The maximum number of concurrent calls; others wait. At least one.
+    /// The maximum number of concurrent calls, besides those that wait without a slot; others start later. At least one.
     pub slots: u32,
+    /// The maximum of what calls have that wait without a slot. With [`Isolation::Process`], none does.
+    pub waiting: WaitingLimits,
     /// Where modules are checked and compiled.
     pub compiler: Compiler,
     /// Where guests are called.
@@ -80,6 +83,7 @@ impl Default for Config {
         Self {
             cache: None,
             slots: 16,
+            waiting: WaitingLimits::default(),
             compiler: Compiler::here(),
             isolation: Isolation::None,
             max_limits: Limits::maximum(),
@@ -120,7 +124,9 @@ pub(crate) struct Shared {
     compilations: TaskTracker,
     /// Modules that the compiler has refused a short time ago, some of them after a long time.
     refused: Mutex<HashMap<Digest, (Instant, CompileError)>>,
+    /// For the calls with a slot and for those that wait without one.
     slots: Semaphore,
+    waiting: WaitingCalls,
     describing: Permits,
     /// Cancelled, and replaced, to stop the running calls.
     interrupt: Mutex<CancellationToken>,
@@ -138,10 +144,15 @@ impl Sandbox {
         let ticker = Ticker::start().map_err(SandboxError::Ticker)?;
         let slots = config.slots.max(1);
         let calls = slots.saturating_add(MAX_CONCURRENT_DESCRIBES);
+        let mut waiting = WaitingCalls::none();
         let (children, pool_slots, max_limits, backtraces) = match config.isolation {
             Isolation::None => {
                 let max_limits = mappings::limit_instances(config.max_limits, calls);
-                (None, calls, max_limits, config.backtraces)
+                let max_mappings = mappings::left_by(&max_limits, calls);
+                let waiting_calls = mappings::waiting_calls(config.waiting.calls, slots, max_mappings);
+                let limits = WaitingLimits { calls: waiting_calls, ..config.waiting };
+                waiting = WaitingCalls::new(limits, u16::try_from(slots).unwrap_or(u16::MAX), max_mappings);
+                (None, calls.saturating_add(waiting.max_calls()), max_limits, config.backtraces)
             }
             Isolation::Process { program, argument } => {
                 // Each child has one call at a time.
@@ -166,7 +177,8 @@ impl Sandbox {
             max_limits,
             compilations: TaskTracker::new(),
             refused: Mutex::default(),
-            slots: Semaphore::new(permits(slots)),
+            slots: Semaphore::new(permits(slots.saturating_add(waiting.max_calls()))),
+            waiting,
             describing: Permits::new(permits(MAX_CONCURRENT_DESCRIBES), MAX_WAITING),
             interrupt: Mutex::default(),
         })))
@@ -282,6 +294,11 @@ impl Shared {
     /// The permits for concurrent calls.
     pub(crate) fn slots(&self) -> &Semaphore {
         &self.slots
+    }
+
+    /// The calls that wait without a slot.
+    pub(crate) const fn waiting(&self) -> &WaitingCalls {
+        &self.waiting
     }
 
     /// The permits for concurrent describe calls.

@@ -6,6 +6,7 @@ use broker::{Broker, Delivery, Message, PublishError, Refusals, Routing};
 use bytes::Bytes;
 use flow::{CallId, Digest, Execution, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
 use protocol::{CallKeys, CallLog, DecodeError, Job, Key, Report, lease, topology};
+use sandbox::CallSlot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
@@ -33,6 +34,10 @@ const RESEND_AFTER: [Duration; 5] = [
 /// Maximum time that a stopping worker tries to release a leased call, or to send the signal of an ended one. If it fails,
 /// the lease expires, or the job is requeued.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+// An engine counts a call as lost this time after its timeout, which stands still while the call waits for a slot. Five minutes are for
+// everything else.
+const _: () = assert!(sandbox::MAX_SLOT_WAIT.as_secs() + 5 * 60 <= lease::MAX_PREPARATION.as_secs());
 
 /// The result of publishing a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +142,7 @@ impl JobHandler {
         }
     }
 
-    async fn handle_job(&self, delivery: Delivery, job: Job, mut slot: Slot) {
+    async fn handle_job(&self, delivery: Delivery, job: Job, slot: Slot) {
         let is_redelivered = control::was_redelivered(&delivery);
         // A redelivered job may have been executed by a lost worker. It is called again, and not answered from the
         // cache.
@@ -180,7 +185,7 @@ impl JobHandler {
             return drop(self.journal.as_ref().map(|journal| journal.begin(&job.call)));
         }
         let running = self.journal.as_ref().map(|journal| journal.begin(&job.call));
-        let (hold, outcome) = self.hold_and_call(delivery, &job, &call, &mut slot).await;
+        let (hold, outcome) = self.hold_and_call(delivery, &job, &call, &slot).await;
         drop((running, slot));
         let execution = call.execution();
         let redeliveries = call.end();
@@ -227,11 +232,11 @@ impl JobHandler {
         delivery: Delivery,
         job: &Job,
         guard: &CallGuard<'_>,
-        slot: &mut Slot,
+        slot: &Slot,
     ) -> (CallHold, Option<CallResult>) {
         let mut hold = CallHold::Delivery(Box::new(delivery));
         let outcome = {
-            let call = pin!(self.call(job, guard.interrupt.clone()));
+            let call = pin!(self.call(job, guard.interrupt.clone(), slot.lendable()));
             let lease = pin!(self.hold(&mut hold, (job, guard), slot));
             // Once the call has ended, a pending report is dropped, since the result makes it obsolete.
             tokio::select! {
@@ -244,7 +249,7 @@ impl JobHandler {
     }
 
     /// Takes a lease for a call once it has run for long, and renews the lease for as long as it is polled.
-    async fn hold(&self, hold: &mut CallHold, (job, guard): (&Job, &CallGuard<'_>), slot: &mut Slot) -> Infallible {
+    async fn hold(&self, hold: &mut CallHold, (job, guard): (&Job, &CallGuard<'_>), slot: &Slot) -> Infallible {
         tokio::time::sleep(lease::LEASE_THRESHOLD).await;
         loop {
             match hold {
@@ -411,7 +416,7 @@ impl JobHandler {
     }
 
     /// Calls the guest; `None` when the worker stopped the call and the job must be returned.
-    async fn call(&self, job: &Job, interrupt: CancellationToken) -> Option<CallResult> {
+    async fn call(&self, job: &Job, interrupt: CancellationToken, slot: Arc<dyn CallSlot>) -> Option<CallResult> {
         let observer = Arc::new(LastProgress::default());
         let done = CancellationToken::new();
         let progress_reports =
@@ -427,7 +432,8 @@ impl JobHandler {
         let guest_call = async {
             let _ends_reports = done.drop_guard();
             // If dropped, the call stops; the token `interrupt` is for this call, `abandon` for all.
-            self.abandon.run_until_cancelled(self.guests.call(job, interrupt.clone(), observer.clone())).await
+            let call = self.guests.call(job, interrupt.clone(), observer.clone(), slot);
+            self.abandon.run_until_cancelled(call).await
         };
         let (result, (), ()) = futures::join!(guest_call, progress_reports, live_log);
         let GuestResult { answer, log, stored } = result?;

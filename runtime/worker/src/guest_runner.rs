@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use flow::{Digest, GrantedPart, Values};
 use protocol::{CallLog, CallUsage, GrantsQuestion, Job, Key, MemoIdentity};
-use sandbox::{Action, Call, Observer};
+use sandbox::{Action, Call, CallSlot, Observer};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -37,8 +37,14 @@ impl GuestResult {
 /// Calls guests.
 #[async_trait]
 pub trait GuestRunner: Send + Sync + 'static {
-    /// Makes one call, until it ends or its token is cancelled.
-    async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> GuestResult;
+    /// Makes one call, until it ends or its token is cancelled. It may lend its slot while it waits.
+    async fn call(
+        &self,
+        job: &Job,
+        interrupt: CancellationToken,
+        observer: Arc<dyn Observer>,
+        slot: Arc<dyn CallSlot>,
+    ) -> GuestResult;
 
     /// Stops all calls.
     fn interrupt_all(&self);
@@ -52,7 +58,13 @@ pub trait GuestRunner: Send + Sync + 'static {
 
 #[async_trait]
 impl GuestRunner for ContentSource {
-    async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> GuestResult {
+    async fn call(
+        &self,
+        job: &Job,
+        interrupt: CancellationToken,
+        observer: Arc<dyn Observer>,
+        slot: Arc<dyn CallSlot>,
+    ) -> GuestResult {
         let stop = interrupt.clone();
         // Boxed, since loading holds much on its stack.
         let load = Box::pin(async {
@@ -74,7 +86,7 @@ impl GuestRunner for ContentSource {
         };
         let CallOutside { granted, recorder, unrecorded, used } = outside;
         let observer = Arc::new(RedactingObserver::new(observer, used.clone()));
-        let report = self.sandbox().call(&module, sandbox_call(&job, granted, interrupt), observer).await;
+        let report = self.sandbox().call(&module, sandbox_call(&job, granted, interrupt, slot), observer).await;
         let (counts, exchanges) = recorder.take();
         let (report, exchanges) = redacted(report, exchanges, &used, &job.limits).await;
         let mut log = log(&report);
@@ -129,7 +141,12 @@ pub(crate) fn usage(job: &Job, report: &sandbox::CallReport, http: HttpCounts) -
     }
 }
 
-pub(crate) fn sandbox_call(job: &Job, outside: sandbox::Outside, interrupt: CancellationToken) -> Call {
+pub(crate) fn sandbox_call(
+    job: &Job,
+    outside: sandbox::Outside,
+    interrupt: CancellationToken,
+    slot: Arc<dyn CallSlot>,
+) -> Call {
     let action = match &job.rollback {
         Some((outcome, failures)) => Action::Rollback { outcome: outcome.clone(), failures: failures.clone() },
         None => Action::Apply,
@@ -160,6 +177,7 @@ pub(crate) fn sandbox_call(job: &Job, outside: sandbox::Outside, interrupt: Canc
         required_outputs: job.required_outputs.clone(),
         outside,
         interrupt,
+        slot,
     }
 }
 

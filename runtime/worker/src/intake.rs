@@ -113,8 +113,12 @@ impl Intake {
     ) {
         while !stop.is_cancelled() && (!self.queues.is_empty() || !self.opening.is_empty() || !self.fetched.is_empty())
         {
-            let Some((delivery, mut slot)) = self.next(&handler, &stop).await else { continue };
-            slot.begin();
+            let Some((delivery, slot)) = self.next(&handler, &stop).await else { continue };
+            let Some(slot) = slot.begin() else {
+                // A call that had lent its slot has it again.
+                self.fetched.push_front(delivery);
+                continue;
+            };
             let handler = handler.clone();
             let call = async move { handler.handle(delivery, slot).await };
             calls.spawn(crash.clone().run_until_cancelled_owned(call));
@@ -232,7 +236,7 @@ impl Intake {
 
     /// Whether the prefetch count may leave free slots without jobs.
     fn underuses_slots(&self) -> bool {
-        self.slots.prefetch() > self.prefetch && self.prefetch < self.slots.count()
+        self.prefetch < self.slots.min_prefetch()
     }
 
     /// Reopens the queues if their prefetch count is too low or too high.

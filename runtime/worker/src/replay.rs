@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use flow::Grants;
 use gateway::{Closed, Outbound};
 use protocol::{CallLog, HttpExchanges, Job};
-use sandbox::{Compiled, Completion, Frame, Level, Observer, Sandbox, Standard};
+use sandbox::{Compiled, Completion, Frame, KeptSlot, Level, Observer, Sandbox, Standard};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -62,7 +62,7 @@ pub async fn replay(sandbox: &Sandbox, module: &Compiled, job: &Job, http: Repla
         gateway: Some(counter.clone()),
         ..sandbox::Outside::default()
     };
-    let call = sandbox_call(job, outside, CancellationToken::new());
+    let call = sandbox_call(job, outside, CancellationToken::new(), Arc::new(KeptSlot));
     let report = sandbox.call(module, call, Arc::new(Unobserved)).await;
     let (counts, _) = counter.take();
     let usage = (report.stats.duration > Duration::ZERO).then(|| usage(job, &report, counts));

@@ -39,7 +39,7 @@ pub struct Config {
     pub instance: String,
     /// The version of waft, to show to users.
     pub version: String,
-    /// Maximum number of concurrent calls whose jobs come from queues without slots of their own.
+    /// Maximum number of calls that compute at once and whose jobs come from queues without slots of their own.
     pub slots: u16,
     /// The queues to take jobs from.
     pub queues: Vec<QueueName>,
@@ -58,7 +58,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Maximum number of concurrent calls.
+    /// Maximum number of calls that compute at once.
     #[must_use]
     pub fn all_slots(&self) -> u16 {
         self.slot_groups().iter().fold(0, |all, (slots, _)| all.saturating_add(*slots))

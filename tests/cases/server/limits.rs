@@ -121,7 +121,9 @@ fn a_pushed_module_is_no_larger_than_allowed_and_asks_for_no_more() {
 fn a_call_of_a_queue_with_slots_of_its_own_delays_no_other() {
     let waft = Waft::default();
     waft.set_settings("[worker]\nqueues = [\"default\", \"long=1\"]\n");
-    let (process, address) = serve_with(&waft, &["--listen", "127.0.0.1:0", "--slots", "1"]);
+    // Otherwise a call that sleeps would leave its slot to others.
+    let flags = ["--listen", "127.0.0.1:0", "--slots", "1", "--waiting", "0"];
+    let (process, address) = serve_with(&waft, &flags);
     let server = TestServer { waft, address, process };
     let task = "[[task]]\nname = \"t\"\nuse = \"hostile#sleep\"\nqueue = \"long\"\nwith = { ms = 30000 }\n";
     server.waft.flow(&format!("name = \"long\"\n{task}"));

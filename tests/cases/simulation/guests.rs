@@ -7,7 +7,7 @@ use std::{
 
 use flow::{Action, Attempt, CallId, Failure, FailureKind, Firing, NodeName, RunId, Value, Values};
 use protocol::{CallLog, Job};
-use sandbox::{Completion, Observer};
+use sandbox::{CallSlot, Completion, Observer};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use worker::{GuestResult, GuestRunner};
@@ -53,7 +53,13 @@ pub(crate) struct Simulated {
 
 #[async_trait::async_trait]
 impl GuestRunner for Simulated {
-    async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
+    async fn call(
+        &self,
+        job: &Job,
+        interrupt: CancellationToken,
+        _: Arc<dyn Observer>,
+        _: Arc<dyn CallSlot>,
+    ) -> GuestResult {
         let result = |answer| GuestResult::new(answer, CallLog::default());
         if interrupt.is_cancelled() {
             return result(Completion::Interrupted);

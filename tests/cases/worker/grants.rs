@@ -21,7 +21,13 @@ struct SlowGrants {
 
 #[async_trait::async_trait]
 impl GuestRunner for SlowGrants {
-    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn sandbox::Observer>) -> GuestResult {
+    async fn call(
+        &self,
+        _: &Job,
+        _: CancellationToken,
+        _: Arc<dyn sandbox::Observer>,
+        _: Arc<dyn sandbox::CallSlot>,
+    ) -> GuestResult {
         GuestResult::new(sandbox::Completion::Succeeded(Values::new()), CallLog::default())
     }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use protocol::CallLog;
-use sandbox::Observer;
+use sandbox::{CallSlot, Observer};
 use worker::{GuestResult, GuestRunner};
 
 use super::*;
@@ -12,7 +12,7 @@ struct LargeValueGuest;
 
 #[async_trait]
 impl GuestRunner for LargeValueGuest {
-    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
+    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>, _: Arc<dyn CallSlot>) -> GuestResult {
         let values = [("pan".parse().expect("a name"), Value::Bytes(vec![0; 1 << 20].into()))];
         GuestResult::new(sandbox::Completion::Succeeded(values.into()), CallLog::default())
     }

@@ -8,7 +8,7 @@ use broker::{
     lossy::{InterceptedBroker, PublishInterceptor},
 };
 use protocol::{CallLog, Ping, WorkerStatus, lease};
-use sandbox::Observer;
+use sandbox::{CallSlot, Observer};
 use tokio::time::Instant;
 use worker::{GuestResult, GuestRunner};
 
@@ -44,7 +44,7 @@ struct StepwiseGuest;
 
 #[async_trait]
 impl GuestRunner for StepwiseGuest {
-    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
+    async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>, _: Arc<dyn CallSlot>) -> GuestResult {
         let started = Instant::now();
         while started.elapsed() < CALL {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -122,9 +122,12 @@ pub(crate) enum Command {
         broker: BrokerFlag,
         #[command(flatten)]
         isolate: IsolateFlag,
-        /// The maximum number of concurrent calls; the number of cores by default
+        /// The maximum number of calls that compute at once; the number of cores by default
         #[arg(long)]
         slots: Option<u16>,
+        /// The maximum number of calls that wait beside them, without a slot; 256 by default
+        #[arg(long, value_name = "CALLS")]
+        waiting: Option<u16>,
         /// The queues to consume jobs from. `ovens=4`: the queue has four slots of its own
         #[arg(long, value_delimiter = ',', value_name = "NAMES")]
         queues: Option<Vec<String>>,
@@ -141,9 +144,12 @@ pub(crate) enum Command {
         /// The address to listen on; with port 0 the system chooses a port
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
-        /// Without a broker: the maximum number of concurrent calls; the number of cores, and at least 4, by default
+        /// Without a broker: the maximum number of calls that compute at once; the number of cores, and at least 4, by default
         #[arg(long)]
         slots: Option<u16>,
+        /// Without a broker: the maximum number of calls that wait beside them, without a slot; 256 by default
+        #[arg(long, value_name = "CALLS")]
+        waiting: Option<u16>,
     },
     /// Start a run on a server
     Submit(SubmitFlags),

@@ -29,7 +29,7 @@ pub(super) async fn run(
         Some((module, export)) => (module, Some(export)),
         None => (task, None),
     };
-    let library = modules::open(settings, super::run::slots(settings)).await?;
+    let library = modules::open_for_calls(settings, super::run::slots(settings)).await?;
     let found = modules::find(&library, module, (Path::new("."), None), Purpose::Run).await.map_err(|error| {
         let hint = modules::advice(&error).unwrap_or("write MODULE#TASK; the module is a file, a tag or a digest");
         CliError::invalid(error).hint(hint)

@@ -81,7 +81,7 @@ async fn edit_locally(settings: &Settings, local: LocalRun, request: EditRequest
             ),
         ));
     };
-    let library = modules::open(settings, 1).await?;
+    let library = modules::open(settings).await?;
     let edits = edits(Target::Local(&library), edit).await?;
     let (path, text) = added_text(&edits);
     let request = Edits { edits, if_revision, dry_run };

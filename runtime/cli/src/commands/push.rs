@@ -33,7 +33,7 @@ pub(super) async fn run(
     if settings.server.is_chosen() {
         return to_server(settings, files, tag.as_ref(), key.as_ref(), as_json).await;
     }
-    let library = modules::open(settings, 1).await?;
+    let library = modules::open(settings).await?;
     for file in files {
         let component = modules::component(&library, file).await.map_err(invalid_module)?;
         let signature = key.as_ref().map(|key| sign_now(key, component.digest, tag.as_ref())).transpose()?;
@@ -60,7 +60,7 @@ pub(super) async fn sign_stored(
         let client = remote::client(settings)?;
         client.sign(&digest.to_string(), signature.as_str()).await.map_err(remote::cli_error)?;
     } else {
-        let library = modules::open(settings, 1).await?;
+        let library = modules::open(settings).await?;
         library.sign(&digest, &signature).await.map_err(not_signed)?;
     }
     crate::output::note!("{} has signed {digest}", key.signer());

@@ -74,7 +74,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let inputs = flow_file::parse_values(values)?;
     let run_id = run_id.map(RunId::new).transpose().map_err(CliError::invalid)?;
-    let library = modules::open(settings, slots(settings)).await?;
+    let library = modules::open_for_calls(settings, slots(settings)).await?;
     let flow = flow_file::check(&library, flow, &inputs, Purpose::Run).await?.into_flow()?;
     let logbook = open_logbook(settings).await?;
     let run = RunTarget::New(run_id);
@@ -124,7 +124,7 @@ pub(super) async fn continue_run(
     }
     // Lock before reading, so that the read state is final.
     let lock = lock(&*logbook, &run).await?;
-    let modules = modules::open(settings, slots(settings)).await?;
+    let modules = modules::open_for_calls(settings, slots(settings)).await?;
     let machine = logbook.load(&run).await.map_err(load_error)?.into_machine().map_err(CliError::unreachable)?;
     if command == RunCommand::Resume && machine.state().is_final() {
         let values =

@@ -46,7 +46,7 @@ pub(super) async fn run(
     // The calls of queues with slots of their own run beside the others.
     let own_slots = settings.queues.own_slots.values();
     let calls = own_slots.fold(slots, |calls, own| calls.saturating_add(own.get()));
-    let modules = modules::open(&settings, calls).await?;
+    let modules = modules::open_for_calls(&settings, calls).await?;
     let logbook = stop.until_stop_requested(open_logbook(&settings)).await?;
     let url = broker_url(&settings, flag);
     // Engines that share a broker divide the runs; an engine without a broker must be the only one.

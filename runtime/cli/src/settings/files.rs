@@ -76,7 +76,7 @@ fn check_project(settings: &RawSettings) -> Result<(), CliError> {
     );
     let user = writable_settings_file();
     Err(CliError::invalid(error).hint(format!(
-        "move the lines to {}, or use the environment or flags; a project may set [worker] slots, queues, grace and delivery_limit",
+        "move the lines to {}, or use the environment or flags; a project may set [worker] slots, waiting, waiting_memory, queues, grace and delivery_limit",
         user.display()
     )))
 }
@@ -114,8 +114,8 @@ pub(super) fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
         let place = error.span().map_or_else(|| name.to_owned(), |span| file.place(span.start).to_string());
         let message = anyhow!("the settings in {place} cannot be read: {}", error.message());
         CliError::invalid(message).hint(format!(
-            "the settings are broker, broker_file, logbook, logbook_file, server, store, cache, cache_size, [worker] slots, queues, \
-             grace, delivery_limit, isolate, [serve] listen, token, token_file, certificate, key, client_authority, largest_request, [client] \
+            "the settings are broker, broker_file, logbook, logbook_file, server, store, cache, cache_size, [worker] slots, waiting, \
+             waiting_memory, queues, grace, delivery_limit, isolate, [serve] listen, token, token_file, certificate, key, client_authority, largest_request, [client] \
              authority, certificate, key, [limits] {}, [namespace.NAME] open_runs, bytes, [admission] modules, [[admission.allow]] signer, digest, tags, \
              [admission.deny] digests, signers, [[grant]] and [secret.NAME]",
             limits::names()

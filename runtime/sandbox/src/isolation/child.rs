@@ -27,6 +27,7 @@ use crate::{
     loaded::{LinkedModule, Loaded},
     run::{self, Watchdog},
     ticker::Ticker,
+    waiting::WaitingCalls,
 };
 
 /// The stream to the parent: standard input, in both directions.
@@ -117,7 +118,9 @@ impl Guests {
 
     fn call(&self, kind: EngineKind, module: &LinkedModule, call: &Call, writer: &Arc<Writer>) -> io::Result<()> {
         let watch = Watchdog::start(call.limits.timeout, uninterrupted());
-        let running = run::run((kind, module), self.engines.ticker(), watch, call, writer.clone());
+        // The parent has its slot.
+        let waiting = WaitingCalls::none();
+        let running = run::run((kind, module), (self.engines.ticker(), &waiting), watch, call, writer.clone());
         let CallReport { completion, stdout, stats, log: _, stderr: _, backtrace: _ } =
             self.runtime.block_on(Box::pin(running));
         // The parent has the rest already.

@@ -134,6 +134,7 @@ pub(crate) fn call() -> Call {
         required_outputs: Vec::new(),
         outside: sandbox::Outside::default(),
         interrupt: CancellationToken::new(),
+        slot: Arc::new(sandbox::KeptSlot),
     }
 }
 

@@ -20,7 +20,10 @@ use crate::{Config, GuestResult, GuestRunner, Worker};
 
 const SIGNALS: &str = "signals";
 
-/// Guests that sleep for the number of milliseconds in their job.
+/// The length of calls that lend their slots, in milliseconds.
+const WAITS: u64 = 7_200_000;
+
+/// Guests that sleep for the number of milliseconds in their job. Those that sleep for [`WAITS`] lend their slots meanwhile.
 #[derive(Default)]
 struct SleepingGuests {
     started: AtomicU64,
@@ -28,11 +31,24 @@ struct SleepingGuests {
 
 #[async_trait]
 impl GuestRunner for SleepingGuests {
-    async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn sandbox::Observer>) -> GuestResult {
+    async fn call(
+        &self,
+        job: &Job,
+        interrupt: CancellationToken,
+        _: Arc<dyn sandbox::Observer>,
+        slot: Arc<dyn sandbox::CallSlot>,
+    ) -> GuestResult {
         self.started.fetch_add(1, Ordering::Relaxed);
         let Some(Value::Json(length)) = job.inputs.values().next() else { panic!("a job has a length") };
         let length = Duration::from_millis(length.as_str().parse().unwrap());
-        let answer = match interrupt.run_until_cancelled(tokio::time::sleep(length)).await {
+        let sleep = async {
+            let lends = length == Duration::from_millis(WAITS) && slot.lend();
+            tokio::time::sleep(length).await;
+            if lends {
+                std::future::poll_fn(|context| slot.poll_take_back(context)).await;
+            }
+        };
+        let answer = match interrupt.run_until_cancelled(sleep).await {
             Some(()) => sandbox::Completion::Succeeded(Values::new()),
             None => sandbox::Completion::Interrupted,
         };
@@ -285,6 +301,26 @@ async fn a_leased_call_does_not_hold_jobs_of_other_workers() {
     assert_eq!(harness.waiting().await, 3);
     let (_, _stop) = harness.worker("other").await;
     assert!(harness.answers(3).await.iter().all(|signal| !signal.redelivered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_calls_leave_the_slot_and_the_prefetch_to_other_jobs() {
+    let mut harness = Harness::new().await;
+    harness.publish("waits", [WAITS; 100]).await;
+    let (guests, _stop) = harness.worker("one").await;
+    // Some of them are under a lease by then.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(guests.started.load(Ordering::Relaxed), 100, "all wait on one slot");
+    let started = Instant::now();
+    harness.publish("short", [1; 3]).await;
+    assert!(harness.answers(3).await.iter().all(|signal| signal.call.run.as_str() == "short"));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // A long call has the slot when the first of them are ready. They are the next, one after the other.
+    tokio::time::sleep(Duration::from_millis(WAITS - 60_000)).await;
+    harness.publish("long", [120_000, 1]).await;
+    let ended: Vec<String> = harness.answers(102).await.iter().map(|signal| signal.call.run.to_string()).collect();
+    assert_eq!((&*ended[0], &*ended[101]), ("long", "long"));
+    assert!(ended[1..101].iter().all(|run| run == "waits"), "before the job that comes later");
 }
 
 #[tokio::test(start_paused = true)]

@@ -186,14 +186,19 @@ impl Quota {
     }
 
     /// Does something that may let the directory grow, on a thread that may block. It waits for other calls without a thread, and goes on
-    /// when the call ends meanwhile. All other calls wait behind it, so it has to be polled until it ends.
+    /// when the call ends meanwhile. All other calls wait behind it, so it is a task of its own: a guest is not polled while its call waits
+    /// for a slot, which one of the other calls may have.
     async fn with_ledger<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Ledger) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let counted = self.usage.counted.clone().lock_owned().await;
-        let mut ledger = Ledger { counted, quota: self.clone() };
-        tokio::task::spawn_blocking(move || work(&mut ledger)).await.map_err(io::Error::other)?
+        let quota = self.clone();
+        let working = wasmtime_wasi::runtime::spawn(async move {
+            let counted = quota.usage.counted.clone().lock_owned().await;
+            let mut ledger = Ledger { counted, quota };
+            tokio::task::spawn_blocking(move || work(&mut ledger)).await.map_err(io::Error::other)?
+        });
+        working.await
     }
 
     /// Notes why the directory takes no more.

@@ -49,6 +49,7 @@ fn apply() -> Call {
         required_outputs: vec!["cake".parse().unwrap()],
         outside: crate::call::Outside::default(),
         interrupt: CancellationToken::new(),
+        slot: Arc::new(crate::KeptSlot),
     }
 }
 

@@ -1,13 +1,16 @@
 //! A call in a message.
 
-use std::{collections::BTreeMap, fmt::Display, io, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, io, sync::Arc, time::Duration};
 
 use flow::{FailureSummary, Limits, Outcome, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{ExchangeNumber, FailureHead, Tag, ValueHead, invalid, json, read_values, value_heads};
-use crate::call::{Action, Call, Directories, Directory, Outside, Settings, Sockets};
+use crate::{
+    call::{Action, Call, Directories, Directory, Outside, Settings, Sockets},
+    call_slot::KeptSlot,
+};
 
 #[derive(Serialize, Deserialize)]
 struct CallHead {
@@ -77,6 +80,8 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         // A child sends its requests to its parent.
         outside: Outside { clock, random, settings, directories, sockets, arguments, gateway: _ },
         interrupt: _,
+        // Its slot stays with the parent.
+        slot: _,
     } = call;
     let mut body = Vec::new();
     let inputs = value_heads(inputs, &mut body);
@@ -158,6 +163,7 @@ pub(in crate::isolation) fn decode_call(head: &[u8], mut body: &[u8]) -> io::Res
             gateway: None,
         },
         interrupt: CancellationToken::new(),
+        slot: Arc::new(KeptSlot),
     })
 }
 

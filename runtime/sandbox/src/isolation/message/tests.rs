@@ -30,6 +30,7 @@ fn call(action: Action) -> Call {
         required_outputs: vec!["cake".parse().unwrap()],
         outside: crate::call::Outside::default(),
         interrupt: CancellationToken::new(),
+        slot: std::sync::Arc::new(crate::KeptSlot),
     }
 }
 

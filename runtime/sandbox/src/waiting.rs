@@ -1,0 +1,223 @@
+//! Calls that wait for something outside their sandbox: they lend their slots, within bounds.
+//!
+//! A guest that computes yields at ticks, and says so ([`Watchdog::yielding`]). A guest that has not ended, has not yielded and is
+//! not woken for [`WAITING_AFTER`] waits: for a response, a connection, a timer or a disk. It is polled again only with a slot.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    call_slot::CallSlot,
+    run::{Pause, Watchdog},
+};
+
+/// How long a guest waits before its call lends its slot. A call that takes its slot back may wait for as long: so a call that waits
+/// for less than this loses nothing, and one that waits for more takes at most about twice as long.
+const WAITING_AFTER: Duration = Duration::from_millis(20);
+
+/// The pause after which a waiting call that had to keep its slot tries to lend it again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The maximum of what all waiting calls of a sandbox have, without their slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WaitingLimits {
+    /// Their number. 0: a waiting call keeps its slot.
+    pub calls: u16,
+    /// The bytes of all their linear memories and inputs.
+    pub memory: u64,
+}
+
+/// The calls without a slot: those that wait for something, and those that wait for a slot.
+#[derive(Debug)]
+pub(crate) struct WaitingCalls {
+    limits: WaitingLimits,
+    /// The number of calls that may give their slots to others beyond the limits: each of those leaves its place here a moment later.
+    swaps: u16,
+    max_mappings: u64,
+    used: Mutex<Used>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    calls: u16,
+    memory: u64,
+    mappings: u64,
+}
+
+/// A call that may be without its slot, until this is dropped.
+struct Admitted<'a> {
+    calls: &'a WaitingCalls,
+    memory: u64,
+    mappings: u64,
+}
+
+impl WaitingCalls {
+    /// Bounds the calls beside so many slots.
+    pub(crate) fn new(limits: WaitingLimits, slots: u16, max_mappings: u64) -> Self {
+        let swaps = if limits.calls == 0 { 0 } else { slots };
+        Self { limits, swaps, max_mappings, used: Mutex::default() }
+    }
+
+    /// No call may lend its slot.
+    pub(crate) fn none() -> Self {
+        Self::new(WaitingLimits::default(), 0, 0)
+    }
+
+    /// The maximum number of calls without a slot.
+    pub(crate) fn max_calls(&self) -> u32 {
+        u32::from(self.limits.calls) + u32::from(self.swaps)
+    }
+
+    /// Lets a call wait without its slot, if the bounds allow one with so much memory and so many mappings.
+    fn admit(&self, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
+        self.admit_within(self.limits.calls, memory, mappings)
+    }
+
+    /// Lets a call give its slot to another call that is here, and leaves.
+    fn swap(&self, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
+        self.admit_within(self.limits.calls.saturating_add(self.swaps), memory, mappings)
+    }
+
+    fn admit_within(&self, calls: u16, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
+        let mut used = self.lock();
+        let is_allowed = used.calls < calls
+            && used.memory.saturating_add(memory) <= self.limits.memory
+            && used.mappings.saturating_add(mappings) <= self.max_mappings;
+        if !is_allowed {
+            return None;
+        }
+        used.calls += 1;
+        used.memory += memory;
+        used.mappings += mappings;
+        Some(Admitted { calls: self, memory, mappings })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Used> {
+        // Nothing panics while it is changed.
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        let mut used = self.calls.lock();
+        used.calls -= 1;
+        used.memory -= self.memory;
+        used.mappings -= self.mappings;
+    }
+}
+
+/// What a call needs to lend its slot.
+pub(crate) struct Lending<'a> {
+    pub(crate) slot: &'a dyn CallSlot,
+    pub(crate) waiting: &'a WaitingCalls,
+    /// Its timeout, which stands still while the call waits for a slot.
+    pub(crate) watch: &'a Watchdog,
+    /// The bytes of its inputs.
+    pub(crate) inputs: u64,
+    /// The bytes of its linear memories.
+    pub(crate) memory: Arc<AtomicU64>,
+    /// The memory mappings that it may have.
+    pub(crate) mappings: u64,
+}
+
+/// What a call does about its slot.
+enum Stage<'a> {
+    /// It has the slot.
+    Computing,
+    /// It waits, and has lent the slot.
+    Waiting(Admitted<'a>),
+    /// It waits for a slot.
+    Returning { _admitted: Admitted<'a>, _pause: Pause<'a> },
+}
+
+/// Notes that the guest is to be polled.
+struct GuestWaker {
+    is_woken: AtomicBool,
+    call: AtomicWaker,
+}
+
+impl Wake for GuestWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_woken.store(true, Ordering::Release);
+        self.call.wake();
+    }
+}
+
+/// Runs a guest, which has a slot, and lends the slot while the guest waits. The guest is polled only with a slot, and only when it
+/// was woken. Dropping the future leaves the slot as it is: its owner frees it.
+pub(crate) async fn in_slot<T>(lending: Lending<'_>, guest: impl Future<Output = T>) -> T {
+    let Lending { slot, waiting, watch, inputs, memory, mappings } = lending;
+    let bytes = || memory.load(Ordering::Relaxed).saturating_add(inputs);
+    let woken = Arc::new(GuestWaker { is_woken: AtomicBool::new(true), call: AtomicWaker::new() });
+    let waker = Waker::from(woken.clone());
+    let mut stage = Stage::Computing;
+    // It sets a timer once it is polled.
+    let (mut guest, mut lends) = (pin!(guest), pin!(sleep(WAITING_AFTER)));
+    let run = std::future::poll_fn(|context| {
+        woken.call.register(context.waker());
+        loop {
+            stage = match std::mem::replace(&mut stage, Stage::Computing) {
+                Stage::Computing => {
+                    if woken.is_woken.swap(false, Ordering::AcqRel) {
+                        if let Poll::Ready(result) = guest.as_mut().poll(&mut Context::from_waker(&waker)) {
+                            return Poll::Ready(result);
+                        }
+                        if !watch.yielding().is_set() {
+                            lends.as_mut().reset(Instant::now() + WAITING_AFTER);
+                        } else if let Some(admitted) = waiting.swap(bytes(), mappings)
+                            && slot.give_way()
+                        {
+                            stage = Stage::Returning { _admitted: admitted, _pause: watch.pause() };
+                            continue;
+                        }
+                    }
+                    if watch.yielding().is_set() || lends.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    let lent = waiting.admit(bytes(), mappings).filter(|_| slot.lend());
+                    // Beyond a bound, a call that could go on must not wait for the end of this one, which does nothing.
+                    match lent.or_else(|| waiting.swap(bytes(), mappings).filter(|_| slot.lend_to_returning())) {
+                        Some(admitted) => Stage::Waiting(admitted),
+                        None => {
+                            lends.as_mut().reset(Instant::now() + RETRY_AFTER);
+                            Stage::Computing
+                        }
+                    }
+                }
+                Stage::Waiting(admitted) if woken.is_woken.load(Ordering::Acquire) => {
+                    Stage::Returning { _admitted: admitted, _pause: watch.pause() }
+                }
+                waits @ Stage::Waiting(_) => {
+                    stage = waits;
+                    return Poll::Pending;
+                }
+                returns @ Stage::Returning { .. } => {
+                    if slot.poll_take_back(context).is_pending() {
+                        stage = returns;
+                        return Poll::Pending;
+                    }
+                    Stage::Computing
+                }
+            };
+        }
+    });
+    run.await
+}
+
+#[cfg(test)]
+mod tests;
