@@ -25,7 +25,7 @@ const FREE_TLS_BYTES: u64 = 256 << 10;
 const TLS_BYTES_PER_BYTE: u64 = 32;
 
 /// The maximum number of bytes that a connection receives before the request takes what it has received. Otherwise interim responses
-/// over HTTP/2 would be kept while more of them arrive, and each takes a hundred times as much memory as bytes.
+/// over HTTP/2 would be kept while more of them arrive. Their headers are compressed, so each may take many times as much memory as bytes.
 const TURN_BYTES: u64 = 64 << 10;
 
 /// What a connection has received so far.
