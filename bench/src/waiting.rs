@@ -1,6 +1,6 @@
 //! Measures calls that wait for a server: the memory of each, and what they cost the other calls of their worker.
 
-use std::{path::Path, time::Instant};
+use std::{path::Path, process::Stdio, time::Instant};
 
 use anyhow::{Context, ensure};
 use tokio::{
@@ -41,13 +41,15 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     for _ in 0..ROUNDS {
         let before = resident(&worker)?;
         let alone = setup.run_neighbour().await?;
-        let waiting = setup.waft("engine").args(["run", "waiting.toml", "--quiet"]).spawn()?;
+        let mut waiting = setup.waft("engine");
+        waiting.args(["run", "waiting.toml", "--quiet"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut waiting = waiting.spawn()?;
         server.wait_for(calls).await?;
         memory = f64::max(memory, (resident(&worker)? - before) / calls as f64);
         let beside = setup.run_neighbour().await?;
         server.answer_all();
-        let ended = waiting.wait_with_output().await?;
-        ensure!(ended.status.success(), "the waiting calls ended with {}", ended.status);
+        let ended = waiting.wait().await?;
+        ensure!(ended.success(), "the waiting calls ended with {ended}");
         pairs.push(neighbour as f64 / beside, neighbour as f64 / alone);
     }
     server.stop().await;
