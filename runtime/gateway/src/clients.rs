@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flow::{Namespace, Reach};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, uri::PathAndQuery};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use rustls::ClientConfig;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -198,7 +198,10 @@ impl ClientResponse {
                     return Err(error);
                 }
                 None => {
-                    if let Some(failure) = connection.failure() {
+                    // The library takes a reset without an error for the end of a body.
+                    let is_cut = connection.is_http2() && !body.is_end_stream();
+                    let cut = || HttpError::Protocol { reason: "the server ended the response early".to_owned() };
+                    if let Some(failure) = connection.failure().or_else(|| is_cut.then(cut)) {
                         self.receiving = None;
                         return Err(failure);
                     }

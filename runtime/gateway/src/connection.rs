@@ -90,6 +90,10 @@ impl Tasks {
     async fn during<T>(&mut self, meter: &Meter, waiting: impl Future<Output = T>) -> T {
         let mut waiting = pin!(waiting);
         poll_fn(|cx| {
+            // What has been received is taken before more is.
+            if let Poll::Ready(result) = waiting.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
             meter.begin_turn();
             // A connection that has ended has told the request so.
             let _: Poll<()> = self.poll(cx);
@@ -169,12 +173,18 @@ impl Connection {
 
     /// Does the work of the connection that waits for nothing.
     pub(crate) async fn advance(&mut self) {
-        self.during(std::future::ready(())).await;
+        poll_fn(|cx| {
+            // Whether it is closed is asked later.
+            let _: Poll<()> = self.poll_closed(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
-    /// Notes that the request was sent and its response received, both whole. Without it, dropping the connection resets it.
+    /// Notes that the request was sent and its response received, both whole. Without it, dropping the connection resets it. So it does with
+    /// HTTP/2: a server can make a client send when there is no request, and take nothing of it.
     pub(crate) fn complete(&mut self) {
-        self.meter.set_busy(false);
+        self.meter.set_busy(self.is_http2());
     }
 
     /// Does the work of an unused connection; ready once the server has closed it.

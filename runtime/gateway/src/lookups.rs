@@ -26,6 +26,7 @@ const MAX_OWN_LOOKUPS: usize = 4;
 pub(crate) struct Lookups {
     all: Arc<Semaphore>,
     shares: Mutex<HashMap<Option<Namespace>, Weak<Semaphore>>>,
+    operator: Arc<Semaphore>,
 }
 
 /// The lookups of one namespace. Cheap to clone: all clones share its places.
@@ -44,7 +45,11 @@ pub struct LookupPlace {
 
 impl Default for Lookups {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(MAX_LOOKUPS)), shares: Mutex::default() }
+        Self {
+            all: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            shares: Mutex::default(),
+            operator: Arc::new(Semaphore::new(MAX_OWN_LOOKUPS)),
+        }
     }
 }
 
@@ -64,7 +69,7 @@ impl Lookups {
 
     /// The share for the servers that an operator names.
     pub(crate) fn for_operator(&self) -> LookupShare {
-        LookupShare { all: self.all.clone(), own: Arc::new(Semaphore::new(MAX_OWN_LOOKUPS)) }
+        LookupShare { all: self.all.clone(), own: self.operator.clone() }
     }
 }
 

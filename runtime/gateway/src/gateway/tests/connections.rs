@@ -336,6 +336,29 @@ async fn frames_that_mean_nothing_count_as_bytes_of_the_call() {
 }
 
 #[tokio::test]
+async fn a_response_over_http2_that_is_cut_off_is_an_error() {
+    let (status, hello) = (frame(1, 4, 1, &[0x88]), frame(0, 0, 1, b"hello"));
+    // A reset and the end of the connection, both without an error; the end of the body.
+    let (reset, goes, end) = (frame(3, 0, 1, &[0; 4]), frame(7, 0, 0, &[0; 8]), frame(0, 1, 1, b""));
+    for (last, expected) in [(reset, Err(())), (goes, Err(())), (end, Ok("hello"))] {
+        let server = Played::start(Speaks::Http2).await;
+        let answer = [&status[..], &hello, &last].concat();
+        let (response, _stream) = server.exchange(&server.call(1 << 20), &answer).await;
+        let body = response.map(|response| response.body).map_err(|_| ());
+        assert_eq!(body, expected.map(Bytes::from), "{last:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_over_http2_may_have_many_small_parts() {
+    let server = Played::start(Speaks::Http2).await;
+    let parts = frame(0, 0, 1, &[b'x'; 64]).repeat(20_000);
+    let answer = [&frame(1, 4, 1, &[0x88])[..], &parts, &frame(0, 1, 1, b"")].concat();
+    let (response, _stream) = server.exchange(&server.call(4 << 20), &answer).await;
+    assert_eq!(response.map(|response| response.body.len()), Ok(64 * 20_000));
+}
+
+#[tokio::test]
 async fn a_request_over_http1_has_the_usual_head() {
     let server = Server::start(OK, None).await;
     let call = call(&gateway(), &server, None);
