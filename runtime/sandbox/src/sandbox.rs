@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// The maximum number of concurrent describe calls, in addition to the other calls. A namespace has at most two of them.
-const MAX_CONCURRENT_DESCRIBES: u32 = 3;
+pub(crate) const MAX_CONCURRENT_DESCRIBES: u32 = 3;
 
 /// How long a module that the compiler has refused is refused at once. The cause may have been the machine.
 const REFUSAL_LIFETIME: Duration = Duration::from_secs(600);

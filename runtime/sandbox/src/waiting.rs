@@ -26,7 +26,7 @@ use crate::{
 const WAITING_AFTER: Duration = Duration::from_millis(20);
 
 /// The pause after which a waiting call that had to keep its slot tries to lend it again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// The maximum of what all waiting calls of a sandbox have, without their slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,20 +80,23 @@ impl WaitingCalls {
 
     /// Lets a call wait without its slot, if the bounds allow one with so much memory and so many mappings.
     fn admit(&self, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
-        self.admit_within(self.limits.calls, memory, mappings)
+        self.add(memory, mappings, |used| {
+            used.calls < self.limits.calls && used.memory.saturating_add(memory) <= self.limits.memory
+        })
     }
 
-    /// Lets a call give its slot to another call that is here, and leaves.
+    /// Lets a call give its slot to another call that is here, and leaves. That one takes its memory along, so the memory of one call may be
+    /// beyond the limit for a moment.
     fn swap(&self, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
-        self.admit_within(self.limits.calls.saturating_add(self.swaps), memory, mappings)
+        self.add(memory, mappings, |used| {
+            used.calls < self.limits.calls.saturating_add(self.swaps)
+                && used.memory.max(memory) <= self.limits.memory
+        })
     }
 
-    fn admit_within(&self, calls: u16, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
+    fn add(&self, memory: u64, mappings: u64, is_allowed: impl FnOnce(&Used) -> bool) -> Option<Admitted<'_>> {
         let mut used = self.lock();
-        let is_allowed = used.calls < calls
-            && used.memory.saturating_add(memory) <= self.limits.memory
-            && used.mappings.saturating_add(mappings) <= self.max_mappings;
-        if !is_allowed {
+        if used.mappings.saturating_add(mappings) > self.max_mappings || !is_allowed(&used) {
             return None;
         }
         used.calls += 1;

@@ -29,8 +29,8 @@ const MAX_PREFETCH: u16 = 256;
 /// Assumed length of calls before the first one: long, so that nothing is prefetched.
 const INITIAL_CALL_LENGTH: Duration = Duration::from_secs(1);
 
-/// How long a call may compute after it has waited, and still counts as one that needs a slot only shortly. Others give way to it. A call that
-/// computes for longer ends in its turn: if all took turns, the timeouts of all would pass, and none would end.
+/// How long a call may compute after it has waited, and still counts as one that needs a slot only shortly. Others give way to it. Calls that
+/// compute for longer go on in the order in which they were begun: if all took turns, the timeouts of all would pass, and none would end.
 const SHORT_BURST: Duration = Duration::from_millis(100);
 
 /// How long a call computes before it gives way to one that waits for a slot again. It is some ticks of the sandbox, and as long as
@@ -59,7 +59,7 @@ struct State {
     next_call: u64,
     /// Number of calls that hold a slot.
     computing: u16,
-    /// The calls that wait for a slot again, in order.
+    /// The calls that wait for a slot again, in order. Those that need it for long are sorted by their numbers.
     returning: VecDeque<u64>,
     /// Number of times that the queues were opened. A consumer's prefetch counts only calls whose jobs it delivered.
     opening: u64,
@@ -86,6 +86,11 @@ impl CallState {
     fn new(opening: u64) -> Self {
         let place = Place::Computing { since: Instant::now() };
         Self { place, held: Duration::ZERO, burst: Duration::ZERO, has_waited: false, opening: Some(opening) }
+    }
+
+    /// Whether it has computed for so long since it waited last that it counts as one that needs its slot for long.
+    fn is_long(&self) -> bool {
+        self.burst + self.computing_for() >= SHORT_BURST
     }
 
     /// How long it has held the slot that it holds.
@@ -285,17 +290,19 @@ impl State {
         freed
     }
 
-    /// Gives the slot of a call to the first returning one that needs it only shortly. `Freed::Nothing` if there is none.
+    /// Gives the slot of a call to a returning one that comes before it: one that needs it only shortly, or, if this call needs it for long, an
+    /// older one. `Freed::Nothing` if there is none.
     fn give_way(&mut self, id: u64) -> Freed {
-        let is_short = |id: &u64| self.calls.get(id).is_some_and(|call| call.burst < SHORT_BURST);
-        let Some(next) = self.returning.iter().position(is_short).and_then(|at| self.returning.remove(at)) else {
-            return Freed::Nothing;
-        };
-        // Short ones take turns. A long one goes on before the other long ones, so that it ends before them.
-        if self.calls.get(&id).is_some_and(|call| call.burst + call.computing_for() < SHORT_BURST) {
-            self.returning.push_back(id);
-        } else {
-            self.returning.push_front(id);
+        let calls = &self.calls;
+        let is_long = |call: &u64| calls.get(call).is_some_and(CallState::is_long);
+        let holder_is_long = is_long(&id);
+        let short = self.returning.iter().position(|call| !is_long(call));
+        let older = || self.returning.iter().position(|call| holder_is_long && *call < id);
+        let Some(next) = short.or_else(older).and_then(|at| self.returning.remove(at)) else { return Freed::Nothing };
+        self.returning.push_back(id);
+        if holder_is_long {
+            // The sort is stable, so the short ones keep their order.
+            self.returning.make_contiguous().sort_by_key(|call| is_long(call).then_some(*call));
         }
         self.returning.push_front(next);
         self.take_slot(id, Place::Returning(None))

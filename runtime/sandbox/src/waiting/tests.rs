@@ -238,8 +238,7 @@ async fn a_call_beyond_the_bound_lends_its_slot_to_one_that_can_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_computing_guest_keeps_its_slot_if_its_memory_is_beyond_the_bound() {
-    let harness = Harness::new(WaitingLimits { calls: 8, memory: 15 });
-    let _other = harness.waiting.admit(6, 0).expect("none waits");
+    let harness = Harness::new(WaitingLimits { calls: 8, memory: 9 });
     let yielding = harness.watch.yielding().clone();
     harness.slot.wants_it.store(true, Ordering::Relaxed);
     assert_eq!(harness.run(yielding.until(tokio::task::yield_now())).await, Ok(()));
@@ -254,8 +253,8 @@ fn number_memory_and_mappings_of_waiting_calls_are_bounded() {
     assert!(calls.admit(0, 10).is_none(), "too many mappings");
     let _others = [calls.admit(40, 9).expect("as much as is left"), calls.admit(0, 0).expect("the third")];
     assert!(calls.admit(0, 0).is_none(), "too many calls");
-    assert!(calls.swap(1, 0).is_none(), "too much memory");
-    let swapped = calls.swap(0, 0).expect("one that leaves");
+    assert!(calls.swap(101, 0).is_none(), "too much memory");
+    let swapped = calls.swap(100, 0).expect("another one leaves");
     assert!(calls.swap(0, 0).is_none(), "there is one slot");
     drop((first, swapped));
     assert!(calls.admit(60, 1).is_some());

@@ -213,23 +213,48 @@ async fn a_computing_call_gives_way_to_returning_calls_after_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_compute_for_long_end_in_their_order_and_give_way_to_short_ones() {
+async fn calls_that_compute_for_long_end_in_their_order() {
     let slots = Slots::new(1);
-    let (second, short, first) = (lent(&slots).await, lent(&slots).await, begun(&slots).await);
+    let (first, second, third) = (lent(&slots).await, lent(&slots).await, begun(&slots).await);
     tokio::time::advance(SHORT_BURST).await;
-    // The second one computes for long too.
     assert!(!has_returned(&second.lendable()));
-    assert!(first.lendable().give_way());
-    assert!(has_returned(&second.lendable()));
+    assert!(third.lendable().give_way(), "nobody knows yet for how long the other computes");
+    assert!(has_returned(&second.lendable()) && !has_returned(&first.lendable()));
     tokio::time::advance(SHORT_BURST).await;
-    assert!(!second.lendable().give_way(), "the first one is no short one");
-    assert!(!has_returned(&short.lendable()));
-    assert!(second.lendable().give_way(), "the last one is");
-    assert!(has_returned(&short.lendable()));
-    assert!(short.lendable().lend());
-    assert!(has_returned(&second.lendable()), "it goes on before the first one");
+    assert!(second.lendable().give_way());
+    assert!(has_returned(&first.lendable()) && !has_returned(&second.lendable()));
+    tokio::time::advance(SHORT_BURST).await;
+    assert!(!first.lendable().give_way(), "the others were begun later");
+    drop(first);
+    assert!(has_returned(&second.lendable()) && !has_returned(&third.lendable()));
+    tokio::time::advance(SHORT_BURST).await;
+    assert!(!second.lendable().give_way());
     drop(second);
-    assert!(has_returned(&first.lendable()));
+    assert!(has_returned(&third.lendable()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_computes_for_long_goes_on_after_all_short_ones_that_are_ready() {
+    let slots = Slots::new(1);
+    let (one, other, long) = (lent(&slots).await, lent(&slots).await, begun(&slots).await);
+    tokio::time::advance(SHORT_BURST).await;
+    assert!(!has_returned(&one.lendable()) && !has_returned(&other.lendable()));
+    assert!(long.lendable().give_way());
+    assert!(has_returned(&one.lendable()) && one.lendable().lend());
+    assert!(has_returned(&other.lendable()) && !has_returned(&long.lendable()));
+    assert!(!has_returned(&one.lendable()), "it returns again");
+    assert!(other.lendable().lend());
+    assert!(has_returned(&long.lendable()), "before those that are ready since then");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_taken_reservation_leaves_credit_for_the_next_job() {
+    let slots = Slots::new(1);
+    let call = lent(&slots).await;
+    let reserved = slots.acquire().await;
+    assert!(has_returned(&call.lendable()));
+    assert_eq!(slots.min_prefetch(), 2, "the broker counts the delivery of the call");
+    drop(reserved);
 }
 
 #[tokio::test(start_paused = true)]
