@@ -43,13 +43,13 @@ async fn waiting(harness: &Harness) -> Option<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_of_a_million_reports_is_one_message_in_the_quarantine() {
+async fn a_batch_of_too_many_reports_is_one_message_in_the_quarantine() {
     let mut harness = Harness::new().await;
     let (watches, calls) = two_runs(&mut harness).await;
-    let flood = vec![BatchedReport { call: calls[0].clone(), report: b"" }; 1_000_000];
+    let flood = vec![BatchedReport { call: calls[0].clone(), report: b"" }; 20_000];
     harness.publish_message(message(&harness, ReportBatch { reports: flood }.encode())).await;
     let (_, _, reason) = harness.next_quarantined().await;
-    assert!(reason.contains("it holds 1000000 reports, and 256 are allowed"), "{reason}");
+    assert!(reason.contains("it holds 20000 reports, and 256 are allowed"), "{reason}");
     for call in &calls {
         harness.signal(call).await;
     }
