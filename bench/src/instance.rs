@@ -89,7 +89,8 @@ async fn against_wasmtime(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct NoopObserver;
+/// Hears nothing.
+pub(crate) struct NoopObserver;
 
 impl sandbox::Observer for NoopObserver {
     fn log(&self, _level: sandbox::Level, _line: &str) {}
@@ -97,7 +98,8 @@ impl sandbox::Observer for NoopObserver {
     fn progress(&self, _fraction: f64, _message: &str) {}
 }
 
-fn call() -> Call {
+/// A call of `noop`.
+pub(crate) fn call() -> Call {
     Call {
         run: "bench".parse().expect("a valid name"),
         flow: "bench".parse().expect("a valid name"),

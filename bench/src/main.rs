@@ -12,6 +12,7 @@ mod installation;
 mod instance;
 mod memo;
 mod messages;
+mod outside;
 mod raw;
 mod report;
 mod system;
@@ -41,11 +42,12 @@ struct Bench {
     python: Option<String>,
 }
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "defaults",
     "guarded",
     "memo",
     "instance",
+    "outside",
     "in-process",
     "throughput",
     "latency",
@@ -88,6 +90,7 @@ async fn run(bench: &Bench, selected: &[String]) -> anyhow::Result<()> {
             "defaults" => defaults::measure(bench).await,
             "guarded" => guarded::measure(bench).await,
             "memo" => memo::measure(bench).await,
+            "outside" => outside::measure(bench).await,
             "instance" => instance::measure(bench).await,
             "in-process" => messages::in_process(bench).await,
             "throughput" => messages::throughput(bench).await,
