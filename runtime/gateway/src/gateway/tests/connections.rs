@@ -352,8 +352,10 @@ async fn a_response_over_http2_that_is_cut_off_is_an_error() {
 #[tokio::test]
 async fn a_response_over_http2_may_have_many_small_parts() {
     let server = Played::start(Speaks::Http2).await;
+    // The windows of the client count once its settings are acknowledged.
+    let (settings, status) = (frame(4, 1, 0, b""), frame(1, 4, 1, &[0x88]));
     let parts = frame(0, 0, 1, &[b'x'; 64]).repeat(20_000);
-    let answer = [&frame(1, 4, 1, &[0x88])[..], &parts, &frame(0, 1, 1, b"")].concat();
+    let answer = [&settings[..], &status, &parts, &frame(0, 1, 1, b"")].concat();
     let (response, _stream) = server.exchange(&server.call(4 << 20), &answer).await;
     assert_eq!(response.map(|response| response.body.len()), Ok(64 * 20_000));
 }
