@@ -11,13 +11,13 @@ fn early(module: Digest, export: &str) -> Job {
 }
 
 impl Harness {
-    /// The next report other than progress.
+    /// The next report other than progress and heartbeats: on a busy machine, a short call may take long.
     async fn report(&mut self) -> Report {
         loop {
             let delivery = self.signals.next().await.expect("the broker answers");
             let report = Report::decode(&delivery.message.body).expect("a worker's report");
             delivery.accept();
-            if !matches!(report, Report::Progress(_)) {
+            if !matches!(report, Report::Progress(_) | Report::Heartbeat { .. }) {
                 return report;
             }
         }
