@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn calls_that_wait_have_the_mappings_that_the_others_leave() {
         let limits = Limits { instances: 100, ..Limits::default() };
-        let waiting = |slots| waiting_calls(256, slots, left(DEFAULT_MAX_MAPPINGS, &limits, slots + MAX_CONCURRENT_DESCRIBES));
+        let waiting =
+            |slots| waiting_calls(256, slots, left(DEFAULT_MAX_MAPPINGS, &limits, slots + MAX_CONCURRENT_DESCRIBES));
         assert_eq!([1, 42, 43, 64, 65].map(waiting), [256, 256, 247, 8, 0]);
         assert_eq!(waiting_calls(0, 1, u64::MAX), 0);
         assert_eq!(of_call(Allocation::Pooled, &limits), MAPPINGS_PER_CALL);

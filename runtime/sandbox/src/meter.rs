@@ -11,13 +11,17 @@ use std::sync::{
 use flow::{Limits, Size};
 use wasmtime::ResourceLimiter;
 
+/// The bytes of a table element: a pointer.
+const TABLE_ELEMENT_BYTES: u64 = 8;
+
 /// Counts memory and table elements over one call. The counts never decrease, since a guest cannot shrink its memory.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limits: Limits,
-    /// Shared, since the guest's call asks for it while the guest has the meter.
-    memory: Arc<AtomicU64>,
+    memory: u64,
     table_elements: u64,
+    /// The bytes of memories and tables. Shared, since the guest's call asks for them while the guest has the meter.
+    held: Arc<AtomicU64>,
     denied: Option<DeniedGrowth>,
 }
 
@@ -30,7 +34,7 @@ enum DeniedGrowth {
 
 impl Meter {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, memory: Arc::default(), table_elements: 0, denied: None }
+        Self { limits, memory: 0, table_elements: 0, held: Arc::default(), denied: None }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -39,12 +43,17 @@ impl Meter {
 
     /// Bytes over all memories.
     pub(crate) fn memory(&self) -> u64 {
-        self.memory.load(Ordering::Relaxed)
+        self.memory
     }
 
-    /// The same, while the guest runs.
-    pub(crate) fn shared_memory(&self) -> Arc<AtomicU64> {
-        self.memory.clone()
+    /// The bytes of memories and tables, while the guest runs.
+    pub(crate) fn held(&self) -> Arc<AtomicU64> {
+        self.held.clone()
+    }
+
+    fn update_held(&self) {
+        let tables = self.table_elements.saturating_mul(TABLE_ELEMENT_BYTES);
+        self.held.store(self.memory.saturating_add(tables), Ordering::Relaxed);
     }
 
     /// The last denied growth, with limit and use, if there was one.
@@ -76,14 +85,15 @@ fn is_beyond(desired: usize, maximum: Option<usize>) -> bool {
 
 impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        match grow(self.memory(), current, desired, self.limits.memory) {
+        match grow(self.memory, current, desired, self.limits.memory) {
             Err(requested) => {
                 self.denied = Some(DeniedGrowth::Memory { requested });
                 Ok(false)
             }
             Ok(_) if is_beyond(desired, maximum) => Ok(false),
             Ok(used) => {
-                self.memory.store(used, Ordering::Relaxed);
+                self.memory = used;
+                self.update_held();
                 Ok(true)
             }
         }
@@ -98,6 +108,7 @@ impl ResourceLimiter for Meter {
             Ok(_) if is_beyond(desired, maximum) => Ok(false),
             Ok(used) => {
                 self.table_elements = used;
+                self.update_held();
                 Ok(true)
             }
         }

@@ -262,10 +262,12 @@ pub(crate) async fn run(
     };
     let state = HostState::new(call.limits, watch.clone(), origin, process, &call.outside, files, Some(observer));
     let _running = ticker.begin();
-    let (memory, mappings) = (state.meter.shared_memory(), mappings::of_call(kind.allocation(), &call.limits));
+    let mappings = mappings::of_call(kind.allocation(), &call.limits);
+    let inputs: u64 = call.inputs.values().map(|value| value.size() as u64).sum();
+    let (guest, streams, fixed) = (state.meter.held(), state.streams.clone(), inputs.saturating_add(call.limits.stack));
+    let held = move || guest.load(Ordering::Relaxed).saturating_add(streams.held()).saturating_add(fixed);
     let mut store = store(module.component().engine(), state);
-    let inputs = call.inputs.values().map(|value| value.size() as u64).sum();
-    let lending = Lending { slot: &*call.slot, waiting, watch: &watch, inputs, memory, mappings };
+    let lending = Lending { slot: &*call.slot, waiting, watch: &watch, held: &held, mappings };
     let guest = waiting::in_slot(lending, act(module, &mut store, call));
     let (result, cpu) = cpu_time::measured(watch.run(guest)).await;
     let backtrace = result.as_ref().err().map(classify::frames).unwrap_or_default();

@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
@@ -21,8 +21,8 @@ use crate::{
     run::{Pause, Watchdog},
 };
 
-/// How long a guest waits before its call lends its slot. A call that takes its slot back may wait for as long: so a call that waits
-/// for less than this loses nothing, and one that waits for more takes at most about twice as long.
+/// How long a call keeps its slot while it waits, beyond the time for which it computes: so a call that waits shortly between its work loses
+/// nothing, and one that only takes naps keeps no slot from others.
 const WAITING_AFTER: Duration = Duration::from_millis(20);
 
 /// The pause after which a waiting call that had to keep its slot tries to lend it again.
@@ -33,7 +33,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub struct WaitingLimits {
     /// Their number. 0: a waiting call keeps its slot.
     pub calls: u16,
-    /// The bytes of all their linear memories and inputs.
+    /// The bytes of all their linear memories, tables, stacks, inputs and outputs.
     pub memory: u64,
 }
 
@@ -89,8 +89,7 @@ impl WaitingCalls {
     /// beyond the limit for a moment.
     fn swap(&self, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
         self.add(memory, mappings, |used| {
-            used.calls < self.limits.calls.saturating_add(self.swaps)
-                && used.memory.max(memory) <= self.limits.memory
+            used.calls < self.limits.calls.saturating_add(self.swaps) && used.memory.max(memory) <= self.limits.memory
         })
     }
 
@@ -126,12 +125,43 @@ pub(crate) struct Lending<'a> {
     pub(crate) waiting: &'a WaitingCalls,
     /// Its timeout, which stands still while the call waits for a slot.
     pub(crate) watch: &'a Watchdog,
-    /// The bytes of its inputs.
-    pub(crate) inputs: u64,
-    /// The bytes of its linear memories.
-    pub(crate) memory: Arc<AtomicU64>,
+    /// The bytes that it holds in memory now.
+    pub(crate) held: &'a (dyn Fn() -> u64 + Sync),
     /// The memory mappings that it may have.
     pub(crate) mappings: u64,
+}
+
+/// How long a call may keep its slot while it waits: it earns that by computing.
+struct Credit {
+    left: Duration,
+    /// Since when it computes, or waits with its slot.
+    since: Instant,
+    is_waiting: bool,
+}
+
+impl Credit {
+    fn new() -> Self {
+        Self { left: WAITING_AFTER, since: Instant::now(), is_waiting: false }
+    }
+
+    /// The call computes from now on, if it did not.
+    fn computes(&mut self) {
+        if self.is_waiting {
+            self.left = self.left.saturating_sub(self.since.elapsed());
+            (self.since, self.is_waiting) = (Instant::now(), false);
+        }
+    }
+
+    /// The call waits with its slot from now on.
+    fn waits(&mut self) {
+        self.left = (self.left + self.since.elapsed()).min(WAITING_AFTER);
+        (self.since, self.is_waiting) = (Instant::now(), true);
+    }
+
+    /// The call has a slot again, and computes from now on.
+    fn returns(&mut self) {
+        (self.since, self.is_waiting) = (Instant::now(), false);
+    }
 }
 
 /// What a call does about its slot.
@@ -164,11 +194,11 @@ impl Wake for GuestWaker {
 /// Runs a guest, which has a slot, and lends the slot while the guest waits. The guest is polled only with a slot, and only when it
 /// was woken. Dropping the future leaves the slot as it is: its owner frees it.
 pub(crate) async fn in_slot<T>(lending: Lending<'_>, guest: impl Future<Output = T>) -> T {
-    let Lending { slot, waiting, watch, inputs, memory, mappings } = lending;
-    let bytes = || memory.load(Ordering::Relaxed).saturating_add(inputs);
+    let Lending { slot, waiting, watch, held, mappings } = lending;
     let woken = Arc::new(GuestWaker { is_woken: AtomicBool::new(true), call: AtomicWaker::new() });
     let waker = Waker::from(woken.clone());
     let mut stage = Stage::Computing;
+    let mut credit = Credit::new();
     // It sets a timer once it is polled.
     let (mut guest, mut lends) = (pin!(guest), pin!(sleep(WAITING_AFTER)));
     let run = std::future::poll_fn(|context| {
@@ -177,25 +207,33 @@ pub(crate) async fn in_slot<T>(lending: Lending<'_>, guest: impl Future<Output =
             stage = match std::mem::replace(&mut stage, Stage::Computing) {
                 Stage::Computing => {
                     if woken.is_woken.swap(false, Ordering::AcqRel) {
+                        credit.computes();
                         if let Poll::Ready(result) = guest.as_mut().poll(&mut Context::from_waker(&waker)) {
                             return Poll::Ready(result);
                         }
                         if !watch.yielding().is_set() {
-                            lends.as_mut().reset(Instant::now() + WAITING_AFTER);
-                        } else if let Some(admitted) = waiting.swap(bytes(), mappings)
+                            credit.waits();
+                            lends.as_mut().reset(Instant::now() + credit.left);
+                        } else if let Some(admitted) = waiting.swap(held(), mappings)
                             && slot.give_way()
                         {
                             stage = Stage::Returning { _admitted: admitted, _pause: watch.pause() };
                             continue;
                         }
                     }
-                    if watch.yielding().is_set() || lends.as_mut().poll(context).is_pending() {
+                    if watch.yielding().is_set() {
                         return Poll::Pending;
                     }
-                    let lent = waiting.admit(bytes(), mappings).filter(|_| slot.lend());
-                    // Beyond a bound, a call that could go on must not wait for the end of this one, which does nothing.
-                    match lent.or_else(|| waiting.swap(bytes(), mappings).filter(|_| slot.lend_to_returning())) {
-                        Some(admitted) => Stage::Waiting(admitted),
+                    // A call that could go on must not wait for this one, which does nothing: also not beyond a bound.
+                    let given = waiting.swap(held(), mappings).filter(|_| slot.lend_to_returning());
+                    if given.is_none() && lends.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    match given.or_else(|| waiting.admit(held(), mappings).filter(|_| slot.lend())) {
+                        Some(admitted) => {
+                            credit.left = Duration::ZERO;
+                            Stage::Waiting(admitted)
+                        }
                         None => {
                             lends.as_mut().reset(Instant::now() + RETRY_AFTER);
                             Stage::Computing
@@ -214,6 +252,7 @@ pub(crate) async fn in_slot<T>(lending: Lending<'_>, guest: impl Future<Output =
                         stage = returns;
                         return Poll::Pending;
                     }
+                    credit.returns();
                     Stage::Computing
                 }
             };

@@ -107,6 +107,13 @@ impl Streams {
         Ok(())
     }
 
+    /// The bytes that are in memory.
+    pub(crate) fn held(&self) -> u64 {
+        let state = self.lock();
+        let CapturedOutput { log: _, stdout, stderr } = &state.captured;
+        state.logged.saturating_add((stdout.len() + stderr.len() + state.tail.len()) as u64)
+    }
+
     /// The end of standard error as text.
     pub(crate) fn stderr_tail(&self) -> String {
         self.lock().stderr_tail()

@@ -80,10 +80,10 @@ impl Harness {
         Self { slot: TestSlot::default(), waiting: WaitingCalls::new(limits, 1, 100), watch, interrupt }
     }
 
-    /// Runs a guest with ten bytes of memory and inputs, and one mapping.
+    /// Runs a guest that holds ten bytes and one mapping.
     async fn run<T>(&self, guest: impl Future<Output = T>) -> Result<T, StopReason> {
         let Self { slot, waiting, watch, .. } = self;
-        let lending = Lending { slot, waiting, watch, inputs: 4, memory: Arc::new(AtomicU64::new(6)), mappings: 1 };
+        let lending = Lending { slot, waiting, watch, held: &|| 10, mappings: 1 };
         let guest = async { Ok(in_slot(lending, guest).await) };
         watch.run(guest).await.map_err(|error| error.downcast::<StopReason>().expect("a reason"))
     }
@@ -124,15 +124,37 @@ async fn a_guest_that_computes_never_lends_its_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guest_that_is_woken_soon_does_not_lend_its_slot() {
+async fn a_guest_that_computes_as_long_as_it_waits_keeps_its_slot() {
     let harness = Harness::default();
+    let yielding = harness.watch.yielding().clone();
     let guest = async {
         for _ in 0..100 {
-            sleep(WAITING_AFTER * 3 / 4).await;
+            sleep(WAITING_AFTER / 2).await;
+            yielding.clone().until(sleep(WAITING_AFTER / 2)).await;
         }
     };
     assert_eq!(harness.run(guest).await, Ok(()));
     assert_eq!(harness.slot.lent(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_only_takes_naps_lends_its_slot_at_once() {
+    let harness = Harness::default();
+    let naps = async {
+        for _ in 0..10 {
+            sleep(WAITING_AFTER * 2 / 3).await;
+        }
+    };
+    assert_eq!(harness.run(naps).await, Ok(()));
+    assert_eq!(harness.slot.lent(), 9, "the first nap was short enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_waits_lends_its_slot_at_once_to_a_call_that_can_go_on() {
+    let harness = Harness::default();
+    harness.slot.wants_it.store(true, Ordering::Relaxed);
+    assert_eq!(harness.run(sleep(WAITING_AFTER / 4)).await, Ok(()));
+    assert_eq!(harness.slot.lent(), 1);
 }
 
 #[tokio::test(start_paused = true)]
