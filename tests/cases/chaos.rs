@@ -59,11 +59,12 @@ fn run_round(runs: u64, round: u64) -> String {
             }
         });
         // RabbitMQ 3.10 may leave a queue without a leader for ever if it is killed while it declares the queue: `waft doctor` finds that, and
-        // no engine can mend it. A line of a guest shows that the queues are there.
+        // no engine can mend it. A line of a guest shows that the queues are there, and some seconds later they are on the disk.
         let until = Instant::now() + end(runs);
         while deployment.ledger().is_empty() && !submitting.is_finished() && Instant::now() < until {
             thread::sleep(PAUSE);
         }
+        thread::sleep(3 * PAUSE);
         let mut faults = 0;
         while !submitting.is_finished() || faults < min_faults || faults % deployment::FAULTS != 0 {
             let before = submitted.load(Ordering::Relaxed);
