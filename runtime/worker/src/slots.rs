@@ -78,6 +78,8 @@ struct CallState {
     /// How much of that was after it waited last.
     burst: Duration,
     has_waited: bool,
+    /// When it began to wait for a slot last.
+    returns_since: Instant,
     /// The opening whose consumer delivered its job; `None` once the delivery is settled.
     opening: Option<u64>,
 }
@@ -85,7 +87,15 @@ struct CallState {
 impl CallState {
     fn new(opening: u64) -> Self {
         let place = Place::Computing { since: Instant::now() };
-        Self { place, held: Duration::ZERO, burst: Duration::ZERO, has_waited: false, opening: Some(opening) }
+        let returns_since = Instant::now();
+        Self {
+            place,
+            held: Duration::ZERO,
+            burst: Duration::ZERO,
+            has_waited: false,
+            returns_since,
+            opening: Some(opening),
+        }
     }
 
     /// Whether it has computed for so long since it waited last that it counts as one that needs its slot for long.
@@ -211,9 +221,19 @@ impl State {
         self.counted.saturating_add(slots.saturating_sub(self.computing))
     }
 
-    /// Gives a slot that nobody holds to the first returning call, or to new jobs.
+    /// Takes the returning call that is next: the first, unless the oldest that needs a slot for long has waited for as long as a short one may
+    /// compute. So many short ones cannot keep the slots from it.
+    fn pop_returning(&mut self) -> Option<u64> {
+        let calls = &self.calls;
+        let long = |id: &u64| calls.get(id).filter(|call| call.is_long());
+        let oldest = self.returning.iter().enumerate().find_map(|(at, id)| Some((at, long(id)?)));
+        let due = oldest.filter(|(_, call)| call.returns_since.elapsed() >= SHORT_BURST).map_or(0, |(at, _)| at);
+        self.returning.remove(due)
+    }
+
+    /// Gives a slot that nobody holds to the next returning call, or to new jobs.
     fn release(&mut self) -> Freed {
-        while let Some(id) = self.returning.pop_front() {
+        while let Some(id) = self.pop_returning() {
             let Some(call) = self.calls.get_mut(&id) else { continue };
             let place = std::mem::replace(&mut call.place, Place::Computing { since: Instant::now() });
             self.computing += 1;
@@ -305,6 +325,9 @@ impl State {
             self.returning.make_contiguous().sort_by_key(|call| is_long(call).then_some(*call));
         }
         self.returning.push_front(next);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.returns_since = Instant::now();
+        }
         self.take_slot(id, Place::Returning(None))
     }
 
@@ -424,6 +447,7 @@ impl CallSlot for LendableSlot {
             state.returning.push_back(self.call);
         }
         if let Some(call) = state.calls.get_mut(&self.call) {
+            call.returns_since = Instant::now();
             call.place = match has_slot {
                 true => Place::Computing { since: Instant::now() },
                 false => Place::Returning(Some(context.waker().clone())),

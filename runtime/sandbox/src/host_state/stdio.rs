@@ -111,7 +111,7 @@ impl Streams {
     pub(crate) fn held(&self) -> u64 {
         let state = self.lock();
         let CapturedOutput { log: _, stdout, stderr } = &state.captured;
-        state.logged.saturating_add((stdout.len() + stderr.len() + state.tail.len()) as u64)
+        state.logged.saturating_add((stdout.capacity() + stderr.capacity() + state.tail.capacity()) as u64)
     }
 
     /// The end of standard error as text.

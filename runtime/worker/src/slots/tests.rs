@@ -248,6 +248,24 @@ async fn a_call_that_computes_for_long_goes_on_after_all_short_ones_that_are_rea
 }
 
 #[tokio::test(start_paused = true)]
+async fn short_calls_that_always_return_do_not_keep_a_slot_from_one_that_computes_for_long() {
+    let slots = Slots::new(1);
+    let (one, other, long) = (lent(&slots).await, lent(&slots).await, begun(&slots).await);
+    tokio::time::advance(SHORT_BURST).await;
+    assert!(!has_returned(&one.lendable()) && !has_returned(&other.lendable()));
+    assert!(long.lendable().give_way() && has_returned(&one.lendable()));
+    tokio::time::advance(SHORT_BURST / 2).await;
+    assert!(one.lendable().lend() && !has_returned(&one.lendable()));
+    assert!(has_returned(&other.lendable()), "the long one has waited shortly");
+    tokio::time::advance(SHORT_BURST / 2).await;
+    assert!(other.lendable().lend());
+    assert!(
+        has_returned(&long.lendable()) && !has_returned(&one.lendable()),
+        "it has waited for as long as a short one computes"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_taken_reservation_leaves_credit_for_the_next_job() {
     let slots = Slots::new(1);
     let call = lent(&slots).await;
