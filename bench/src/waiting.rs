@@ -124,7 +124,7 @@ impl Setup<'_> {
     }
 }
 
-/// A server that answers no request until it is told to.
+/// A server that answers all open requests at once, on demand.
 struct SilentServer {
     port: u16,
     /// The number of requests without an answer.

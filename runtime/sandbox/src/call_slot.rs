@@ -19,8 +19,8 @@ pub trait CallSlot: fmt::Debug + Send + Sync {
     /// it only shortly, and this call has computed for long enough. `false` if this call keeps it.
     fn give_way(&self) -> bool;
 
-    /// Takes a slot again after [`CallSlot::lend`] or [`CallSlot::give_way`]. Calls that wait for a slot get one in their order, and
-    /// before new calls. The waker of the last poll is woken.
+    /// Takes a slot again after [`CallSlot::lend`] or [`CallSlot::give_way`]. Calls that wait for a slot get one
+    /// before new calls, those that need it only shortly first. The waker of the last poll is woken.
     fn poll_take_back(&self, context: &mut Context<'_>) -> Poll<()>;
 }
 

@@ -1,7 +1,8 @@
 //! Calls that wait for something outside their sandbox: they lend their slots, within bounds.
 //!
 //! A guest that computes yields at ticks, and says so ([`Watchdog::yielding`]). A guest that has not ended, has not yielded and is
-//! not woken for [`WAITING_AFTER`] waits: for a response, a connection, a timer or a disk. It is polled again only with a slot.
+//! not woken waits: for a response, a connection, a timer or a disk. Its call keeps the slot for as long as its [`Credit`] allows and no other
+//! call wants the slot. The guest is polled again only with a slot.
 
 use std::{
     pin::pin,
