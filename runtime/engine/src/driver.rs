@@ -78,6 +78,10 @@ const MAX_BATCH_SIGNALS: usize = 512;
 /// batch takes many more than it causes.
 const MAX_BATCH_MESSAGES: usize = 2_048;
 
+/// Bytes of messages after which a batch takes none. The records of a batch have as many, and those of one run are one row of the
+/// logbook. It is many batches' worth of usual messages.
+const MAX_BATCH_BYTES: usize = 16 << 20;
+
 /// The input of one iteration of the driver's loop, before any of it is durable.
 #[derive(Default)]
 struct Batch {
@@ -269,12 +273,14 @@ impl Driver {
             {
                 self.on_request(request, &mut batch).await;
             }
-            let mut received = 0;
+            let (mut received, mut bytes) = (0, 0);
             while batch.events.len() < MAX_BATCH_SIGNALS
                 && received < MAX_BATCH_MESSAGES
+                && bytes < MAX_BATCH_BYTES
                 && let Some(incoming) = inbox.try_next()
             {
                 received += 1;
+                bytes += incoming.size();
                 self.receive(incoming, &mut batch).await;
             }
             self.forward_notifications(&mut batch).await;

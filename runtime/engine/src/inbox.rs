@@ -91,6 +91,16 @@ pub(crate) enum Incoming {
     Term { shard: Shard, term: u64 },
 }
 
+impl Incoming {
+    /// The bytes of its message.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Delivery(ShardDelivery { delivery, .. }) => delivery.message.body.len(),
+            Self::Term { .. } => 0,
+        }
+    }
+}
+
 /// The queues of all shards of an engine.
 pub(crate) struct Inbox {
     incoming: mpsc::Receiver<Incoming>,

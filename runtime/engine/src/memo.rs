@@ -5,6 +5,7 @@
 //! found nothing, failed, or taken too long. So a logbook or a store that does not answer delays a call, and loses none. A run
 //! that is loaded sends its unanswered calls without a lookup: their jobs may be with workers already.
 
+mod held_calls;
 mod lookup_queue;
 
 use std::{
@@ -24,7 +25,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use self::lookup_queue::LookupQueue;
+use self::{held_calls::HeldCalls, lookup_queue::LookupQueue};
 
 /// Maximum number of calls that are looked up together: their results are in memory at once.
 const MAX_LOOKUP_CALLS: usize = 64;
@@ -58,7 +59,7 @@ pub(crate) struct Lookups {
     logbook: Arc<dyn Logbook>,
     store: Arc<dyn Store>,
     /// The calls whose jobs are held back.
-    held: BTreeSet<CallId>,
+    held: HeldCalls,
     /// Those of them whose lookup has not begun.
     waiting: LookupQueue,
     running: JoinSet<Vec<Option<RememberedResult>>>,
@@ -71,7 +72,7 @@ impl Lookups {
         Self {
             logbook,
             store,
-            held: BTreeSet::new(),
+            held: HeldCalls::default(),
             waiting: LookupQueue::default(),
             running: JoinSet::new(),
             calls: HashMap::new(),
@@ -80,7 +81,7 @@ impl Lookups {
 
     /// Looks up the result of a call whose job was never sent.
     pub(crate) fn add(&mut self, call: CallId, address: MemoAddress) {
-        if self.held.insert(call.clone()) {
+        if self.held.add(call.clone()) {
             self.waiting.push(call, address);
         }
     }
@@ -92,7 +93,7 @@ impl Lookups {
 
     /// A run is loaded, and will send all its unanswered calls.
     pub(crate) fn forget_run(&mut self, run: &RunId) {
-        self.held.retain(|call| call.run != *run);
+        self.held.remove_run(run);
     }
 
     /// Begins the lookups of calls that wait, as many as may run.

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use broker::Delivery;
 use flow::{CallId, RunId, RunState, Shard, Timestamp};
 use machine::Event;
+use tokio::time::Instant;
 
 use crate::{effects::ReplyTo, messages::EarlierDeliveries};
 pub(crate) use active::ActiveRun;
@@ -180,7 +181,11 @@ impl Runs {
 
     /// Whether a run is read beside the driver, or is about to be.
     pub(crate) fn is_being_read(&self, run: &RunId) -> bool {
-        self.stale.get(run).is_some_and(|stale| !matches!(stale.load, LoadProgress::Due))
+        let is_read = |stale: &StaleRun| match stale.load {
+            LoadProgress::Waiting | LoadProgress::Running(_) => true,
+            LoadProgress::Due | LoadProgress::Paused(_) => false,
+        };
+        self.stale.get(run).is_some_and(is_read)
     }
 
     /// All stale runs.
@@ -205,10 +210,12 @@ impl Runs {
 
     /// Takes the stale runs whose records are read now: of those with many records, no more than there is room for.
     pub(crate) fn take_stale(&mut self, has_room: bool) -> BTreeMap<RunId, StaleRun> {
+        let now = Instant::now();
         let is_due = |_: &RunId, stale: &mut StaleRun| match stale.load {
             LoadProgress::Due => true,
             LoadProgress::Waiting => has_room,
             LoadProgress::Running(_) => false,
+            LoadProgress::Paused(until) => until <= now,
         };
         self.stale.extract_if(.., is_due).collect()
     }

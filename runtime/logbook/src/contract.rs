@@ -10,8 +10,8 @@ mod unended;
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use flow::{
-    Action, Attempt, CallId, Digest, Firing, Flow, LimitOverrides, ModuleContent, ModuleInfo, Namespace, Rollback,
-    RunId, RunState, Shard, TaskInfo, Timestamp, Values,
+    Action, Attempt, CallId, Digest, Firing, Flow, LimitOverrides, ModuleContent, ModuleInfo, Namespace, NodeIndex,
+    Rollback, RunId, RunState, Shard, TaskInfo, Timestamp, Values,
 };
 use machine::{Event, Fact, Machine, Record};
 
@@ -27,6 +27,7 @@ use crate::{
 pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Opening) {
     records_are_read_in_order(open().await).await;
     records_are_read_from_any_version(open().await).await;
+    large_records_are_read_in_parts(open().await).await;
     one_of_two_appends_to_one_version_conflicts(open().await).await;
     a_conflict_does_not_block_the_rest_of_a_batch(open().await).await;
     two_appends_to_one_run_in_a_batch_follow_one_another(open().await).await;
@@ -144,6 +145,52 @@ async fn records_are_read_from_any_version(logbook: impl Logbook) {
         let read = logbook.read(&run("a"), Version::new(after), limit).await.expect("the run is there");
         assert_eq!(read, expected.map(record).collect::<Vec<_>>(), "{limit} after {after}");
     }
+}
+
+async fn large_records_are_read_in_parts(logbook: impl Logbook) {
+    let all = write_large(&logbook, "a").await;
+    let history = logbook.load(&run("a")).await.expect("the run is there");
+    assert!(history.is_complete() && history.records == all, "a load reads all of them");
+    let mut read = Vec::new();
+    loop {
+        let part = logbook.read(&run("a"), Version::new(read.len() as u64), 100).await.expect("the run is there");
+        if part.is_empty() {
+            break;
+        }
+        read.extend(part);
+    }
+    assert!(read == all, "each part follows the one before");
+}
+
+/// Writes a run whose six records have 3 MiB each; the last two are of one append.
+async fn write_large(logbook: &impl Logbook, name: &str) -> Vec<Record> {
+    let large = |at: u64| {
+        let reason = "r".repeat(3 << 20);
+        Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::RollbackSkipped { node: NodeIndex(0), reason } }
+    };
+    let records: Vec<Record> = (0..6).map(large).collect();
+    for (follows, part) in [(0, 0..1), (1, 1..2), (2, 2..3), (3, 3..4), (4, 4..6)] {
+        let append = Append { records: records[part].to_vec(), ..append(name, follows, []) };
+        assert_eq!(write(logbook, vec![append]).await, [AppendOutcome::Durable]);
+    }
+    records
+}
+
+/// Asserts that no more large records are read at once than fit into the maximum, beside those of a single append: the rule of
+/// logbooks that do not have all records in memory.
+///
+/// # Panics
+/// When the logbook violates it.
+pub async fn assert_parts_are_small(logbook: &impl Logbook) {
+    write_large(logbook, "large").await;
+    let history = logbook.load_within(&run("large"), 100).await.expect("the run is there");
+    assert_eq!((history.records.len(), history.latest), (3, Version::new(6)));
+    for (after, expected) in [(0, 3), (3, 3), (4, 2), (5, 1), (6, 0)] {
+        let read = logbook.read(&run("large"), Version::new(after), 100).await.expect("the run is there");
+        assert_eq!(read.len(), expected, "after {after}");
+    }
+    let read = logbook.read(&run("large"), Version::NONE, 2).await.expect("the run is there");
+    assert_eq!(read.len(), 2, "fewer were asked for");
 }
 
 async fn one_of_two_appends_to_one_version_conflicts(logbook: impl Logbook) {

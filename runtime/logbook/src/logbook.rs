@@ -148,6 +148,21 @@ impl History {
         self.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version).after(&self.records)
     }
 
+    /// Adds the records that follow.
+    ///
+    /// # Errors
+    /// [`LoadError::Damaged`] when there are none, although some are missing.
+    fn add(&mut self, records: Vec<Record>) -> Result<(), LoadError> {
+        if records.is_empty() && !self.is_complete() {
+            let reason = format!("record {} is missing", self.version().get() + 1);
+            return Err(LoadError::Damaged { run: self.run.clone(), reason });
+        }
+        self.records.extend(records);
+        // Some may be later than the first ones that were read.
+        self.latest = self.latest.max(self.version());
+        Ok(())
+    }
+
     /// Whether no record is missing.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -305,21 +320,35 @@ pub trait Logbook: Access + Memos {
     /// and load them again. The same applies after dropping the future.
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError>;
 
-    /// Loads a run.
+    /// Loads a run with all its records, however much memory they take.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
-        self.load_within(run, usize::MAX).await
+        loop {
+            let mut history = self.load_within(run, usize::MAX).await?;
+            while history.version() < history.latest {
+                match self.read(run, history.version(), usize::MAX).await {
+                    Ok(records) => history.add(records)?,
+                    // Its last snapshot is a later one by now.
+                    Err(ReadError::Trimmed { .. }) => break,
+                    Err(ReadError::Load(error)) => return Err(error),
+                }
+            }
+            if history.is_complete() {
+                return Ok(history);
+            }
+        }
     }
 
-    /// Loads the snapshot of a run and at most `limit` records after it. [`crate::Replay::of`] reads the rest.
+    /// Loads the snapshot of a run and at most `limit` records after it, fewer of large ones. [`crate::Replay::of`] reads the rest.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn load_within(&self, run: &RunId, limit: usize) -> Result<History, LoadError>;
 
-    /// At most `limit` records of a run that come after a version, in order, snapshots or not.
+    /// At most `limit` records of a run that come after a version, in order, snapshots or not. Fewer of large ones, so that they take
+    /// some megabytes together, and at least one if there is one.
     ///
     /// # Errors
     /// [`ReadError`] when there is no such run or it cannot be read, or when some of them are trimmed.

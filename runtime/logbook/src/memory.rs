@@ -20,7 +20,7 @@ use crate::{
     memo::Excess,
     row, run_lock,
     secret::new_secret,
-    trim_point::{referenced_digests, revision_entries},
+    trim_point::Kept,
 };
 
 /// A logbook that lasts as long as its process.
@@ -62,10 +62,8 @@ fn too_many_unended(runs: &BTreeMap<RunId, StoredRun>, flow: &FlowName, max_unen
 
 /// The digests that a run refers to.
 fn run_digests(stored: &StoredRun) -> BTreeSet<Digest> {
-    let mut digests: BTreeSet<Digest> = match &stored.trim_point {
-        Some(trim_point) => referenced_digests(&trim_point.snapshot, &stored.records),
-        None => stored.records.iter().flat_map(Record::digests).collect(),
-    };
+    let of_snapshot = stored.trim_point.iter().flat_map(|trim_point| trim_point.snapshot.digests());
+    let mut digests: BTreeSet<Digest> = of_snapshot.chain(stored.records.iter().flat_map(Record::digests)).collect();
     digests.extend(stored.logs.iter().filter_map(|(_, log)| row::exchanges_of(log)));
     digests
 }
@@ -231,7 +229,9 @@ impl StoredRun {
         let old = std::mem::replace(&mut self.records, remaining);
         let trimmed = old.len() - self.records.len();
         let mut revisions = self.trim_point.take().map(|trim_point| trim_point.revisions).unwrap_or_default();
-        revisions.extend(revision_entries(&old[..trimmed]));
+        let mut kept = Kept::of(&snapshot);
+        kept.add_trimmed(&old[..trimmed]);
+        revisions.extend(kept.revisions);
         self.logs.retain(|(first, _)| *first >= before);
         self.trim_point = Some(TrimPoint { version: before, snapshot, revisions });
     }

@@ -160,7 +160,7 @@ pub(crate) fn history(
     run: &RunId,
     row: RunRow,
     snapshot: Option<(i64, Vec<u8>)>,
-    chunks: Vec<RecordChunk>,
+    chunks: RecordChunks,
     limit: usize,
 ) -> Result<History, LoadError> {
     let published = row.published()?;
@@ -287,13 +287,24 @@ pub(crate) struct RecordChunk {
     pub(crate) body: Vec<u8>,
 }
 
+/// The maximum bytes of the records that are read at once, unless the first append in them has more.
+pub(crate) const MAX_READ_BYTES: usize = 8 << 20;
+
+/// Appends of a run, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct RecordChunks {
+    pub(crate) chunks: Vec<RecordChunk>,
+    /// Whether more follow that were asked for, since these have [`MAX_READ_BYTES`].
+    pub(crate) is_cut: bool,
+}
+
 /// Joins the records after one version, up to another, from ordered chunks.
 ///
 /// # Errors
 /// [`LoadError::Damaged`] when a chunk does not decode, or when there is a gap.
 pub(crate) fn concat_chunks(
     run: &RunId,
-    chunks: impl IntoIterator<Item = RecordChunk>,
+    RecordChunks { chunks, is_cut }: RecordChunks,
     after: u64,
     until: u64,
 ) -> Result<Vec<Record>, LoadError> {
@@ -316,7 +327,8 @@ pub(crate) fn concat_chunks(
         records.extend(chunk.into_iter().skip(skipped).take(limit));
         next = end;
     }
-    if next < until {
+    let has_some = is_cut && next > after;
+    if next < until && !has_some {
         return Err(damaged(run, format!("record {} is missing", next + 1)));
     }
     Ok(records)

@@ -29,20 +29,33 @@ pub struct RevisionEntry {
     pub edits: usize,
 }
 
-/// The revisions of the flow in records that are about to be trimmed.
-pub(crate) fn revision_entries<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<RevisionEntry> {
-    let entry = |record: &Record| {
-        let Fact::Edited { flow, revision } = &record.fact else { return None };
-        let edits = flow.origin.as_ref().map_or(0, |origin| origin.edits.len());
-        Some(RevisionEntry { revision: *revision, at: record.at, edits })
-    };
-    records.into_iter().filter_map(entry).collect()
+/// What a trim keeps of the records of a run, which are added one append after the other: together they may take much memory.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The store digests that the run still refers to, by its trim point and the later records.
+    pub(crate) digests: BTreeSet<Digest>,
+    /// The revisions of the flow in the trimmed records.
+    pub(crate) revisions: Vec<RevisionEntry>,
 }
 
-/// The store digests that a run still refers to, by its trim point and the later records.
-pub(crate) fn referenced_digests<'a>(
-    snapshot: &Snapshot,
-    records: impl IntoIterator<Item = &'a Record>,
-) -> BTreeSet<Digest> {
-    snapshot.digests().into_iter().chain(records.into_iter().flat_map(Record::digests)).collect()
+impl Kept {
+    /// What is kept of a run without records.
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        Self { digests: snapshot.digests().into_iter().collect(), revisions: Vec::new() }
+    }
+
+    /// Adds records that are about to be trimmed.
+    pub(crate) fn add_trimmed<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) {
+        let entry = |record: &Record| {
+            let Fact::Edited { flow, revision } = &record.fact else { return None };
+            let edits = flow.origin.as_ref().map_or(0, |origin| origin.edits.len());
+            Some(RevisionEntry { revision: *revision, at: record.at, edits })
+        };
+        self.revisions.extend(records.into_iter().filter_map(entry));
+    }
+
+    /// Adds records that stay.
+    pub(crate) fn add_remaining<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) {
+        self.digests.extend(records.into_iter().flat_map(Record::digests));
+    }
 }

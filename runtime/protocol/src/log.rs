@@ -125,20 +125,28 @@ impl CallLog {
         !self.is_silent() || self.unrecorded != Unrecorded::default() || self.http.is_some()
     }
 
-    /// Adds a line, unless the log has reached [`MAX_LOG_BYTES`].
+    /// Adds a line, unless the log has reached [`MAX_LOG_BYTES`]. It takes as long as the log has lines: [`Self::extend`] adds many.
     pub fn push(&mut self, level: impl Into<String>, text: impl Into<String>) {
-        if self.cut {
-            return;
-        }
-        let mut text = text.into();
-        let remaining =
-            MAX_LOG_BYTES.saturating_sub(self.lines.iter().map(|line| line.text.len() + LINE_OVERHEAD).sum());
-        if text.len() + LINE_OVERHEAD > remaining {
-            self.cut = true;
-            text.truncate(text.floor_char_boundary(remaining.saturating_sub(LINE_OVERHEAD)));
-        }
-        if remaining >= LINE_OVERHEAD {
-            self.lines.push(LogLine { level: level.into(), text });
+        self.extend([(level.into(), text.into())]);
+    }
+
+    /// Adds lines, each with its level, until the log has reached [`MAX_LOG_BYTES`].
+    pub fn extend<Text: Into<String>>(&mut self, lines: impl IntoIterator<Item = (Text, Text)>) {
+        let size: usize = self.lines.iter().map(|line| line.text.len() + LINE_OVERHEAD).sum();
+        let mut remaining = MAX_LOG_BYTES.saturating_sub(size);
+        for (level, text) in lines {
+            if self.cut {
+                return;
+            }
+            let mut text = text.into();
+            if text.len() + LINE_OVERHEAD > remaining {
+                self.cut = true;
+                text.truncate(text.floor_char_boundary(remaining.saturating_sub(LINE_OVERHEAD)));
+            }
+            if remaining >= LINE_OVERHEAD {
+                remaining = remaining.saturating_sub(text.len() + LINE_OVERHEAD);
+                self.lines.push(LogLine { level: level.into(), text });
+            }
         }
     }
 
@@ -172,9 +180,7 @@ impl From<WireLog<'_>> for CallLog {
         let fact = |number| wire.facts.iter().find(|(other, _)| *other == number).map(|(_, value)| *value);
         let mut log = Self::default();
         // The sender may not have kept to the bounds.
-        for (level, text) in wire.lines {
-            log.push(&level[..level.floor_char_boundary(MAX_LEVEL_BYTES)], text);
-        }
+        log.extend(wire.lines.into_iter().map(|(level, text)| (&level[..level.floor_char_boundary(MAX_LEVEL_BYTES)], text)));
         log.cut |= fact(CUT).is_some();
         log.usage = CallUsage::of_facts(fact);
         log.unrecorded = Unrecorded::of_bits(fact(UNRECORDED).unwrap_or_default());
@@ -216,6 +222,20 @@ mod tests {
         let read = CallLog::decode(&codec::encode(MessageKind::LOG, &wire)).unwrap();
         let size: usize = read.lines.iter().map(|line| line.level.len() + line.text.len()).sum();
         assert!(size <= MAX_LOG_BYTES, "{size}");
+    }
+
+    #[test]
+    fn lines_that_are_added_together_are_cut_like_those_added_one_by_one() {
+        let texts: Vec<String> = (0..600).map(|number| "ä".repeat(number % 200)).collect();
+        let mut one_by_one = CallLog::default();
+        texts.iter().for_each(|text| one_by_one.push("info", text.as_str()));
+        let mut together = CallLog::default();
+        together.extend(texts.iter().map(|text| ("info", text.as_str())));
+        assert!(together.cut && together.lines.len() < texts.len());
+        assert_eq!(together, one_by_one);
+        let before = together.clone();
+        together.extend([("info", "more")]);
+        assert_eq!(together, before, "a log that was cut stays as it is");
     }
 
     #[test]

@@ -129,9 +129,12 @@ struct WireHeartbeatNumber {
 /// What each report about a call begins with: the number of its variant, and the call.
 #[derive(BorrowDecode)]
 struct CallBeginning<'a> {
-    _variant: u32,
+    variant: u32,
     call: WireCall<'a>,
 }
+
+/// The number of [`WireReport::AskStart`].
+const ASK_START: u32 = 8;
 
 #[derive(Encode, BorrowDecode)]
 struct WireSignal<'a> {
@@ -244,10 +247,15 @@ impl Report {
         Ok((report, proof))
     }
 
-    /// The question of encoded bytes and its seal, if they are a question whether a call may start. The seal is not checked.
+    /// The question of encoded bytes and its seal, if they are a question whether a call may start. The seal is not checked, so
+    /// nothing is decoded that has another size than a question.
     #[must_use]
     pub fn question(bytes: &[u8]) -> Option<(CallId, Seal)> {
-        let (_, seal) = Seal::split(bytes)?;
+        let (body, seal) = Seal::split(bytes)?;
+        let beginning: CallBeginning<'_> = codec::Body::open(MessageKind::REPORT, body).ok()?.read_beginning().ok()?;
+        if beginning.variant != ASK_START {
+            return None;
+        }
         match Self::decode(bytes) {
             Ok(Self::AskStart { call }) => Some((call, seal)),
             _ => None,

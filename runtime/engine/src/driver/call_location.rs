@@ -1,6 +1,6 @@
 //! The location of each outstanding call, as the driver knows it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use flow::{CallId, WorkerName};
 
@@ -39,14 +39,19 @@ impl Driver {
     }
 
     fn call_locations_of<'a>(&'a self, active: &'a ActiveRun) -> impl Iterator<Item = (CallId, CallLocation)> + 'a {
-        let leased: Vec<(CallId, WorkerName)> = active.machine.leased_calls().collect();
+        // A run may have a million outstanding calls.
+        let mut holders: BTreeMap<CallId, Vec<WorkerName>> = BTreeMap::new();
+        for (call, worker) in active.machine.leased_calls() {
+            holders.entry(call).or_default().push(worker);
+        }
         active.machine.outstanding_calls().map(move |call| {
-            let mut holders = leased.iter().filter(|(held, _)| *held == call);
-            let at = match holders.next() {
-                Some((_, worker)) => {
-                    let watched = leased.iter().find(|held| held.0 == call && self.leases.holds(&active.shard, held));
-                    match watched {
-                        Some((_, worker)) => {
+            let holders = holders.get(&call).map_or(&[][..], Vec::as_slice);
+            let at = match holders.first() {
+                Some(worker) => {
+                    let is_watched =
+                        |worker: &&WorkerName| self.leases.holds(&active.shard, &(call.clone(), (*worker).clone()));
+                    match holders.iter().find(is_watched) {
+                        Some(worker) => {
                             let silent_for = self.leases.queue_silent_time(&active.shard);
                             CallLocation::UnderLease { worker: worker.clone(), silent_for }
                         }

@@ -1,12 +1,13 @@
 //! Reads runs from the logbook: the runs of a shard that is taken over, inactive runs that receive a message, stale runs
 //! whose append failed, and ended runs with unpublished changes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use flow::{RunId, RunState, Shard};
 use logbook::{Filter, History, LoadError, Version};
 use machine::{Command, Event};
 use protocol::Reply;
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::{Batch, Driver};
@@ -25,6 +26,10 @@ use crate::{
 /// in some seconds, so it leaves about as many when it dies.
 const MAX_REPUBLISHED_RUNS: usize = 1_000;
 
+/// How long a run is left alone that cannot be read, although the logbook answers about it: its records may be too large for the
+/// database, and each try takes time from the other runs.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(30);
+
 /// A run that was looked up in the logbook.
 enum LookedUpRun {
     Loaded(Box<LoadedRun>),
@@ -34,10 +39,11 @@ enum LookedUpRun {
 
 /// Stale runs.
 impl Driver {
-    /// Reads the records of stale runs; each run that can be read continues from there. After the first failure the
+    /// Reads the records of stale runs; each run that can be read continues from there. If the logbook does not answer, the
     /// rest waits for the next tick.
     pub(super) async fn reload_stale(&mut self, batch: &mut Batch) {
         let mut runs = self.runs.take_stale(self.loads.has_room());
+        let mut unread = BTreeMap::new();
         while let Some((run, stale)) = runs.pop_first() {
             if matches!(stale.load, LoadProgress::Waiting) && !self.loads.has_room() {
                 self.runs.replace_stale(run, stale);
@@ -45,10 +51,20 @@ impl Driver {
             }
             let found = self.find(&run, stale.send_state()).await;
             if let Err(stale) = self.continue_stale(&run, stale, found, batch).await {
-                runs.insert(run, stale);
-                return self.runs.return_stale(runs);
+                let is_answered = self.is_answered_about(&run).await;
+                unread.insert(run, if is_answered { paused(stale) } else { stale });
+                if !is_answered {
+                    break;
+                }
             }
         }
+        unread.append(&mut runs);
+        self.runs.return_stale(unread);
+    }
+
+    /// Whether the logbook answers, so that only the records of this run cannot be read.
+    async fn is_answered_about(&self, run: &RunId) -> bool {
+        !matches!(self.context.logbook.summary(run).await, Err(LoadError::Unavailable { .. }))
     }
 
     /// Continues a stale run from its records, or begins to read them. Returns the run if the logbook is unavailable.
@@ -210,8 +226,9 @@ impl Driver {
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Unavailable { .. }) => {
                     warn!(%run, %error, "the run cannot go on yet");
-                    self.runs.mark_stale(run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) });
-                    is_available = false;
+                    is_available = self.is_answered_about(&run).await;
+                    let stale = StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) };
+                    self.runs.mark_stale(run, if is_available { paused(stale) } else { stale });
                 }
             }
         }
@@ -237,7 +254,7 @@ impl Driver {
                     self.begin_load(&run, StaleRun::of(Some(shard)), *history);
                 }
                 Ok(LookedUpRun::Long(_)) => {}
-                Err(error @ LoadError::Unavailable { .. }) => return Err(error),
+                Err(error @ LoadError::Unavailable { .. }) if !self.is_answered_about(&run).await => return Err(error),
                 Err(error) => warn!(%run, %error, "the listeners of a suspended run could not be read"),
             }
         }
@@ -447,9 +464,9 @@ impl Driver {
                     self.publications.republish(&run, &active, unpublished);
                 }
                 Ok(LookedUpRun::Long(history)) => self.begin_load(&run, StaleRun::of(Some(shard)), *history),
-                Err(error @ LoadError::Unavailable { .. }) => return Err(error),
+                Err(error @ LoadError::Unavailable { .. }) if !self.is_answered_about(&run).await => return Err(error),
                 Err(LoadError::Missing { .. }) => {}
-                Err(error @ LoadError::Damaged { .. }) => {
+                Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => {
                     error!(%run, %error, "the unpublished changes of the run cannot be read");
                 }
             }
@@ -466,6 +483,11 @@ impl Driver {
             }
         }
     }
+}
+
+/// A run that is not tried again for some time.
+fn paused(stale: StaleRun) -> StaleRun {
+    StaleRun { load: LoadProgress::Paused(Instant::now() + UNREADABLE_PAUSE), ..stale }
 }
 
 fn call_id(command: &Command) -> Option<flow::CallId> {

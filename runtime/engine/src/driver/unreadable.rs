@@ -68,8 +68,8 @@ impl Driver {
     /// that was deleted, or forged, and there may be thousands of them. The answer proves nothing, and the worker decides as it
     /// does without one.
     pub(super) fn answer_unknown_key(&self, delivery: &Delivery, batch: &mut Batch) {
-        let reply_to = messages::reply_queue_of(delivery);
-        if let Some((reply_to, (call, question))) = reply_to.zip(Report::question(&delivery.message.body)) {
+        let Some(reply_to) = messages::reply_queue_of(delivery) else { return };
+        if let Some((call, question)) = Report::question(&delivery.message.body) {
             // It is not repeated: a stranger decides how many there are, and the worker goes on without it after some seconds.
             batch.effects.probes.push(messages::unknown_key(reply_to, call, question));
         }

@@ -7,7 +7,7 @@ use flow::{ClockShift, Shard};
 use logbook::Version;
 use machine::Event;
 use protocol::Reply;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::RunEvent;
 use crate::{
@@ -52,6 +52,8 @@ pub(crate) enum LoadProgress {
     Waiting,
     /// It is read beside the driver.
     Running(RunningLoad),
+    /// It cannot be read, although the logbook answers about it. It is tried again at this time.
+    Paused(Instant),
 }
 
 impl StaleRun {

@@ -6,25 +6,34 @@ use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
     Filter, LogFilter, LogPosition,
-    row::{LogRow, RecordChunk, RunRow, column},
+    row::{LogRow, MAX_READ_BYTES, RecordChunk, RecordChunks, RunRow, column},
 };
 
+// The bytes of the appends before one decide whether it is read. Their sizes are known without reading them.
 const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, published,
-        pieces.firsts, pieces.bodies, snapshots.version, snapshots.body
+        pieces.firsts, pieces.bodies, pieces.is_cut, snapshots.version, snapshots.body
     FROM waft.runs AS runs LEFT JOIN waft.snapshots AS snapshots ON snapshots.run = key
     CROSS JOIN LATERAL (
-        SELECT array_agg(first ORDER BY first) AS firsts, array_agg(body ORDER BY first) AS bodies
-        FROM waft.records WHERE run = key AND first < least(runs.version, coalesce(snapshots.version, 0) + $2)
-            AND first >= coalesce((SELECT max(first) FROM waft.records
-                WHERE run = key AND first <= coalesce(snapshots.version, 0)), 0)
+        SELECT array_agg(first ORDER BY first) FILTER (WHERE before < $3) AS firsts,
+            array_agg(body ORDER BY first) FILTER (WHERE before < $3) AS bodies, bool_or(before >= $3) AS is_cut
+        FROM (
+            SELECT first, body, sum(octet_length(body)) OVER (ORDER BY first) - octet_length(body) AS before
+            FROM waft.records WHERE run = key AND first < least(runs.version, coalesce(snapshots.version, 0) + $2)
+                AND first >= coalesce((SELECT max(first) FROM waft.records
+                    WHERE run = key AND first <= coalesce(snapshots.version, 0)), 0)
+        ) AS sized
     ) AS pieces WHERE id = $1";
 const READ: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, published,
-        pieces.firsts, pieces.bodies, trim_points.version
+        pieces.firsts, pieces.bodies, pieces.is_cut, trim_points.version
     FROM waft.runs AS runs LEFT JOIN waft.trim_points AS trim_points ON trim_points.run = key
     CROSS JOIN LATERAL (
-        SELECT array_agg(first ORDER BY first) AS firsts, array_agg(body ORDER BY first) AS bodies
-        FROM waft.records WHERE run = key AND first < $3
-            AND first >= coalesce((SELECT max(first) FROM waft.records WHERE run = key AND first <= $2), 0)
+        SELECT array_agg(first ORDER BY first) FILTER (WHERE before < $4) AS firsts,
+            array_agg(body ORDER BY first) FILTER (WHERE before < $4) AS bodies, bool_or(before >= $4) AS is_cut
+        FROM (
+            SELECT first, body, sum(octet_length(body)) OVER (ORDER BY first) - octet_length(body) AS before
+            FROM waft.records WHERE run = key AND first < $3
+                AND first >= coalesce((SELECT max(first) FROM waft.records WHERE run = key AND first <= $2), 0)
+        ) AS sized
     ) AS pieces WHERE id = $1";
 const SUMMARY: &str =
     "SELECT id, shard, flow, state, version, started_at, changed_at, published FROM waft.runs WHERE id = $1";
@@ -66,7 +75,7 @@ const USED_DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content
 pub(super) struct RunRows {
     pub(super) run: RunRow,
     pub(super) snapshot: Option<(i64, Vec<u8>)>,
-    pub(super) chunks: Vec<RecordChunk>,
+    pub(super) chunks: RecordChunks,
 }
 
 /// Some records of a run.
@@ -74,14 +83,15 @@ pub(super) struct RecordRows {
     pub(super) run: RunRow,
     /// The version after the trimmed records.
     pub(super) trim_version: i64,
-    pub(super) chunks: Vec<RecordChunk>,
+    pub(super) chunks: RecordChunks,
 }
 
-/// Reads a run with its snapshot and at least this number of later records, if the run exists and has as many.
+/// Reads a run with its snapshot and at least this number of later records, if the run exists and has as many. They may be fewer if
+/// they are large.
 pub(super) async fn load(client: &Client, id: &str, records: i64) -> Result<Option<RunRows>, Error> {
-    let row = client.query_opt(&client.prepare_cached(LOAD).await?, &[&id, &records]).await?;
+    let row = client.query_opt(&client.prepare_cached(LOAD).await?, &[&id, &records, &max_bytes()]).await?;
     let run_rows = |row: Row| {
-        let snapshot: (Option<i64>, Option<Vec<u8>>) = (row.try_get(10)?, row.try_get(11)?);
+        let snapshot: (Option<i64>, Option<Vec<u8>>) = (row.try_get(11)?, row.try_get(12)?);
         Ok(RunRows { run: run_row(&row)?, snapshot: snapshot.0.zip(snapshot.1), chunks: chunks(&row)? })
     };
     row.map(run_rows).transpose()
@@ -89,9 +99,9 @@ pub(super) async fn load(client: &Client, id: &str, records: i64) -> Result<Opti
 
 /// Reads a run with the chunks that hold its records after one version and up to another, if the run exists.
 pub(super) async fn read(client: &Client, id: &str, after: i64, until: i64) -> Result<Option<RecordRows>, Error> {
-    let row = client.query_opt(&client.prepare_cached(READ).await?, &[&id, &after, &until]).await?;
+    let row = client.query_opt(&client.prepare_cached(READ).await?, &[&id, &after, &until, &max_bytes()]).await?;
     let record_rows = |row: Row| {
-        let trim_version: Option<i64> = row.try_get(10)?;
+        let trim_version: Option<i64> = row.try_get(11)?;
         Ok(RecordRows { run: run_row(&row)?, trim_version: trim_version.unwrap_or_default(), chunks: chunks(&row)? })
     };
     row.map(record_rows).transpose()
@@ -223,11 +233,18 @@ fn run_row(row: &Row) -> Result<RunRow, Error> {
 }
 
 /// The chunks of a row, which follow the run's columns. A row without chunks has no array.
-fn chunks(row: &Row) -> Result<Vec<RecordChunk>, Error> {
+fn chunks(row: &Row) -> Result<RecordChunks, Error> {
     let firsts: Option<Vec<i64>> = row.try_get(8)?;
     let bodies: Option<Vec<Vec<u8>>> = row.try_get(9)?;
+    let is_cut: Option<bool> = row.try_get(10)?;
     let chunks = firsts.unwrap_or_default().into_iter().zip(bodies.unwrap_or_default());
-    Ok(chunks.map(|(first, body)| RecordChunk { first, body }).collect())
+    let chunks = chunks.map(|(first, body)| RecordChunk { first, body }).collect();
+    Ok(RecordChunks { chunks, is_cut: is_cut.unwrap_or_default() })
+}
+
+/// The maximum bytes of the appends that are read at once, as a column.
+fn max_bytes() -> i64 {
+    column(MAX_READ_BYTES as u64)
 }
 
 fn log_row(row: &Row) -> Result<LogRow, Error> {

@@ -103,6 +103,13 @@ async fn postgres_passes_the_contract() {
 }
 
 #[tokio::test]
+async fn large_records_are_read_in_small_parts() {
+    let Some(server) = Server::find() else { return };
+    contract::assert_parts_are_small(&Postgres::with(server.database().await).await.unwrap()).await;
+    server.clean_up().await;
+}
+
+#[tokio::test]
 async fn concurrent_opens_create_one_schema() {
     let Some(server) = Server::find() else { return };
     let endpoint = server.database().await;

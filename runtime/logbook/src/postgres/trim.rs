@@ -2,13 +2,13 @@
 
 use deadpool_postgres::{Client, Transaction};
 use flow::Digest;
-use machine::Record;
+use futures::TryStreamExt as _;
 use protocol::{DecodeError, decode_records, decode_snapshot};
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
     row::{RevisionRow, TrimPointRow},
-    trim_point::{RevisionEntry, referenced_digests, revision_entries},
+    trim_point::{Kept, RevisionEntry},
 };
 
 // Locks the run's row until the trim is done: no append happens in between.
@@ -34,15 +34,6 @@ const SELECT_TRIM_POINT: &str = "SELECT trim_points.version, body, revisions.rev
             array_agg(edits ORDER BY revision) AS edits FROM waft.revisions WHERE run = key
     ) AS revisions WHERE id = $1";
 
-/// The records of a run split at a version: the deleted ones, the remaining ones, and the version before the first
-/// remaining.
-#[derive(Default)]
-struct SplitRecords {
-    trimmed: Vec<Record>,
-    remaining: Vec<Record>,
-    first: Option<i64>,
-}
-
 /// Deletes the records before a version, if the run's last snapshot has this version and everything up to it was published.
 /// The outer error is the database's; the inner one says that a stored record cannot be decoded.
 pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<Result<(), DecodeError>, Error> {
@@ -51,43 +42,50 @@ pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<R
         return Ok(Ok(()));
     };
     let (key, body): (i64, Vec<u8>) = (snapshot.try_get(0)?, snapshot.try_get(1)?);
-    let rows = query(&transaction, CHUNKS, &[&key, &before]).await?;
-    let split = match split_records(&rows)? {
-        Ok(split) => split,
+    let mut kept = match decode_snapshot(&body) {
+        Ok(snapshot) => Kept::of(&snapshot),
         Err(error) => return Ok(Err(error)),
     };
-    let needed = match decode_snapshot(&body) {
-        Ok(snapshot) => referenced_digests(&snapshot, &split.remaining),
+    let first = match keep(&transaction, key, before, &mut kept).await? {
+        Ok(first) => first.unwrap_or(before),
         Err(error) => return Ok(Err(error)),
     };
     query(&transaction, INSERT_TRIM_POINT, &[&key, &before, &body]).await?;
-    insert_revisions(&transaction, key, &revision_entries(&split.trimmed)).await?;
-    let first = split.first.unwrap_or(before);
+    insert_revisions(&transaction, key, &kept.revisions).await?;
     for delete in TRIM {
         query(&transaction, delete, &[&key, &first]).await?;
     }
-    let needed: Vec<&[u8]> = needed.iter().map(|digest: &Digest| digest.as_bytes().as_slice()).collect();
+    let needed: Vec<&[u8]> = kept.digests.iter().map(|digest: &Digest| digest.as_bytes().as_slice()).collect();
     query(&transaction, DELETE_CONTENT, &[&key, &needed]).await?;
     transaction.commit().await?;
     Ok(Ok(()))
 }
 
-fn split_records(rows: &[Row]) -> Result<Result<SplitRecords, DecodeError>, Error> {
-    let mut split = SplitRecords::default();
-    for row in rows {
+/// Adds all records of a run, those before a version as trimmed ones. Returns the version before the first of the others.
+async fn keep(
+    transaction: &Transaction<'_>,
+    key: i64,
+    before: i64,
+    kept: &mut Kept,
+) -> Result<Result<Option<i64>, DecodeError>, Error> {
+    let mut first_remaining = None;
+    let statement = transaction.prepare_cached(CHUNKS).await?;
+    let rows = transaction.query_raw(&statement, [&key, &before]).await?;
+    let mut rows = std::pin::pin!(rows);
+    while let Some(row) = rows.try_next().await? {
         let (first, body, is_old): (i64, Vec<u8>, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let records = match decode_records(&body) {
             Ok(records) => records,
             Err(error) => return Ok(Err(error)),
         };
         if is_old {
-            split.trimmed.extend(records);
+            kept.add_trimmed(&records);
         } else {
-            split.first.get_or_insert(first);
-            split.remaining.extend(records);
+            first_remaining.get_or_insert(first);
+            kept.add_remaining(&records);
         }
     }
-    Ok(Ok(split))
+    Ok(Ok(first_remaining))
 }
 
 async fn insert_revisions(transaction: &Transaction<'_>, key: i64, entries: &[RevisionEntry]) -> Result<(), Error> {

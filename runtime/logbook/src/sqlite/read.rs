@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, named_params, params,
 
 use crate::{
     Filter, LogFilter, LogPosition,
-    row::{LogRow, RecordChunk, RunRow, column},
+    row::{LogRow, MAX_READ_BYTES, RecordChunk, RecordChunks, RunRow, column},
 };
 
 const RUN: &str =
@@ -46,7 +46,7 @@ const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
 pub(super) struct RunRows {
     pub(super) run: RunRow,
     pub(super) snapshot: Option<(i64, Vec<u8>)>,
-    pub(super) chunks: Vec<RecordChunk>,
+    pub(super) chunks: RecordChunks,
 }
 
 /// Some records of a run.
@@ -54,10 +54,11 @@ pub(super) struct RecordRows {
     pub(super) run: RunRow,
     /// The version after the trimmed records.
     pub(super) trim_version: i64,
-    pub(super) chunks: Vec<RecordChunk>,
+    pub(super) chunks: RecordChunks,
 }
 
-/// Reads a run with its snapshot and at least this number of later records, if the run exists and has as many.
+/// Reads a run with its snapshot and at least this number of later records, if the run exists and has as many. They may be fewer if
+/// they are large.
 pub(super) fn load(connection: &mut Connection, id: &str, records: i64) -> rusqlite::Result<Option<RunRows>> {
     // One view of the file: another process may append or delete in the meantime.
     let view = connection.transaction()?;
@@ -197,11 +198,19 @@ fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(i64, RunR
     connection.prepare_cached(RUN)?.query_row([id], run_row).optional()
 }
 
-fn chunks(connection: &Connection, key: i64, after: i64, until: i64) -> rusqlite::Result<Vec<RecordChunk>> {
+fn chunks(connection: &Connection, key: i64, after: i64, until: i64) -> rusqlite::Result<RecordChunks> {
     let mut statement = connection.prepare_cached(CHUNKS)?;
-    let rows = statement
-        .query_map(params![key, after, until], |row| Ok(RecordChunk { first: row.get(0)?, body: row.get(1)? }))?;
-    rows.collect()
+    let mut rows = statement.query(params![key, after, until])?;
+    let (mut chunks, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        if bytes >= MAX_READ_BYTES {
+            return Ok(RecordChunks { chunks, is_cut: true });
+        }
+        let chunk = RecordChunk { first: row.get(0)?, body: row.get(1)? };
+        bytes += chunk.body.len();
+        chunks.push(chunk);
+    }
+    Ok(RecordChunks { chunks, is_cut: false })
 }
 
 fn run_row(row: &Row<'_>) -> rusqlite::Result<(i64, RunRow)> {

@@ -44,6 +44,12 @@ async fn sqlite_passes_the_contract() {
 }
 
 #[tokio::test]
+async fn large_records_are_read_in_small_parts() {
+    let folder = TempDir::new().unwrap();
+    contract::assert_parts_are_small(&open(folder.path().join("logbook.db")).await).await;
+}
+
+#[tokio::test]
 async fn a_reopened_file_has_all_records() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("a/b/logbook.db");

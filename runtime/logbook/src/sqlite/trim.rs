@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use machine::Record;
 use protocol::{DecodeError, decode_records, decode_snapshot};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params, types::Type};
 
 use crate::{
     row::{RevisionRow, TrimPointRow},
-    trim_point::{referenced_digests, revision_entries},
+    trim_point::Kept,
 };
 
 const SNAPSHOT: &str = "SELECT key, body FROM runs JOIN snapshots ON run = key
@@ -41,26 +40,23 @@ pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqli
         .query_row(params![id, before], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
     let Some((key, body)) = snapshot.optional()? else { return Ok(()) };
     let first: i64 = transaction.query_row(FIRST, params![key, before], |row| row.get(0))?;
-    let (mut trimmed, mut remaining): (Vec<Record>, Vec<Record>) = (Vec::new(), Vec::new());
+    let mut kept = Kept::of(&decode_snapshot(&body).map_err(damaged)?);
     {
         let mut statement = transaction.prepare_cached(CHUNKS)?;
         let mut rows = statement.query([key])?;
         while let Some(row) = rows.next()? {
             let records = decode_records(&row.get::<_, Vec<u8>>(1)?).map_err(damaged)?;
-            if row.get::<_, i64>(0)? < first { trimmed.extend(records) } else { remaining.extend(records) }
+            if row.get::<_, i64>(0)? < first { kept.add_trimmed(&records) } else { kept.add_remaining(&records) }
         }
     }
-    let mut needed: BTreeSet<Vec<u8>> = referenced_digests(&decode_snapshot(&body).map_err(damaged)?, &remaining)
-        .iter()
-        .map(|digest| digest.as_bytes().to_vec())
-        .collect();
+    let mut needed: BTreeSet<Vec<u8>> = kept.digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
     let exchanges: Vec<Vec<u8>> = transaction
         .prepare_cached(EXCHANGES)?
         .query_map(params![key, first], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     needed.extend(exchanges);
     transaction.execute(INSERT_TRIM_POINT, params![key, before, body])?;
-    for entry in revision_entries(&trimmed) {
+    for entry in kept.revisions {
         let row = RevisionRow::from(entry);
         transaction.execute(INSERT_REVISION, params![key, row.revision, row.at, row.edits])?;
     }

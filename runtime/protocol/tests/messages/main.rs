@@ -41,6 +41,8 @@ proptest! {
             None => report.encode_by_engine(&secret),
         };
         prop_assert_eq!(Report::open(&encoded, &secret), Ok(report.clone()));
+        let question = if let Report::AskStart { call } = &report { Some(call.clone()) } else { None };
+        prop_assert_eq!(Report::question(&encoded).map(|(call, _)| call), question);
         prop_assert_eq!(Report::open(&encoded, &EngineSecret::new([8; 32])), Err(OpenError::Forged));
         // Who knows the key of a call cannot use it for another report of an engine.
         prop_assert_eq!(Report::open(&report.encode(&CallKeys::of_call(Key::NONE)), &secret), Err(OpenError::Forged));

@@ -179,7 +179,8 @@ impl RunInspector<'_> {
         };
         let is_old =
             |at: Timestamp| now().as_micros().saturating_sub(at.as_micros()) >= OLD_CALL_AGE.as_micros() as u64;
-        let call_state = |call: &CallId| self.call_state(machine, call, shard, is_old);
+        let leased: BTreeSet<CallId> = machine.leased_calls().map(|(call, _)| call).collect();
+        let call_state = |call: &CallId| self.call_state(machine, &leased, call, shard, is_old);
         let sources = WakeSources {
             // The next firing is not decided yet, or waits for notifications.
             fires: machine.flow().triggers.is_some(),
@@ -198,6 +199,7 @@ impl RunInspector<'_> {
     fn call_state(
         &self,
         machine: &Machine,
+        leased: &BTreeSet<CallId>,
         call: &CallId,
         shard: &Shard,
         is_old: impl Fn(Timestamp) -> bool,
@@ -208,7 +210,7 @@ impl RunInspector<'_> {
             Some(CallLocation::AwaitingPermit | CallLocation::AwaitingBarrier) => return CallState::WithEngine,
             Some(CallLocation::Sent) | None => {}
         }
-        if machine.leased_calls().any(|(leased, _)| leased == *call) {
+        if leased.contains(call) {
             return CallState::Leased;
         }
         if !machine.outstanding_since(call).is_some_and(is_old) {

@@ -8,6 +8,22 @@ use protocol::RunCommand;
 use super::submit::parse_values;
 use crate::{extract, problem::Problem, state};
 
+/// The maximum length of the key of a notification, in bytes. The run remembers the keys of its last notifications.
+const MAX_KEY_BYTES: usize = 512;
+
+/// The maximum length of a reason, in bytes: as much as the message of a failure has.
+const MAX_REASON_BYTES: usize = flow::MAX_MESSAGE_BYTES;
+
+/// Refuses a text that would make the records of a run large.
+fn check_length(name: &str, text: &str, max: usize) -> Result<(), Problem> {
+    if text.len() <= max {
+        return Ok(());
+    }
+    let detail = format!("{name}: it has {} bytes, and at most {max} are allowed", text.len());
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too-large", "a text of the request is too long", detail)
+        .hint("give a shorter one: the records of the run contain it"))
+}
+
 type CommandResponse = Result<Json<RunStateResponse>, Problem>;
 
 async fn send_command(state: &state::State, run: RunId, command: RunCommand) -> CommandResponse {
@@ -68,6 +84,8 @@ pub(crate) async fn retry(State(state): state::Shared, extract::Run(run): extrac
             content_type = "application/problem+json"),
         (status = 409, description = "No rollback of this task has failed", body = api::Problem,
             content_type = "application/problem+json"),
+        (status = 422, description = "The reason is longer than 16 KiB", body = api::Problem,
+            content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn skip(
     State(state): state::Shared,
@@ -75,6 +93,7 @@ pub(crate) async fn skip(
     extract::Json(skip): extract::Json<SkipRollback>,
 ) -> CommandResponse {
     let task = NodeName::new(&skip.task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
+    check_length("reason", &skip.reason, MAX_REASON_BYTES)?;
     // The engine reports only that there is nothing to skip.
     let machine = state.dependencies.logbook.load(&run).await?.into_machine()?;
     if let Some(unknown) = machine.flow().unknown_task(&task) {
@@ -95,6 +114,8 @@ pub(crate) async fn skip(
         (status = 200, description = "The command was recorded", body = RunStateResponse),
         (status = 409, description = "The task does not wait and cannot fire, or not with these values; or the namespace has no space left", body = api::Problem,
             content_type = "application/problem+json"),
+        (status = 422, description = "The key is longer than 512 bytes, or the failure than 16 KiB", body = api::Problem,
+            content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn notify(
     State(state): state::Shared,
@@ -103,6 +124,8 @@ pub(crate) async fn notify(
 ) -> CommandResponse {
     let Notification { task, values, failure, key } = notification;
     let task = NodeName::new(&task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
+    key.iter().try_for_each(|key| check_length("key", key, MAX_KEY_BYTES))?;
+    failure.iter().try_for_each(|failure| check_length("failure", failure, MAX_REASON_BYTES))?;
     let mut values = parse_values("values", &values)?;
     let answer = match failure {
         Some(_) if !values.is_empty() => {

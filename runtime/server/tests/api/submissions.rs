@@ -96,6 +96,19 @@ async fn a_keyed_notification_may_be_repeated() {
 }
 
 #[tokio::test]
+async fn a_long_key_is_refused_before_the_run_has_it() {
+    let harness = Harness::new().await;
+    let client = harness.client();
+    client.submit(&submission(WAITS).run("r1").input("x", 1)).await.unwrap();
+    let notification = Notification::of("w").value("v", 1);
+    let problem = refusal(client.notify("r1", &notification.clone().key("k".repeat(513))).await);
+    assert_eq!((problem.status, problem.kind.as_str()), (422, "urn:waft:problem:too-large"));
+    assert!(problem.detail.contains("key: it has 513 bytes, and at most 512 are allowed"), "{problem:?}");
+    client.notify("r1", &notification.key("k".repeat(512))).await.unwrap();
+    client.wait("r1").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_run_without_source_is_compared_by_its_wired_flow() {
     let harness = Harness::new().await;
     harness.engine.submit("r1".parse().unwrap(), flow_of(WAITS)).await.unwrap();
