@@ -228,9 +228,12 @@ impl Runs {
         self.stale.remove(run)
     }
 
-    /// Whether a run of the shard, or of an unknown one, was never read: it may listen to tasks.
+    /// Whether a run of the shard, or of an unknown one, was never read: it may listen to tasks. One that cannot be read misses
+    /// notifications, since all runs of the shard would wait for it.
     pub(crate) fn has_unknown_listeners(&self, shard: &Shard) -> bool {
-        self.stale.values().any(|stale| !stale.was_active && (stale.may_be_of(shard) || stale.has_unknown_shard()))
+        let is_unknown = |stale: &StaleRun| !stale.was_active && !matches!(stale.load, LoadProgress::Paused(_));
+        let of_shard = |stale: &StaleRun| stale.may_be_of(shard) || stale.has_unknown_shard();
+        self.stale.values().any(|stale| is_unknown(stale) && of_shard(stale))
     }
 
     /// The barrier of a shard has arrived.

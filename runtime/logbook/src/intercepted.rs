@@ -43,8 +43,13 @@ pub trait AppendInterceptor: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Runs when a run is loaded.
-    fn on_load(&self, _run: &RunId) {}
+    /// Runs when a run is loaded. On an error the load returns this error.
+    ///
+    /// # Errors
+    /// An error that the interceptor makes up.
+    fn on_load(&self, _run: &RunId) -> Result<(), LoadError> {
+        Ok(())
+    }
 
     /// The maximum number of records that a load with a limit returns.
     fn max_loaded_records(&self) -> usize {
@@ -148,7 +153,7 @@ impl Logbook for InterceptedLogbook {
 
     async fn load_within(&self, run: &RunId, limit: usize) -> Result<History, LoadError> {
         self.interceptor.before_load().await?;
-        self.interceptor.on_load(run);
+        self.interceptor.on_load(run)?;
         let max = if limit == usize::MAX { limit } else { self.interceptor.max_loaded_records() };
         self.inner.load_within(run, limit.min(max)).await
     }

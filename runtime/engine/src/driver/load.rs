@@ -50,12 +50,12 @@ impl Driver {
                 continue;
             }
             let found = self.find(&run, stale.send_state()).await;
-            if let Err(stale) = self.continue_stale(&run, stale, found, batch).await {
-                let is_answered = self.is_answered_about(&run).await;
-                unread.insert(run, if is_answered { paused(stale) } else { stale });
-                if !is_answered {
-                    break;
-                }
+            let Err(stale) = self.continue_stale(&run, stale, found, batch).await else { continue };
+            let is_answered = self.is_answered_about(&run).await;
+            let stale = if is_answered { paused(&run, stale) } else { stale };
+            unread.insert(run, stale);
+            if !is_answered {
+                break;
             }
         }
         unread.append(&mut runs);
@@ -228,7 +228,8 @@ impl Driver {
                     warn!(%run, %error, "the run cannot go on yet");
                     is_available = self.is_answered_about(&run).await;
                     let stale = StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) };
-                    self.runs.mark_stale(run, if is_available { paused(stale) } else { stale });
+                    let stale = if is_available { paused(&run, stale) } else { stale };
+                    self.runs.mark_stale(run, stale);
                 }
             }
         }
@@ -486,7 +487,8 @@ impl Driver {
 }
 
 /// A run that is not tried again for some time.
-fn paused(stale: StaleRun) -> StaleRun {
+fn paused(run: &RunId, stale: StaleRun) -> StaleRun {
+    error!(%run, "only this run cannot be read: it is tried again later, and misses notifications until then");
     StaleRun { load: LoadProgress::Paused(Instant::now() + UNREADABLE_PAUSE), ..stale }
 }
 

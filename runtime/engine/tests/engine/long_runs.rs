@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use flow::RunState;
+use protocol::RunCommand;
 use tokio::time::{sleep, timeout};
 
 use crate::harness::{Harness, linear, wired};
@@ -39,6 +40,30 @@ async fn a_long_run_delays_no_other() {
         timeout(PATIENCE, harness.wait_for_state(run, RunState::Success)).await.expect("it goes on");
     }
     assert_eq!(harness.state("r").await, RunState::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_be_read_stops_no_other() {
+    let mut harness = Harness::new().await;
+    for run in ["a", "b", "c"] {
+        drop(harness.submit(run, &linear(&["t"])).await.expect("the run begins"));
+        assert_eq!(harness.take_job().await.call.run.as_str(), run);
+    }
+    harness.engine.command_local(&"c".parse().unwrap(), RunCommand::Suspend).await.expect("it is recorded");
+    harness.engine.abandon("c".parse().unwrap()).await.expect("it is recorded");
+    harness.wait_for_state("c", RunState::Suspended).await;
+    harness.faults.set_unreadable(&["a", "c"]);
+    let mut harness = harness.restart().await;
+    let job = timeout(PATIENCE, harness.take_job()).await.expect("a run that can be read goes on");
+    assert_eq!(job.call.run.as_str(), "b");
+    harness.signal_job(&job).await;
+    timeout(PATIENCE, harness.wait_for_state("b", RunState::Success)).await.expect("it goes on");
+    assert_eq!(harness.state("a").await, RunState::Running);
+    harness.faults.set_unreadable(&[]);
+    let job = timeout(PATIENCE, harness.take_job()).await.expect("it is tried again");
+    assert_eq!(job.call.run.as_str(), "a");
+    harness.signal_job(&job).await;
+    timeout(PATIENCE, harness.wait_for_state("a", RunState::Success)).await.expect("it goes on");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,11 @@
 //! Appends that are held or fail, as a test wants it.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -42,6 +45,8 @@ pub(crate) struct AppendFaults {
     reads_held: AtomicBool,
     /// What happens to lookups of remembered results.
     lookups: Mutex<Lookups>,
+    /// The runs that cannot be loaded, although the logbook answers.
+    unreadable: Mutex<BTreeSet<RunId>>,
 }
 
 /// What happens to lookups of remembered results.
@@ -81,6 +86,7 @@ impl Default for AppendFaults {
             read_permits: Semaphore::new(0),
             reads_held: AtomicBool::new(false),
             lookups: Mutex::default(),
+            unreadable: Mutex::default(),
         }
     }
 }
@@ -145,6 +151,11 @@ impl AppendFaults {
         }
     }
 
+    /// Lets loads of these runs fail, and no others.
+    pub(crate) fn set_unreadable(&self, runs: &[&str]) {
+        *self.unreadable.lock().unwrap() = runs.iter().map(|run| run.parse().unwrap()).collect();
+    }
+
     pub(crate) fn set_lookups(&self, lookups: Lookups) {
         *self.lookups.lock().unwrap() = lookups;
     }
@@ -182,8 +193,12 @@ impl AppendInterceptor for AppendFaults {
         self.fails(Fault::NotWritten)
     }
 
-    fn on_load(&self, _run: &RunId) {
+    fn on_load(&self, run: &RunId) -> Result<(), LoadError> {
         self.loads.fetch_add(1, Ordering::Relaxed);
+        match self.unreadable.lock().unwrap().contains(run) {
+            true => Err(LoadError::Unavailable { reason: "its records are too large for the database".into() }),
+            false => Ok(()),
+        }
     }
 
     fn max_loaded_records(&self) -> usize {
