@@ -15,9 +15,11 @@ mod check;
 mod command;
 mod edit;
 mod edits;
+mod elements;
 mod event;
 mod exchanges;
 mod grants;
+mod graph;
 mod list;
 mod log_event;
 mod logs;
@@ -28,6 +30,7 @@ mod run;
 #[cfg(feature = "openapi")]
 mod schema;
 mod submit;
+mod timeline;
 mod token;
 mod usage;
 mod worker;
@@ -38,10 +41,12 @@ pub use command::{Notification, RunStateResponse, SkipRollback};
 #[cfg(feature = "openapi")]
 pub use edit::ModuleNames;
 pub use edit::{Edit, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach, Revision};
+pub use elements::{Element, Elements, ElementsQuery};
 pub use event::{ComputedBy, EventPayload, FiringEvent, NodeEvent, RunEvent, TrimmedEvent};
 pub use exchanges::{AttemptExchanges, Body, Exchange, ExchangeResponse, ExchangesQuery, Header, RunExchanges};
 pub use flow::ValuesObject;
 pub use grants::{AskingTask, ExplainedPart, ExplainedTask, GrantsExplanation, GrantsQuestion};
+pub use graph::{GraphLink, GraphNode, GraphNodeKind, GraphQuery, LinkCondition, RunGraph};
 pub use list::{ListQuery, Runs, Summary};
 pub use log_event::{LogAttempt, LogEvent};
 pub use logs::{Action, AttemptLog, LogLevel, LogLine, RunLogs};
@@ -52,6 +57,7 @@ pub use run::{
     NodeKind, NodeState, OutstandingCall, Run, RunState, SkipReason, SkippedTriggers,
 };
 pub use submit::Submission;
+pub use timeline::{AttemptOutcome, Timeline, TimelineAttempt, TimelineQuery};
 pub use token::{CreatedToken, NewToken, Scope, Token, Tokens};
 pub use usage::{LastUsage, Usage};
 pub use worker::{Worker, Workers};

@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 use crate::{
     ClientError, LogWatch, Watch,
     api::{
-        AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, ExchangesQuery, GrantsExplanation,
-        GrantsQuestion, ListQuery, Module, ModuleSignature, Modules, NewToken, Notification, Problem, Run,
-        RunExchanges, RunLogs, RunStateResponse, Runs, SkipRollback, Submission, Tokens, Workers,
+        AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, Elements, ElementsQuery, ExchangesQuery,
+        GrantsExplanation, GrantsQuestion, GraphQuery, ListQuery, Module, ModuleSignature, Modules, NewToken,
+        Notification, Problem, Run, RunExchanges, RunGraph, RunLogs, RunStateResponse, Runs, SkipRollback, Submission,
+        Timeline, TimelineQuery, Tokens, Workers,
     },
     watch::Events,
 };
@@ -156,6 +157,30 @@ impl Client {
         let request = self.request(Method::GET, &["v1", "runs", run, "attempts", task])?;
         let response = self.send(request.query(query)).await?;
         self.body(response, "the attempt", MAX_ANSWER_BYTES).await
+    }
+
+    /// Reads the graph of a run: its tasks, nested flows and links, with their states.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 there is no such run, or no such revision in its records.
+    pub async fn graph(&self, run: &str, query: &GraphQuery) -> Result<RunGraph, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "runs", run, "graph"])?.query(query)).await
+    }
+
+    /// Reads the attempts of a run with their times.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 there is no such run, with 503 the server sends other large answers now.
+    pub async fn timeline(&self, run: &str, query: &TimelineQuery) -> Result<Timeline, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "runs", run, "timeline"])?.query(query)).await
+    }
+
+    /// Reads a page of the elements of a task's list.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 there is no such run or task, or the task has no list in that firing.
+    pub async fn elements(&self, run: &str, task: &str, query: &ElementsQuery) -> Result<Elements, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "runs", run, "elements", task])?.query(query)).await
     }
 
     /// Follows the output of a run's guests, line by line, until the run has ended. Earlier lines come first.

@@ -1,21 +1,27 @@
-//! Pictures of a flow: Graphviz, Mermaid, and waft's own SVG.
+//! Pictures of a flow: Graphviz, Mermaid, waft's own SVG, and an outline for programs that draw it themselves.
 //!
-//! All three show the same: tasks as boxes, nested flows as frames around their nodes, order as arrows, and on an arrow its
+//! All of them show the same: tasks as boxes, nested flows as frames around their nodes, order as arrows, and on an arrow its
 //! values. The begin and the end of a flow are not shown; a retry controller appears in the title of its flow.
 
 mod dot;
 mod layers;
 mod mermaid;
+mod outline;
 mod svg;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::{dot::dot, mermaid::mermaid, svg::svg};
+pub use self::{
+    dot::dot,
+    mermaid::mermaid,
+    outline::{Outline, OutlineArrow, OutlineLink, OutlineShape, ShapeKind, outline},
+    svg::svg,
+};
 use crate::{
     Flow, NodeIndex, Otherwise, SourceOutcome, Strategy, ValueName,
-    graph::{Controller, Role, ScopeIndex, Source},
+    graph::{Controller, Link, Role, ScopeIndex, Source},
 };
 
 /// A drawn shape: a task, or a nested flow.
@@ -36,15 +42,23 @@ struct Drawing<'f> {
 struct ArrowLabel<'f> {
     /// The values that the arrow carries.
     values: BTreeSet<&'f ValueName>,
-    /// The properties of links besides the order.
-    conditions: Vec<String>,
+    /// The links with properties besides the order.
+    links: Vec<&'f Link>,
 }
 
 impl ArrowLabel<'_> {
     /// The text of the label; empty for most arrows.
     fn label(&self) -> String {
         let values = self.values.iter().map(|value| value.to_string());
-        values.chain(self.conditions.iter().cloned()).collect::<Vec<_>>().join(", ")
+        let conditions = self.links.iter().flat_map(|link| {
+            let on = match link.on {
+                SourceOutcome::Success => None,
+                SourceOutcome::Failure => Some("on failure".to_owned()),
+                SourceOutcome::Any => Some("on any end".to_owned()),
+            };
+            on.into_iter().chain(link.when.as_ref().map(|condition| format!("when {condition}")))
+        });
+        values.chain(conditions).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -167,14 +181,7 @@ impl<'f> Drawings<'f> {
         let Some(parent) = self.parent_scope(to) else { return };
         for link in &self.flow.node(index).links {
             let Some(from) = self.shape_ending_at(link.from) else { continue };
-            let on = match link.on {
-                SourceOutcome::Success => None,
-                SourceOutcome::Failure => Some("on failure".to_owned()),
-                SourceOutcome::Any => Some("on any end".to_owned()),
-            };
-            let when = link.when.as_ref().map(|condition| format!("when {condition}"));
-            let label = self.by_scope[parent.0 as usize].arrows.entry((from, to)).or_default();
-            label.conditions.extend(on.into_iter().chain(when));
+            self.by_scope[parent.0 as usize].arrows.entry((from, to)).or_default().links.push(link);
         }
     }
 

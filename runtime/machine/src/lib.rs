@@ -16,7 +16,7 @@ mod seeded_rng;
 
 pub use command::{Call, Change, Command, Event, FetchResult, FetchTarget, NodeChange, RollbackCall, ValueFetch};
 pub use machine::{
-    Backlog, Backlogs, Executions, Expansion, FiringSnapshot, GivenValues, IllegalRecord, IllegalSnapshot, Intention,
+    Backlog, Backlogs, ElementState, Executions, Expansion, FiringSnapshot, GivenValues, IllegalRecord, IllegalSnapshot, Intention,
     MAX_STEP_RECORDS, Machine, NextFiring, NodeRun, NodeState, NotificationKeys, PendingTrigger, ProvidedValues,
     QueuedFiring, Rare, RareState, ScheduleTimes, SkipCount, Snapshot, Step, TriggerState, collect_results, elements,
     panic_message,

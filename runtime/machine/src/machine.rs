@@ -24,7 +24,7 @@ use std::{
 };
 
 use crate::{Change, Command, Event, Fact, NodeAttempt, Record, Trigger};
-pub use firing::for_each::{Expansion, collect_results, elements};
+pub use firing::for_each::{ElementState, Expansion, collect_results, elements};
 pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues, Rare, RareState};
 use firing::{FiringMachine, FiringStart};
 use flow::{

@@ -1,9 +1,12 @@
 //! Starts, lists, shows and controls runs.
 
 pub(crate) mod attempt;
+mod current;
 pub(crate) mod edits;
+pub(crate) mod elements;
 pub(crate) mod exchanges;
 pub(crate) mod follow;
+pub(crate) mod graph;
 pub(crate) mod incarnation;
 pub(crate) mod list;
 pub(crate) mod live;
@@ -12,5 +15,6 @@ mod namespace;
 mod resubmission;
 pub(crate) mod show;
 pub(crate) mod submit;
+pub(crate) mod timeline;
 pub(crate) mod value;
 pub(crate) mod commands;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    dot,
+    OutlineLink, ShapeKind, dot,
     layers::{Arrow, Layers, lay_out},
-    mermaid, svg,
+    mermaid, outline, svg,
 };
-use crate::{Digest, Flow, ModuleContent, ModuleInfo, Values, file, seeded_rng::SeededRng, wire};
+use crate::{Digest, Flow, ModuleContent, ModuleInfo, SourceOutcome, Values, file, seeded_rng::SeededRng, wire};
 
 fn flow(text: &str) -> Flow {
     let text = format!("{text}\n[modules]\nm = \"m.wasm\"");
@@ -230,4 +230,97 @@ fn a_tasks_triggers_are_drawn_beside_its_name() {
     assert_eq!(titles, ["when create-server.kick-server succeeds", "at 0 3 * * * (Europe/Berlin)", "again after each"]);
     let mermaid = mermaid(&flow);
     assert!(mermaid.contains("each (for each)") && mermaid.contains("again after each)"), "{mermaid}");
+}
+
+#[test]
+fn an_outline_names_what_contains_each_shape_and_what_each_arrow_carries() {
+    let outlined = outline(&flow(CAKE));
+    assert_eq!(outlined.retry.as_deref(), Some("retry: 3 in all"));
+    let shapes: Vec<String> = outlined
+        .shapes
+        .iter()
+        .map(|shape| {
+            let within = shape.within.as_ref().map(|within| format!(" in {within}")).unwrap_or_default();
+            let retry = shape.retry.as_ref().map(|retry| format!(", {retry}")).unwrap_or_default();
+            format!("{:?} {}{within}{retry}", shape.kind, shape.name)
+        })
+        .collect();
+    assert_eq!(
+        shapes,
+        [
+            "Task mix",
+            "Flow pans, retry: for each of 2 values, then rollback-all",
+            "Flow nothing",
+            "Task end",
+            "Task pan in pans",
+            "Task grease in pans",
+        ]
+    );
+    let arrows: Vec<String> = outlined
+        .arrows
+        .iter()
+        .map(|arrow| {
+            let values: Vec<String> = arrow.values.iter().map(ToString::to_string).collect();
+            format!("{} -> {} [{}]", arrow.from, arrow.to, values.join(" "))
+        })
+        .collect();
+    assert_eq!(
+        arrows,
+        ["mix -> pans [batter bowl]", "pans -> end [pan]", "nothing -> end []", "pan -> grease []"],
+        "each arrow connects what is directly in one flow"
+    );
+}
+
+#[test]
+fn an_outline_has_conditions_failure_handlers_lists_and_back_edges() {
+    let outlined = outline(&flow(
+        r#"
+        name = "shop"
+        cyclic = true
+        [[task]]
+        name = "orders"
+        use = "m"
+        provides = ["list"]
+        [[task]]
+        name = "pack"
+        use = "m"
+        for_each = "list"
+        as = "order"
+        [[task]]
+        name = "apologize"
+        use = "m"
+        [[link]]
+        from = "orders"
+        to = "pack"
+        when = "size(list) > 0"
+        [[link]]
+        from = "pack"
+        to = "apologize"
+        on = "failure"
+        [[link]]
+        from = "pack"
+        to = "orders"
+        "#,
+    ));
+    let kinds: Vec<(String, ShapeKind, bool)> = outlined
+        .shapes
+        .iter()
+        .map(|shape| (shape.name.to_string(), shape.kind, shape.is_failure_handler))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            ("orders".to_owned(), ShapeKind::Task, false),
+            ("pack".to_owned(), ShapeKind::ForEach, false),
+            ("apologize".to_owned(), ShapeKind::Task, true),
+        ]
+    );
+    let arrow = |from: &str, to: &str| {
+        let found = outlined.arrows.iter().find(|arrow| arrow.from.as_str() == from && arrow.to.as_str() == to);
+        found.unwrap_or_else(|| panic!("there is an arrow from {from} to {to}"))
+    };
+    let condition = OutlineLink { on: SourceOutcome::Success, when: Some("size(list) > 0".to_owned()) };
+    assert_eq!(arrow("orders", "pack").links, [condition]);
+    assert_eq!(arrow("pack", "apologize").links, [OutlineLink { on: SourceOutcome::Failure, when: None }]);
+    assert_eq!([arrow("orders", "pack").is_back_edge, arrow("pack", "orders").is_back_edge], [false, true]);
 }

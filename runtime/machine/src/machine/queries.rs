@@ -8,7 +8,7 @@ use flow::{
     Values, WorkerName, graph::Role,
 };
 
-use super::{Machine, firing::FiringMachine};
+use super::{ElementState, Machine, firing::FiringMachine};
 
 impl Machine {
     /// The id of the run.
@@ -113,6 +113,25 @@ impl Machine {
     #[must_use]
     pub fn progress(&self, index: NodeIndex) -> Option<(usize, usize)> {
         self.firings.values().rev().find_map(|firing| firing.progress(index))
+    }
+
+    /// The firing that has the list of a `for_each` task, and the elements from a number on, with their states. Without a firing it
+    /// is the last one that has the list. `None` before the list is known, and for a task that is called once.
+    #[must_use]
+    pub fn elements(
+        &self,
+        firing: Option<Firing>,
+        index: NodeIndex,
+        from: u32,
+    ) -> Option<(Firing, impl ExactSizeIterator<Item = ElementState<'_>>)> {
+        let mut firings = self.firings.iter().rev().filter(|(number, _)| firing.is_none_or(|firing| firing == **number));
+        firings.find_map(|(number, firing)| Some((*number, firing.element_states(index, from)?)))
+    }
+
+    /// The index of the task with a name; `None` if the flow has none.
+    #[must_use]
+    pub fn task_index(&self, name: &NodeName) -> Option<NodeIndex> {
+        self.tasks.get(name).copied()
     }
 
     /// The number of nodes and list elements, with or without a node yet: the cost of a snapshot of the machine.

@@ -91,7 +91,7 @@ fn states(text: &str) -> Result<Vec<RunState>, Problem> {
     text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(parse).collect()
 }
 
-fn timestamp(name: &str, text: &str) -> Result<Timestamp, Problem> {
+pub(super) fn timestamp(name: &str, text: &str) -> Result<Timestamp, Problem> {
     let parsed: Result<jiff::Timestamp, _> = text.parse();
     let micros = parsed.ok().and_then(|time| u64::try_from(time.as_microsecond()).ok());
     micros.map(Timestamp::from_micros).ok_or_else(|| {

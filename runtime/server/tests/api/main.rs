@@ -10,6 +10,7 @@ mod namespaces;
 mod requests;
 mod reused_ids;
 mod runs;
+mod shown_runs;
 mod submissions;
 mod values;
 
@@ -154,7 +155,12 @@ fn flow_of(text: &str) -> Arc<Flow> {
         retry: None,
         limits: LimitOverrides::default(),
     };
-    let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(vec![task]) };
+    wired(text, ModuleContent::Tasks(vec![task]))
+}
+
+/// A flow that uses a module `m` with this content.
+fn wired(text: &str, content: ModuleContent) -> Arc<Flow> {
+    let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content };
     let draft = flow::file::parse(text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
     let wired = flow::wire(&draft, &BTreeMap::from([("m".into(), info)]), &Values::new());
     Arc::new(wired.unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}")).0)

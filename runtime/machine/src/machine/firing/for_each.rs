@@ -9,7 +9,7 @@ mod fetch;
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::Fact;
-use flow::{Failure, FailureKind, Json, NodeIndex, NodeName, State, Value};
+use flow::{Attempt, Failure, FailureKind, Json, NodeIndex, NodeName, State, Value};
 
 use super::{
     FiringMachine,
@@ -38,6 +38,19 @@ impl Default for Expansion {
     fn default() -> Self {
         Self { nodes: Vec::new(), list: Arc::new([]) }
     }
+}
+
+/// An element of a list, as others see it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ElementState<'m> {
+    /// Its number, from 0.
+    pub number: u32,
+    /// Its state.
+    pub state: State,
+    /// Its last attempt; `None` before the first.
+    pub attempt: Option<Attempt>,
+    /// Why it failed last.
+    pub failure: Option<&'m Failure>,
 }
 
 /// The elements of a task by their progress, for scheduling.
@@ -352,6 +365,27 @@ impl FiringMachine {
         let (all, nodes) = (elements.expansion.list.len(), &elements.expansion.nodes);
         let succeeded = |index: &&NodeIndex| matches!(self.node(**index).state, NodeState::Success { .. });
         Some((all, nodes.iter().take(all).filter(succeeded).count()))
+    }
+
+    /// The elements of a task from a number on, in their order; `None` before its list is known.
+    pub(in crate::machine) fn element_states(
+        &self,
+        each: NodeIndex,
+        from: u32,
+    ) -> Option<impl ExactSizeIterator<Item = ElementState<'_>>> {
+        let expansion = &self.elements.get(&each)?.expansion;
+        let count = u32::try_from(expansion.list.len()).unwrap_or(u32::MAX);
+        let state_of = move |number: u32| match expansion.nodes.get(number as usize) {
+            Some(index) => {
+                let node = self.node(*index);
+                let failure = if let NodeState::Failure { failure, .. } = &node.state { Some(&**failure) } else { None };
+                let failure = failure.or_else(|| self.failures.get(&self.name(*index)));
+                let attempt = (node.applies > 0).then(|| node.attempt());
+                ElementState { number, state: node.state.published(), attempt, failure }
+            }
+            None => ElementState { number, state: State::Pending, attempt: None, failure: None },
+        };
+        Some((from.min(count)..count).map(state_of))
     }
 
     /// Counts an element again that was under way when the firing was saved.

@@ -55,6 +55,18 @@ fn max_parallel_counts_elements_that_wait_for_a_retry() {
     harness.answer(0);
     assert_eq!(harness.outstanding.len(), 1);
     assert_eq!(harness.machine.progress(flow::NodeIndex(1)), Some((4, 1)));
+    let shown = |from| {
+        let (firing, elements) = harness.machine.elements(None, flow::NodeIndex(1), from).expect("its list is known");
+        let show = |element: ElementState<'_>| {
+            let attempt = element.attempt.map_or(0, flow::Attempt::get);
+            format!("{} {} {attempt} {}", element.number, element.state, element.failure.is_some())
+        };
+        (firing.get(), elements.map(show).collect::<Vec<_>>())
+    };
+    let all = ["0 failure 1 true", "1 success 1 false", "2 running 1 false", "3 pending 0 false"];
+    assert_eq!(shown(0), (1, all.map(str::to_owned).to_vec()));
+    assert_eq!(shown(2), (1, all[2..].iter().map(|text| (*text).to_owned()).collect()));
+    assert_eq!(shown(9), (1, Vec::new()), "there are no more");
     harness.run();
     assert_eq!(harness.values(), "made=[\"slow\",1,2,3]");
 }
