@@ -106,7 +106,7 @@ impl Guest {
                 anyhow::bail!("the guest failed: {:?}", report.completion)
             };
             let outcomes = format!("{values:?}").matches("200").count();
-            ensure!(outcomes == requests, "{outcomes} of {requests} requests succeeded");
+            ensure!(outcomes == requests, "{outcomes} of {requests} requests succeeded: {values:?}");
         }
         Ok(started.elapsed().as_secs_f64() / calls as f64)
     }

@@ -166,7 +166,11 @@ async fn large_records_are_read_in_parts(logbook: impl Logbook) {
 async fn write_large(logbook: &impl Logbook, name: &str) -> Vec<Record> {
     let large = |at: u64| {
         let reason = "r".repeat(3 << 20);
-        Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::RollbackSkipped { node: NodeIndex(0), reason } }
+        Record {
+            at: Timestamp::from_micros(at),
+            firing: None,
+            fact: Fact::RollbackSkipped { node: NodeIndex(0), reason },
+        }
     };
     let records: Vec<Record> = (0..6).map(large).collect();
     for (follows, part) in [(0, 0..1), (1, 1..2), (2, 2..3), (3, 3..4), (4, 4..6)] {

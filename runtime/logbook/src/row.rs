@@ -405,6 +405,10 @@ mod tests {
     }
 
     fn concatenated(chunks: impl IntoIterator<Item = RecordChunk>, after: u64, until: u64) -> Result<Vec<u64>, String> {
+        concatenated_of(RecordChunks { chunks: chunks.into_iter().collect(), is_cut: false }, after, until)
+    }
+
+    fn concatenated_of(chunks: RecordChunks, after: u64, until: u64) -> Result<Vec<u64>, String> {
         let records =
             concat_chunks(&RunId::new("r").unwrap(), chunks, after, until).map_err(|error| error.to_string())?;
         Ok(records.into_iter().map(|record| record.at.as_micros()).collect())
@@ -416,6 +420,14 @@ mod tests {
         assert_eq!(concatenated([chunk(3, 4..6)], 3, 5), Ok(vec![4, 5]));
         assert_eq!(concatenated([], 5, 5), Ok(vec![]));
         assert_eq!(concatenated([chunk(0, 1..4)], 5, 3), Ok(vec![]));
+    }
+
+    #[test]
+    fn chunks_that_are_cut_are_fewer_than_asked_for() {
+        let cut = |chunks: Vec<RecordChunk>| RecordChunks { chunks, is_cut: true };
+        assert_eq!(concatenated_of(cut(vec![chunk(0, 1..4)]), 1, 9), Ok(vec![2, 3]));
+        assert_eq!(concatenated_of(cut(vec![chunk(0, 1..4), chunk(4, 5..6)]), 0, 9), Ok(vec![1, 2, 3]), "up to a gap");
+        assert!(concatenated_of(cut(vec![chunk(4, 5..6)]), 3, 9).is_err(), "the gap itself is corruption");
     }
 
     #[test]

@@ -180,7 +180,9 @@ impl From<WireLog<'_>> for CallLog {
         let fact = |number| wire.facts.iter().find(|(other, _)| *other == number).map(|(_, value)| *value);
         let mut log = Self::default();
         // The sender may not have kept to the bounds.
-        log.extend(wire.lines.into_iter().map(|(level, text)| (&level[..level.floor_char_boundary(MAX_LEVEL_BYTES)], text)));
+        log.extend(
+            wire.lines.into_iter().map(|(level, text)| (&level[..level.floor_char_boundary(MAX_LEVEL_BYTES)], text)),
+        );
         log.cut |= fact(CUT).is_some();
         log.usage = CallUsage::of_facts(fact);
         log.unrecorded = Unrecorded::of_bits(fact(UNRECORDED).unwrap_or_default());

@@ -302,11 +302,8 @@ fn an_outline_has_conditions_failure_handlers_lists_and_back_edges() {
         to = "orders"
         "#,
     ));
-    let kinds: Vec<(String, ShapeKind, bool)> = outlined
-        .shapes
-        .iter()
-        .map(|shape| (shape.name.to_string(), shape.kind, shape.is_failure_handler))
-        .collect();
+    let kinds: Vec<(String, ShapeKind, bool)> =
+        outlined.shapes.iter().map(|shape| (shape.name.to_string(), shape.kind, shape.is_failure_handler)).collect();
     assert_eq!(
         kinds,
         [

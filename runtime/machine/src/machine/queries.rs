@@ -124,7 +124,8 @@ impl Machine {
         index: NodeIndex,
         from: u32,
     ) -> Option<(Firing, impl ExactSizeIterator<Item = ElementState<'_>>)> {
-        let mut firings = self.firings.iter().rev().filter(|(number, _)| firing.is_none_or(|firing| firing == **number));
+        let mut firings =
+            self.firings.iter().rev().filter(|(number, _)| firing.is_none_or(|firing| firing == **number));
         firings.find_map(|(number, firing)| Some((*number, firing.element_states(index, from)?)))
     }
 

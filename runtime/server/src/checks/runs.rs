@@ -1,7 +1,7 @@
 //! Finds open runs that no engine drives, and runs that are stuck: it collects the facts for the rule in `stuck.rs`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };

@@ -119,7 +119,9 @@ fn page(run: &RunId, machine: &Machine, task: &NodeName, filter: &ElementFilter)
     };
     let Some((firing, elements)) = machine.elements(filter.firing, index, filter.from) else {
         let firing = filter.firing.map(|firing| format!(" in firing {firing}")).unwrap_or_default();
-        return Err(missing(format!("task {task} of run {run} has no elements{firing}: it is called once, or its list is not known")));
+        return Err(missing(format!(
+            "task {task} of run {run} has no elements{firing}: it is called once, or its list is not known"
+        )));
     };
     let count = machine.elements(Some(firing), index, 0).map_or(0, |(_, all)| all.len());
     let (mut page, mut failure_bytes, mut next) = (Vec::<Element>::new(), 0, None);

@@ -323,11 +323,7 @@ fn outcome(change: &NodeChange, action: Action) -> Option<AttemptOutcome> {
         }
         (NodeState::RolledBack, _) => Some(AttemptOutcome::RolledBack),
         (
-            NodeState::Pending
-            | NodeState::Running
-            | NodeState::RollingBack
-            | NodeState::Ignored
-            | NodeState::Retrying,
+            NodeState::Pending | NodeState::Running | NodeState::RollingBack | NodeState::Ignored | NodeState::Retrying,
             _,
         ) => None,
     }

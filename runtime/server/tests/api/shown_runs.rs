@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use client::api::{AttemptOutcome, ElementsQuery, GraphQuery, Timeline, TimelineQuery};
-use flow::{
-    Action, CallId, Execution, Failure, FailureKind, Parameter, Signal, TaskResult, Timestamp,
-};
+use flow::{Action, CallId, Execution, Failure, FailureKind, Parameter, Signal, TaskResult, Timestamp};
 use logbook::{MaxUnended, RunInfo, Version};
 use machine::{Command, Event, Machine, Record, Step};
 
@@ -86,7 +84,7 @@ impl Scripted {
     }
 
     fn wait(&mut self, seconds: u64) {
-        self.now = self.now.saturating_add(Duration::from_secs(seconds));
+        self.now = self.now.after(Duration::from_secs(seconds));
         self.take(&Event::Tick);
     }
 
@@ -182,19 +180,11 @@ async fn a_timeline_has_retries_lost_workers_and_rollbacks() {
     );
     assert_eq!(
         lines(&timeline, "pack[2]"),
-        [
-            "apply 1 failure by one, again in 1 s",
-            "apply 2 failure by one",
-            "rollback 1 rolled-back by one",
-        ]
+        ["apply 1 failure by one, again in 1 s", "apply 2 failure by one", "rollback 1 rolled-back by one",]
     );
     assert_eq!(
         lines(&timeline, "pack[0]"),
-        [
-            "apply 1 success by one",
-            "rollback 1 rollback-failure by one, again in 1 s",
-            "rollback 2 rolled-back by one",
-        ]
+        ["apply 1 success by one", "rollback 1 rollback-failure by one, again in 1 s", "rollback 2 rolled-back by one",]
     );
     assert_eq!(lines(&timeline, "send"), [""; 0], "it was not called");
     let starts: Vec<&str> = timeline.attempts.iter().map(|attempt| attempt.started_at.as_str()).collect();
@@ -221,9 +211,8 @@ async fn a_timeline_is_read_backwards_part_by_part() {
         let part = client.timeline("r", &query).await.unwrap();
         assert!(part.attempts.len() <= 4);
         let Some(first) = part.attempts.first() else { break };
-        let key = |attempt: &client::api::TimelineAttempt| {
-            (attempt.task.clone(), attempt.call.to_string(), attempt.attempt)
-        };
+        let key =
+            |attempt: &client::api::TimelineAttempt| (attempt.task.clone(), attempt.call.to_string(), attempt.attempt);
         let before = seen.len();
         seen.extend(part.attempts.iter().map(key));
         if part.earlier == 0 {
@@ -325,12 +314,7 @@ async fn a_graph_has_the_states_of_the_last_revision_and_the_nodes_of_each() {
         .collect();
     assert_eq!(
         nodes,
-        [
-            "for-each pack: running",
-            "flow delivery: pending",
-            "task late: running",
-            "task send in delivery: pending",
-        ]
+        ["for-each pack: running", "flow delivery: pending", "task late: running", "task send in delivery: pending",]
     );
     assert_eq!(graph.nodes[0].elements.map(|elements| (elements.count, elements.succeeded)), Some((3, 1)));
     assert_eq!(graph.nodes[1].retry.as_deref(), Some("retry: 2 in all"));

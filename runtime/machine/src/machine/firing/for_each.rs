@@ -378,7 +378,8 @@ impl FiringMachine {
         let state_of = move |number: u32| match expansion.nodes.get(number as usize) {
             Some(index) => {
                 let node = self.node(*index);
-                let failure = if let NodeState::Failure { failure, .. } = &node.state { Some(&**failure) } else { None };
+                let failure =
+                    if let NodeState::Failure { failure, .. } = &node.state { Some(&**failure) } else { None };
                 let failure = failure.or_else(|| self.failures.get(&self.name(*index)));
                 let attempt = (node.applies > 0).then(|| node.attempt());
                 ElementState { number, state: node.state.published(), attempt, failure }

@@ -1,7 +1,7 @@
 //! Tasks that are called for each element of a list.
 
 use super::harness::{Harness, flow};
-use crate::{Event, FetchTarget};
+use crate::{ElementState, Event, FetchTarget};
 use flow::{Edit, RunState, State, Value};
 
 const MAKE: &str = "name = \"make\"\nuse = \"g#make\"\nretry = { attempts = 2, initial = \"1s\" }\n";
