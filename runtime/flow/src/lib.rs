@@ -33,7 +33,7 @@ mod skip_reason;
 mod state;
 
 pub use access::{
-    Access, AccessDenial, CallAccess, CallDirectory, DirectoryUse, Grant, GrantedDirectory, GrantedPart, Grants,
+    Access, AccessDenial, AccessTooLarge, CallAccess, CallDirectory, DirectoryUse, Grant, GrantedDirectory, GrantedPart, Grants,
     HttpPattern, HttpTarget, Memo, Network, Reach, Recording, SECRET_MARK, Setting, SettingKind, SignerKey, SocketHost,
     SocketPattern, is_public,
 };

@@ -120,6 +120,7 @@ pub(super) fn resolve(
     // A module that was not found is reported once, with all tasks that use it.
     let callee = modules.find(draft, uses).map_err(|diagnostic| diagnostics.extend(diagnostic)).ok();
     check_retry(draft, diagnostics);
+    check_access(draft, diagnostics);
     let provides = provides(draft, callee.as_ref(), diagnostics);
     let rollback = rollback(draft, callee.as_ref(), diagnostics);
     let parameters = task_parameters(draft, callee.as_ref(), rollback, diagnostics);
@@ -147,6 +148,16 @@ pub(super) fn resolve(
         None => Role::Task(Box::new(task)),
     };
     ResolvedTask { role, requirements, provides: visible_provides(draft, provides), may_provide, schemas, parameters }
+}
+
+/// Refuses more access than a message may contain.
+fn check_access(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) {
+    if let Err(too_large) = draft.access.check_size() {
+        let message = format!("task {:?} asks for too much: {too_large}", draft.name);
+        let key = if too_large.is_about_arguments() { "args" } else { "allow" };
+        let hint = "let a pattern with * stand for many, or divide the task; pass large texts as inputs";
+        diagnostics.push(Diagnostic::error(draft.span(key), message).hint(hint));
+    }
 }
 
 /// Refuses the deadline of a call.
@@ -324,6 +335,12 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Ve
         }
         Some(Callee::Command(_)) | None => stated.unwrap_or_default(),
     };
+    if provides.len() > Task::MAX_PROVIDES {
+        let (count, max) = (provides.len(), Task::MAX_PROVIDES);
+        let message = format!("task {:?} provides {count} values, and the maximum is {max}", draft.name);
+        let hint = "let it provide one value that is a list or an object of the others";
+        diagnostics.push(Diagnostic::error(draft.span("provides"), message).hint(hint));
+    }
     let mut seen = BTreeSet::new();
     for (own_name, flow_name) in &provides {
         if !seen.insert(flow_name) {

@@ -60,3 +60,26 @@ fn a_cyclic_flow_has_at_most_so_many_pairs_of_providers_and_consumers() {
                     is \"v\"";
     assert!(diagnostics.iter().any(|diagnostic| diagnostic.message == expected), "{diagnostics:?}");
 }
+
+#[test]
+fn a_task_asks_for_at_most_so_much_and_provides_at_most_so_many_values() {
+    let messages = |task: &str| {
+        let task = format!("[[task]]\nname = \"t\"\nuse = \"program\"\n{task}\n");
+        let wired = wire_large("", [task].into_iter(), "");
+        wired.err().into_iter().flatten().map(|diagnostic| diagnostic.message).collect::<Vec<_>>()
+    };
+    let list = |count: usize, text: &str| (0..count).map(|number| format!("\"{text}{number}\", ")).collect::<String>();
+    let allow = |patterns: usize, names: usize| {
+        let (patterns, names) = (list(patterns, "GET http://localhost/"), list(names, "n"));
+        format!("allow = {{ http = [{patterns}], config = [{names}] }}")
+    };
+    assert_eq!(messages(&allow(200, 56)), Vec::<String>::new());
+    let expected = "task \"t\" asks for too much: 257 patterns and names in \"allow\", and the maximum is 256";
+    assert_eq!(messages(&allow(200, 57)), [expected]);
+    let long = list(40, &format!("GET http://localhost/{}", "x".repeat(1_900)));
+    let long = messages(&format!("allow = {{ http = [{long}] }}"));
+    assert!(long[0].ends_with("bytes of patterns and names in \"allow\", and the maximum is 65536"), "{long:?}");
+    assert_eq!(messages(&format!("provides = [{}]", list(1_000, "v"))), Vec::<String>::new());
+    let expected = "task \"t\" provides 1001 values, and the maximum is 1000";
+    assert_eq!(messages(&format!("provides = [{}]", list(1_001, "v"))), [expected]);
+}
