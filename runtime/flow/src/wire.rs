@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
     assembly::EndDependencies,
-    graph::Graph,
+    graph::{Graph, Visits},
     layout::{Layout, Slot},
     links::{FailureListeners, LinkContext, LinkProperties},
     schemas::Schemas,
@@ -61,6 +61,16 @@ pub fn wire(
     modules: &BTreeMap<String, ModuleInfo>,
     given: &Values,
 ) -> Result<(Flow, Vec<Diagnostic>), Vec<Diagnostic>> {
+    wire_within(draft, modules, given, &Visits::new())
+}
+
+/// As [`wire`], with the visits that the search for providers may use.
+fn wire_within(
+    draft: &Draft,
+    modules: &BTreeMap<String, ModuleInfo>,
+    given: &Values,
+    visits: &Visits,
+) -> Result<(Flow, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = draft.diagnostics.clone();
     let Some(name) = draft.name.as_ref().filter(|_| draft.extent != ParseExtent::Nothing) else {
         if diagnostics.is_empty() {
@@ -70,7 +80,7 @@ pub fn wire(
     };
     let mut dependent = Vec::new();
     let draft = &*namespace::qualify(draft, &mut diagnostics);
-    let flow = try_wire(draft, name, modules, given, (&mut diagnostics, &mut dependent));
+    let flow = try_wire(draft, name, modules, (given, visits), (&mut diagnostics, &mut dependent));
     if draft.extent == ParseExtent::Whole {
         diagnostics.append(&mut dependent);
     }
@@ -88,7 +98,7 @@ fn try_wire(
     draft: &Draft,
     name: &FlowName,
     modules: &BTreeMap<String, ModuleInfo>,
-    given: &Values,
+    (given, visits): (&Values, &Visits),
     (independent, dependent): (&mut Vec<Diagnostic>, &mut Vec<Diagnostic>),
 ) -> Flow {
     let layout = Layout::of(name, &draft.body, independent);
@@ -99,12 +109,13 @@ fn try_wire(
     let providers = providers(&layout, &tasks);
     let mut inputs = draft.inputs.clone();
     inputs.extend(given.clone());
-    let mut wiring = ScopeWiring::new(&layout, draft, &tasks, &providers, &inputs);
+    let mut wiring = ScopeWiring::new(&layout, draft, &tasks, &providers, (&inputs, visits));
     for scope in layout.scopes().rev() {
         let flow = layout.flow(scope);
         check_controller(flow.body.controller.as_ref(), flow.name.as_str(), independent);
         wiring.wire_scope(scope, dependent);
     }
+    report_unresolved(&layout, visits, &providers, dependent);
     let ScopeWiring { has_triggers, mut requirements, mut resolved, graphs, links, back_edges, .. } = wiring;
     let unresolved = requirements.remove(&NO_SCOPE).unwrap_or_default().into_iter().map(|(_, requirement)| requirement);
     let root =
@@ -138,6 +149,7 @@ struct ScopeWiring<'a, 'd> {
     tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
     inputs: &'a Values,
+    visits: &'a Visits,
     /// Whether the flow may fire more than once.
     has_triggers: bool,
     requirements: RequirementsByScope,
@@ -154,7 +166,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
         draft: &'d Draft,
         tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
         providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
-        inputs: &'a Values,
+        (inputs, visits): (&'a Values, &'a Visits),
     ) -> Self {
         let mut resolved = Vec::new();
         let requirements = requirements_by_scope(layout, tasks, &links::listeners(layout), &mut resolved);
@@ -164,6 +176,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
             tasks,
             providers,
             inputs,
+            visits,
             has_triggers: draft.triggers.persistent || draft.triggers.cyclic,
             requirements,
             resolved,
@@ -186,6 +199,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
             outputs: &self.outputs,
             all_providers: self.providers,
             carried: &BTreeSet::new(),
+            visits: self.visits,
         };
         let cycles = if is_root {
             triggers::find_cycles(&resolver, self.draft, &requirements, diagnostics)
@@ -345,6 +359,28 @@ fn check_shadowing(
         let span = draft.input_spans.get(name).cloned().or_else(|| layout.span(*provider, &format!("provides.{name}")));
         diagnostics.push(Diagnostic::error(span, message).hint("give one of them another name"));
     }
+}
+
+/// Reports the values whose providers could not be found with the visits that a flow has.
+fn report_unresolved(
+    layout: &Layout<'_>,
+    visits: &Visits,
+    providers: &BTreeMap<ValueName, Vec<NodeIndex>>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let unresolved = visits.unresolved();
+    let Some(first) = unresolved.first() else { return };
+    let span = providers
+        .get(first)
+        .and_then(|nodes| nodes.last())
+        .and_then(|node| layout.span(*node, &format!("provides.{first}")));
+    let values = task::quoted(unresolved.iter().map(ValueName::as_str));
+    let message = format!(
+        "it would take too long to find which task provides which value: many values have several providers, {values} among them"
+    );
+    let hint =
+        "let provides give the values names of their own, leave out links that other links imply, or divide the flow";
+    diagnostics.push(Diagnostic::error(span, message).hint(hint));
 }
 
 /// The source of a value that a node provides.
