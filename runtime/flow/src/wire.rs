@@ -26,7 +26,7 @@ mod scope_resolver;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{Maximum, check_description, check_limits};
+pub use limits::{MAX_MODULES, Maximum, check_description, check_limits};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,6 +102,7 @@ fn try_wire(
     (independent, dependent): (&mut Vec<Diagnostic>, &mut Vec<Diagnostic>),
 ) -> Flow {
     let layout = Layout::of(name, &draft.body, independent);
+    limits::check_module_count(draft, independent);
     let tasks = resolve_tasks(&layout, draft, modules, independent);
     broker_limits::check_broker_limits(draft, &layout, independent);
     triggers::check_schedule_count(draft, independent);

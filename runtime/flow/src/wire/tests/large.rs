@@ -108,6 +108,20 @@ fn a_flow_whose_search_would_take_hours_is_refused() {
 }
 
 #[test]
+fn a_flow_names_at_most_a_thousand_modules() {
+    let with = |count: usize| {
+        let named: String = (0..count).map(|number| format!("m{number} = \"m\"\n")).collect();
+        file::parse(&format!("name = \"f\"\n[modules]\n{named}[[task]]\nname = \"t\"\nwait = \"x\"\n")).unwrap()
+    };
+    let messages = |count: usize| {
+        let wired = wire(&with(count), &modules(), &Values::new());
+        wired.err().into_iter().flatten().map(|diagnostic| diagnostic.message).collect::<Vec<_>>()
+    };
+    assert_eq!(messages(1_000), Vec::<String>::new());
+    assert_eq!(messages(1_001), ["the flow names 1001 modules, and the maximum is 1000"]);
+}
+
+#[test]
 fn a_task_asks_for_at_most_so_much_and_provides_at_most_so_many_values() {
     let messages = |task: &str| {
         let task = format!("[[task]]\nname = \"t\"\nuse = \"program\"\n{task}\n");
