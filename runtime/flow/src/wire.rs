@@ -35,7 +35,7 @@ use self::{
     graph::{Graph, Visits},
     layout::{Layout, Slot},
     links::{FailureListeners, LinkContext, LinkProperties},
-    schemas::Schemas,
+    schemas::{InputSchemas, Schemas},
     scope_resolver::{ResolvedInput, ScopeOutputs, ScopeResolver},
     task::{Requirement, ResolvedTask},
     triggers::Cycles,
@@ -110,7 +110,8 @@ fn try_wire(
     let providers = providers(&layout, &tasks);
     let mut inputs = draft.inputs.clone();
     inputs.extend(given.clone());
-    let mut wiring = ScopeWiring::new(&layout, draft, &tasks, &providers, (&inputs, visits));
+    let of_inputs = InputSchemas::new();
+    let mut wiring = ScopeWiring::new(&layout, draft, &tasks, &providers, (&inputs, &of_inputs, visits));
     for scope in layout.scopes().rev() {
         let flow = layout.flow(scope);
         check_controller(flow.body.controller.as_ref(), flow.name.as_str(), independent);
@@ -126,8 +127,15 @@ fn try_wire(
     check_shadowing(draft, &inputs, &layout, &providers, &loop_carried_names(&resolved), dependent);
     root.unused(&resolved, &links.inputs, dependent);
     let budget = Budget::new();
-    let types =
-        type_check::TypeChecker { layout: &layout, draft, tasks: &tasks, inputs: &inputs, has_triggers, budget };
+    let types = type_check::TypeChecker {
+        layout: &layout,
+        draft,
+        tasks: &tasks,
+        inputs: &inputs,
+        has_triggers,
+        of_inputs: &of_inputs,
+        budget,
+    };
     types.check_constants(independent);
     types.check_inputs(&resolved, independent);
     types.check_between(&resolved, dependent);
@@ -136,7 +144,7 @@ fn try_wire(
         awaiting.clear();
     }
     let ends = if has_triggers { EndDependencies::All } else { EndDependencies::Last };
-    let notification_inputs = types.notification_inputs(&resolved);
+    let notification_inputs = types.notification_inputs(&resolved, dependent);
     let flow = assembly::assemble(&layout, tasks, &graphs, resolved, links, ends, (name.clone(), inputs));
     let flow = triggers::build_triggers(&layout, draft, back_edges, &awaiting, flow, dependent);
     empty_cycles::check_empty_cycles(&layout, &flow, dependent);
@@ -150,6 +158,7 @@ struct ScopeWiring<'a, 'd> {
     tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
     inputs: &'a Values,
+    of_inputs: &'a InputSchemas,
     visits: &'a Visits,
     /// Whether the flow may fire more than once.
     has_triggers: bool,
@@ -167,7 +176,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
         draft: &'d Draft,
         tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
         providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
-        (inputs, visits): (&'a Values, &'a Visits),
+        (inputs, of_inputs, visits): (&'a Values, &'a InputSchemas, &'a Visits),
     ) -> Self {
         let mut resolved = Vec::new();
         let requirements = requirements_by_scope(layout, tasks, &links::listeners(layout), &mut resolved);
@@ -177,6 +186,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
             tasks,
             providers,
             inputs,
+            of_inputs,
             visits,
             has_triggers: draft.triggers.persistent || draft.triggers.cyclic,
             requirements,
@@ -214,7 +224,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
         let wired = scope_resolver::resolve(&resolver, explicit, requirements, diagnostics);
         cycles::report_cycles(layout, scope, &wired.graph, diagnostics);
         let known_inputs = (!self.has_triggers).then_some(self.inputs);
-        let schemas = Schemas { layout, tasks: self.tasks, inputs: known_inputs };
+        let schemas = Schemas { layout, tasks: self.tasks, inputs: known_inputs, of_inputs: self.of_inputs };
         let context = LinkContext { layout, tasks: self.tasks, outputs: &self.outputs, inputs: self.inputs, schemas };
         context.read_links(scope, is_back_edge, &wired.graph, &mut self.links, diagnostics);
         if is_root {
@@ -263,7 +273,7 @@ fn resolve_tasks(
     modules: &BTreeMap<String, ModuleInfo>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<NodeIndex, ResolvedTask> {
-    let modules = task::Modules { resolved: modules, named: &draft.modules };
+    let modules = task::Modules::new(modules, &draft.modules);
     root_resolver::report_missing_modules(layout, &modules, diagnostics);
     let tasks = layout.tasks();
     tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, diagnostics))).collect()
