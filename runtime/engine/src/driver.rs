@@ -311,14 +311,12 @@ impl Driver {
     }
 }
 
-/// Returns the reply that explains why an event had no effect.
-fn rejection(machine: &Machine, event: &Event) -> Reply {
+/// Returns the reply that explains why an event had no effect. `refusal` is why the machine refused a notification.
+fn rejection(machine: &Machine, event: &Event, refusal: Option<String>) -> Reply {
     let state = machine.state();
     match event {
         Event::Notify { task, key: Some(key), .. } if machine.has_received(task, key) => Reply::Recorded(state),
-        Event::Notify { task, result, .. } if !is_inactive(state) => {
-            machine.notification_error(task, result).map_or(Reply::NotApplicable(state), Reply::Refused)
-        }
+        Event::Notify { .. } if !is_inactive(state) => refusal.map_or(Reply::NotApplicable(state), Reply::Refused),
         Event::Edit { revision, .. } if *revision != machine.revision() => Reply::Refused(format!(
             "the flow is at revision {} by now, and the edit was made against {revision}",
             machine.revision()

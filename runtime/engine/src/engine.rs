@@ -3,7 +3,7 @@
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, DeclareError, PublishError};
-use flow::{CallId, Flow, FlowName, Namespace, PerNamespace, RunId, RunState, Shard};
+use flow::{CallId, Flow, FlowName, Namespace, NodeName, PerNamespace, RunId, RunState, Shard};
 use logbook::{LoadError, Logbook, MaxUnended, MemoLimits};
 use protocol::{Reply, RunCommand, topology as names};
 use store::Store;
@@ -440,6 +440,14 @@ impl Engine {
             Ok(()) => reply.await.unwrap_or_default(),
             Err(_) => Vec::new(),
         }
+    }
+
+    /// The flow of a run that this engine drives and a notification of a task would be new to, to check it before it is sent.
+    pub async fn notified_flow(&self, run: &RunId, task: &NodeName, key: Option<&str>) -> Option<Arc<Flow>> {
+        let (reply_to, reply) = oneshot::channel();
+        let (run, task, key) = (run.clone(), task.clone(), key.map(str::to_owned));
+        self.send(DriverRequest::NotifiedFlow { run, task, key, reply_to }).await.ok()?;
+        reply.await.ok().flatten()
     }
 
     /// Subscribes to the ids of runs that get new records here. A subscriber that falls behind misses some.

@@ -68,7 +68,84 @@ pub enum Recording {
     None,
 }
 
+/// Why a task asks for too much: each job carries all of it, and each request of a call is compared with each pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccessTooLarge {
+    /// It has too many patterns and names.
+    #[error("{count} patterns and names in \"allow\", and the maximum is {}", Access::MAX_PARTS)]
+    Parts {
+        /// Their number.
+        count: usize,
+    },
+    /// Its patterns and names are too long together.
+    #[error("{bytes} bytes of patterns and names in \"allow\", and the maximum is {}", Access::MAX_PARTS_BYTES)]
+    PartsBytes {
+        /// Their bytes.
+        bytes: usize,
+    },
+    /// The arguments of its program are too long together.
+    #[error("arguments of {bytes} bytes, and the maximum is {}", Access::MAX_ARGUMENTS_BYTES)]
+    ArgumentsBytes {
+        /// Their bytes, each with the one that ends it.
+        bytes: usize,
+    },
+}
+
+impl AccessTooLarge {
+    /// Whether it is about the arguments of the program, instead of what the task may reach.
+    #[must_use]
+    pub const fn is_about_arguments(&self) -> bool {
+        match self {
+            Self::Parts { .. } | Self::PartsBytes { .. } => false,
+            Self::ArgumentsBytes { .. } => true,
+        }
+    }
+}
+
 impl Access {
+    /// The maximum number of patterns and names that a task asks for, of all kinds together.
+    pub const MAX_PARTS: usize = 256;
+
+    /// The maximum size of these patterns and names together, in bytes.
+    pub const MAX_PARTS_BYTES: usize = 64 << 10;
+
+    /// The maximum size of the arguments of a program together, in bytes: a command line is shorter.
+    pub const MAX_ARGUMENTS_BYTES: usize = 64 << 10;
+
+    /// Checks that a task may ask for as much. What an operator grants has no maximum.
+    ///
+    /// # Errors
+    /// [`AccessTooLarge`] when it is too much.
+    pub fn check_size(&self) -> Result<(), AccessTooLarge> {
+        let Self {
+            http,
+            secrets,
+            config,
+            variables,
+            directories,
+            sockets,
+            arguments,
+            clock: _,
+            random: _,
+            record: _,
+            memo: _,
+        } = self;
+        let count = http.len() + secrets.len() + config.len() + variables.len() + directories.len() + sockets.len();
+        if count > Self::MAX_PARTS {
+            return Err(AccessTooLarge::Parts { count });
+        }
+        let bytes = http.iter().map(|pattern| pattern.to_string().len()).sum::<usize>()
+            + sockets.iter().map(|pattern| pattern.to_string().len()).sum::<usize>()
+            + secrets.iter().map(|name| name.as_str().len()).sum::<usize>()
+            + config.iter().chain(variables).map(|name| name.as_str().len()).sum::<usize>()
+            + directories.keys().map(|name| name.as_str().len()).sum::<usize>();
+        if bytes > Self::MAX_PARTS_BYTES {
+            return Err(AccessTooLarge::PartsBytes { bytes });
+        }
+        let bytes = arguments.iter().map(|argument| argument.len() + 1).sum();
+        if bytes > Self::MAX_ARGUMENTS_BYTES { Err(AccessTooLarge::ArgumentsBytes { bytes }) } else { Ok(()) }
+    }
+
     /// Whether it contains nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

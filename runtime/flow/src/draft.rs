@@ -416,6 +416,17 @@ pub enum ModuleContent {
     Command,
 }
 
+impl ModuleContent {
+    /// The size of its description in bytes.
+    #[must_use]
+    pub fn description_size(&self) -> usize {
+        match self {
+            Self::Tasks(tasks) => tasks.iter().map(TaskInfo::size).sum(),
+            Self::Command => 0,
+        }
+    }
+}
+
 /// One error or warning about a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {

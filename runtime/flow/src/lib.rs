@@ -33,9 +33,9 @@ mod skip_reason;
 mod state;
 
 pub use access::{
-    Access, AccessDenial, CallAccess, CallDirectory, DirectoryUse, Grant, GrantedDirectory, GrantedPart, Grants,
-    HttpPattern, HttpTarget, Memo, Network, Reach, Recording, SECRET_MARK, Setting, SettingKind, SignerKey, SocketHost,
-    SocketPattern, is_public,
+    Access, AccessDenial, AccessTooLarge, CallAccess, CallDirectory, DirectoryUse, Grant, GrantedDirectory,
+    GrantedPart, Grants, HttpPattern, HttpTarget, Memo, Network, Reach, Recording, SECRET_MARK, Setting, SettingKind,
+    SignerKey, SocketHost, SocketPattern, is_public,
 };
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use condition::{Condition, EvaluationBudget};
@@ -107,4 +107,4 @@ pub use graph::{
     DELIVERY_LIMIT, Flow, MAX_DELIVERY_LIMIT, MissedPolicy, Node, NodeIndex, OverlapPolicy, StartTime, Task,
 };
 pub use render::{Lines, render};
-pub use wire::{Maximum, check_description, check_limits, wire};
+pub use wire::{MAX_MODULES, Maximum, check_description, check_limits, wire};

@@ -3,11 +3,17 @@
 //! A subset is supported: the keywords that the guest SDK writes (those of `schemars` for the types of serde). Other
 //! keywords are ignored, so a value is refused only where it surely does not fit.
 
+mod budget;
 mod check;
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::Value as Tree;
 
-pub(crate) use check::Budget;
+pub(crate) use budget::{Budget, tree_bytes};
 pub use check::SchemaMismatch;
 
 use crate::{
@@ -18,21 +24,52 @@ use crate::{
 /// The maximum number of references followed in a row, so that a self-referencing schema ends.
 const MAX_REFERENCES: usize = 32;
 
+/// The maximum length of a reference, in bytes: `#/$defs/Name` with a long name. A longer one accepts every value.
+const MAX_REFERENCE_BYTES: usize = 1_024;
+
+/// The maximum number of parts between slashes in all references followed in a row.
+const MAX_REFERENCE_PARTS: usize = 128;
+
 /// The maximum nesting of alternatives; deeper ones accept every value.
 const MAX_DEPTH: usize = 32;
 
-/// The maximum number of alternatives that are inspected for the types of a schema: each may have alternatives of its own.
+/// The maximum number of alternatives that are inspected for the types of a schema: each may have alternatives of its own. Some
+/// entries of an `enum`, and each name of a `type`, count as one.
 const MAX_ALTERNATIVES: usize = 10_000;
 
-/// A JSON schema, as far as waft supports it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Schema(Tree);
+/// The number of entries of an `enum` that count as one alternative: only their types are read.
+const ENTRIES_PER_ALTERNATIVE: usize = 16;
+
+/// A JSON schema, as far as waft supports it. Clones share it.
+#[derive(Clone)]
+pub struct Schema(Arc<Parsed>);
+
+struct Parsed {
+    tree: Tree,
+    /// The possible types of its values, once somebody has asked.
+    types: OnceLock<ValueTypes>,
+    /// The schema of lists of its values, once somebody has asked.
+    list: OnceLock<Schema>,
+}
+
+/// A value that is read once for all schemas that it is compared with.
+#[derive(Debug)]
+pub(crate) enum ReadValue {
+    /// Its JSON.
+    Tree(Tree),
+    /// Bytes that are no text.
+    Binary,
+    /// It is in the store, too large, or cannot be read: every schema accepts it.
+    Unknown,
+}
 
 /// A part of a schema, with the whole schema for resolving its references.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SchemaView<'s> {
     root: &'s Tree,
     node: &'s Tree,
+    /// The steps that are left to find types; `None` where somebody asks for the types of few parts.
+    budget: Option<&'s Budget>,
 }
 
 /// A schema's description of a field of an object.
@@ -50,7 +87,16 @@ impl Schema {
     /// Reads a schema. A schema that nests too deeply accepts every value.
     #[must_use]
     pub fn new(text: &Json) -> Self {
-        Self(text.to_tree().unwrap_or(Tree::Bool(true)))
+        Self::of_tree(text.to_tree().unwrap_or(Tree::Bool(true)))
+    }
+
+    /// Reads a schema if enough steps are left for it.
+    pub(crate) fn read(text: &Json, budget: &Budget) -> Option<Self> {
+        budget.read(text).map(Self::of_tree)
+    }
+
+    fn of_tree(tree: Tree) -> Self {
+        Self(Arc::new(Parsed { tree, types: OnceLock::new(), list: OnceLock::new() }))
     }
 
     /// The first reason why a value surely does not match this schema; `None` where it may match.
@@ -58,67 +104,96 @@ impl Schema {
     /// Bytes count as their text where they are UTF-8, as guests read them. Values in the store are not checked.
     #[must_use]
     pub fn mismatch(&self, value: &Value) -> Option<SchemaMismatch> {
-        self.mismatch_within(value, &Budget::new())
+        let budget = Budget::new();
+        self.mismatch_within(&ReadValue::new(value, &budget), &budget)
     }
 
     /// As [`Schema::mismatch`], with the steps that are left for several checks.
-    pub(crate) fn mismatch_within(&self, value: &Value, budget: &Budget) -> Option<SchemaMismatch> {
+    pub(crate) fn mismatch_within(&self, value: &ReadValue, budget: &Budget) -> Option<SchemaMismatch> {
         match value {
-            Value::Json(json) => check::find_mismatch(self.view(), &json.to_tree().ok()?, budget),
-            Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => check::find_mismatch(self.view(), &Tree::from(text), budget),
-                Err(_) => Some(SchemaMismatch::of_bytes(self.view().types())),
-            },
-            Value::Stored(_) => None,
+            ReadValue::Tree(tree) => check::find_mismatch(self.view(), tree, budget),
+            ReadValue::Binary => Some(SchemaMismatch::of_bytes(self.types())),
+            ReadValue::Unknown => None,
         }
     }
 
     /// The first reason why an element of a list surely does not match this schema, with the element's index.
-    pub(crate) fn element_mismatch(&self, list: &Json, budget: &Budget) -> Option<(usize, SchemaMismatch)> {
-        let elements = list.elements()?;
-        elements.into_iter().enumerate().find_map(|(index, element)| {
-            let mismatch = self.mismatch_within(&Value::Json(element), budget)?;
+    pub(crate) fn element_mismatch(&self, list: &ReadValue, budget: &Budget) -> Option<(usize, SchemaMismatch)> {
+        let ReadValue::Tree(Tree::Array(elements)) = list else { return None };
+        elements.iter().enumerate().find_map(|(index, element)| {
+            let mismatch = check::find_mismatch(self.view(), element, budget)?;
             Some((index, mismatch))
         })
     }
 
-    /// The schema as JSON.
-    pub(crate) fn to_json(&self) -> Json {
-        Json::from(&self.0)
+    pub(crate) fn view(&self) -> SchemaView<'_> {
+        SchemaView { root: &self.0.tree, node: &self.0.tree, budget: None }
     }
 
-    pub(crate) fn view(&self) -> SchemaView<'_> {
-        SchemaView { root: &self.0, node: &self.0 }
+    /// The possible types of a value that matches it.
+    pub(crate) fn types(&self) -> ValueTypes {
+        *self.0.types.get_or_init(|| self.view().types())
     }
 
     /// The schema of a list whose elements match this one.
-    pub(crate) fn list_of(self) -> Self {
-        // References refer to the elements' own schema, which is no longer the root.
-        let has_references = self.0.to_string().contains("\"$ref\"");
-        let items = if has_references { Tree::Bool(true) } else { self.0 };
-        Self(serde_json::json!({"type": "array", "items": items}))
+    pub(crate) fn list_of(&self) -> Self {
+        let list = || {
+            // References refer to the elements' own schema, which is no longer the root.
+            let has_references = self.0.tree.to_string().contains("\"$ref\"");
+            let items = if has_references { Tree::Bool(true) } else { self.0.tree.clone() };
+            Self::of_tree(serde_json::json!({"type": "array", "items": items}))
+        };
+        self.0.list.get_or_init(list).clone()
     }
 
     /// The schema of values of these types.
     pub(crate) fn of(kind: &str) -> Self {
-        Self(serde_json::json!({"type": kind}))
+        Self::of_tree(serde_json::json!({"type": kind}))
     }
 
     /// The schema of a failure, as failure listeners receive it.
     pub(crate) fn of_failure() -> Self {
         let text = || serde_json::json!({"type": "string"});
-        Self(serde_json::json!({
+        Self::of_tree(serde_json::json!({
             "type": "object",
             "properties": {"task": text(), "kind": text(), "message": text(), "details": true},
             "required": ["task", "kind", "message"],
         }))
     }
 
-    /// The schema of this value: its types, and those of its content.
-    pub(crate) fn of_value(value: &Value) -> Option<Self> {
+    /// The schema of this value: its types, and those of its content. `None` where it is not known, or too few steps are left to
+    /// read the value.
+    pub(crate) fn of_value(value: &Value, budget: &Budget) -> Option<Self> {
         match value {
-            Value::Json(json) => Some(Self(shape(&json.to_tree().ok()?, 0))),
+            Value::Json(json) => Some(Self::of_tree(shape(&budget.read(json)?, 0))),
             Value::Bytes(_) | Value::Stored(_) => None,
+        }
+    }
+}
+
+impl PartialEq for Schema {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.tree == other.0.tree
+    }
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.tree, out)
+    }
+}
+
+impl ReadValue {
+    /// Reads a value if enough steps are left for it.
+    pub(crate) fn new(value: &Value, budget: &Budget) -> Self {
+        match value {
+            Value::Json(json) => budget.read(json).map_or(Self::Unknown, Self::Tree),
+            Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) if budget.spend_bytes(text.len()) => Self::Tree(Tree::from(text)),
+                Ok(_) => Self::Unknown,
+                Err(_) => Self::Binary,
+            },
+            Value::Stored(_) => Self::Unknown,
         }
     }
 }
@@ -147,29 +222,74 @@ impl<'s> SchemaView<'s> {
         Self { node, ..self }
     }
 
+    /// The same view, of which each question about types takes its steps from a budget.
+    pub(crate) fn charged_to(self, budget: &'s Budget) -> Self {
+        Self { budget: Some(budget), ..self }
+    }
+
     fn keyword(self, name: &str) -> Option<&'s Tree> {
         self.node.get(name)
     }
 
     /// The referenced schema, if this one is only a reference.
-    fn resolve_reference(mut self) -> Self {
-        for _ in 0..MAX_REFERENCES {
-            let Some(pointer) = self.keyword("$ref").and_then(Tree::as_str) else { return self };
-            let target = pointer.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+    fn resolve_reference(self) -> Self {
+        self.resolve_counted().0
+    }
+
+    /// The referenced schema, if this one is only a reference, and the number of steps that it took to find it.
+    fn resolve_counted(mut self) -> (Self, usize) {
+        let mut parts = 0;
+        for references in 0..MAX_REFERENCES {
+            let Some(pointer) = self.keyword("$ref").and_then(Tree::as_str) else { return (self, references + parts) };
             // An unresolvable reference accepts every value.
-            self = self.at(target.unwrap_or(&Tree::Bool(true)));
+            self = self.at(self.target(pointer, &mut parts).unwrap_or(&Tree::Bool(true)));
         }
-        self.at(&Tree::Bool(true))
+        (self.at(&Tree::Bool(true)), MAX_REFERENCES + parts)
+    }
+
+    /// The part of the schema that a JSON pointer names. It copies nothing, and adds the parts of the pointer to `parts`.
+    fn target(self, pointer: &str, parts: &mut usize) -> Option<&'s Tree> {
+        let pointer = pointer.strip_prefix('#').filter(|pointer| pointer.len() <= MAX_REFERENCE_BYTES)?;
+        if pointer.is_empty() {
+            return Some(self.root);
+        }
+        pointer.strip_prefix('/')?.split('/').try_fold(self.root, |node, part| {
+            *parts += 1;
+            if *parts > MAX_REFERENCE_PARTS {
+                return None;
+            }
+            match node {
+                Tree::Object(fields) if part.contains('~') => fields.get(&part.replace("~1", "/").replace("~0", "~")),
+                Tree::Object(fields) => fields.get(part),
+                Tree::Array(_) if part.starts_with('+') || part.len() > 1 && part.starts_with('0') => None,
+                Tree::Array(elements) => elements.get(part.parse::<usize>().ok()?),
+                Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::String(_) => None,
+            }
+        })
     }
 
     /// The possible types of a value that matches it.
     pub(crate) fn types(self) -> ValueTypes {
-        self.types_within(MAX_DEPTH, &mut 0)
+        match self.budget {
+            Some(budget) => self.types_by(budget),
+            None => self.types_within(MAX_DEPTH, &mut 0),
+        }
+    }
+
+    /// The possible types, as far as steps are left to find them.
+    pub(crate) fn types_by(self, budget: &Budget) -> ValueTypes {
+        if budget.is_spent() {
+            return ValueTypes::ANY;
+        }
+        let mut seen = 0;
+        let types = self.types_within(MAX_DEPTH, &mut seen);
+        budget.spend(seen);
+        types
     }
 
     fn types_within(self, depth: usize, seen: &mut usize) -> ValueTypes {
-        let view = self.resolve_reference();
-        *seen += 1;
+        let (view, references) = self.resolve_counted();
+        *seen += 1 + references;
         if depth == 0 || *seen > MAX_ALTERNATIVES || view.node == &Tree::Bool(true) {
             return ValueTypes::ANY;
         }
@@ -178,23 +298,37 @@ impl<'s> SchemaView<'s> {
         }
         let mut types = match view.keyword("type") {
             Some(Tree::String(name)) => types_named(name),
-            Some(Tree::Array(names)) => union(names.iter().filter_map(Tree::as_str).map(types_named)),
+            Some(Tree::Array(names)) if is_counted(names.len(), seen) => {
+                union(names.iter().filter_map(Tree::as_str).map(types_named))
+            }
             Some(_) | None => ValueTypes::ANY,
         };
         if let Some(only) = view.keyword("const") {
             types = types.and(type_of(only));
         }
-        if let Some(Tree::Array(only)) = view.keyword("enum") {
+        if let Some(Tree::Array(only)) = view.keyword("enum")
+            && is_counted(only.len() / ENTRIES_PER_ALTERNATIVE, seen)
+        {
             types = types.and(union(only.iter().map(type_of)));
         }
         for either in ["anyOf", "oneOf"] {
             if let Some(Tree::Array(alternatives)) = view.keyword(either) {
-                types = types.and(union(alternatives.iter().map(|one| view.at(one).types_within(depth - 1, seen))));
+                let mut of_any = ValueTypes::NONE;
+                for one in alternatives {
+                    of_any = of_any.or(view.at(one).types_within(depth - 1, seen));
+                    if *seen > MAX_ALTERNATIVES {
+                        return types;
+                    }
+                }
+                types = types.and(of_any);
             }
         }
         if let Some(Tree::Array(all)) = view.keyword("allOf") {
             for one in all {
                 types = types.and(view.at(one).types_within(depth - 1, seen));
+                if *seen > MAX_ALTERNATIVES {
+                    break;
+                }
             }
         }
         types
@@ -226,6 +360,12 @@ impl<'s> SchemaView<'s> {
         let items = view.keyword("items").filter(|_| view.keyword("prefixItems").is_none())?;
         (items.is_object() || items.is_boolean()).then(|| view.at(items))
     }
+}
+
+/// Adds to the number of inspected alternatives; whether that is below the maximum.
+fn is_counted(more: usize, seen: &mut usize) -> bool {
+    *seen += more;
+    *seen <= MAX_ALTERNATIVES
 }
 
 fn union(types: impl Iterator<Item = ValueTypes>) -> ValueTypes {

@@ -21,6 +21,27 @@ pub struct TaskInfo {
     pub limits: LimitOverrides,
 }
 
+impl TaskInfo {
+    /// The size of its texts in bytes: names, descriptions and schemas.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let Self { name, doc, requires, provides, rollback, retry: _, limits: _ } = self;
+        let rollback_parameters = match rollback {
+            Rollback::None => &[],
+            Rollback::Guest { requires } => requires.as_slice(),
+        };
+        let schema = |schema: &Option<Json>| schema.as_ref().map_or(0, |schema| schema.as_str().len());
+        let of_parameter =
+            |parameter: &Parameter| parameter.name.as_str().len() + parameter.doc.len() + schema(&parameter.schema);
+        let of_provided =
+            |provided: &Provided| provided.name.as_str().len() + provided.doc.len() + schema(&provided.schema);
+        name.as_str().len()
+            + doc.len()
+            + requires.iter().chain(rollback_parameters).map(of_parameter).sum::<usize>()
+            + provides.iter().map(of_provided).sum::<usize>()
+    }
+}
+
 /// The rollback of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rollback {

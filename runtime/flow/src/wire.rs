@@ -26,16 +26,16 @@ mod scope_resolver;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{Maximum, check_description, check_limits};
+pub use limits::{MAX_MODULES, Maximum, check_description, check_limits};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
     assembly::EndDependencies,
-    graph::Graph,
+    graph::{Graph, Visits},
     layout::{Layout, Slot},
     links::{FailureListeners, LinkContext, LinkProperties},
-    schemas::Schemas,
+    schemas::{InputSchemas, Schemas},
     scope_resolver::{ResolvedInput, ScopeOutputs, ScopeResolver},
     task::{Requirement, ResolvedTask},
     triggers::Cycles,
@@ -61,6 +61,16 @@ pub fn wire(
     modules: &BTreeMap<String, ModuleInfo>,
     given: &Values,
 ) -> Result<(Flow, Vec<Diagnostic>), Vec<Diagnostic>> {
+    wire_within(draft, modules, given, &Visits::new())
+}
+
+/// As [`wire`], with the visits that the search for providers may use.
+fn wire_within(
+    draft: &Draft,
+    modules: &BTreeMap<String, ModuleInfo>,
+    given: &Values,
+    visits: &Visits,
+) -> Result<(Flow, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = draft.diagnostics.clone();
     let Some(name) = draft.name.as_ref().filter(|_| draft.extent != ParseExtent::Nothing) else {
         if diagnostics.is_empty() {
@@ -70,7 +80,7 @@ pub fn wire(
     };
     let mut dependent = Vec::new();
     let draft = &*namespace::qualify(draft, &mut diagnostics);
-    let flow = try_wire(draft, name, modules, given, (&mut diagnostics, &mut dependent));
+    let flow = try_wire(draft, name, modules, (given, visits), (&mut diagnostics, &mut dependent));
     if draft.extent == ParseExtent::Whole {
         diagnostics.append(&mut dependent);
     }
@@ -88,10 +98,11 @@ fn try_wire(
     draft: &Draft,
     name: &FlowName,
     modules: &BTreeMap<String, ModuleInfo>,
-    given: &Values,
+    (given, visits): (&Values, &Visits),
     (independent, dependent): (&mut Vec<Diagnostic>, &mut Vec<Diagnostic>),
 ) -> Flow {
     let layout = Layout::of(name, &draft.body, independent);
+    limits::check_module_count(draft, independent);
     let tasks = resolve_tasks(&layout, draft, modules, independent);
     broker_limits::check_broker_limits(draft, &layout, independent);
     triggers::check_schedule_count(draft, independent);
@@ -99,12 +110,14 @@ fn try_wire(
     let providers = providers(&layout, &tasks);
     let mut inputs = draft.inputs.clone();
     inputs.extend(given.clone());
-    let mut wiring = ScopeWiring::new(&layout, draft, &tasks, &providers, &inputs);
+    let of_inputs = InputSchemas::new();
+    let mut wiring = ScopeWiring::new(&layout, draft, &tasks, &providers, (&inputs, &of_inputs, visits));
     for scope in layout.scopes().rev() {
         let flow = layout.flow(scope);
         check_controller(flow.body.controller.as_ref(), flow.name.as_str(), independent);
         wiring.wire_scope(scope, dependent);
     }
+    report_unresolved(&layout, visits, &providers, dependent);
     let ScopeWiring { has_triggers, mut requirements, mut resolved, graphs, links, back_edges, .. } = wiring;
     let unresolved = requirements.remove(&NO_SCOPE).unwrap_or_default().into_iter().map(|(_, requirement)| requirement);
     let root =
@@ -114,8 +127,15 @@ fn try_wire(
     check_shadowing(draft, &inputs, &layout, &providers, &loop_carried_names(&resolved), dependent);
     root.unused(&resolved, &links.inputs, dependent);
     let budget = Budget::new();
-    let types =
-        type_check::TypeChecker { layout: &layout, draft, tasks: &tasks, inputs: &inputs, has_triggers, budget };
+    let types = type_check::TypeChecker {
+        layout: &layout,
+        draft,
+        tasks: &tasks,
+        inputs: &inputs,
+        has_triggers,
+        of_inputs: &of_inputs,
+        budget,
+    };
     types.check_constants(independent);
     types.check_inputs(&resolved, independent);
     types.check_between(&resolved, dependent);
@@ -124,7 +144,7 @@ fn try_wire(
         awaiting.clear();
     }
     let ends = if has_triggers { EndDependencies::All } else { EndDependencies::Last };
-    let notification_inputs = types.notification_inputs(&resolved);
+    let notification_inputs = types.notification_inputs(&resolved, dependent);
     let flow = assembly::assemble(&layout, tasks, &graphs, resolved, links, ends, (name.clone(), inputs));
     let flow = triggers::build_triggers(&layout, draft, back_edges, &awaiting, flow, dependent);
     empty_cycles::check_empty_cycles(&layout, &flow, dependent);
@@ -138,6 +158,8 @@ struct ScopeWiring<'a, 'd> {
     tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
     inputs: &'a Values,
+    of_inputs: &'a InputSchemas,
+    visits: &'a Visits,
     /// Whether the flow may fire more than once.
     has_triggers: bool,
     requirements: RequirementsByScope,
@@ -154,7 +176,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
         draft: &'d Draft,
         tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
         providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
-        inputs: &'a Values,
+        (inputs, of_inputs, visits): (&'a Values, &'a InputSchemas, &'a Visits),
     ) -> Self {
         let mut resolved = Vec::new();
         let requirements = requirements_by_scope(layout, tasks, &links::listeners(layout), &mut resolved);
@@ -164,6 +186,8 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
             tasks,
             providers,
             inputs,
+            of_inputs,
+            visits,
             has_triggers: draft.triggers.persistent || draft.triggers.cyclic,
             requirements,
             resolved,
@@ -186,6 +210,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
             outputs: &self.outputs,
             all_providers: self.providers,
             carried: &BTreeSet::new(),
+            visits: self.visits,
         };
         let cycles = if is_root {
             triggers::find_cycles(&resolver, self.draft, &requirements, diagnostics)
@@ -199,7 +224,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
         let wired = scope_resolver::resolve(&resolver, explicit, requirements, diagnostics);
         cycles::report_cycles(layout, scope, &wired.graph, diagnostics);
         let known_inputs = (!self.has_triggers).then_some(self.inputs);
-        let schemas = Schemas { layout, tasks: self.tasks, inputs: known_inputs };
+        let schemas = Schemas { layout, tasks: self.tasks, inputs: known_inputs, of_inputs: self.of_inputs };
         let context = LinkContext { layout, tasks: self.tasks, outputs: &self.outputs, inputs: self.inputs, schemas };
         context.read_links(scope, is_back_edge, &wired.graph, &mut self.links, diagnostics);
         if is_root {
@@ -248,7 +273,7 @@ fn resolve_tasks(
     modules: &BTreeMap<String, ModuleInfo>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<NodeIndex, ResolvedTask> {
-    let modules = task::Modules { resolved: modules, named: &draft.modules };
+    let modules = task::Modules::new(modules, &draft.modules);
     root_resolver::report_missing_modules(layout, &modules, diagnostics);
     let tasks = layout.tasks();
     tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, diagnostics))).collect()
@@ -345,6 +370,28 @@ fn check_shadowing(
         let span = draft.input_spans.get(name).cloned().or_else(|| layout.span(*provider, &format!("provides.{name}")));
         diagnostics.push(Diagnostic::error(span, message).hint("give one of them another name"));
     }
+}
+
+/// Reports the values whose providers could not be found with the visits that a flow has.
+fn report_unresolved(
+    layout: &Layout<'_>,
+    visits: &Visits,
+    providers: &BTreeMap<ValueName, Vec<NodeIndex>>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let unresolved = visits.unresolved();
+    let Some(first) = unresolved.first() else { return };
+    let span = providers
+        .get(first)
+        .and_then(|nodes| nodes.last())
+        .and_then(|node| layout.span(*node, &format!("provides.{first}")));
+    let values = task::quoted(unresolved.iter().map(ValueName::as_str));
+    let message = format!(
+        "it would take too long to find which task provides which value: many values have several providers, {values} among them"
+    );
+    let hint =
+        "let provides give the values names of their own, leave out links that other links imply, or divide the flow";
+    diagnostics.push(Diagnostic::error(span, message).hint(hint));
 }
 
 /// The source of a value that a node provides.

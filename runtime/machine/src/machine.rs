@@ -63,6 +63,8 @@ pub struct Step {
     pub commands: Vec<Command>,
     /// Whether more records may follow at this time: then the caller sends [`Event::Tick`] after other runs had their turn.
     pub is_unfinished: bool,
+    /// Why a notification was refused, for people. Whoever needs it does not have to check the notification again.
+    pub refusal: Option<String>,
 }
 
 /// The maximum number of records of one step; only its last decision may exceed it. At some microseconds a record, other
@@ -134,7 +136,7 @@ impl Machine {
     #[must_use]
     pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
         if let Event::Notify { task, result, .. } = event {
-            return self.decide_notify(now, task, result, event);
+            return self.decide_notify(now, task, result, event).unwrap_or_default();
         }
         self.decide_other(now, event)
     }
@@ -253,7 +255,15 @@ impl Machine {
             step.commands.extend(self.evolve(&record).expect("a clock may be set at any time"));
             step.records.push(record);
         }
-        let mut records = self.decide(now, event);
+        let mut records = if let Event::Notify { task, result, .. } = event {
+            let decided = self.decide_notify(now, task, result, event);
+            decided.unwrap_or_else(|refusal| {
+                step.refusal = Some(refusal);
+                Vec::new()
+            })
+        } else {
+            self.decide(now, event)
+        };
         if records.is_empty() && !step.records.is_empty() {
             // Something may be due by the new clock.
             records = self.decide(now, &Event::Tick);

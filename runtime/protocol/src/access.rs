@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use flow::{Access, DirectoryUse, Memo, Recording};
+use flow::{Access, AccessTooLarge, DirectoryUse, Memo, Recording};
 
 use crate::{
     codec,
@@ -29,6 +29,9 @@ const RECORD_NOTHING: u8 = 11;
 const MEMO: u8 = 12;
 /// The guest sees the fixed call of a task with `memo`, and no result is remembered.
 const MEMO_NEVER: u8 = 13;
+
+/// The maximum number of texts beside arguments: one of each part, and the time of `memo`.
+const MAX_PART_TEXTS: usize = Access::MAX_PARTS + 1;
 
 /// The access as a message contains it.
 pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
@@ -68,8 +71,13 @@ pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
 /// The access of a message.
 ///
 /// # Errors
-/// Why it is invalid. A call must not run without what it asks for.
+/// Why it is invalid. A call must not run without what it asks for. No flow asks for more than [`Access::check_size`] allows.
 pub(crate) fn access_from_wire(wire: WireAccess) -> Result<Access, Invalid> {
+    // The texts are read only if they are few: each is parsed.
+    let parts = wire.iter().filter(|(number, text)| *number != ARGUMENT && !text.is_empty()).count();
+    if parts > MAX_PART_TEXTS {
+        return Err(AccessTooLarge::Parts { count: parts }.to_string());
+    }
     let mut access = Access::default();
     for (number, text) in wire {
         match number {
@@ -90,6 +98,7 @@ pub(crate) fn access_from_wire(wire: WireAccess) -> Result<Access, Invalid> {
             unknown => return Err(codec::later(format!("access {unknown}"))),
         }
     }
+    access.check_size().map_err(invalid)?;
     Ok(access)
 }
 
@@ -150,6 +159,23 @@ mod tests {
         let never = Access { memo: Some(Memo::Never), ..Access::default() };
         assert_eq!(access_from_wire(vec![(13, String::new())]).unwrap(), never);
         assert_eq!(access_to_wire(&never), [(13, String::new())]);
+    }
+
+    #[test]
+    fn more_access_than_a_flow_may_ask_for_is_refused() {
+        let http = |count: usize| (0..count).map(|number| (HTTP, format!("GET http://localhost/{number}"))).collect();
+        assert_eq!(access_from_wire(http(256)).unwrap().http.len(), 256);
+        let error = access_from_wire(http(257)).unwrap_err();
+        assert_eq!(error, "257 patterns and names in \"allow\", and the maximum is 256");
+        // It is refused before a text of it is parsed.
+        let error = access_from_wire(vec![(HTTP, "nowhere".into()); 300]).unwrap_err();
+        assert!(error.starts_with("300 patterns and names"), "{error}");
+        let long =
+            (0..40).map(|number| (HTTP, format!("GET http://localhost/{number}/{}", "x".repeat(1_900)))).collect();
+        assert!(access_from_wire(long).unwrap_err().contains("bytes of patterns and names"));
+        let argument = |bytes: usize| vec![(ARGUMENT, "x".repeat(bytes))];
+        assert!(access_from_wire(argument((64 << 10) - 1)).is_ok());
+        assert!(access_from_wire(argument(64 << 10)).unwrap_err().contains("arguments of 65537 bytes"));
     }
 
     #[test]

@@ -10,7 +10,11 @@ mod triggers;
 
 use ::flow::{Digest, NodeIndex, graph::ScopeIndex};
 
-pub(crate) use self::{flow::WireFlow, links::WireReach, task::WirePace};
+pub(crate) use self::{
+    flow::WireFlow,
+    links::WireReach,
+    task::{WirePace, check_provides},
+};
 use crate::wire::Invalid;
 
 /// Upper bounds for the indices in a flow. An index from bytes is checked before use.

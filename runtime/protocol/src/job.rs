@@ -12,6 +12,7 @@ use crate::{
     CallKeys, DecodeError, EngineSecret, Key,
     access::{WireAccess, access_from_wire, access_to_wire},
     codec::{self, BorrowDecode, Encode, MessageKind},
+    flow_wire::check_provides,
     limits::{WireLimits, limits_from_wire, limits_to_wire},
     wire::{
         Invalid, WireCall, WireFailures, WireOutcome, WireValues, failures_from_wire, failures_to_wire, invalid,
@@ -171,8 +172,7 @@ impl WireJob<'_> {
             export: self.export.map(Export::new).transpose().map_err(invalid)?,
             inputs: values_from_wire(self.inputs)?,
             rollback,
-            required_outputs: self
-                .required_outputs
+            required_outputs: check_provides(self.required_outputs)?
                 .into_iter()
                 .map(ValueName::new)
                 .collect::<Result<_, _>>()

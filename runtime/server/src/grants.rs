@@ -118,6 +118,8 @@ fn parse_task(
     let access = parse_access(allow).map_err(|diagnostics| {
         refused("allow", diagnostics.first().map_or_else(String::new, |diagnostic| diagnostic.message.clone()))
     })?;
+    // A flow may ask for no more either, and workers do not read more.
+    access.check_size().map_err(|error| refused("allow", error.to_string()))?;
     let task = NodeName::new(task).map_err(|error| refused("task", error.to_string()))?;
     let module: Digest =
         module.parse().map_err(|error: flow::invalid::InvalidDigest| refused("module", error.to_string()))?;
@@ -212,11 +214,15 @@ mod tests {
     #[test]
     fn the_things_that_a_question_asks_for_are_counted() {
         let pattern = |number: usize| format!("\"GET https://a.example/{number}\"");
-        let patterns: Vec<String> = (0..500).map(pattern).collect();
-        let allow = format!("http = [{}]\n", patterns.join(", "));
-        assert!(parse(&question(2, &allow), None).is_ok());
-        let many = refusal(parse(&question(2, &format!("{allow}clock = true")), None));
-        assert!(many.ends_with("the tasks ask for 1002 things, and 1000 are allowed"), "{many}");
+        let allow = |patterns: usize| {
+            let patterns: Vec<String> = (0..patterns).map(pattern).collect();
+            format!("http = [{}]\n", patterns.join(", "))
+        };
+        assert!(parse(&question(4, &allow(250)), None).is_ok());
+        let many = refusal(parse(&question(4, &format!("{}clock = true", allow(250))), None));
+        assert!(many.ends_with("the tasks ask for 1004 things, and 1000 are allowed"), "{many}");
+        let many = refusal(parse(&question(1, &allow(257)), None));
+        assert!(many.ends_with("allow: 257 patterns and names in \"allow\", and the maximum is 256"), "{many}");
     }
 
     #[test]

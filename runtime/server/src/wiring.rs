@@ -7,6 +7,10 @@ use flow::{Diagnostic, Digest, Draft, Flow, FlowSource, Maximum, ModuleInfo, Val
 
 use crate::{InspectedModule, turns};
 
+/// The maximum size of the descriptions of a flow's modules together, in bytes: about a hundred modules of a hundred kilobytes. A module
+/// describes itself in up to three mebibytes, and each name that the flow gives it counts.
+const MAX_DESCRIPTION_BYTES: usize = 16 << 20;
+
 /// A wired flow.
 pub struct WiredFlow {
     /// The flow, without its source.
@@ -41,16 +45,8 @@ pub async fn wire_draft<Inspect>(
 where
     Inspect: Future<Output = Result<InspectedModule, MissingModule>>,
 {
-    let (mut draft, mut modules) = (draft.clone(), BTreeMap::new());
-    // The diagnostics of the file already report an empty reference.
-    for (alias, reference) in draft.modules.iter_mut().filter(|(_, reference)| !reference.text.is_empty()) {
-        match find(reference.text.clone()).await {
-            Ok(found) => {
-                modules.insert(alias.clone(), ModuleInfo { digest: found.digest, content: found.content });
-            }
-            Err(reason) => reference.missing = Some(reason),
-        }
-    }
+    let mut draft = draft.clone();
+    let modules = find_modules(&mut draft, find).await;
     let (inputs, maximum) = (inputs.clone(), *maximum);
     turns::in_turn(draft.namespace(), move || {
         let (flow, warnings) = flow::wire(&draft, &modules, &inputs)?;
@@ -64,3 +60,51 @@ where
     })
     .await
 }
+
+/// Finds the modules of a draft, each reference once. The draft notes why a module is not available.
+async fn find_modules<Inspect>(draft: &mut Draft, find: impl Fn(String) -> Inspect) -> BTreeMap<String, ModuleInfo>
+where
+    Inspect: Future<Output = Result<InspectedModule, MissingModule>>,
+{
+    let (mut modules, mut found) = (BTreeMap::new(), BTreeMap::<String, Result<ModuleInfo, MissingModule>>::new());
+    let mut bytes = 0;
+    // The diagnostics of the file already report an empty reference, and wiring reports too many modules.
+    let references = draft.modules.iter_mut().filter(|(_, reference)| !reference.text.is_empty());
+    for (alias, reference) in references.take(flow::MAX_MODULES) {
+        let known = match found.get(&reference.text) {
+            Some(known) => known.clone(),
+            None => {
+                let module = find(reference.text.clone()).await;
+                let module = module.map(|found| ModuleInfo { digest: found.digest, content: found.content });
+                found.insert(reference.text.clone(), module.clone());
+                module
+            }
+        };
+        match known {
+            Ok(module) => {
+                bytes += module.content.description_size();
+                if bytes > MAX_DESCRIPTION_BYTES {
+                    reference.missing = Some(too_large_descriptions());
+                    break;
+                }
+                modules.insert(alias.clone(), module);
+            }
+            Err(reason) => reference.missing = Some(reason),
+        }
+    }
+    modules
+}
+
+fn too_large_descriptions() -> MissingModule {
+    MissingModule::Unusable {
+        reason: format!(
+            "the modules of the flow describe their tasks with more than {MAX_DESCRIPTION_BYTES} bytes together"
+        ),
+        hint: Some(
+            "name each module once, use modules with smaller schemas and descriptions, or divide the flow".into(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::{CallId, Flow, RunId, Shard};
+use flow::{CallId, Flow, NodeName, RunId, Shard};
 use logbook::Version;
 use machine::{Event, Machine};
 use protocol::{CommandRequest, Reply, RunCommand};
@@ -13,7 +13,7 @@ use crate::{
     CommandError, SilentLease, SubmitError, Watch,
     loads::LoadedRun,
     messages,
-    runs::{ActiveRun, RunEvent},
+    runs::{ActiveRun, RunEvent, is_inactive},
     watch,
 };
 
@@ -29,6 +29,8 @@ pub(crate) enum DriverRequest {
     Abandon { run: RunId },
     /// Return, for each leased call of a run that is driven here, the time since its last heartbeat.
     SilentLeases { run: RunId, reply_to: oneshot::Sender<Vec<SilentLease>> },
+    /// Return the flow of a run that is driven here, if a notification of a task would be new to it.
+    NotifiedFlow { run: RunId, task: NodeName, key: Option<String>, reply_to: oneshot::Sender<Option<Arc<Flow>>> },
     /// Health check: answer as soon as possible.
     Check { reply_to: oneshot::Sender<()> },
     /// Return the location of each outstanding call.
@@ -72,6 +74,14 @@ impl Driver {
             DriverRequest::SilentLeases { run, reply_to } => {
                 let silences = |active: &ActiveRun| self.leases.silences(&active.shard, &active.machine);
                 let _ = reply_to.send(self.runs.get(&run).map(silences).unwrap_or_default());
+            }
+            DriverRequest::NotifiedFlow { run, task, key, reply_to } => {
+                let is_new = |active: &&ActiveRun| {
+                    !is_inactive(active.machine.state())
+                        && key.as_ref().is_none_or(|key| !active.machine.has_received(&task, key))
+                };
+                let active = self.runs.get(&run).filter(is_new);
+                let _ = reply_to.send(active.map(|active| active.machine.flow().clone()));
             }
             DriverRequest::Check { reply_to } => {
                 let _ = reply_to.send(());

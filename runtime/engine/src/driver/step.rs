@@ -119,8 +119,9 @@ impl Driver {
                     let reason = format!("a report of one more execution than {call} may have");
                     self.refusals.log(&topology::shard_queue(&active.shard), &reason);
                 }
-                let reply = || rejection(&active.machine, &event);
-                reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, reply()));
+                if let Some(reply_to) = reply_to {
+                    effects.reply(reply_to, rejection(&active.machine, &event, step.refusal));
+                }
                 decided.push((run, event));
                 continue;
             }

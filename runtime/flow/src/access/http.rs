@@ -55,6 +55,8 @@ pub struct InvalidHttpPattern {
 pub struct HttpTarget {
     method: String,
     url: Url,
+    /// The host of the address, in the form in which patterns have hosts.
+    host: Host<String>,
 }
 
 /// Why a request has no valid address.
@@ -69,8 +71,8 @@ impl HttpPattern {
         self.matches_method(&target.method)
             && self.is_encrypted == target.is_encrypted()
             && self.port == target.port()
-            && self.host.matches(&target.host())
-            && self.matches_path(&target.path_segments().collect::<Vec<_>>())
+            && self.host.matches(&target.host)
+            && self.matches_path(target.path_segments())
     }
 
     /// Whether each request that matches `other` surely matches this pattern.
@@ -93,7 +95,7 @@ impl HttpPattern {
             // Any number of further segments is matched only by any number of segments.
             path.push(ANYTHING.to_owned());
         }
-        self.matches_path(&path.iter().map(String::as_str).collect::<Vec<_>>())
+        self.matches_path(path.iter().map(String::as_str))
     }
 
     /// Whether a request may match both patterns, as far as method, scheme, host and port tell.
@@ -120,17 +122,14 @@ impl HttpPattern {
         self.methods.is_empty() || self.methods.contains(method)
     }
 
-    fn matches_path(&self, segments: &[&str]) -> bool {
-        let has_length =
-            if self.is_open { segments.len() > self.path.len() } else { segments.len() == self.path.len() };
+    /// It looks at no more segments than the pattern has, and at one more: a path may have thousands.
+    fn matches_path<'s>(&self, mut segments: impl Iterator<Item = &'s str>) -> bool {
         // An encoded slash is a slash for some servers, so only what may have any number of segments may have one.
-        let is_exact = |segment: &str| !has_encoded_slash(segment);
-        has_length
-            && self
-                .path
-                .iter()
-                .zip(segments)
-                .all(|(pattern, segment)| pattern == segment || is_exact(segment) && matches_segment(pattern, segment))
+        let matches = |pattern: &String, segment: &str| {
+            pattern == segment || matches_segment(pattern, segment) && !has_encoded_slash(segment)
+        };
+        self.path.iter().all(|pattern| segments.next().is_some_and(|segment| matches(pattern, segment)))
+            && segments.next().is_some() == self.is_open
     }
 }
 
@@ -162,10 +161,10 @@ impl HttpTarget {
         let mut url =
             Url::parse(&text).map_err(|error| InvalidHttpTarget(format!("its address is invalid: {error}")))?;
         url.set_fragment(None);
-        if url.host().is_none() {
+        let Some(host) = url.host().map(|host| canonical(host.to_owned())) else {
             return Err(refused("its address has no host"));
-        }
-        let target = Self { method: method.to_owned(), url };
+        };
+        let target = Self { method: method.to_owned(), url, host };
         let is_ambiguous = target.path_segments().any(has_hidden_segment);
         match is_ambiguous {
             true => Err(refused(
@@ -192,13 +191,13 @@ impl HttpTarget {
     pub fn with_query(&self, query: &str) -> Self {
         let mut url = self.url.clone();
         url.set_query(Some(query));
-        Self { method: self.method.clone(), url }
+        Self { method: self.method.clone(), url, host: self.host.clone() }
     }
 
     /// The address of the host, where the URL has one instead of a name.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
-        match self.host() {
+        match self.host {
             Host::Ipv4(address) => Some(address.into()),
             Host::Ipv6(address) => Some(address.into()),
             Host::Domain(_) => None,
@@ -211,10 +210,6 @@ impl HttpTarget {
 
     fn port(&self) -> u16 {
         self.url.port_or_known_default().expect("http and https have default ports")
-    }
-
-    fn host(&self) -> Host<String> {
-        canonical(self.url.host().expect("an address without a host is refused").to_owned())
     }
 
     fn path_segments(&self) -> impl Iterator<Item = &str> {
@@ -311,8 +306,8 @@ fn matches_segment(pattern: &str, segment: &str) -> bool {
 }
 
 fn has_encoded_slash(segment: &str) -> bool {
-    let segment = segment.to_ascii_lowercase();
-    segment.contains("%2f") || segment.contains("%5c")
+    let mut codes = segment.split('%').skip(1).filter_map(|rest| rest.get(..2));
+    codes.any(|code| code.eq_ignore_ascii_case("2f") || code.eq_ignore_ascii_case("5c"))
 }
 
 /// Whether a segment has `.` or `..` where some servers see a segment: between encoded slashes, before a `;`, or encoded twice. The
@@ -340,5 +335,21 @@ impl fmt::Display for HttpPattern {
         let open = self.is_open.then_some("**");
         let path: Vec<&str> = self.path.iter().map(String::as_str).chain(open).collect();
         write!(out, "{methods} {scheme}://{}{port}/{}", self.host, path.join("/"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_looks_at_no_more_segments_than_it_has() {
+        for (pattern, expected) in [("GET http://a/1", 1), ("GET http://a/x/y", 2), ("GET http://a/x/**", 2)] {
+            let pattern: HttpPattern = pattern.parse().unwrap();
+            let mut seen = 0;
+            let segments = std::iter::repeat_n("x", 10_000).inspect(|_| seen += 1);
+            pattern.matches_path(segments);
+            assert_eq!(seen, expected, "{pattern}");
+        }
     }
 }

@@ -67,8 +67,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
     access
 }
 
-/// The maximum size of the arguments of a program together, in bytes: a command line is shorter.
-const MAX_ARGUMENTS_BYTES: usize = 64 << 10;
+const MAX_ARGUMENTS_BYTES: usize = Access::MAX_ARGUMENTS_BYTES;
 
 /// Reads the arguments of a program.
 pub(super) fn arguments(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Vec<String> {

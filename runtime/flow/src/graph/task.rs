@@ -59,6 +59,12 @@ pub struct Task {
     pub delivery_limit: Option<NonZeroU32>,
 }
 
+impl Task {
+    /// The maximum number of values that a task provides. A module that describes itself has no more either, and each job of a command
+    /// names all of them.
+    pub const MAX_PROVIDES: usize = 1_000;
+}
+
 /// The number of workers that may be lost with one call before it fails as poison, unless the task sets another.
 pub const DELIVERY_LIMIT: NonZeroU32 = NonZeroU32::new(5).expect("it is not 0");
 

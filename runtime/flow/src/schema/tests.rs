@@ -114,9 +114,106 @@ fn alternatives_of_alternatives_that_all_fail_are_checked_in_bounded_time() {
         let schema = Schema::new(&Json::parse(schema).unwrap());
         let budget = Budget::new();
         // What is too expensive is accepted, and the elements of a list share the steps.
-        let list = Json::parse(format!("[{}]", vec![value; 1_000].join(","))).unwrap();
+        let list = Value::Json(Json::parse(format!("[{}]", vec![value; 1_000].join(","))).unwrap());
+        let list = ReadValue::new(&list, &budget);
         assert_eq!(schema.element_mismatch(&list, &budget), None, "{leaf}");
     }
+}
+
+/// A schema of alternatives of alternatives: 2^`levels` times the leaf.
+fn nested_alternatives(levels: usize, leaf: &str) -> Schema {
+    let reference = |level: usize| format!("{{\"$ref\":\"#/$defs/{level}\"}}");
+    let level = |level: usize| format!(",\"{level}\":{{\"anyOf\":[{0},{0}]}}", reference(level - 1));
+    let text: String = (1..=levels).map(level).collect();
+    let schema = format!("{{\"$ref\":\"#/$defs/{levels}\",\"$defs\":{{\"0\":{leaf}{text}}}}}");
+    Schema::new(&Json::parse(schema).unwrap())
+}
+
+/// The mismatch of a value, and the steps that finding it takes beside those of reading the value.
+fn mismatch_and_steps(schema: &Schema, value: &Value) -> (Option<String>, usize) {
+    let budget = Budget::new();
+    let value = ReadValue::new(value, &budget);
+    let before = budget.left();
+    (schema.mismatch_within(&value, &budget).map(|mismatch| mismatch.to_string()), before - budget.left())
+}
+
+#[test]
+fn a_large_text_costs_only_where_its_bytes_are_read() {
+    let text = Value::json(&"x".repeat(64 << 10).into());
+    // No alternative looks at the text: none counts its characters, and none shows it.
+    let (mismatch, steps) = mismatch_and_steps(&nested_alternatives(8, r#"{"enum": [1]}"#), &text);
+    assert_eq!(mismatch.as_deref(), Some("it is a text, and has to be a number"));
+    assert!(steps < 10_000, "{steps}");
+    // Each of these counts its characters.
+    let (mismatch, steps) = mismatch_and_steps(&nested_alternatives(8, r#"{"minLength": 70000}"#), &text);
+    assert!(mismatch.is_some());
+    assert!((256 * 1_024..600_000).contains(&steps), "{steps}");
+    let (mismatch, steps) = mismatch_and_steps(&nested_alternatives(18, r#"{"minLength": 70000}"#), &text);
+    assert_eq!(mismatch, None, "it is accepted once the steps are spent");
+    assert!(steps > 900_000, "{steps}");
+    // Comparing it with a text of the same length costs too.
+    let other = format!("{{\"enum\": [\"{}y\"]}}", "x".repeat((64 << 10) - 1));
+    let (_, steps) = mismatch_and_steps(&nested_alternatives(4, &other), &text);
+    assert!(steps > 16 * 1_024, "{steps}");
+    let longer = format!("{{\"enum\": [\"{}y\"]}}", "x".repeat(64 << 10));
+    let (_, steps) = mismatch_and_steps(&nested_alternatives(4, &longer), &text);
+    assert!(steps < 1_000, "{steps}");
+}
+
+#[test]
+fn a_long_reference_is_not_followed_and_a_short_one_costs_its_parts() {
+    let schema = |pointer: &str| {
+        let text = serde_json::json!({"$ref": pointer, "a": {"a": {"a": {"type": "null"}}}, "x~/y": {"type": "null"}});
+        Schema::new(&Json::from(&text))
+    };
+    let value = Value::json(&1.into());
+    let (mismatch, steps) = mismatch_and_steps(&schema("#/a/a/a"), &value);
+    assert_eq!((mismatch.as_deref(), steps), (Some("it is a whole number, and has to be null"), 5));
+    assert!(mismatch_and_steps(&schema("#/x~0~1y"), &value).0.is_some());
+    // Nobody knows what it stands for, so it accepts everything, however long it is.
+    for pointer in [format!("#/{}", "x".repeat(3 << 20)), format!("#{}", "/a".repeat(1 << 20)), "#/a/a/b".into()] {
+        let (mismatch, steps) = mismatch_and_steps(&schema(&pointer), &value);
+        assert_eq!(mismatch, None);
+        assert!(steps < 10, "{steps}");
+    }
+}
+
+#[test]
+fn a_value_that_is_too_large_in_memory_is_not_read() {
+    let schema = Schema::new(&Json::parse(r#"{"type": "null"}"#).unwrap());
+    let objects = |count: usize| Value::Json(Json::parse(format!("[{}]", vec!["{\"\":0}"; count].join(","))).unwrap());
+    assert!(mismatch_and_steps(&schema, &objects(10_000)).0.is_some());
+    let budget = Budget::new();
+    let read = ReadValue::new(&objects(200_000), &budget);
+    assert!(matches!(read, ReadValue::Unknown), "its tree has over a hundred megabytes");
+    assert!(budget.left() > 900_000, "and the steps are left for others: {}", budget.left());
+    assert_eq!(schema.mismatch_within(&read, &budget), None);
+}
+
+#[test]
+fn the_types_of_a_schema_are_found_in_bounded_time_for_each_part_of_it() {
+    let alternatives = vec!["true"; 1_000_000].join(",");
+    let schema = Schema::new(&Json::parse(format!("{{\"anyOf\": [{alternatives}], \"type\": \"null\"}}")).unwrap());
+    let budget = Budget::new();
+    assert_eq!(schema.view().types_by(&budget), ValueTypes::of(ValueType::Null));
+    assert!(budget.left() > 980_000, "{}", budget.left());
+    let names = vec!["\"null\""; 1_000_000].join(",");
+    let schema = Schema::new(&Json::parse(format!("{{\"type\": [{names}]}}")).unwrap());
+    assert_eq!(schema.types(), ValueTypes::ANY);
+    // Most enumerations are short.
+    let names: Vec<String> = (0..5_000).map(|number| format!("\"{number}\"")).collect();
+    let schema = Schema::new(&Json::parse(format!("{{\"enum\": [{}]}}", names.join(","))).unwrap());
+    assert_eq!(schema.types(), ValueTypes::of(ValueType::Text));
+}
+
+#[test]
+fn the_problem_of_a_deep_part_is_explained_without_copies_of_its_path() {
+    let long = "k".repeat(100_000);
+    let value = Value::json(&serde_json::json!({(&long): {"a": [0, {"b": 1}]}}));
+    let schema = r#"{"additionalProperties": {"properties": {"a": {"items": {"anyOf": [{"type": "integer"}, {"properties": {"b": {"type": "null"}}}]}}}}}"#;
+    let mismatch = Schema::new(&Json::parse(schema).unwrap()).mismatch(&value).unwrap().to_string();
+    let name = "k".repeat(200);
+    assert_eq!(mismatch, format!("{name}….a[1].b is a whole number, and has to be null"));
 }
 
 #[test]

@@ -7,8 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use super::graph::{Graph, Reachability, Reason};
+use super::graph::{Graph, Reachability, Reason, Visits};
 use crate::ValueName;
+
+/// The maximum number of values that a diagnostic names.
+const MAX_NAMED: usize = 3;
 
 /// One value with several providers.
 pub(super) struct ProviderConflict {
@@ -91,18 +94,21 @@ impl ProviderConflict {
 }
 
 /// Resolves the provider conflicts of a flow: stores the choices and adds the resulting edges to the graph. Returns the
-/// ambiguities. Choices in a cyclic flow stay [`Choice::Reported`]: the cycle is reported.
+/// ambiguities. Choices in a cyclic flow stay [`Choice::Reported`]: the cycle is reported. So do those that are left once no visit is
+/// left: each round looks at all conflicts that are left, and may resolve only one of them.
 pub(super) fn resolve_conflicts(
     graph: &mut Graph,
     mut conflicts: Vec<ProviderConflict>,
     choices: &mut [Choice],
+    visits: &Visits,
 ) -> Vec<Ambiguity> {
     let mut ambiguities = Vec::new();
     for (at, _) in conflicts.iter().flat_map(|conflict| &conflict.requirements) {
         choices[*at] = Choice::Reported;
     }
     while !conflicts.is_empty() {
-        let Some(mut reachability) = Reachability::of(graph) else { break };
+        let values: Vec<ValueName> = conflicts.iter().take(MAX_NAMED).map(|conflict| conflict.value.clone()).collect();
+        let Some(mut reachability) = Reachability::of(graph, visits) else { break };
         conflicts.iter_mut().for_each(|conflict| conflict.sort(&reachability));
         let (chains, mut branching): (Vec<_>, Vec<_>) =
             conflicts.into_iter().partition(|conflict| reachability.is_chain(&conflict.providers));
@@ -133,6 +139,10 @@ pub(super) fn resolve_conflicts(
                 gaps.into_iter().map(|(_, conflict)| conflict).collect()
             }
         };
+        if visits.are_spent_by(&values) {
+            // What this round has found may be wrong.
+            return Vec::new();
+        }
         for selection in selections {
             choices[selection.at] = selection.provider.map_or(Choice::Outward, Choice::Of);
             if let Some(provider) = selection.provider {
@@ -148,16 +158,20 @@ pub(super) fn resolve_unordered(
     graph: &Graph,
     conflicts: Vec<ProviderConflict>,
     choices: &mut [Choice],
+    visits: &Visits,
 ) -> Vec<Ambiguity> {
     for (at, _) in conflicts.iter().flat_map(|conflict| &conflict.requirements) {
         choices[*at] = Choice::Reported;
     }
     let mut ambiguities = Vec::new();
     // The cycle itself is reported.
-    let Some(mut reachability) = Reachability::of(graph) else { return ambiguities };
+    let Some(mut reachability) = Reachability::of(graph, visits) else { return ambiguities };
     for mut conflict in conflicts {
         conflict.sort(&reachability);
         if let Some(pair) = reachability.first_gap(&conflict.direct) {
+            if visits.are_spent_by([&conflict.value]) {
+                return Vec::new();
+            }
             ambiguities.push(Ambiguity { value: conflict.value, pair, requirement: None });
             continue;
         }
@@ -166,6 +180,9 @@ pub(super) fn resolve_unordered(
         } else {
             clear_before(&mut reachability, &conflict, &mut ambiguities)
         };
+        if visits.are_spent_by([&conflict.value]) {
+            return Vec::new();
+        }
         for selection in selections {
             choices[selection.at] = selection.provider.map_or(Choice::Outward, Choice::Of);
         }

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{Diagnostic, draft::Span, graph::ScopeIndex};
 
-/// Reports the cycles of a flow; each member is in at most one of them.
+/// The maximum number of cycles that are reported. Nobody reads more, and each may take a walk through the whole flow.
+const MAX_CYCLES: usize = 100;
+
+/// Reports the first cycles of a flow; each member is in at most one of them.
 pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, diagnostics: &mut Vec<Diagnostic>) {
     if graph.positions().is_some() {
         return;
@@ -16,7 +19,7 @@ pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Grap
     let flow = layout.flow(scope);
     let name = |member: usize| format!("{:?}", flow.members[member].name);
     let mut finder = CycleFinder::of(graph);
-    while let Some(cycle) = finder.take_cycle() {
+    for cycle in std::iter::from_fn(|| finder.take_cycle()).take(MAX_CYCLES) {
         let steps: Vec<(usize, usize)> = cycle.iter().copied().zip(cycle.iter().copied().cycle().skip(1)).collect();
         let mut names: Vec<String> = cycle.iter().map(|member| name(*member)).collect();
         names.push(name(cycle[0]));

@@ -11,6 +11,9 @@ use crate::{
 /// What a person can do about most of the diagnostics.
 const HINT: &str = "an operator changes the maximum under [limits] in the settings";
 
+/// The maximum number of modules that a flow names: each is read and asked for its tasks.
+pub const MAX_MODULES: usize = 1_000;
+
 /// What an operator allows at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Maximum {
@@ -20,6 +23,16 @@ pub struct Maximum {
     pub retries: RetryLimits,
     /// The limits of a run.
     pub run: RunLimits,
+}
+
+/// Reports the first module beyond the maximum.
+pub(super) fn check_module_count(draft: &Draft, diagnostics: &mut Vec<Diagnostic>) {
+    if let Some(reference) = draft.modules.values().nth(MAX_MODULES) {
+        let count = draft.modules.len();
+        let message = format!("the flow names {count} modules, and the maximum is {MAX_MODULES}");
+        let hint = "name each module once, for all tasks that use it, or divide the flow";
+        diagnostics.push(Diagnostic::error(reference.span.clone(), message).hint(hint));
+    }
 }
 
 /// Reports everything in a wired flow that is above a maximum: the limits and retries of tasks, whether the flow or the module

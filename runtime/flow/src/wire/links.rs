@@ -201,7 +201,10 @@ impl LinkContext<'_, '_> {
     ) {
         let known = reads.iter().filter_map(|(name, source)| Some((name.to_string(), self.schemas.of(source)?)));
         let known: Vec<_> = known.collect();
-        let known = known.iter().map(|(name, schema)| (name.clone(), condition::StaticType::of_schema(schema.view())));
+        let budget = &self.schemas.of_inputs.budget;
+        let known = known
+            .iter()
+            .map(|(name, schema)| (name.clone(), condition::StaticType::of_schema(schema.view().charged_to(budget))));
         for finding in when.check(known) {
             let message = format!("the condition of the link {:?} -> {:?} {}", link.from, link.to, finding.message);
             let span = link.spans.when.clone();

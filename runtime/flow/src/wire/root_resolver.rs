@@ -1,12 +1,15 @@
 //! Resolves the requirements that nothing in the flow provides: by the run's inputs, or by a diagnostic with a hint.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     layout::Layout,
     node_source,
     scope_resolver::ResolvedInput,
-    task::{self, Modules, Requirement, ResolvedTask},
+    task::{self, MayProvide, Modules, Requirement, ResolvedTask},
 };
 use crate::{
     Diagnostic, Draft, NodeIndex, Pattern, ValueName, Values,
@@ -73,6 +76,7 @@ impl RootResolver<'_, '_> {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<ResolvedInput> {
         let mut resolved = Vec::new();
+        let possible = self.possible_values();
         for requirement in requirements {
             let source = if self.inputs.contains_key(&requirement.value) {
                 Source::RunInput(requirement.value.clone())
@@ -94,7 +98,7 @@ impl RootResolver<'_, '_> {
                 Source::Absent
             } else {
                 // A task with an unknown callee may provide it.
-                if !self.tasks.values().any(|task| task.may_provide(&requirement.value)) {
+                if possible.as_ref().is_some_and(|possible| !possible.contains(&requirement.value)) {
                     let diagnostic = self.missing(&requirement, diagnostics.len());
                     diagnostics.push(diagnostic);
                 }
@@ -107,6 +111,21 @@ impl RootResolver<'_, '_> {
             });
         }
         resolved
+    }
+
+    /// The values that tasks with an unknown callee may provide; `None` where they may provide any.
+    fn possible_values(&self) -> Option<BTreeSet<&ValueName>> {
+        let (mut possible, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        for task in self.tasks.values() {
+            match &task.may_provide {
+                MayProvide::Nothing => {}
+                // The tasks of a module share its values.
+                MayProvide::OneOf(values) if seen.insert(Arc::as_ptr(values)) => possible.extend(values.iter()),
+                MayProvide::OneOf(_) => {}
+                MayProvide::Anything => return None,
+            }
+        }
+        Some(possible)
     }
 
     fn missing_initial_value(&self, requirement: &Requirement) -> Diagnostic {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ambiguity::{self, Ambiguity, Choice, ProviderConflict},
-    graph::{Graph, Reachability, Reason},
+    graph::{Graph, Reachability, Reason, Visits},
     layout::Layout,
     node_source,
     task::{Requirement, ResolvedTask},
@@ -25,6 +25,7 @@ pub(super) struct ScopeResolver<'a, 'd> {
     pub(super) all_providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
     /// Members that provide a value to a preceding member, which receives it in the next firing.
     pub(super) carried: &'a BTreeSet<(usize, usize)>,
+    pub(super) visits: &'a Visits,
 }
 
 /// The values that a flow leaves to the nodes after it.
@@ -80,6 +81,10 @@ pub(super) fn resolve(
     for ((member, mut requirement), choice) in requirements.into_iter().zip(choices) {
         // Most flows carry nothing over, and a value may have many providers.
         let providers_of_value = providers.get(&requirement.value).filter(|_| !resolver.carried.is_empty());
+        resolver.visits.take(providers_of_value.map_or(0, Vec::len));
+        if resolver.visits.are_spent_by([&requirement.value]) {
+            continue;
+        }
         let loop_carried = providers_of_value
             .into_iter()
             .flatten()
@@ -96,6 +101,7 @@ pub(super) fn resolve(
                 node_source(resolver.layout.flow(resolver.scope).begin, &requirement.value)
             }
             Choice::Outward => {
+                resolver.visits.take(graph.after[member].len());
                 let reversed = providers
                     .get(&requirement.value)
                     .and_then(|providers| resolver.reversed_provider(&graph, member, providers));
@@ -145,7 +151,8 @@ fn resolve_unordered(
     for (at, (member, requirement)) in requirements.iter().enumerate() {
         conflicts.entry(&requirement.value).and_modify(|conflict| conflict.requirements.push((at, *member)));
     }
-    let ambiguities = ambiguity::resolve_unordered(graph, conflicts.into_values().collect(), &mut choices);
+    let conflicts = conflicts.into_values().collect();
+    let ambiguities = ambiguity::resolve_unordered(graph, conflicts, &mut choices, resolver.visits);
     resolver.report_ambiguities(ambiguities, requirements, diagnostics);
     choices
 }
@@ -166,7 +173,8 @@ fn resolve_graph(
     let contested = providers.iter().filter(|(_, providers)| providers.len() > 1);
     let mut conflicts: BTreeMap<&ValueName, ProviderConflict> =
         contested.map(|(value, providers)| (value, conflict(value, providers))).collect();
-    let mut linked_to: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    // Only of the last provider: those of all providers would be too large together.
+    let mut linked_to: Option<(usize, BTreeSet<usize>)> = None;
     for (at, (member, requirement)) in requirements.iter().enumerate() {
         let mut others =
             providers.get(&requirement.value).into_iter().flatten().filter(|provider| provider.member != *member);
@@ -175,12 +183,17 @@ fn resolve_graph(
             (Some(only), None) => {
                 // Links put the only provider after this consumer. The value comes from an enclosing flow, if one
                 // provides it.
-                let mut is_linked =
-                    || linked_to.entry(only.member).or_insert_with(|| graph.linked_to(only.member)).contains(member);
+                let mut is_linked = || {
+                    let known = linked_to.take().filter(|(provider, _)| *provider == only.member);
+                    let linked = || (only.member, graph.linked_to(only.member, resolver.visits));
+                    linked_to.insert(known.unwrap_or_else(linked)).1.contains(member)
+                };
                 let is_reversed = resolver.carried.contains(&(only.member, *member))
                     || graph.is_linked(*member, only.member)
                     || (resolver.is_provided_outside(&requirement.value) && is_linked());
-                if !is_reversed {
+                if resolver.visits.are_spent_by([&requirement.value]) {
+                    choices[at] = Choice::Reported;
+                } else if !is_reversed {
                     graph.add(only.member, *member, Reason::Value(requirement.value.clone()));
                     choices[at] = Choice::Of(only.member);
                 }
@@ -191,7 +204,8 @@ fn resolve_graph(
             }
         }
     }
-    let ambiguities = ambiguity::resolve_conflicts(graph, conflicts.into_values().collect(), &mut choices);
+    let conflicts = conflicts.into_values().collect();
+    let ambiguities = ambiguity::resolve_conflicts(graph, conflicts, &mut choices, resolver.visits);
     resolver.report_ambiguities(ambiguities, requirements, diagnostics);
     choices
 }
@@ -242,7 +256,7 @@ impl ScopeResolver<'_, '_> {
 
     /// The values that nodes after the flow can use.
     fn outputs(&self, graph: &Graph, providers: &Providers) -> ScopeOutputs {
-        let mut reachability = Reachability::of(graph);
+        let mut reachability = Reachability::of(graph, self.visits);
         let mut outputs = ScopeOutputs::new();
         if let Some(value) = self.layout.controller_value(self.scope) {
             outputs.insert(value.clone(), ScopeOutput { node: self.layout.flow(self.scope).begin, conflicting: None });
@@ -255,6 +269,9 @@ impl ScopeResolver<'_, '_> {
                 reachability.sort(&mut members);
                 let last = *members.last().expect("a provided value has a provider");
                 conflicting = ambiguity::gap_before(reachability, last, &members);
+                if self.visits.are_spent_by([value]) {
+                    conflicting = None;
+                }
             }
             let last = *members.last().expect("a provided value has a provider");
             let output = output_of(providers, last);

@@ -1,8 +1,12 @@
 //! Combines a task of the draft with the description in its module.
 
 mod callee;
+mod described;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     Diagnostic, Digest, Export, Json, LimitOverrides, Limits, MAX_STACK_BYTES, NodeIndex, Parameter, RetryPolicy,
@@ -15,6 +19,7 @@ use crate::{
 use super::namespace::default_queue;
 use callee::Callee;
 pub(super) use callee::{Modules, alias_of, quoted};
+pub(super) use described::{DescribedTask, ParameterSpec};
 
 /// A task as far as it is resolved.
 pub(super) struct ResolvedTask {
@@ -29,8 +34,8 @@ pub(super) struct ResolvedTask {
     pub(super) may_provide: MayProvide,
     /// The module's schemas of the provided values, by the flow's names; for a `for_each` task, of each element.
     pub(super) schemas: BTreeMap<ValueName, Schema>,
-    /// The module's descriptions of the parameters.
-    pub(super) parameters: BTreeMap<ValueName, ParameterSpec>,
+    /// The module's descriptions of its values.
+    pub(super) described: Arc<DescribedTask>,
 }
 
 /// The values that a task with an unknown callee may provide.
@@ -38,7 +43,7 @@ pub(super) enum MayProvide {
     /// None: all its values are known.
     Nothing,
     /// Any of these: it calls some task of a known module.
-    OneOf(BTreeSet<ValueName>),
+    OneOf(Arc<BTreeSet<ValueName>>),
     /// Any value.
     Anything,
 }
@@ -48,22 +53,6 @@ impl ResolvedTask {
     pub(super) fn is_resolved(&self) -> bool {
         matches!(self.may_provide, MayProvide::Nothing)
     }
-
-    /// Whether it may provide this value, as far as is known.
-    pub(super) fn may_provide(&self, value: &ValueName) -> bool {
-        match &self.may_provide {
-            MayProvide::Nothing => false,
-            MayProvide::OneOf(values) => values.contains(value),
-            MayProvide::Anything => true,
-        }
-    }
-}
-
-/// A module's description of a parameter.
-pub(super) struct ParameterSpec {
-    pub(super) schema: Schema,
-    /// Whether it may be missing, and so be `null`.
-    pub(super) optional: bool,
 }
 
 /// A value that a node requires.
@@ -119,7 +108,9 @@ pub(super) fn resolve(
     check_memo(draft, diagnostics);
     // A module that was not found is reported once, with all tasks that use it.
     let callee = modules.find(draft, uses).map_err(|diagnostic| diagnostics.extend(diagnostic)).ok();
+    let callee = callee.filter(|callee| modules.count_values(draft, callee, diagnostics));
     check_retry(draft, diagnostics);
+    check_access(draft, diagnostics);
     let provides = provides(draft, callee.as_ref(), diagnostics);
     let rollback = rollback(draft, callee.as_ref(), diagnostics);
     let parameters = task_parameters(draft, callee.as_ref(), rollback, diagnostics);
@@ -134,8 +125,8 @@ pub(super) fn resolve(
         (Some(_), _) | (None, Some(_)) => MayProvide::Nothing,
         (None, None) => modules.may_provide(uses),
     };
-    let schemas = callee.as_ref().map(|callee| schemas(callee, &provides)).unwrap_or_default();
-    let parameters = callee.as_ref().map(|callee| parameter_specs(callee, rollback)).unwrap_or_default();
+    let described = callee.as_ref().map(|callee| modules.described(uses, callee, rollback)).unwrap_or_default();
+    let schemas = described.schemas(&provides);
     let callee = callee.unwrap_or(Callee::Command(Digest::from_bytes([0; 32])));
     let task = task(draft, &callee, inputs, provides.clone(), rollback);
     check_stack(draft, &task, diagnostics);
@@ -146,7 +137,17 @@ pub(super) fn resolve(
         }
         None => Role::Task(Box::new(task)),
     };
-    ResolvedTask { role, requirements, provides: visible_provides(draft, provides), may_provide, schemas, parameters }
+    ResolvedTask { role, requirements, provides: visible_provides(draft, provides), may_provide, schemas, described }
+}
+
+/// Refuses more access than a message may contain.
+fn check_access(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) {
+    if let Err(too_large) = draft.access.check_size() {
+        let message = format!("task {:?} asks for too much: {too_large}", draft.name);
+        let key = if too_large.is_about_arguments() { "args" } else { "allow" };
+        let hint = "let a pattern with * stand for many, or divide the task; pass large texts as inputs";
+        diagnostics.push(Diagnostic::error(draft.span(key), message).hint(hint));
+    }
 }
 
 /// Refuses the deadline of a call.
@@ -290,22 +291,8 @@ fn resolve_waiting_task(draft: &DraftTask, waits_for: &str, diagnostics: &mut Ve
         provides,
         may_provide,
         schemas: BTreeMap::new(),
-        parameters: BTreeMap::new(),
+        described: Arc::default(),
     }
-}
-
-/// The module's description of each parameter.
-fn parameter_specs(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, ParameterSpec> {
-    let Callee::Task(_, info) = callee else { return BTreeMap::new() };
-    let rollback_parameters = match &info.rollback {
-        Rollback::Guest { requires } if rollback => requires.as_slice(),
-        Rollback::Guest { .. } | Rollback::None => &[],
-    };
-    let specs = info.requires.iter().chain(rollback_parameters).filter_map(|parameter| {
-        let schema = Schema::new(parameter.schema.as_ref()?);
-        Some((parameter.name.clone(), ParameterSpec { schema, optional: parameter.optional }))
-    });
-    specs.collect()
 }
 
 fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Vec<Diagnostic>) -> Renames {
@@ -314,7 +301,8 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Ve
         Some(Callee::Task(_, info)) => {
             let own_names = || info.provides.iter().map(|provided| &provided.name);
             if let Some(stated) = &stated {
-                for name in stated.keys().filter(|name| !own_names().any(|known| known == *name)) {
+                let known: BTreeSet<&ValueName> = own_names().collect();
+                for name in stated.keys().filter(|name| !known.contains(name)) {
                     let message = format!("task {:?} does not provide {name:?}", draft.name);
                     let hint = format!("{:?} provides {}", info.name, quoted(own_names().map(ValueName::as_str)));
                     diagnostics.push(Diagnostic::error(draft.span(&format!("provides.{name}")), message).hint(hint));
@@ -324,6 +312,12 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Ve
         }
         Some(Callee::Command(_)) | None => stated.unwrap_or_default(),
     };
+    if provides.len() > Task::MAX_PROVIDES {
+        let (count, max) = (provides.len(), Task::MAX_PROVIDES);
+        let message = format!("task {:?} provides {count} values, and the maximum is {max}", draft.name);
+        let hint = "let it provide one value that is a list or an object of the others";
+        diagnostics.push(Diagnostic::error(draft.span("provides"), message).hint(hint));
+    }
     let mut seen = BTreeSet::new();
     for (own_name, flow_name) in &provides {
         if !seen.insert(flow_name) {
@@ -333,16 +327,6 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Ve
         }
     }
     provides
-}
-
-/// The module's schema of each provided value.
-fn schemas(callee: &Callee<'_>, provides: &Renames) -> BTreeMap<ValueName, Schema> {
-    let Callee::Task(_, info) = callee else { return BTreeMap::new() };
-    let schemas = info.provides.iter().filter_map(|provided| {
-        let name = provides.get(&provided.name)?;
-        Some((name.clone(), Schema::new(provided.schema.as_ref()?)))
-    });
-    schemas.collect()
 }
 
 fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Vec<Diagnostic>) -> bool {
@@ -363,8 +347,9 @@ fn check_requires(draft: &DraftTask, info: &TaskInfo, diagnostics: &mut Vec<Diag
         Rollback::None => &[],
     };
     let known = || info.requires.iter().chain(rollback_parameters).map(|parameter| &parameter.name);
+    let known_names: BTreeSet<&ValueName> = known().collect();
     for name in draft.requires.iter().flat_map(BTreeMap::keys) {
-        if !known().any(|known| known == name) {
+        if !known_names.contains(name) {
             let message = format!("task {:?} has no parameter {name:?}", draft.name);
             let hint = format!("{:?} requires {}", info.name, quoted(known().map(ValueName::as_str)));
             diagnostics.push(Diagnostic::error(draft.span(&format!("requires.{name}")), message).hint(hint));
@@ -385,9 +370,11 @@ fn parameters(info: &TaskInfo, rollback: bool) -> Vec<TaskParameter> {
         }
     };
     let mut all: Vec<TaskParameter> = Vec::new();
+    let mut places: BTreeMap<ValueName, usize> = BTreeMap::new();
     let listed = info.requires.iter().map(task_parameter(InputUse::ApplyAndRollback));
     for parameter in listed.chain(rollback_parameters.iter().map(task_parameter(InputUse::Rollback))) {
-        match all.iter_mut().find(|known| known.name == parameter.name) {
+        let place = *places.entry(parameter.name.clone()).or_insert(all.len());
+        match all.get_mut(place) {
             Some(known) => known.needed |= parameter.needed,
             None => all.push(parameter),
         }
@@ -415,9 +402,8 @@ fn inputs(index: NodeIndex, draft: &DraftTask, parameters: &[TaskParameter]) -> 
         let source = constant.unwrap_or(Source::Absent);
         inputs.push(Input { parameter: name.clone(), source, optional: *optional, used_by: *used_by });
     }
-    for (name, value) in
-        draft.with.iter().filter(|(name, _)| parameters.iter().all(|parameter| parameter.name != **name))
-    {
+    let known: BTreeSet<&ValueName> = parameters.iter().map(|parameter| &parameter.name).collect();
+    for (name, value) in draft.with.iter().filter(|(name, _)| !known.contains(name)) {
         let (parameter, source) = (name.clone(), Source::Constant(value.clone()));
         inputs.push(Input { parameter, source, optional: false, used_by: InputUse::ApplyAndRollback });
     }

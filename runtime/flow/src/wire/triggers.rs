@@ -99,8 +99,12 @@ fn value_edges(
     let providers = resolver.members_by_value();
     let mut edges = BTreeSet::new();
     for (consumer, requirement) in requirements {
-        let providers = providers.get(&requirement.value).into_iter().flatten();
-        edges.extend(providers.map(|provider| (*provider, *consumer)));
+        let providers = providers.get(&requirement.value).map_or(&[][..], Vec::as_slice);
+        resolver.visits.take(providers.len());
+        if resolver.visits.are_spent_by([&requirement.value]) {
+            break;
+        }
+        edges.extend(providers.iter().map(|provider| (*provider, *consumer)));
         if edges.len() > MAX_VALUE_EDGES {
             let message = format!(
                 "the flow is cyclic, and more than {MAX_VALUE_EDGES} pairs of nodes provide and require the same value; \

@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 
 use super::{
     layout::Layout,
-    schemas::Schemas,
+    schemas::{InputSchemas, Schemas},
     scope_resolver::ResolvedInput,
     task::{ParameterSpec, ResolvedTask},
 };
 use crate::{
-    Diagnostic, Draft, Json, NodeIndex, Task, Value, ValueName, Values,
+    Diagnostic, Draft, NodeIndex, Task, Value, ValueName, Values,
     draft::{DraftTaskKind, Span},
     graph::{NotificationInput, Role, Source},
-    schema::Budget,
+    schema::{Budget, ReadValue},
     value_types::{ValueType, ValueTypes},
 };
+
+/// The maximum size of the schemas that a flow keeps for the values of its notifications, in bytes: many hundreds of parameters with
+/// schemas of some kilobytes.
+const MAX_NOTIFICATION_SCHEMA_BYTES: usize = 4 << 20;
 
 /// A flow whose requirements are resolved.
 pub(super) struct TypeChecker<'a, 'd> {
@@ -23,8 +27,15 @@ pub(super) struct TypeChecker<'a, 'd> {
     pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     pub(super) inputs: &'a Values,
     pub(super) has_triggers: bool,
+    pub(super) of_inputs: &'a InputSchemas,
     /// The steps that are left to compare values with schemas: a flow may have thousands of both.
     pub(super) budget: Budget,
+}
+
+/// What is said about a value that does not fit.
+struct Subject {
+    text: String,
+    span: Span,
 }
 
 /// The parameter that receives a value.
@@ -39,7 +50,7 @@ impl<'a> TypeChecker<'a, '_> {
     fn target(&self, node: NodeIndex, input: usize) -> Option<ParameterTarget<'a>> {
         let resolved = self.tasks.get(&node)?;
         let parameter = &call(&resolved.role)?.inputs.get(input)?.parameter;
-        Some(ParameterTarget { node, parameter, spec: resolved.parameters.get(parameter)? })
+        Some(ParameterTarget { node, parameter, spec: resolved.described.parameters.get(parameter)? })
     }
 
     /// The parameter that receives each element of a `for_each` list.
@@ -56,59 +67,84 @@ impl<'a> TypeChecker<'a, '_> {
             for (index, input) in called.inputs.iter().enumerate() {
                 let Source::Constant(value) = &input.source else { continue };
                 let Some(target) = self.target(node, index) else { continue };
-                let subject = format!("{:?} in \"with\" of task {:?} does not fit", target.parameter, task.name);
-                let span = task.span(&format!("with.{}", target.parameter));
-                diagnostics.extend(self.mismatch(&target, value, &subject, span));
+                let text = format!("{:?} in \"with\" of task {:?} does not fit", target.parameter, task.name);
+                let subject = Subject { text, span: task.span(&format!("with.{}", target.parameter)) };
+                diagnostics.extend(self.mismatch(&target, value, &mut None, subject));
             }
             let Role::ForEach(each) = &self.tasks[&node].role else { continue };
-            if let Source::Constant(Value::Json(list)) = &each.list {
-                let subject = format!("\"for_each\" of task {:?} does not fit", task.name);
-                diagnostics.extend(self.element_mismatch(node, list, &subject, task.span("for_each")));
+            if let Source::Constant(value @ Value::Json(_)) = &each.list {
+                let text = format!("\"for_each\" of task {:?} does not fit", task.name);
+                let subject = Subject { text, span: task.span("for_each") };
+                diagnostics.extend(self.element_mismatch(node, value, &mut None, subject));
             }
         }
     }
 
-    /// Checks the inputs of the run against all their parameters.
+    /// Checks the inputs of the run against all their parameters. Each input is read once for all of them.
     pub(super) fn check_inputs(&self, resolved_inputs: &[ResolvedInput], diagnostics: &mut Vec<Diagnostic>) {
-        for resolved in resolved_inputs {
-            let Some((name, value)) = read_input(&resolved.source).and_then(|name| self.inputs.get_key_value(name))
-            else {
-                continue;
-            };
-            let consumer = self.layout.describe(resolved.node);
-            let subject = format!("input {name:?} does not fit {consumer}");
-            let first_new = diagnostics.len();
-            let span = self.draft.input_spans.get(name).cloned();
-            if let Some(target) = self.target(resolved.node, resolved.input) {
-                let span = span.or_else(|| self.layout.span(resolved.node, &format!("requires.{}", target.parameter)));
-                diagnostics.extend(self.mismatch(&target, value, &subject, span));
-            } else if self.is_list(resolved) {
-                let span = span.or_else(|| self.layout.span(resolved.node, "for_each"));
-                diagnostics.extend(match value {
-                    Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
-                        self.element_mismatch(resolved.node, list, &subject, span)
-                    }
-                    Value::Json(_) | Value::Bytes(_) => {
-                        let message = format!("{subject}: \"for_each\" needs a list");
-                        Some(Diagnostic::error(span, message).hint("give it a list such as [1, 2, 3]"))
-                    }
-                    Value::Stored(_) => None,
-                });
+        let mut parameters: BTreeMap<&ValueName, Vec<usize>> = BTreeMap::new();
+        for (index, resolved) in resolved_inputs.iter().enumerate() {
+            if let Some(name) = read_input(&resolved.source) {
+                parameters.entry(name).or_default().push(index);
             }
-            if matches!(value, Value::Bytes(_)) {
-                let hint = format!(
+        }
+        let mut found: Vec<(usize, Diagnostic)> = Vec::new();
+        for (name, indices) in parameters {
+            let Some((name, value)) = self.inputs.get_key_value(name) else { continue };
+            let mut read = None;
+            for index in indices {
+                let mismatch = self.input_mismatch(&resolved_inputs[index], (name, value), &mut read);
+                found.extend(mismatch.map(|diagnostic| (index, diagnostic)));
+            }
+        }
+        // In the order of the tasks.
+        found.sort_by_key(|(index, _)| *index);
+        diagnostics.extend(found.into_iter().map(|(_, diagnostic)| diagnostic));
+    }
+
+    /// Why an input does not fit a parameter.
+    fn input_mismatch(
+        &self,
+        resolved: &ResolvedInput,
+        (name, value): (&ValueName, &Value),
+        read: &mut Option<ReadValue>,
+    ) -> Option<Diagnostic> {
+        let text = || format!("input {name:?} does not fit {}", self.layout.describe(resolved.node));
+        let span =
+            |key: &str| self.draft.input_spans.get(name).cloned().or_else(|| self.layout.span(resolved.node, key));
+        let diagnostic = if let Some(target) = self.target(resolved.node, resolved.input) {
+            let span = span(&format!("requires.{}", target.parameter));
+            self.mismatch(&target, value, read, Subject { text: text(), span })
+        } else if self.is_list(resolved) {
+            match value {
+                Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
+                    let subject = Subject { text: text(), span: span("for_each") };
+                    self.element_mismatch(resolved.node, value, read, subject)
+                }
+                Value::Json(_) | Value::Bytes(_) => {
+                    let message = format!("{}: \"for_each\" needs a list", text());
+                    Some(Diagnostic::error(span("for_each"), message).hint("give it a list such as [1, 2, 3]"))
+                }
+                Value::Stored(_) => None,
+            }
+        } else {
+            None
+        };
+        match value {
+            Value::Bytes(_) => diagnostic.map(|diagnostic| {
+                diagnostic.hint(format!(
                     "it is bytes, as `--set-file` gives them; `--set {name}=JSON` gives JSON, in a shell that of a file as \
                      `--set {name}=\"$(cat FILE)\"`"
-                );
-                diagnostics[first_new..].iter_mut().for_each(|diagnostic| diagnostic.hint = Some(hint.clone()));
-            }
+                ))
+            }),
+            Value::Json(_) | Value::Stored(_) => diagnostic,
         }
     }
 
     /// Checks values between tasks; reports those whose types surely differ.
     pub(super) fn check_between(&self, resolved_inputs: &[ResolvedInput], diagnostics: &mut Vec<Diagnostic>) {
         let inputs = (!self.has_triggers).then_some(self.inputs);
-        let schemas = Schemas { layout: self.layout, tasks: self.tasks, inputs };
+        let schemas = Schemas { layout: self.layout, tasks: self.tasks, inputs, of_inputs: self.of_inputs };
         for resolved in resolved_inputs {
             for (source, value) in of_nodes(&resolved.source) {
                 let Some(provided) = schemas.of(&source) else { continue };
@@ -117,7 +153,7 @@ impl<'a> TypeChecker<'a, '_> {
                 else {
                     continue;
                 };
-                let (provided_types, accepted_types) = (provided.view().types(), target.types());
+                let (provided_types, accepted_types) = (provided.types(), target.types());
                 if provided_types.and(accepted_types).is_empty() {
                     let (consumer, provider) = (self.layout.describe(target.node), self.layout.describe(*provider));
                     let message = format!(
@@ -134,9 +170,14 @@ impl<'a> TypeChecker<'a, '_> {
         }
     }
 
-    /// The parameter types of values that notifications contain.
-    pub(super) fn notification_inputs(&self, resolved_inputs: &[ResolvedInput]) -> Vec<NotificationInput> {
+    /// The parameter types of values that notifications contain. The flow keeps the schemas, so they have a maximum size.
+    pub(super) fn notification_inputs(
+        &self,
+        resolved_inputs: &[ResolvedInput],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Vec<NotificationInput> {
         let mut notification_inputs = Vec::new();
+        let (mut bytes, mut is_reported) = (0, false);
         for resolved in resolved_inputs {
             let (target, is_list) = match self.target(resolved.node, resolved.input) {
                 Some(target) => (target, false),
@@ -148,17 +189,38 @@ impl<'a> TypeChecker<'a, '_> {
             };
             let mut values = Vec::new();
             self.check_notification_inputs(&resolved.source, &mut values);
+            // A record names the schema of each.
+            let of_values = target.spec.text.as_str().len() * values.len();
+            if bytes + of_values > MAX_NOTIFICATION_SCHEMA_BYTES {
+                if !is_reported {
+                    diagnostics.push(self.too_large_schemas(&target));
+                }
+                is_reported = true;
+                continue;
+            }
+            bytes += of_values;
             notification_inputs.extend(values.into_iter().map(|(from, value)| NotificationInput {
                 from,
                 value,
                 by: target.node,
                 parameter: target.parameter.clone(),
-                schema: target.spec.schema.to_json(),
+                schema: target.spec.text.clone(),
                 is_list,
                 optional: target.spec.optional && !is_list,
             }));
         }
         notification_inputs
+    }
+
+    fn too_large_schemas(&self, target: &ParameterTarget<'_>) -> Diagnostic {
+        let message = format!(
+            "the schemas of the values that notifications contain have more than {MAX_NOTIFICATION_SCHEMA_BYTES} bytes: that of {:?} of \
+             {} and others are not compared with them",
+            target.parameter,
+            self.layout.describe(target.node)
+        );
+        let span = self.layout.span(target.node, &format!("requires.{}", target.parameter));
+        Diagnostic::warning(span, message).hint("let the modules describe their parameters by smaller schemas")
     }
 
     /// Collects the values of a source that notifications contain, and the waiting tasks that they complete.
@@ -185,7 +247,7 @@ impl<'a> TypeChecker<'a, '_> {
     fn check_list(&self, schemas: &Schemas<'_, '_>, resolved: &ResolvedInput, diagnostics: &mut Vec<Diagnostic>) {
         for (source, value) in of_nodes(&resolved.source) {
             let Some(provided) = schemas.of(&source) else { continue };
-            let (consumer, types) = (self.layout.describe(resolved.node), provided.view().types());
+            let (consumer, types) = (self.layout.describe(resolved.node), provided.types());
             let span = self.layout.span(resolved.node, "for_each");
             if !types.has(ValueType::List) {
                 let message = format!("{consumer} goes through {value:?} with \"for_each\", and that is {types}");
@@ -195,7 +257,7 @@ impl<'a> TypeChecker<'a, '_> {
             let (Some(element), Some(target)) = (provided.view().element(), self.element_target(resolved.node)) else {
                 continue;
             };
-            let (provided_types, accepted_types) = (element.types(), target.types());
+            let (provided_types, accepted_types) = (element.types_by(&self.budget), target.types());
             if provided_types.and(accepted_types).is_empty() {
                 let message = format!(
                     "{consumer} takes {accepted_types} as {:?}, and each element of {value:?} is {provided_types}",
@@ -218,20 +280,35 @@ impl<'a> TypeChecker<'a, '_> {
         }
     }
 
-    fn mismatch(&self, target: &ParameterTarget<'_>, value: &Value, subject: &str, span: Span) -> Option<Diagnostic> {
+    /// Why a value does not fit a parameter. It is read if nobody has read it before.
+    fn mismatch(
+        &self,
+        target: &ParameterTarget<'_>,
+        value: &Value,
+        read: &mut Option<ReadValue>,
+        subject: Subject,
+    ) -> Option<Diagnostic> {
         let is_null = |value: &Value| matches!(value, Value::Json(json) if json.as_str().trim() == "null");
         if target.spec.optional && is_null(value) {
             return None;
         }
-        let mismatch = target.spec.schema.mismatch_within(value, &self.budget)?;
-        Some(Diagnostic::error(span, format!("{subject}: {mismatch}")).hint(self.hint(target)))
+        let read = read.get_or_insert_with(|| ReadValue::new(value, &self.budget));
+        let mismatch = target.spec.schema.mismatch_within(read, &self.budget)?;
+        Some(Diagnostic::error(subject.span, format!("{}: {mismatch}", subject.text)).hint(self.hint(target)))
     }
 
-    fn element_mismatch(&self, node: NodeIndex, list: &Json, subject: &str, span: Span) -> Option<Diagnostic> {
+    fn element_mismatch(
+        &self,
+        node: NodeIndex,
+        list: &Value,
+        read: &mut Option<ReadValue>,
+        subject: Subject,
+    ) -> Option<Diagnostic> {
         let target = self.element_target(node)?;
-        let (index, mismatch) = target.spec.schema.element_mismatch(list, &self.budget)?;
-        let message = format!("{subject}: of its element {index}, {mismatch}");
-        Some(Diagnostic::error(span, message).hint(self.hint(&target)))
+        let read = read.get_or_insert_with(|| ReadValue::new(list, &self.budget));
+        let (index, mismatch) = target.spec.schema.element_mismatch(read, &self.budget)?;
+        let message = format!("{}: of its element {index}, {mismatch}", subject.text);
+        Some(Diagnostic::error(subject.span, message).hint(self.hint(&target)))
     }
 
     /// A hint where to read the parameters of a task.
@@ -246,7 +323,7 @@ impl<'a> TypeChecker<'a, '_> {
 
 impl ParameterTarget<'_> {
     fn types(&self) -> ValueTypes {
-        let types = self.spec.schema.view().types();
+        let types = self.spec.schema.types();
         if self.spec.optional { types.or(ValueTypes::of(ValueType::Null)) } else { types }
     }
 }

@@ -56,17 +56,22 @@ impl Machine {
     }
 
     /// Decides about a notification that was sent to one task.
+    ///
+    /// # Errors
+    /// Why it is refused, for people.
     pub(super) fn decide_notify(
         &self,
         now: Timestamp,
         task: &NodeName,
         result: &TaskResult,
         event: &Event,
-    ) -> Vec<Record> {
+    ) -> Result<Vec<Record>, String> {
         let key = if let Event::Notify { key, .. } = event { key.as_deref() } else { None };
-        let is_known = key.is_some_and(|key| self.has_received(task, key));
-        if is_known || self.notification_error(task, result).is_some() {
-            return Vec::new();
+        if key.is_some_and(|key| self.has_received(task, key)) {
+            return Ok(Vec::new());
+        }
+        if let Some(refusal) = self.notification_error(task, result) {
+            return Err(refusal);
         }
         let mut records = self.decide_other(now, event);
         let waiting_task = self.tasks.get(task).filter(|index| matches!(self.flow.node(**index).role, Role::Wait(_)));
@@ -75,7 +80,7 @@ impl Machine {
             let fact = Fact::NotificationReceived { node: *node, key: key.into() };
             records.insert(0, Record { at: now, firing: None, fact });
         }
-        records
+        Ok(records)
     }
 
     /// Remembers a notification from a record.

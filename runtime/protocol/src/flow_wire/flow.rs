@@ -1,6 +1,10 @@
 //! The flow itself: its nodes, its nested flows, and the settings of the whole flow.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use flow::{
     Digest, Flow, FlowName, Node, NodeIndex,
@@ -81,6 +85,7 @@ impl WireFlow<'_> {
         if self.scopes.is_empty() {
             return Err("a flow has at least one scope".into());
         }
+        let mut schemas = BTreeMap::new();
         let nodes = self.nodes.into_iter().map(|node| node.into_node(bounds)).collect::<Result<Vec<_>, _>>()?;
         check_fan_ins(&nodes)?;
         let scopes = self.scopes.into_iter().enumerate().map(|(index, scope)| scope.into_scope(index, bounds));
@@ -96,7 +101,7 @@ impl WireFlow<'_> {
             notification_inputs: self
                 .accepts
                 .into_iter()
-                .map(|accept| accept.into_accept(bounds))
+                .map(|accept| accept.into_accept(&mut schemas, bounds))
                 .collect::<Result<_, _>>()?,
             limits: run_limits_from_wire(self.limits)?,
         }))

@@ -1,5 +1,7 @@
 //! The links of a flow: between its own nodes, and from other flows and programs.
 
+use std::collections::BTreeMap;
+
 use flow::{
     Condition, FlowName, Json, NodeName, SkipReach, SourceOutcome, ValueName,
     graph::{Link, Listener, NotificationInput},
@@ -105,16 +107,59 @@ impl<'a> From<&'a NotificationInput> for WireAccept<'a> {
     }
 }
 
-impl WireAccept<'_> {
-    pub(super) fn into_accept(self, bounds: &Bounds) -> Result<NotificationInput, Invalid> {
+impl<'a> WireAccept<'a> {
+    /// `schemas` are those that were read before: many tasks may have the same, and share it.
+    pub(super) fn into_accept(
+        self,
+        schemas: &mut BTreeMap<&'a str, Json>,
+        bounds: &Bounds,
+    ) -> Result<NotificationInput, Invalid> {
+        let schema = match schemas.get(self.schema) {
+            Some(schema) => schema.clone(),
+            None => {
+                let schema = Json::parse(self.schema).map_err(invalid)?;
+                schemas.insert(self.schema, schema.clone());
+                schema
+            }
+        };
         Ok(NotificationInput {
             from: self.from.map(|from| bounds.node(from)).transpose()?,
             value: ValueName::new(self.value).map_err(invalid)?,
             by: bounds.node(self.by)?,
             parameter: ValueName::new(self.parameter).map_err(invalid)?,
-            schema: Json::parse(self.schema).map_err(invalid)?,
+            schema,
             is_list: self.is_list,
             optional: self.optional,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::NodeIndex;
+
+    use super::*;
+
+    #[test]
+    fn equal_schemas_of_a_message_are_shared() {
+        let input = |schema: &str| NotificationInput {
+            from: None,
+            value: "v".parse().unwrap(),
+            by: NodeIndex(0),
+            parameter: "p".parse().unwrap(),
+            schema: Json::parse(schema).unwrap(),
+            is_list: false,
+            optional: false,
+        };
+        let inputs = ["{\"type\":\"null\"}", "true", "{\"type\":\"null\"}"].map(input);
+        let bounds = Bounds { nodes: 1, scopes: 1, modules: Vec::new() };
+        let (mut schemas, mut read) = (BTreeMap::new(), Vec::new());
+        for input in &inputs {
+            read.push(WireAccept::from(input).into_accept(&mut schemas, &bounds).unwrap());
+        }
+        assert_eq!(read, inputs);
+        let address = |input: &NotificationInput| input.schema.as_str().as_ptr();
+        assert_eq!(address(&read[0]), address(&read[2]));
+        assert_ne!(address(&read[0]), address(&read[1]));
     }
 }

@@ -100,7 +100,7 @@ impl<'a> WireTask<'a> {
             module: bounds.module(self.module)?,
             export: self.export.map(Export::new).transpose().map_err(invalid)?,
             inputs: self.inputs.into_iter().map(|input| input.into_input(bounds)).collect::<Result<_, _>>()?,
-            provides: provided_from_wire(self.provides)?,
+            provides: provided_from_wire(check_provides(self.provides)?)?,
             rollback: self.rollback,
             retry: self.retry.into(),
             limits: limits_from_wire(self.limits)?,
@@ -174,6 +174,14 @@ impl WirePace {
         let count = |count: u32| NonZeroU32::new(count).ok_or_else(|| "a pace lets none run".to_owned());
         let rate = |wire: WireRate| Ok::<_, Invalid>(Rate { count: count(wire.count)?, per: wire.per.into() });
         Ok(Pace { max_running: self.max_running.map(count).transpose()?, rate: self.rate.map(rate).transpose()? })
+    }
+}
+
+/// Refuses more provided values than a task may have: each job names them.
+pub(crate) fn check_provides<Name>(names: Vec<Name>) -> Result<Vec<Name>, Invalid> {
+    match names.len() > Task::MAX_PROVIDES {
+        true => Err(format!("a task with {} provided values, and the maximum is {}", names.len(), Task::MAX_PROVIDES)),
+        false => Ok(names),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use api::{self, Notification, RunStateResponse, SkipRollback};
 use axum::{Json, extract::State, http::StatusCode};
-use flow::{Failure, FailureKind, NodeName, RunId};
+use engine::CommandError;
+use flow::{Failure, FailureKind, NodeName, RunId, Values};
 use protocol::RunCommand;
 
 use super::submit::parse_values;
-use crate::{extract, problem::Problem, state};
+use crate::{extract, problem::Problem, state, turns};
 
 /// The maximum length of the key of a notification, in bytes. The run remembers the keys of its last notifications.
 const MAX_KEY_BYTES: usize = 512;
@@ -134,6 +135,7 @@ pub(crate) async fn notify(
         Some(message) => flow::TaskResult::Failed(Failure::new(FailureKind::Permanent, message)),
         None => {
             let summary = state.dependencies.logbook.summary(&run).await?;
+            values = check_values(&state, &run, &task, key.as_deref(), values).await?;
             let bytes: usize = values.values().map(flow::Value::size).sum();
             state.add_bytes(summary.info.flow.namespace().as_ref(), bytes).await?;
             let put = store::values::put_large(&*state.dependencies.modules.store, &mut values).await;
@@ -142,4 +144,25 @@ pub(crate) async fn notify(
         }
     };
     send_command(&state, run, RunCommand::Notify { task, answer, key }).await
+}
+
+/// Compares the values of a notification with the parameters that they reach, before the engine does. The engine does it while its runs
+/// wait, so it compares only what is small. Returns the values.
+async fn check_values(
+    state: &state::State,
+    run: &RunId,
+    task: &NodeName,
+    key: Option<&str>,
+    values: Values,
+) -> Result<Values, Problem> {
+    let Some(flow) = state.dependencies.engine.notified_flow(run, task, key).await else { return Ok(values) };
+    if flow.notification_inputs.is_empty() {
+        return Ok(values);
+    }
+    let (owner, task) = (flow.name.namespace(), task.clone());
+    let checked = turns::in_turn(owner, move || match flow.notification_mismatch(&task, &values) {
+        Some(reason) => Err(reason),
+        None => Ok(values),
+    });
+    checked.await.map_err(|reason| CommandError::Refused { reason }.into())
 }

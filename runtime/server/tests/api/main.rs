@@ -7,6 +7,7 @@ mod bodies;
 mod exchanges;
 mod large_values;
 mod namespaces;
+mod notifications;
 mod requests;
 mod reused_ids;
 mod runs;
@@ -146,10 +147,15 @@ fn flow_named(name: &str) -> Arc<Flow> {
 }
 
 fn flow_of(text: &str) -> Arc<Flow> {
+    flow_with(text, Vec::new())
+}
+
+/// A flow whose module has a task with these parameters.
+fn flow_with(text: &str, requires: Vec<flow::Parameter>) -> Arc<Flow> {
     let task = TaskInfo {
         name: "noop".parse().unwrap(),
         doc: String::new(),
-        requires: Vec::new(),
+        requires,
         provides: Vec::new(),
         rollback: Rollback::None,
         retry: None,

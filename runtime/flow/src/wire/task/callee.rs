@@ -1,14 +1,24 @@
 //! Finds what a task calls: the module that its `use` names, and the task in it. An unknown one is refused with a suggestion.
 
-use std::collections::BTreeMap;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
-    Diagnostic, Digest, ModuleContent, ModuleInfo, TaskInfo,
+    Diagnostic, Digest, ModuleContent, ModuleInfo, TaskInfo, ValueName,
     draft::{DraftTask, ModuleReference},
     suggest,
 };
 
-use super::MayProvide;
+use super::{
+    MayProvide,
+    described::{DescribedTask, Descriptions},
+};
+
+/// The maximum number of names that a message lists: a module may have a thousand tasks, and many tasks may need the message.
+const MAX_QUOTED: usize = 20;
 
 /// The modules a flow may use.
 pub(in crate::wire) struct Modules<'d> {
@@ -16,6 +26,9 @@ pub(in crate::wire) struct Modules<'d> {
     pub(in crate::wire) resolved: &'d BTreeMap<String, ModuleInfo>,
     /// The modules that the flow names.
     pub(in crate::wire) named: &'d BTreeMap<String, ModuleReference>,
+    descriptions: Descriptions,
+    /// All values that the tasks of a module provide, by its alias.
+    provided: RefCell<BTreeMap<&'d str, Arc<BTreeSet<ValueName>>>>,
 }
 
 /// The callee of a task.
@@ -25,6 +38,13 @@ pub(super) enum Callee<'d> {
 }
 
 impl<'d> Modules<'d> {
+    pub(in crate::wire) fn new(
+        resolved: &'d BTreeMap<String, ModuleInfo>,
+        named: &'d BTreeMap<String, ModuleReference>,
+    ) -> Self {
+        Self { resolved, named, descriptions: Descriptions::default(), provided: RefCell::default() }
+    }
+
     /// The callee of a task, or why it is unknown; `None` where the only reason is that its module was not found.
     pub(super) fn find(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Option<Diagnostic>> {
         if self.is_missing(alias_of(uses)) { Err(None) } else { self.find_resolved(draft, uses).map_err(Some) }
@@ -37,13 +57,32 @@ impl<'d> Modules<'d> {
 
     /// The values that a task may provide if it calls something in a module.
     pub(super) fn may_provide(&self, uses: &str) -> MayProvide {
-        match self.resolved.get(alias_of(uses)).map(|module| &module.content) {
-            Some(ModuleContent::Tasks(tasks)) => {
-                let provided = tasks.iter().flat_map(|task| &task.provides);
-                MayProvide::OneOf(provided.map(|provided| provided.name.clone()).collect())
+        let Some((alias, module)) = self.resolved.get_key_value(alias_of(uses)) else { return MayProvide::Anything };
+        match &module.content {
+            ModuleContent::Tasks(tasks) => {
+                let all = || {
+                    let provided = tasks.iter().flat_map(|task| &task.provides);
+                    Arc::new(provided.map(|provided| provided.name.clone()).collect())
+                };
+                MayProvide::OneOf(self.provided.borrow_mut().entry(alias).or_insert_with(all).clone())
             }
-            Some(ModuleContent::Command) | None => MayProvide::Anything,
+            ModuleContent::Command => MayProvide::Anything,
         }
+    }
+
+    /// The description of a callee's values, by the text of `use`.
+    pub(super) fn described(&self, uses: &str, callee: &Callee<'_>, rollback: bool) -> Arc<DescribedTask> {
+        self.descriptions.of(uses, callee, rollback)
+    }
+
+    /// Counts the values of a callee. Returns whether the flow has few enough of them.
+    pub(super) fn count_values(
+        &self,
+        draft: &DraftTask,
+        callee: &Callee<'_>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> bool {
+        self.descriptions.count(draft, callee, diagnostics)
     }
 
     fn find_resolved(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Diagnostic> {
@@ -134,7 +173,11 @@ fn listed(tasks: &[TaskInfo]) -> String {
 }
 
 /// Quotes and lists names for messages.
-pub(in crate::wire) fn quoted<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
-    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+pub(in crate::wire) fn quoted<'n>(mut names: impl Iterator<Item = &'n str>) -> String {
+    let listed: Vec<String> = names.by_ref().take(MAX_QUOTED).map(|name| format!("{name:?}")).collect();
+    match (listed.is_empty(), names.count()) {
+        (true, _) => "nothing".into(),
+        (false, 0) => listed.join(", "),
+        (false, more) => format!("{} and {more} more", listed.join(", ")),
+    }
 }

@@ -176,6 +176,23 @@ fn a_notification_with_wrong_names_is_rejected_with_the_expected_names() {
 }
 
 #[test]
+fn a_step_says_why_it_refuses_a_notification() {
+    let mut harness = Harness::start(flow(LISTENER));
+    let notify = |values: &str| Event::Notify {
+        task: name("add-ip"),
+        result: TaskResult::Succeeded([(values.parse().unwrap(), flow::Value::json(&1.into()))].into()),
+        key: Some("k".into()),
+    };
+    let refused = harness.machine.step(harness.now, &notify("pi"));
+    assert_eq!(refused.refusal.as_deref(), Some("\"pi\" is not waited for: it takes \"ip\""));
+    assert!(refused.records.is_empty());
+    assert_eq!(harness.machine.step(harness.now, &notify("ip")).refusal, None);
+    assert_eq!(harness.machine.firing_count(), 1);
+    let again = harness.machine.step(harness.now, &notify("ip"));
+    assert_eq!((again.refusal, again.records.len()), (None, 0), "it was received");
+}
+
+#[test]
 fn a_notification_of_a_wrong_type_fires_nothing() {
     let text = "persistent = true\n[[task]]\nname = \"square\"\nuse = \"g#square\"\nrequires = { number = \"n\" }\n\
         [[task]]\nname = \"other\"\nuse = \"g#add\"\nrequires = { ip = \"n\" }\n";
