@@ -37,7 +37,7 @@ async fn a_cycle_without_calls_delays_no_run_and_can_be_cancelled() {
     assert!((45..=55).contains(&ended.firing_count()), "ten turns a second: {}", ended.firing_count());
 }
 
-/// A task, and targets of it with conditions that cost about 50,000 each, in a namespace.
+/// A task, and targets of it with conditions that cost about 28,000 each, in a namespace.
 fn costly(namespace: &str, targets: usize) -> Arc<Flow> {
     let target = |number| {
         format!(
@@ -79,7 +79,7 @@ async fn costly_conditions_of_one_namespace_delay_no_other_run() {
     let count =
         |batch: &Batch, fact: &str| batch.iter().filter(|(run, name)| run.as_str() != "c" && *name == fact).count();
     let most = batches.iter().map(|batch| count(batch, "started")).max();
-    assert!(most.is_some_and(|most| most <= 8), "the conditions of {most:?} nodes were evaluated in one batch");
+    assert!(most.is_some_and(|most| most <= 10), "the conditions of {most:?} nodes were evaluated in one batch");
     let position = |run: &str, fact: &str| {
         let is_of = |(of, name): &(flow::RunId, &str)| of.as_str() == run && *name == fact;
         batches.iter().position(|batch| batch.iter().any(is_of)).expect("it was recorded")
@@ -88,7 +88,7 @@ async fn costly_conditions_of_one_namespace_delay_no_other_run() {
     let waited = position("b", "started") - position("b", "succeeded");
     assert!(waited <= 1, "another namespace has the next turn: {waited}");
     let last = batches.iter().rposition(|batch| count(batch, "started") > 0);
-    assert!(last > Some(position("b", "started") + 10), "the others have many turns after it: {last:?}");
+    assert!(last > Some(position("b", "started") + 5), "the others have many turns after it: {last:?}");
 }
 
 #[tokio::test(start_paused = true)]
