@@ -5,7 +5,7 @@
 //!
 //! The driver owns the parts and passes input and effects between them. Each part is a plain value that owns its own
 //! state and knows no other part: `runs.rs`, `shards.rs`, `leases.rs`, `withdrawals.rs`, `listeners.rs`, `forwards.rs`,
-//! `memo.rs`, `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
+//! `condition_turns.rs`, `memo.rs`, `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
 //! `declare.rs`, `load.rs`, `ownership.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes
 //! the records, and `step.rs` hands the effects to the outbox. The rest decides, and awaits nothing.
 //!
@@ -49,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Clock, MaxOpenRuns, SubmitError, Watch,
     clock::{ClockReader, TICK},
+    condition_turns::ConditionTurns,
     declarations::Declarations,
     effects::{Effects, ReplyTo},
     fetches::Fetches,
@@ -183,6 +184,7 @@ pub(crate) struct Driver {
     /// handled.
     resend_next: BTreeSet<RunId>,
     clock: ClockReader,
+    conditions: ConditionTurns,
     /// Events that the last batch caused for the next one.
     deferred: Vec<RunEvent>,
     /// When the calls that wait for a worker were last counted.
@@ -208,6 +210,7 @@ impl Driver {
             resend_next: BTreeSet::new(),
             listeners: Listeners::default(),
             clock: ClockReader::new(&*context.clock),
+            conditions: ConditionTurns::default(),
             context,
             runs: Runs::default(),
             recent: RecentRuns::default(),
@@ -265,7 +268,7 @@ impl Driver {
                 },
                 // These come last, since they may be ready in every iteration.
                 () = tokio::time::sleep(until_due.unwrap_or_default()), if until_due.is_some() => {}
-                () = std::future::ready(()), if !batch.events.is_empty() => {}
+                () = std::future::ready(()), if !batch.events.is_empty() || !self.conditions.is_empty() => {}
                 () = outbox::room_for_backlog(&outbox), if self.publications.is_due() => {}
             }
             while batch.events.len() < MAX_BATCH_SIGNALS
@@ -298,9 +301,9 @@ impl Driver {
         }
     }
 
-    /// Adds a tick for every run with a timer that is due.
+    /// Adds a tick for every run with a timer that is due. A run that waits for a turn gets one with it.
     fn add_due_runs(&self, batch: &mut Batch) {
-        for run in self.runs.due_by(self.context.clock.now()) {
+        for run in self.runs.due_by(self.context.clock.now()).filter(|run| !self.conditions.has(run)) {
             batch.push(run.clone(), Event::Tick);
         }
     }

@@ -11,6 +11,7 @@
 
 mod bug;
 mod clock;
+mod condition_turns;
 mod declarations;
 mod driver;
 mod effects;

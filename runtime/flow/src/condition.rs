@@ -147,12 +147,6 @@ impl Condition {
         names
     }
 
-    /// A rough cost of its evaluation over these values, in the unit of [`EvaluationBudget::MAX_COST`] and at most that.
-    #[must_use]
-    pub fn rough_cost(&self, values: &BTreeMap<ValueName, &Value>) -> u64 {
-        cost::rough_estimate(&self.0, values)
-    }
-
     /// Evaluates one condition by itself, as [`Condition::evaluate_within`] does with a budget of its own.
     ///
     /// # Errors

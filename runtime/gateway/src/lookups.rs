@@ -21,6 +21,9 @@ const MAX_LOOKUPS: usize = 32;
 /// The maximum number of concurrent lookups of one namespace, so that others have some.
 const MAX_OWN_LOOKUPS: usize = 4;
 
+/// The maximum number of addresses of a host. A server may answer with thousands, and calls hold what they have found.
+const MAX_ADDRESSES: usize = 64;
+
 /// The lookups of all calls of a worker.
 #[derive(Debug)]
 pub(crate) struct Lookups {
@@ -81,7 +84,7 @@ impl Default for LookupShare {
 }
 
 impl LookupShare {
-    /// The addresses of a host. The caller has to be polled until they are there: others may wait behind it.
+    /// The addresses of a host, at most 64. The caller has to be polled until they are there: others may wait behind it.
     ///
     /// # Errors
     /// When the resolver of the machine finds none, or takes too long ([`io::ErrorKind::TimedOut`]).
@@ -90,7 +93,7 @@ impl LookupShare {
         // The thread keeps the place: it goes on when nobody waits for it any more.
         let lookup = tokio::task::spawn_blocking(move || {
             let _place = place;
-            (host.as_str(), 0).to_socket_addrs().map(Iterator::collect)
+            (host.as_str(), 0).to_socket_addrs().map(first_addresses)
         });
         match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
             Ok(found) => found.map_err(io::Error::other)?,
@@ -109,11 +112,39 @@ impl LookupShare {
     }
 }
 
+/// The first addresses of an answer, each once.
+fn first_addresses(answer: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for address in answer {
+        if addresses.len() == MAX_ADDRESSES {
+            break;
+        }
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use futures::{FutureExt as _, future::join_all};
 
     use super::*;
+
+    #[test]
+    fn only_the_first_addresses_of_an_answer_are_kept() {
+        let address = |index: u32| SocketAddr::new(IpAddr::V4(index.into()), 0);
+        let mut read = 0;
+        let long = (0..3_000).map(address).inspect(|_| read += 1);
+        let expected: Vec<SocketAddr> = (0..64).map(address).collect();
+        assert_eq!(first_addresses(long), expected);
+        assert!(read <= 65, "the rest is not read: {read}");
+        let repeated = (0..3_000).map(|index| address(index % 3));
+        assert_eq!(first_addresses(repeated), expected[..3], "each is there once");
+    }
 
     #[tokio::test]
     async fn a_namespace_has_some_of_all_places() {

@@ -11,6 +11,7 @@
 mod edits;
 mod triggers;
 mod notifications;
+mod condition_budget;
 mod firing;
 mod snapshot;
 mod queries;
@@ -23,13 +24,13 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Change, Command, Event, Fact, NodeAttempt, Record, Trigger};
+use crate::{Change, Command, Event, Fact, Record};
+use condition_budget::ConditionBudget;
 pub use firing::for_each::{ElementState, Expansion, collect_results, elements};
 pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues, Rare, RareState};
 use firing::{FiringMachine, FiringStart};
 use flow::{
-    Action, ClockShift, EvaluationBudget, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, Timestamp,
-    graph::Role,
+    ClockShift, EvaluationBudget, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, Timestamp, graph::Role,
 };
 pub use notifications::NotificationKeys;
 pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
@@ -65,6 +66,26 @@ pub struct Step {
     pub is_unfinished: bool,
     /// Why a notification was refused, for people. Whoever needs it does not have to check the notification again.
     pub refusal: Option<String>,
+    /// Whether only decisions with conditions follow, which had no budget. The step is unfinished then.
+    pub awaits_conditions: bool,
+    /// What the evaluated conditions have cost, in the unit of [`EvaluationBudget::MAX_COST`].
+    pub condition_cost: u64,
+}
+
+/// The limits of one step. They change no decision, only its time: a further step decides the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepLimits {
+    /// The maximum number of records; only the last decision may exceed it.
+    pub records: usize,
+    /// The maximum cost of conditions, in the unit of [`EvaluationBudget::MAX_COST`]. Only the conditions of the last node may exceed it.
+    /// With 0, none is evaluated.
+    pub conditions: u64,
+}
+
+impl Default for StepLimits {
+    fn default() -> Self {
+        Self { records: MAX_STEP_RECORDS, conditions: EvaluationBudget::MAX_COST }
+    }
 }
 
 /// The maximum number of records of one step; only its last decision may exceed it. At some microseconds a record, other
@@ -135,13 +156,17 @@ impl Machine {
     /// A duplicate, late or out-of-order event leads to no records.
     #[must_use]
     pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
-        if let Event::Notify { task, result, .. } = event {
-            return self.decide_notify(now, task, result, event).unwrap_or_default();
-        }
-        self.decide_other(now, event)
+        self.decide_within(now, event, &ConditionBudget::default())
     }
 
-    fn decide_other(&self, now: Timestamp, event: &Event) -> Vec<Record> {
+    fn decide_within(&self, now: Timestamp, event: &Event, budget: &ConditionBudget) -> Vec<Record> {
+        if let Event::Notify { task, result, .. } = event {
+            return self.decide_notify(now, task, result, (event, budget)).unwrap_or_default();
+        }
+        self.decide_other(now, event, budget)
+    }
+
+    fn decide_other(&self, now: Timestamp, event: &Event, budget: &ConditionBudget) -> Vec<Record> {
         let run_record = |fact| vec![Record { at: now, firing: None, fact }];
         match (&self.triggers, self.single_firing(), event) {
             (_, None, Event::Start) if self.state() == RunState::Pending => {
@@ -156,9 +181,9 @@ impl Machine {
             }
             (None, Some(firing), event) => {
                 let record = |fact| Record { at: now, firing: None, fact };
-                firing.decide(now, event).into_iter().map(record).collect()
+                firing.decide(now, event, budget).into_iter().map(record).collect()
             }
-            (Some(trigger_state), _, event) => self.decide_triggers(trigger_state, now, event),
+            (Some(trigger_state), _, event) => self.decide_triggers(trigger_state, now, event, budget),
             (None, None, _) => Vec::new(),
         }
     }
@@ -234,82 +259,61 @@ impl Machine {
         if self.triggers.is_some() { None } else { self.firings.get(&Firing::FIRST) }
     }
 
-    /// Decides an event and continues until nothing more follows at this time, or until [`MAX_STEP_RECORDS`] records.
+    /// Decides an event and continues until nothing more follows at this time, within the default limits.
     ///
     /// The machine is ahead of the logbook until the records are appended: if the append fails, drop the machine and replay.
     ///
     /// # Panics
     /// When the machine refuses its own decision, which is a bug.
     pub fn step(&mut self, now: Timestamp, event: &Event) -> Step {
-        self.step_within(now, event, MAX_STEP_RECORDS)
+        self.step_within(now, event, StepLimits::default())
     }
 
-    /// Like [`Machine::step`], with a given maximum: once there are `max_records` records, or conditions of links have cost as
-    /// much as those of one step may, no further decision follows.
+    /// Like [`Machine::step`], with given limits: once there are as many records as allowed, no further decision follows, and once
+    /// conditions have cost as much as allowed, no decision that evaluates one.
     ///
     /// # Panics
     /// When the machine refuses its own decision, which is a bug.
-    pub fn step_within(&mut self, now: Timestamp, event: &Event, max_records: usize) -> Step {
+    pub fn step_within(&mut self, now: Timestamp, event: &Event, limits: StepLimits) -> Step {
         let mut step = Step::default();
+        let budget = ConditionBudget::new(limits.conditions);
         if let Some(record) = self.decide_clock(now, event) {
             step.commands.extend(self.evolve(&record).expect("a clock may be set at any time"));
             step.records.push(record);
         }
+        let mut held = budget.held();
         let mut records = if let Event::Notify { task, result, .. } = event {
-            let decided = self.decide_notify(now, task, result, event);
+            let decided = self.decide_notify(now, task, result, (event, &budget));
             decided.unwrap_or_else(|refusal| {
                 step.refusal = Some(refusal);
                 Vec::new()
             })
         } else {
-            self.decide(now, event)
+            self.decide_within(now, event, &budget)
         };
         if records.is_empty() && !step.records.is_empty() {
             // Something may be due by the new clock.
-            records = self.decide(now, &Event::Tick);
+            records = self.decide_within(now, &Event::Tick, &budget);
         }
-        let mut cost = 0;
         while !records.is_empty() {
             for record in &records {
-                cost += self.evaluation_cost(record);
                 let evolved = self.evolve(record);
                 let commands = evolved.unwrap_or_else(|error| panic!("the machine accepts what it decided: {error}"));
                 step.commands.extend(commands);
             }
             step.records.append(&mut records);
-            let is_full = step.records.len() >= max_records || cost >= EvaluationBudget::MAX_COST;
-            if is_full && !self.firings.values().any(FiringMachine::has_missing_input) {
+            held = budget.held();
+            if step.records.len() >= limits.records && !self.firings.values().any(FiringMachine::has_missing_input) {
                 step.is_unfinished = !self.state().is_final();
                 break;
             }
-            records = self.decide(now, &Event::Tick);
+            records = self.decide_within(now, &Event::Tick, &budget);
         }
+        // What the last decision held is all that follows.
+        step.awaits_conditions = budget.held() > held;
+        step.is_unfinished |= step.awaits_conditions;
+        step.condition_cost = budget.spent();
         step
-    }
-
-    /// A rough cost of the conditions that were evaluated for a record. Call it before the record is applied.
-    fn evaluation_cost(&self, record: &Record) -> u64 {
-        let firing = record.firing.map_or_else(|| self.single_firing(), |firing| self.firings.get(&firing));
-        if let (
-            Fact::Started { attempt: NodeAttempt { node, .. }, action: Action::Apply }
-            | Fact::ControllerRan { node, .. }
-            | Fact::StartFailed { node, .. }
-            | Fact::Ignored { node, .. }
-            | Fact::ScopeStarted { node },
-            Some(firing),
-        ) = (&record.fact, firing)
-        {
-            return firing.evaluation_cost(*node);
-        }
-        let (Fact::BackEdgeSkipped { back_edge, .. } | Fact::Triggered { by: Trigger::BackEdge(back_edge), .. }) =
-            &record.fact
-        else {
-            return 0;
-        };
-        let back_edges = self.flow.triggers.as_ref().map(|triggers| &*triggers.back_edges).unwrap_or_default();
-        let has_condition = back_edges.get(*back_edge as usize).is_some_and(|edge| edge.link.when.is_some());
-        // Its values are no longer at hand: a step evaluates a few back edges.
-        if has_condition { EvaluationBudget::MAX_COST / 16 } else { 0 }
     }
 
     /// Decides how a clock change affects the run. The driver reports the change, or the time of the last record shows it. A

@@ -5,7 +5,7 @@
 //! have the format of every [`ValuesObject`] in both directions: bytes are separate from the JSON, under `$bytes`. A nonzero
 //! status is a failure whose message is the last line of standard error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{Failure, FailureKind, Outcome, StoredReferences, Value, ValueName, Values, ValuesObject};
 use serde::Serialize;
@@ -24,6 +24,9 @@ const DATA_ERROR: u8 = 65;
 
 /// The maximum length of an excerpt of a text that is not JSON, in characters.
 const MAX_QUOTED_CHARS: usize = 60;
+
+/// The maximum number of outputs with invalid names that a failure names.
+const MAX_INVALID_NAMES: usize = 16;
 
 /// The standard input of a rollback.
 #[derive(Serialize)]
@@ -93,14 +96,18 @@ pub(crate) async fn call(
             None => return Err(error),
         },
     };
-    let streams = &store.data().streams;
+    let HostState { streams, watch, .. } = store.data();
+    let watch = watch.clone();
     if status != 0 {
         return Ok(Err(failure(status, &streams.stderr_tail())));
     }
-    Ok(match &call.action {
-        Action::Apply => parse_outputs(&streams.take_output(), &call.required_outputs),
-        Action::Rollback { .. } => Ok(Values::new()),
-    })
+    match &call.action {
+        Action::Apply => {
+            let (stdout, names) = (streams.take_output(), call.required_outputs.clone());
+            watch.parse(stdout.len(), move || parse_outputs(&stdout, &names)).await
+        }
+        Action::Rollback { .. } => Ok(Ok(Values::new())),
+    }
 }
 
 fn failure(status: u8, stderr: &str) -> Failure {
@@ -119,10 +126,18 @@ fn parse_outputs(stdout: &[u8], names: &[ValueName]) -> Result<Values, Failure> 
     if text.trim().is_empty() {
         return require_outputs(Values::new(), names);
     }
-    let mut outputs: ValuesObject = serde_json::from_str(text).map_err(|error| not_an_object(text, &error))?;
-    let is_name = |name: &str| ValueName::new(name).is_ok();
+    let declared: BTreeSet<&str> = names.iter().map(ValueName::as_str).collect();
+    let mut invalid_names = 0;
     // Undeclared outputs are dropped without reading them. An invalid name is an error.
-    outputs.retain(|name| !is_name(name) || names.iter().any(|required| required.as_str() == name));
+    let keep = |name: &str| {
+        if declared.contains(name) {
+            return true;
+        }
+        let is_reported = invalid_names < MAX_INVALID_NAMES && ValueName::new(name).is_err();
+        invalid_names += usize::from(is_reported);
+        is_reported
+    };
+    let outputs = ValuesObject::parse_some(text, keep).map_err(|error| not_an_object(text, &error))?;
     let values =
         outputs.read(StoredReferences::Reject).map_err(|error| invalid(format!("its outputs are invalid: {error}")))?;
     require_outputs(values, names)

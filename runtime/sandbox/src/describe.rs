@@ -17,6 +17,7 @@ use crate::{
     compiler::MAX_WAITING,
     engines::EngineKind,
     host_state::{CallOrigin, Files, HostState, Process, Seed},
+    host_work,
     loaded::LinkedModule,
     permits::Full,
     run::{self, Watchdog},
@@ -26,6 +27,9 @@ use crate::{
 
 /// The maximum number of tasks in a module, and of parameters and provided values of one task: far more than any author writes.
 const MAX_ITEMS: usize = 1_000;
+
+/// The size of a description with large schemas, in bytes.
+const DESCRIPTION_BYTES: usize = 1 << 20;
 
 /// The limits of a describe call, which computes almost nothing.
 pub(crate) fn limits() -> Limits {
@@ -82,9 +86,11 @@ pub(crate) async fn describe(
     };
     match described {
         Ok(None) => Ok(ModuleContent::Command),
-        Ok(Some(tasks)) => match content(tasks) {
-            Ok(tasks) => Ok(ModuleContent::Tasks(tasks)),
-            Err(reason) => Err(DescribeError::Invalid { digest, reason }),
+        Ok(Some(tasks)) => match host_work::parsed(DESCRIPTION_BYTES, move || content(tasks)).await {
+            Ok(Ok(tasks)) => Ok(ModuleContent::Tasks(tasks)),
+            Ok(Err(reason)) => Err(DescribeError::Invalid { digest, reason }),
+            // Only a runtime that ends stops a parser.
+            Err(_) => Err(DescribeError::Interrupted { digest }),
         },
         Err(Completion::Failed(failure)) => Err(DescribeError::Failed { digest, failure }),
         Err(Completion::Interrupted | Completion::Succeeded(_)) => Err(DescribeError::Interrupted { digest }),

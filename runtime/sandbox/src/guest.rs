@@ -70,8 +70,19 @@ pub(crate) async fn call(
     let (wit_call, inputs) = (wit_call(call), borrow_values(&call.inputs));
     match &call.action {
         Action::Apply => {
-            let result = guest.call_apply(store, wit_call, &inputs).await?;
-            Ok(result.map_err(failure).and_then(|outputs| checked_outputs(outputs, call)))
+            let result = guest.call_apply(&mut *store, wit_call, &inputs).await?;
+            let outputs = match result {
+                Ok(outputs) => outputs,
+                Err(reported) => return Ok(Err(failure(reported))),
+            };
+            let used: u64 = outputs.iter().map(size).sum();
+            if let Err(exceeded) = call.limits.check_output(used) {
+                return Ok(Err(exceeded));
+            }
+            let (names, watch) = (call.required_outputs.clone(), store.data().watch.clone());
+            // Each value takes some memory beside its bytes.
+            let bytes = outputs.len() * size_of::<wit::ValueResult>() + usize::try_from(used).unwrap_or(usize::MAX);
+            watch.parse(bytes, move || checked_outputs(outputs, &names)).await
         }
         Action::Rollback { outcome, failures } => {
             let provided = match outcome {
@@ -150,9 +161,8 @@ fn failure(failure: wit::Failure) -> Failure {
 }
 
 /// The values that an apply returned, checked against the required outputs.
-fn checked_outputs(outputs: Vec<wit::ValueResult>, call: &Call) -> Result<Values, Failure> {
-    let used: u64 = outputs.iter().map(size).sum();
-    call.limits.check_output(used)?;
+fn checked_outputs(outputs: Vec<wit::ValueResult>, required: &[ValueName]) -> Result<Values, Failure> {
+    let declared: BTreeSet<&ValueName> = required.iter().collect();
     let mut values = Values::new();
     let mut names = BTreeSet::new();
     for value in outputs {
@@ -162,11 +172,11 @@ fn checked_outputs(outputs: Vec<wit::ValueResult>, call: &Call) -> Result<Values
             return Err(invalid(format!("it returned the value {name} twice")));
         }
         // Undeclared outputs are dropped without reading them.
-        if call.required_outputs.contains(&name) {
+        if declared.contains(&name) {
             values.insert(name.clone(), parsed(&name, value.content)?);
         }
     }
-    require_outputs(values, &call.required_outputs)
+    require_outputs(values, required)
 }
 
 fn size(value: &wit::ValueResult) -> u64 {

@@ -45,6 +45,8 @@ pub(crate) struct Watchdog {
     interrupts: [CancellationToken; 2],
     pauses: Arc<Pauses>,
     yielding: Yielding,
+    /// Whether this process may start threads beside the one of the guest.
+    has_threads: bool,
 }
 
 /// The time for which a call has waited for a slot. Up to [`MAX_SLOT_WAIT`], it does not count for the timeout.
@@ -66,7 +68,7 @@ struct PauseState {
 /// The timeout of a call stands still until this is dropped.
 pub(crate) struct Pause<'a>(&'a Pauses);
 
-/// Whether a guest that computes has only yielded to other tasks.
+/// Whether a guest that computes, or whose outputs are parsed, has only yielded to other tasks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Yielding(Arc<AtomicBool>);
 
@@ -83,7 +85,16 @@ impl Watchdog {
     /// Starts the timeout now.
     pub(crate) fn start(timeout: Duration, interrupts: [CancellationToken; 2]) -> Self {
         let (pauses, yielding) = (Arc::default(), Yielding::default());
-        Self { started: Instant::now(), timeout, interrupts, pauses, yielding }
+        Self { started: Instant::now(), timeout, interrupts, pauses, yielding, has_threads: true }
+    }
+
+    /// In a process that has one thread, and that its parent ends.
+    pub(crate) fn without_threads(self) -> Self {
+        Self { has_threads: false, ..self }
+    }
+
+    pub(crate) fn has_threads(&self) -> bool {
+        self.has_threads
     }
 
     /// The time since the start that counts for the timeout.
@@ -183,11 +194,12 @@ impl Yielding {
         self.until(tokio::task::yield_now()).await;
     }
 
-    /// Is set until other tasks have run.
-    pub(crate) async fn until(self, others_have_run: impl Future<Output = ()>) {
+    /// Is set until other tasks, or other threads, have run.
+    pub(crate) async fn until<T>(self, others_have_run: impl Future<Output = T>) -> T {
         self.0.store(true, Ordering::Relaxed);
-        others_have_run.await;
+        let result = others_have_run.await;
         self.0.store(false, Ordering::Relaxed);
+        result
     }
 }
 

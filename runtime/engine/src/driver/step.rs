@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Delivery;
 use flow::{CallId, RunId, RunState, Shard, Timestamp};
-use machine::{Command, Event, MAX_STEP_RECORDS, Machine};
+use machine::{Command, Event, MAX_STEP_RECORDS, Machine, StepLimits};
 use protocol::{AttemptLog, Reply, topology};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -27,6 +27,25 @@ const MAX_BATCH_RECORDS: usize = 4_096;
 
 /// Minimum share of a run.
 const MIN_RUN_RECORDS: usize = 8;
+
+/// The decisions of a batch so far, and what they need.
+struct Decisions<'a> {
+    now: Timestamp,
+    /// The maximum number of records of each run.
+    share: usize,
+    released: &'a BTreeSet<RunId>,
+    not_found: &'a BTreeSet<RunId>,
+    effects: &'a mut Effects,
+    steps: BTreeMap<RunId, StepResult>,
+    decided: Vec<(RunId, Event)>,
+}
+
+impl Decisions<'_> {
+    /// The number of records that a run may still add.
+    fn records_left(&self, run: &RunId) -> usize {
+        self.share.saturating_sub(self.steps.get(run).map_or(0, |step| step.records.len()))
+    }
+}
 
 impl Driver {
     /// Decides records for every event of a batch, appends them all at once, and only then lets the outbox carry out
@@ -83,7 +102,8 @@ impl Driver {
         batch.signals.iter().map(|(run, _)| run).filter(|run| is_released(run)).cloned().collect()
     }
 
-    /// Steps the machines. Returns the result of each run, and the events that were decided.
+    /// Steps the machines. Returns the result of each run, and the events that were decided. Conditions are evaluated in turns, after
+    /// everything else.
     fn decide(
         &mut self,
         now: Timestamp,
@@ -91,57 +111,81 @@ impl Driver {
         (released, not_found): (&BTreeSet<RunId>, &BTreeSet<RunId>),
         effects: &mut Effects,
     ) -> (BTreeMap<RunId, StepResult>, Vec<(RunId, Event)>) {
-        let mut steps: BTreeMap<RunId, StepResult> = BTreeMap::new();
-        let mut decided = Vec::new();
-        let runs = events.iter().map(|event| &event.run).collect::<BTreeSet<_>>().len();
+        let runs = events.iter().map(|event| &event.run).collect::<BTreeSet<_>>().len() + self.conditions.len();
         let share = (MAX_BATCH_RECORDS / runs.max(1)).clamp(MIN_RUN_RECORDS, MAX_STEP_RECORDS);
-        for RunEvent { run, event, reply_to } in events {
-            let Some(active) = self.runs.get_mut(&run) else {
-                self.reject(&run, reply_to, (released, not_found), effects);
-                continue;
-            };
-            // Calls that were abandoned when the run was suspended are sent again when it continues.
-            let abandoned = if active.is_suspended { active.machine.pending() } else { Vec::new() };
-            let is_remembering = !self.context.memo_limits.is_zero();
-            let new_result = is_remembering.then(|| memo::new_result(&active.machine, &event, now)).flatten();
-            let left = share.saturating_sub(steps.get(&run).map_or(0, |step| step.records.len()));
-            let doing = || format!("after version {}, {}", active.version.get(), event.summary());
-            let step = match catch_bug(&run, &doing(), || active.machine.step_within(now, &event, left)) {
-                Ok(step) => step,
-                Err(reason) => {
-                    let earlier = steps.remove(&run).map(|step| step.reply_to).unwrap_or_default();
-                    self.stop_buggy(run, reason, earlier.into_iter().chain(reply_to), effects);
-                    continue;
-                }
-            };
-            if step.records.is_empty() {
-                if let Some(call) = active.machine.excess_execution(&event) {
-                    let reason = format!("a report of one more execution than {call} may have");
-                    self.refusals.log(&topology::shard_queue(&active.shard), &reason);
-                }
-                if let Some(reply_to) = reply_to {
-                    effects.reply(reply_to, rejection(&active.machine, &event, step.refusal));
-                }
-                decided.push((run, event));
-                continue;
-            }
-            let result = steps.entry(run.clone()).or_default();
-            if active.is_suspended && !is_inactive(active.machine.state()) {
-                active.is_suspended = false;
-                result.commands.extend(without_withdrawable_calls(&active.machine, abandoned));
-                result.may_repeat = true;
-            }
-            result.is_unfinished = step.is_unfinished;
-            result.memos.remembered.extend(new_result.filter(|_| memo::is_success(&step.records)));
-            memo::add_forgotten(&active.machine, &step.records, &mut result.memos);
-            result.is_retried |= matches!(event, Event::Retry);
-            result.ended = std::mem::take(&mut result.ended).and(EndedCalls::from_event(&event, &step.records));
-            result.records.extend(step.records);
-            result.commands.extend(step.commands);
-            result.reply_to.extend(reply_to);
-            decided.push((run, event));
+        let (steps, decided) = (BTreeMap::new(), Vec::new());
+        let mut decisions = Decisions { now, share, released, not_found, effects, steps, decided };
+        for event in events {
+            self.decide_event(event, 0, &mut decisions);
         }
-        (steps, decided)
+        self.conditions.begin_batch();
+        while let Some((run, max_cost)) = self.conditions.next() {
+            let event = RunEvent::new(run, Event::Tick);
+            if self.runs.is_active(&event.run) && decisions.records_left(&event.run) > 0 {
+                self.decide_event(event, max_cost, &mut decisions);
+            } else {
+                self.deferred.push(event);
+            }
+        }
+        (decisions.steps, decisions.decided)
+    }
+
+    /// Decides an event, with conditions that cost this much.
+    fn decide_event(
+        &mut self,
+        RunEvent { run, event, reply_to }: RunEvent,
+        max_cost: u64,
+        decisions: &mut Decisions<'_>,
+    ) {
+        let Some(active) = self.runs.get_mut(&run) else {
+            self.reject(&run, reply_to, decisions);
+            return;
+        };
+        let now = decisions.now;
+        // Calls that were abandoned when the run was suspended are sent again when it continues.
+        let abandoned = if active.is_suspended { active.machine.pending() } else { Vec::new() };
+        let is_remembering = !self.context.memo_limits.is_zero();
+        let new_result = is_remembering.then(|| memo::new_result(&active.machine, &event, now)).flatten();
+        let limits = StepLimits { records: decisions.records_left(&run), conditions: max_cost };
+        let doing = || format!("after version {}, {}", active.version.get(), event.summary());
+        let step = match catch_bug(&run, &doing(), || active.machine.step_within(now, &event, limits)) {
+            Ok(step) => step,
+            Err(reason) => {
+                let earlier = decisions.steps.remove(&run).map(|step| step.reply_to).unwrap_or_default();
+                self.stop_buggy(run, reason, earlier.into_iter().chain(reply_to), decisions.effects);
+                return;
+            }
+        };
+        self.conditions.charge(step.condition_cost);
+        if step.awaits_conditions {
+            self.conditions.push(&run, active.machine.flow().name.namespace());
+        }
+        if step.records.is_empty() {
+            if let Some(call) = active.machine.excess_execution(&event) {
+                let reason = format!("a report of one more execution than {call} may have");
+                self.refusals.log(&topology::shard_queue(&active.shard), &reason);
+            }
+            if let Some(reply_to) = reply_to {
+                decisions.effects.reply(reply_to, rejection(&active.machine, &event, step.refusal));
+            }
+            decisions.decided.push((run, event));
+            return;
+        }
+        let result = decisions.steps.entry(run.clone()).or_default();
+        if active.is_suspended && !is_inactive(active.machine.state()) {
+            active.is_suspended = false;
+            result.commands.extend(without_withdrawable_calls(&active.machine, abandoned));
+            result.may_repeat = true;
+        }
+        result.is_unfinished = step.is_unfinished && !step.awaits_conditions;
+        result.memos.remembered.extend(new_result.filter(|_| memo::is_success(&step.records)));
+        memo::add_forgotten(&active.machine, &step.records, &mut result.memos);
+        result.is_retried |= matches!(event, Event::Retry);
+        result.ended = std::mem::take(&mut result.ended).and(EndedCalls::from_event(&event, &step.records));
+        result.records.extend(step.records);
+        result.commands.extend(step.commands);
+        result.reply_to.extend(reply_to);
+        decisions.decided.push((run, event));
     }
 
     /// Replies to the sender of an event for a run that is not in memory.
@@ -149,8 +193,7 @@ impl Driver {
         &self,
         run: &RunId,
         reply_to: Option<ReplyTo>,
-        (released, not_found): (&BTreeSet<RunId>, &BTreeSet<RunId>),
-        effects: &mut Effects,
+        Decisions { released, not_found, effects, .. }: &mut Decisions<'_>,
     ) {
         let Some(reply_to) = reply_to else { return };
         if released.contains(run) && matches!(reply_to, ReplyTo::Remote { .. }) {

@@ -26,7 +26,7 @@ use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
 use machine::{Fact, Machine, Record};
 use protocol::{CallLog, Control, EngineSecret, HeartbeatNumber, Job, Report, SendingId, topology};
 
-pub(crate) use append_faults::{AppendFaults, Fault, Lookups, StopPoint};
+pub(crate) use append_faults::{AppendFaults, Batch, Fault, Lookups, StopPoint};
 pub(crate) use clock::PausedClock;
 
 /// A flow of consecutive tasks, each with a rollback.

@@ -17,8 +17,8 @@ const BYTES_PER_UNIT: usize = 32;
 /// The cost of parsing a condition, for each of its bytes.
 pub(super) const PARSER_COST: u64 = 20;
 
-/// The conditions with a loop that one step evaluates at least, however long each might take.
-const MIN_LOOPS: u64 = 16;
+/// What it costs to find out that a condition does not fit into a budget: its values are read for that.
+const REFUSAL_COST: u64 = 10_000;
 
 /// The fields of a path that CEL tries as one qualified name in the time of one unit.
 const FIELDS_PER_UNIT: u64 = 16;
@@ -29,11 +29,13 @@ const FIELDS_PER_UNIT: u64 = 16;
 #[derive(Debug)]
 pub struct EvaluationBudget {
     remaining: u64,
+    /// The number of conditions that did not fit.
+    refused: u64,
 }
 
 impl Default for EvaluationBudget {
     fn default() -> Self {
-        Self { remaining: Self::MAX_COST }
+        Self { remaining: Self::MAX_COST, refused: 0 }
     }
 }
 
@@ -42,22 +44,31 @@ impl EvaluationBudget {
     /// element of a value: about 0.1 µs.
     pub const MAX_COST: u64 = 1_000_000;
 
+    /// What the evaluations so far have cost.
+    #[must_use]
+    pub fn spent(&self) -> u64 {
+        (Self::MAX_COST - self.remaining).saturating_add(self.refused.saturating_mul(REFUSAL_COST))
+    }
+
     /// Takes a cost from the budget.
     ///
     /// # Errors
-    /// The reason, a fragment whose subject is the condition, if the budget is too small: then nothing is taken.
+    /// The reason, a fragment whose subject is the condition, if the budget is too small: then its room stays as it is.
     pub(super) fn charge(&mut self, cost: u64) -> Result<(), String> {
         match self.remaining.checked_sub(cost) {
             Some(remaining) => {
                 self.remaining = remaining;
                 Ok(())
             }
-            None => Err(format!(
-                "would take too long: it takes up to {cost} steps, and {} of the {} for all conditions of its target are \
-                 left; let it read shorter lists, put fewer conditions on links to the target, or let a task decide",
-                self.remaining,
-                Self::MAX_COST
-            )),
+            None => {
+                self.refused += 1;
+                Err(format!(
+                    "would take too long: it takes up to {cost} steps, and {} of the {} for all conditions of its target are \
+                     left; let it read shorter lists, put fewer conditions on links to the target, or let a task decide",
+                    self.remaining,
+                    Self::MAX_COST
+                ))
+            }
         }
     }
 }
@@ -74,15 +85,6 @@ fn weight_of(value: &Value) -> u64 {
 
 fn weight_of_text(bytes: usize) -> u64 {
     1 + (bytes / BYTES_PER_UNIT) as u64
-}
-
-/// A rough cost, without parsing: rather too high, so that steps become shorter than needed.
-pub(super) fn rough_estimate(text: &str, values: &BTreeMap<ValueName, &Value>) -> u64 {
-    let weight: u64 = values.values().map(|value| weight_of(value)).sum();
-    let rough = (text.len() as u64).saturating_mul(PARSER_COST + weight);
-    // The cost of a loop may be quadratic in the size of the values.
-    let may_loop = ["all", "exists", "filter", "map"].iter().any(|word| text.contains(word));
-    rough.clamp(if may_loop { EvaluationBudget::MAX_COST / MIN_LOOPS } else { 0 }, EvaluationBudget::MAX_COST)
 }
 
 /// The cost of the evaluation of an expression over these values.

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error as _, MapAccess, Visitor},
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor},
     ser::SerializeMap,
 };
 use serde_json::value::RawValue;
@@ -28,6 +28,9 @@ const BYTES: &str = "$bytes";
 
 /// The key of the object with references into the store.
 const STORED: &str = "$stored";
+
+/// The maximum number of errors that [`InvalidValues`] lists: an object of a megabyte may have a hundred thousand.
+const MAX_ERRORS: usize = 100;
 
 /// Values by name, in the form of one JSON object. [`ValuesObject::read`] checks the names and contents.
 #[derive(Debug, Clone, Default)]
@@ -62,15 +65,27 @@ pub enum StoredReferences {
     Reject,
 }
 
-/// Values from a guest or a client are invalid: lists every error.
+/// Values from a guest or a client are invalid: lists the first 100 errors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", errors.join("; "))]
 pub struct InvalidValues {
-    /// The errors, each with the name of its value.
+    /// The errors, each with the name of its value. If there are more than 100, the last entry has the number of the others.
     pub errors: Vec<String>,
 }
 
 impl ValuesObject {
+    /// Parses a text as [`Deserialize`] does, and keeps only the values whose names `keep` accepts. It is asked once for each name. The
+    /// other values are skipped: they take no memory, and may have the same name.
+    ///
+    /// # Errors
+    /// When the text is not one JSON object of this form.
+    pub fn parse_some(text: &str, mut keep: impl FnMut(&str) -> bool) -> serde_json::Result<Self> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let object = ObjectReader { keep: &mut keep }.deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(object)
+    }
+
     /// Whether there are no values.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -111,18 +126,11 @@ impl ValuesObject {
         }
     }
 
-    /// Keeps only the values whose names `is_kept` accepts.
-    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.json.retain(|name, _| keep(name));
-        self.bytes.retain(|name, _| keep(name));
-        self.stored.retain(|name, _| keep(name));
-    }
-
     /// Checks and returns the values.
     ///
     /// # Errors
-    /// [`InvalidValues`] with every error: an invalid or duplicate name, JSON with a duplicate key, invalid base64, a
-    /// reference that is refused or damaged.
+    /// [`InvalidValues`] with the errors: an invalid or duplicate name, JSON with a duplicate key, invalid base64, a reference
+    /// that is refused or damaged.
     pub fn read(&self, references: StoredReferences) -> Result<Values, InvalidValues> {
         let json = self.json.iter().map(|(name, raw)| {
             let json = Json::parse(raw.get()).map(Value::Json);
@@ -133,17 +141,24 @@ impl ValuesObject {
             (name, bytes.map_err(|error| format!("not base64: {error}")))
         });
         let stored = self.stored.iter().map(|(name, stored)| (name, stored.read(references)));
-        let (mut values, mut errors) = (Values::new(), Vec::new());
+        let (mut values, mut errors, mut more) = (Values::new(), Vec::new(), 0_usize);
         for (raw_name, value) in json.chain(bytes).chain(stored) {
-            match (ValueName::new(raw_name), value) {
-                (Ok(name), Ok(value)) => {
-                    if values.insert(name, value).is_some() {
-                        errors.push(format!("{raw_name:?} is given twice, as JSON and under {BYTES} or {STORED}"));
-                    }
-                }
-                (Ok(_), Err(error)) => errors.push(format!("{raw_name:?}: {error}")),
-                (Err(error), _) => errors.push(error.to_string()),
+            let error = match (ValueName::new(raw_name), value) {
+                (Ok(name), Ok(value)) => match values.insert(name, value) {
+                    None => continue,
+                    Some(_) => format!("{raw_name:?} is given twice, as JSON and under {BYTES} or {STORED}"),
+                },
+                (Ok(_), Err(error)) => format!("{raw_name:?}: {error}"),
+                (Err(error), _) => error.to_string(),
+            };
+            if errors.len() < MAX_ERRORS {
+                errors.push(error);
+            } else {
+                more += 1;
             }
+        }
+        if more > 0 {
+            errors.push(format!("and {more} more errors"));
         }
         if errors.is_empty() { Ok(values) } else { Err(InvalidValues { errors }) }
     }
@@ -199,64 +214,105 @@ impl Serialize for ValuesObject {
 
 impl<'de> Deserialize<'de> for ValuesObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = ValuesObject;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("an object of values by name")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ValuesObject, A::Error> {
-                let mut object = ValuesObject::default();
-                let (mut has_bytes, mut has_stored) = (false, false);
-                while let Some(name) = map.next_key::<String>()? {
-                    let is_duplicate = match name.as_str() {
-                        BYTES => std::mem::replace(&mut has_bytes, true),
-                        STORED => std::mem::replace(&mut has_stored, true),
-                        name => object.json.contains_key(name),
-                    };
-                    if is_duplicate {
-                        return Err(A::Error::custom(format!("{name:?} is given twice")));
-                    }
-                    match name.as_str() {
-                        BYTES => UniqueMap(object.bytes) = map.next_value()?,
-                        STORED => UniqueMap(object.stored) = map.next_value()?,
-                        _ => drop(object.json.insert(name, map.next_value()?)),
-                    }
-                }
-                Ok(object)
-            }
-        }
-        deserializer.deserialize_map(Reader)
+        ObjectReader { keep: &mut |_: &str| true }.deserialize(deserializer)
     }
 }
 
-/// A JSON object without duplicate keys.
-struct UniqueMap<Member>(BTreeMap<String, Member>);
+/// Reads an object, and keeps the values whose names `keep` accepts.
+struct ObjectReader<'k, Keep> {
+    keep: &'k mut Keep,
+}
 
-impl<'de, Member: Deserialize<'de>> Deserialize<'de> for UniqueMap<Member> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader<Member>(PhantomData<Member>);
-        impl<'de, Member: Deserialize<'de>> Visitor<'de> for Reader<Member> {
-            type Value = UniqueMap<Member>;
+impl<'de, Keep: FnMut(&str) -> bool> DeserializeSeed<'de> for ObjectReader<'_, Keep> {
+    type Value = ValuesObject;
 
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("an object by name")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ValuesObject, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueMap<Member>, A::Error> {
-                let mut members = BTreeMap::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if members.contains_key(&name) {
-                        return Err(A::Error::custom(format!("{name:?} is given twice")));
-                    }
-                    members.insert(name, map.next_value()?);
+impl<'de, Keep: FnMut(&str) -> bool> Visitor<'de> for ObjectReader<'_, Keep> {
+    type Value = ValuesObject;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object of values by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ValuesObject, A::Error> {
+        let Self { keep } = self;
+        let mut object = ValuesObject::default();
+        let (mut has_bytes, mut has_stored) = (false, false);
+        while let Some(name) = map.next_key::<String>()? {
+            let is_duplicate = match name.as_str() {
+                BYTES => std::mem::replace(&mut has_bytes, true),
+                STORED => std::mem::replace(&mut has_stored, true),
+                other if !keep(other) => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
                 }
-                Ok(UniqueMap(members))
+                other => object.json.contains_key(other),
+            };
+            if is_duplicate {
+                return Err(A::Error::custom(format!("{name:?} is given twice")));
+            }
+            match name.as_str() {
+                BYTES => object.bytes = map.next_value_seed(MembersReader::new(keep))?,
+                STORED => object.stored = map.next_value_seed(MembersReader::new(keep))?,
+                _ => drop(object.json.insert(name, map.next_value()?)),
             }
         }
-        deserializer.deserialize_map(Reader(PhantomData))
+        Ok(object)
+    }
+}
+
+/// Reads a JSON object without duplicate keys, and keeps the members whose names `keep` accepts.
+struct MembersReader<'k, Keep, Member> {
+    keep: &'k mut Keep,
+    member: PhantomData<Member>,
+}
+
+impl<'k, Keep, Member> MembersReader<'k, Keep, Member> {
+    fn new(keep: &'k mut Keep) -> Self {
+        Self { keep, member: PhantomData }
+    }
+}
+
+impl<'de, Keep, Member> DeserializeSeed<'de> for MembersReader<'_, Keep, Member>
+where
+    Keep: FnMut(&str) -> bool,
+    Member: Deserialize<'de>,
+{
+    type Value = BTreeMap<String, Member>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, Keep, Member> Visitor<'de> for MembersReader<'_, Keep, Member>
+where
+    Keep: FnMut(&str) -> bool,
+    Member: Deserialize<'de>,
+{
+    type Value = BTreeMap<String, Member>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if !(self.keep)(&name) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if members.contains_key(&name) {
+                return Err(A::Error::custom(format!("{name:?} is given twice")));
+            }
+            members.insert(name, map.next_value()?);
+        }
+        Ok(members)
     }
 }
 

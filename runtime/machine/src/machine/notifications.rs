@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::{Event, Fact, Record};
 use flow::{NodeIndex, NodeName, TaskResult, Timestamp, graph::Role};
 
-use super::Machine;
+use super::{Machine, condition_budget::ConditionBudget};
 
 /// The maximum number of notifications that a run remembers; it drops the oldest first.
 const MAX_NOTIFICATION_KEYS: usize = 4_096;
@@ -64,7 +64,7 @@ impl Machine {
         now: Timestamp,
         task: &NodeName,
         result: &TaskResult,
-        event: &Event,
+        (event, budget): (&Event, &ConditionBudget),
     ) -> Result<Vec<Record>, String> {
         let key = if let Event::Notify { key, .. } = event { key.as_deref() } else { None };
         if key.is_some_and(|key| self.has_received(task, key)) {
@@ -73,7 +73,7 @@ impl Machine {
         if let Some(refusal) = self.notification_error(task, result) {
             return Err(refusal);
         }
-        let mut records = self.decide_other(now, event);
+        let mut records = self.decide_other(now, event, budget);
         let waiting_task = self.tasks.get(task).filter(|index| matches!(self.flow.node(**index).role, Role::Wait(_)));
         // The record of a firing contains the key itself.
         if let (Some(node), Some(key), false) = (waiting_task, key, records.is_empty()) {

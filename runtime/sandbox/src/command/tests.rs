@@ -48,6 +48,23 @@ fn undeclared_outputs_are_dropped_after_a_name_check() {
 }
 
 #[test]
+fn each_of_many_outputs_is_looked_up_once_among_many_names() {
+    let declared: Vec<ValueName> = (0..1_000).map(|index| ValueName::new(format!("n{index}")).unwrap()).collect();
+    let members: Vec<String> = (0..100_000).map(|index| format!("\"n{index}\":{index}")).collect();
+    let values = parse_outputs(format!("{{{}}}", members.join(",")).as_bytes(), &declared).unwrap();
+    assert!(values.keys().eq(declared.iter().collect::<BTreeSet<_>>()));
+    assert_eq!(values["n999"], Value::Json(flow::Json::parse("999").unwrap()));
+}
+
+#[test]
+fn a_failure_names_a_few_of_many_invalid_outputs() {
+    let members: Vec<String> = (0..100_000).map(|index| format!("\"a {index}\":1")).collect();
+    let failure = parse_outputs(format!("{{{}}}", members.join(",")).as_bytes(), &[]).unwrap_err();
+    assert_eq!(failure.message.matches(" is not a name").count(), MAX_INVALID_NAMES);
+    assert!(failure.message.contains("\"a 15\" is not a name"), "{failure}");
+}
+
+#[test]
 fn invalid_utf_8_output_reports_its_position() {
     let failure = parse_outputs(b"{\"a\xff\": 1}", &[]).unwrap_err();
     assert_eq!(failure, invalid("its standard output is not UTF-8 from byte 3 on"));

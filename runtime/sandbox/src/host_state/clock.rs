@@ -30,6 +30,10 @@ use super::HostState;
 /// How far a reading advances the monotonic clock, in nanoseconds, so that a guest that polls the clock makes progress.
 const TICK: u64 = 1_000;
 
+/// The maximum number of handles that a guest polls at once. It has fewer pollables, and each handle in the list costs the host
+/// some hundred bytes, also while the guest waits.
+const MAX_POLLED: usize = 4_096;
+
 /// The clocks of one call.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -182,6 +186,10 @@ impl poll::Host for HostState {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         if pollables.is_empty() {
             return Err(wasmtime::Error::msg("it polled an empty list"));
+        }
+        if pollables.len() > MAX_POLLED {
+            let reason = format!("it polled a list of {} handles, the limit is {MAX_POLLED}", pollables.len());
+            return Err(wasmtime::Error::msg(reason));
         }
         for pollable in &pollables {
             self.table.get(pollable)?;

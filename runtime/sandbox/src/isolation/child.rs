@@ -117,7 +117,7 @@ impl Guests {
     }
 
     fn call(&self, kind: EngineKind, module: &LinkedModule, call: &Call, writer: &Arc<Writer>) -> io::Result<()> {
-        let watch = Watchdog::start(call.limits.timeout, uninterrupted());
+        let watch = Watchdog::start(call.limits.timeout, uninterrupted()).without_threads();
         // The parent has its slot.
         let waiting = WaitingCalls::none();
         let running = run::run((kind, module), (self.engines.ticker(), &waiting), watch, call, writer.clone());
@@ -140,7 +140,7 @@ impl Guests {
     }
 
     fn describe(&self, kind: EngineKind, module: &LinkedModule, writer: &Writer) -> io::Result<()> {
-        let watch = Watchdog::start(describe::limits().timeout, uninterrupted());
+        let watch = Watchdog::start(describe::limits().timeout, uninterrupted()).without_threads();
         let describing = describe::run((kind, module), self.engines.ticker(), watch);
         let described = match self.runtime.block_on(Box::pin(describing)) {
             Ok(tasks) => Ok(tasks.unwrap_or_default()),

@@ -4,9 +4,9 @@
 //! its call. A child that breaks a rule is ended. What it says belongs to the one call that it makes, whatever it says: it has to
 //! repeat the number of the request, so what it has said before the call counts for nothing.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 
-use flow::{Failure, FailureKind, Values};
+use flow::{Failure, FailureKind, Limits, ValueName, Values};
 use gateway::HttpError;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -19,6 +19,7 @@ use crate::{
     describe::description,
     guest::require_outputs,
     host_state::Streams,
+    host_work,
 };
 
 /// How a call in a child ended.
@@ -111,10 +112,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                     self.send(encode_response(self.number, response)).await?;
                 }
                 Reply::Ended(EndedHead { result, memory, cpu_micros }, body) => {
+                    let size = body.len();
                     let completion = match result {
                         ResultHead::Succeeded(heads) => {
-                            let values = read_values(heads, &mut body.as_slice()).map_err(invalid)?;
-                            Completion::Succeeded(checked_values(values, call)?)
+                            let (limits, required) = (call.limits, required_outputs(call));
+                            let read = move || {
+                                let values = read_values(heads, &mut body.as_slice()).map_err(invalid)?;
+                                checked_values(values, &limits, &required)
+                            };
+                            Completion::Succeeded(parsed(size, read).await?)
                         }
                         ResultHead::Failed(failure) => {
                             Completion::Failed(checked_failure(failure.into_failure().map_err(invalid)?)?)
@@ -169,7 +175,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         if body.len() as u64 != header.body {
             return Err(ExchangeError::Lost(io::ErrorKind::UnexpectedEof.into()));
         }
-        Reply::decode(header.tag, &head, body).map_err(invalid)
+        parsed(head.len(), move || Reply::decode(header.tag, &head, body).map_err(invalid)).await
     }
 
     /// The stream has ended. The kernel says so in this way if the child has left some of the request in it.
@@ -190,18 +196,31 @@ fn invalid(error: io::Error) -> ExchangeError {
     ExchangeError::Violation(error.to_string())
 }
 
+/// Parses this many bytes of a child. No thread of the runtime does it if they are many.
+async fn parsed<T: Send + 'static>(
+    bytes: usize,
+    parse: impl FnOnce() -> Result<T, ExchangeError> + Send + 'static,
+) -> Result<T, ExchangeError> {
+    host_work::parsed(bytes, parse).await.map_err(|error| ExchangeError::Lost(io::Error::other(error)))?
+}
+
+/// The values that a call has to return.
+fn required_outputs(call: &Call) -> Vec<ValueName> {
+    match call.action {
+        Action::Apply => call.required_outputs.clone(),
+        Action::Rollback { .. } => Vec::new(),
+    }
+}
+
 /// The values of a call, if a guest within its limits can have returned them.
-fn checked_values(values: Values, call: &Call) -> Result<Values, ExchangeError> {
+fn checked_values(values: Values, limits: &Limits, required: &[ValueName]) -> Result<Values, ExchangeError> {
     let used: u64 = values.iter().map(|(name, value)| (name.as_str().len() + value.size()) as u64).sum();
-    call.limits.check_output(used).map_err(|_| violation("more values than its limit"))?;
-    let expected = match call.action {
-        Action::Apply => &*call.required_outputs,
-        Action::Rollback { .. } => &[],
-    };
+    limits.check_output(used).map_err(|_| violation("more values than its limit"))?;
+    let expected: BTreeSet<&ValueName> = required.iter().collect();
     if values.keys().any(|name| !expected.contains(name)) {
         return Err(violation("a value that was not required"));
     }
-    require_outputs(values, expected).map_err(|_| violation("too few values"))
+    require_outputs(values, required).map_err(|_| violation("too few values"))
 }
 
 /// The failure of a call, if a guest that was called can have it.

@@ -64,6 +64,16 @@ const WASI: &str = "
         interface random { get-random-bytes: func(len: u64) -> list<u8>; }
         interface insecure { get-insecure-random-bytes: func(len: u64) -> list<u8>; }
     }
+    package wasi:http@0.2.0 {
+        interface types {
+            variant header-error { invalid-syntax, forbidden, immutable }
+            resource fields {
+                constructor();
+                from-list: static func(entries: list<tuple<string, list<u8>>>) -> result<fields, header-error>;
+                set: func(name: string, value: list<list<u8>>) -> result<_, header-error>;
+            }
+        }
+    }
     world caller {
         import wasi:io/poll@0.2.0;
         import wasi:io/streams@0.2.0;
@@ -73,6 +83,7 @@ const WASI: &str = "
         import wasi:clocks/monotonic-clock@0.2.0;
         import wasi:random/random@0.2.0;
         import wasi:random/insecure@0.2.0;
+        import wasi:http/types@0.2.0;
         import waft:task/host@1.0.0;
     }";
 
@@ -100,6 +111,9 @@ const IMPORTS: &str = r#"
     (import "wasi:io/streams@0.2.0" "[method]output-stream.splice" (func $splice (param i32 i32 i64 i32)))
     (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-splice"
         (func $blocking-splice (param i32 i32 i64 i32)))
+    (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
+    (import "wasi:http/types@0.2.0" "[static]fields.from-list" (func $from-list (param i32 i32 i32)))
+    (import "wasi:http/types@0.2.0" "[method]fields.set" (func $set (param i32 i32 i32 i32 i32 i32)))
     (import "waft:task/host@1.0.0" "log" (func $log (param i32 i32 i32)))
     (import "waft:task/host@1.0.0" "progress" (func $progress (param f64 i32 i32)))"#;
 
@@ -251,9 +265,52 @@ fn polling(length: u32) -> String {
 }
 
 #[tokio::test]
-async fn a_list_to_poll_is_copied_within_the_same_bound() {
-    assert_success(&polling(1_000)).await;
+async fn a_list_to_poll_has_a_maximum_length() {
+    assert_success(&polling(4_096)).await;
+    for length in [4_097, 9_000] {
+        let reason = format!("it polled a list of {length} handles, the limit is 4096");
+        assert_stopped(&polling(length), FailureKind::Trap, &reason).await;
+    }
+    // Longer lists do not reach the host's function: each entry counts as a handle, and takes memory when it is copied.
+    assert_stopped(&polling(50_000), FailureKind::Trap, "store handle limit exceeded").await;
     assert_stopped(&polling(500_000), FailureKind::OutputLimit, TOO_MUCH_AT_ONCE).await;
+}
+
+/// Fills the memory from 64 KiB on with headers of the name `a` and without a value, and calls a function with them.
+fn with_headers(call: &str) -> String {
+    format!(
+        "(i32.store8 (i32.const 16) (i32.const 97))
+         (local.set $i (i32.const 65536))
+         (loop $l
+            (i64.store (local.get $i) (i64.const 0x100000010))
+            (i64.store offset=8 (local.get $i) (i64.const 0x10))
+            (local.set $i (i32.add (local.get $i) (i32.const 16)))
+            (br_if $l (i32.lt_u (local.get $i) (i32.const 4194304))))
+         {call}
+         (call $check (i64.load8_u (i32.const 64)) (i64.const 0))"
+    )
+}
+
+#[tokio::test]
+async fn lists_of_headers_have_a_maximum_size() {
+    let from_list =
+        |length: u32| with_headers(&format!("(call $from-list (i32.const 65536) (i32.const {length}) (i32.const 64))"));
+    // The name is a value of one byte, too.
+    let set = |length: u32| {
+        let name = "(i32.const 16) (i32.const 1)";
+        with_headers(&format!(
+            "(call $set (call $fields) {name} (i32.const 65536) (i32.const {length}) (i32.const 64))"
+        ))
+    };
+    for body in [from_list(100), set(100)] {
+        assert_success(&body).await;
+    }
+    for body in [from_list(2_000), set(2_000)] {
+        assert_stopped(&body, FailureKind::Trap, "total size of fields exceeds limit").await;
+    }
+    for body in [from_list(200_000), set(400_000)] {
+        assert_stopped(&body, FailureKind::OutputLimit, TOO_MUCH_AT_ONCE).await;
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ pub(crate) enum Fault {
     WrittenUnconfirmed,
 }
 
+/// The names of the facts of one append, each with its run.
+pub(crate) type Batch = Vec<(RunId, &'static str)>;
+
 /// An append interceptor that can hold appends and make them fail.
 pub(crate) struct AppendFaults {
     fault: Mutex<Option<Fault>>,
@@ -36,6 +39,8 @@ pub(crate) struct AppendFaults {
     stop_after_append: AtomicBool,
     /// All records of a run that were appended.
     captured: Mutex<Option<(RunId, Vec<Record>)>>,
+    /// The facts of each append, each with its run.
+    batches: Mutex<Option<Vec<Batch>>>,
     /// How often a run was loaded.
     loads: AtomicUsize,
     /// Whether a load returns one record only, as if the run had many.
@@ -81,6 +86,7 @@ impl Default for AppendFaults {
             stopped: Notify::new(),
             stop_after_append: AtomicBool::new(false),
             captured: Mutex::default(),
+            batches: Mutex::default(),
             loads: AtomicUsize::new(0),
             runs_are_long: AtomicBool::new(false),
             read_permits: Semaphore::new(0),
@@ -108,6 +114,15 @@ impl AppendFaults {
     /// Copies all records of a run from now on.
     pub(crate) fn copy(&self, run: &str) {
         *self.captured.lock().unwrap() = Some((run.parse().unwrap(), Vec::new()));
+    }
+
+    /// Notes the facts of each append from now on.
+    pub(crate) fn note_batches(&self) {
+        *self.batches.lock().unwrap() = Some(Vec::new());
+    }
+
+    pub(crate) fn batches(&self) -> Vec<Batch> {
+        self.batches.lock().unwrap().clone().unwrap_or_default()
     }
 
     /// From now on each run has many records, and none after the first is read before [`Self::release_reads`].
@@ -189,6 +204,12 @@ impl AppendInterceptor for AppendFaults {
         if let Some((run, records)) = &mut *self.captured.lock().unwrap() {
             let of_run = appends.iter().filter(|append| append.run == *run);
             records.extend(of_run.flat_map(|append| append.records.clone()));
+        }
+        if let Some(batches) = &mut *self.batches.lock().unwrap() {
+            let facts = appends
+                .iter()
+                .flat_map(|append| append.records.iter().map(|record| (append.run.clone(), record.fact.name())));
+            batches.push(facts.collect());
         }
         self.fails(Fault::NotWritten)
     }

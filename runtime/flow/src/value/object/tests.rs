@@ -101,6 +101,41 @@ fn every_invalid_value_is_reported_at_once() {
 }
 
 #[test]
+fn only_a_number_of_errors_are_listed() {
+    let members: Vec<String> = (0..1_000).map(|index| format!("\"a {index:03}\":1")).collect();
+    let object: ValuesObject = serde_json::from_str(&format!("{{{}}}", members.join(","))).unwrap();
+    let InvalidValues { errors } = object.read(StoredReferences::Reject).unwrap_err();
+    assert_eq!(errors.len(), MAX_ERRORS + 1);
+    assert!(errors[0].starts_with("\"a 000\" is not a name"), "{}", errors[0]);
+    assert_eq!(errors[MAX_ERRORS], "and 900 more errors");
+}
+
+#[test]
+fn only_the_wanted_values_are_kept_and_each_name_is_asked_for_once() {
+    let stored = format!("{{\"e\":{{\"digest\":\"sha256:{}\",\"size\":1,\"form\":\"json\"}},\"f\":1}}", "0".repeat(64));
+    let text =
+        format!("{{\"a\":1,\"b\":[1],\"b\":2,\"$bytes\":{{\"c\":\"YQ==\",\"d\":7,\"d\":8}},\"$stored\":{stored}}}");
+    let mut asked = Vec::new();
+    let object = ValuesObject::parse_some(&text, |name| {
+        asked.push(name.to_owned());
+        matches!(name, "a" | "c" | "e")
+    });
+    let object = object.unwrap();
+    assert_eq!(asked, ["a", "b", "b", "c", "d", "d", "e", "f"]);
+    assert!(
+        object.json.keys().eq(["a"]) && object.bytes.keys().eq(["c"]) && object.stored.keys().eq(["e"]),
+        "{object:?}"
+    );
+    for text in ["{\"a\":1,\"a\":2}", "{\"$bytes\":{\"a\":\"\",\"a\":\"\"}}", "{\"$bytes\":{},\"$bytes\":{}}"] {
+        let error = ValuesObject::parse_some(text, |name| name == "a").unwrap_err().to_string();
+        assert!(error.contains("is given twice"), "{text}: {error}");
+    }
+    for text in ["{\"b\":}", "{\"b\":1", "{\"b\":1} 2", "[]"] {
+        assert!(ValuesObject::parse_some(text, |name| name == "a").is_err(), "{text} is not one object");
+    }
+}
+
+#[test]
 fn a_duplicate_name_is_rejected_in_each_section() {
     for text in [
         "{\"a\":1,\"a\":1}",

@@ -4,19 +4,34 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use flow::{EvaluationBudget, NodeIndex, SkipReach, SourceOutcome, State, Value, ValueName, graph::Link};
 
-use super::{FiringMachine, node::NodeState};
+use super::{super::condition_budget::ConditionBudget, FiringMachine, node::NodeState};
 
 impl FiringMachine {
     /// Evaluates the links into a node that could start. The widest reach of a false condition wins; `None` when none is
-    /// false. All conditions share one budget.
+    /// false. All conditions share one budget of their own, which decides whether they can be evaluated; what they cost is taken from the
+    /// budget of the step.
     ///
     /// # Errors
     /// The reason, and the link, when a condition yields neither true nor false.
-    pub(super) fn evaluate_links(&self, index: NodeIndex) -> Result<Option<SkipReach>, String> {
+    pub(super) fn evaluate_links(
+        &self,
+        index: NodeIndex,
+        budget: &ConditionBudget,
+    ) -> Result<Option<SkipReach>, String> {
+        let mut own_budget = EvaluationBudget::default();
+        let evaluated = self.evaluate_links_within(index, &mut own_budget);
+        budget.charge(&own_budget);
+        evaluated
+    }
+
+    fn evaluate_links_within(
+        &self,
+        index: NodeIndex,
+        budget: &mut EvaluationBudget,
+    ) -> Result<Option<SkipReach>, String> {
         let mut widest = None;
-        let mut budget = EvaluationBudget::default();
         for link in self.links(index) {
-            if !self.evaluate_link(link, &mut budget)? {
+            if !self.evaluate_link(link, budget)? {
                 widest = widest.max(Some(link.reach));
             }
         }
@@ -32,18 +47,9 @@ impl FiringMachine {
         Ok(widest)
     }
 
-    /// A rough cost of evaluating the conditions of the links into a node that starts, at most
-    /// [`EvaluationBudget::MAX_COST`].
-    pub(in crate::machine) fn evaluation_cost(&self, index: NodeIndex) -> u64 {
-        if matches!(self.node(index).state, NodeState::Running { .. } | NodeState::Retrying) {
-            // It has passed its conditions.
-            return 0;
-        }
-        let cost = |link: &Link| {
-            let condition = link.when.as_ref()?;
-            Some(condition.rough_cost(&borrow(&self.values_read(link))))
-        };
-        self.links(index).iter().filter_map(cost).fold(0, u64::saturating_add).min(EvaluationBudget::MAX_COST)
+    /// Whether conditions are evaluated when the node starts. A node that is called again has passed them.
+    pub(super) fn has_conditions(&self, index: NodeIndex) -> bool {
+        self.node(index).state == NodeState::Pending && self.links(index).iter().any(|link| link.when.is_some())
     }
 
     fn links(&self, index: NodeIndex) -> &[Link] {

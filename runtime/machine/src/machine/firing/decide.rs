@@ -11,7 +11,11 @@ use flow::{
     TaskResult, Timestamp, Values,
 };
 
-use super::{super::MAX_STEP_RECORDS, FiringMachine, node::Intention};
+use super::{
+    super::{MAX_STEP_RECORDS, condition_budget::ConditionBudget},
+    FiringMachine,
+    node::Intention,
+};
 
 /// The execution that reported a failure.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +36,7 @@ impl ExecutionInfo {
 
 impl FiringMachine {
     /// Decides which records an event leads to in this firing. Changes nothing.
-    pub(in crate::machine) fn decide(&self, now: Timestamp, event: &Event) -> Vec<Fact> {
+    pub(in crate::machine) fn decide(&self, now: Timestamp, event: &Event, budget: &ConditionBudget) -> Vec<Fact> {
         match (self.state, event) {
             (RunState::Pending, _) => Vec::new(),
             (RunState::Running, Event::Cancel) if !self.rolling_back() => vec![Fact::CancelRequested],
@@ -65,7 +69,7 @@ impl FiringMachine {
             (RunState::Running | RunState::Suspending, Event::Notify { task, result, .. }) => {
                 self.decide_notify(task, result)
             }
-            (RunState::Running, Event::Tick) => self.decide_tick(now),
+            (RunState::Running, Event::Tick) => self.decide_tick(now, budget),
             (RunState::Suspending, Event::Abandon) => vec![Fact::RunStateChanged { state: RunState::Suspended }],
             (RunState::Suspending, Event::Tick)
                 if self.outstanding.is_empty()

@@ -130,7 +130,7 @@ fn long_list(length: u32, top: &str) -> (Machine, VecDeque<Call>) {
 
 /// Executes one step; returns the number of its records.
 fn step(machine: &mut Machine, event: &Event, out: &mut VecDeque<Call>) -> usize {
-    let Step { records, commands, is_unfinished, refusal: _ } = machine.step(Timestamp::default(), event);
+    let Step { records, commands, is_unfinished, .. } = machine.step(Timestamp::default(), event);
     assert!(!is_unfinished, "the work fits into one step");
     out.extend(commands.into_iter().filter_map(|command| match command {
         Command::Call(call) => Some(*call),

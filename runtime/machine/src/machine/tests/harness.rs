@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     Call, Change, Command, Event, Fact, FetchResult, FetchTarget, MAX_STEP_RECORDS, Machine, NodeChange, Record,
-    ValueFetch,
+    StepLimits, ValueFetch,
 };
 use flow::{
     Action, CallId, Digest, Edit, Execution, Failure, FailureKind, Firing, Flow, FlowSource, Json, NodeName, RunId,
@@ -55,8 +55,8 @@ pub(super) struct Harness {
     /// The actual effects of the guests, in order.
     pub(super) done: Vec<(NodeName, Action)>,
     pub(super) now: Timestamp,
-    /// The maximum number of records of a step.
-    pub(super) longest_step: usize,
+    /// The limits of each step. If they are below the default for conditions, only ticks evaluate conditions, as in an engine.
+    limits: StepLimits,
     /// Whether more records follow from the last event.
     pub(super) is_unfinished: bool,
     /// Whether other events may come in between.
@@ -75,8 +75,13 @@ impl Harness {
     }
 
     /// Starts a run whose steps are limited to this many records, so that other events come in between.
-    pub(super) fn start_in_steps_of(longest_step: usize, flow: Arc<Flow>) -> Self {
-        let mut harness = Self { longest_step, interrupts: true, ..Self::new(flow) };
+    pub(super) fn start_in_steps_of(records: usize, flow: Arc<Flow>) -> Self {
+        Self::start_within(StepLimits { records, ..StepLimits::default() }, flow)
+    }
+
+    /// Starts a run whose steps have these limits, so that other events come in between.
+    pub(super) fn start_within(limits: StepLimits, flow: Arc<Flow>) -> Self {
+        let mut harness = Self { limits, interrupts: true, ..Self::new(flow) };
         harness.step(&Event::Start);
         harness
     }
@@ -96,7 +101,7 @@ impl Harness {
             redeliverable: Vec::new(),
             done: Vec::new(),
             now,
-            longest_step: MAX_STEP_RECORDS,
+            limits: StepLimits::default(),
             is_unfinished: false,
             interrupts: false,
             answered: Vec::new(),
@@ -114,8 +119,12 @@ impl Harness {
 
     /// Executes one step; then checks the invariants.
     pub(super) fn step_once(&mut self, event: &Event) {
-        let step = self.machine.step_within(self.now, event, self.longest_step);
-        assert!(step.records.len() < self.longest_step + MAX_STEP_RECORDS, "a step is bounded");
+        let waits_for_turn = self.limits.conditions < StepLimits::default().conditions && *event != Event::Tick;
+        let limits = if waits_for_turn { StepLimits { conditions: 0, ..self.limits } } else { self.limits };
+        let step = self.machine.step_within(self.now, event, limits);
+        assert!(step.records.len() < limits.records + MAX_STEP_RECORDS, "a step is bounded");
+        assert!(limits.conditions > 0 || step.condition_cost == 0, "no condition is evaluated without a budget");
+        assert!(step.is_unfinished || !step.awaits_conditions);
         if !step.records.is_empty() || *event == Event::Tick {
             // An event without effect does not change whether more follows from the previous event.
             self.is_unfinished = step.is_unfinished;

@@ -7,11 +7,15 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::harness::applied_and_rolled_back;
-use crate::{Event, Fact, Machine, NodeAttempt, seeded_rng::SeededRng};
+use super::{
+    harness::{applied_and_rolled_back, flow},
+    random_flows::random_flow,
+};
+use crate::{Event, Fact, Machine, NodeAttempt, StepLimits, seeded_rng::SeededRng};
 use flow::{Action, CallId, Edit, Execution, NodeIndex, NodeName, RunState, Signal, State};
 use random::{
     Edits, continue_to_end, run_history, run_history_to_end, run_history_with, run_on, run_triggered_history,
+    run_without_faults,
 };
 use rollback_order::{has_rollback, remaining_effects, rollback_is_strictly_backwards};
 
@@ -46,6 +50,23 @@ proptest! {
     #[test]
     fn rollback_visits_exactly_the_applied_tasks_in_reverse_order(seed in any::<u64>()) {
         rollback_is_strictly_backwards(&run_history(seed));
+    }
+
+    #[test]
+    fn a_run_whose_conditions_are_decided_one_by_one_reaches_the_same_end(seed in any::<u64>()) {
+        let flow = flow(&random_flow(&mut SeededRng(seed)));
+        let at_once = run_without_faults(&flow, StepLimits::default());
+        let one_by_one = run_without_faults(&flow, StepLimits { conditions: 1, ..StepLimits::default() });
+        prop_assert!(one_by_one.state().is_final());
+        // A task that could start beside one that fails may have started or not.
+        let is_failure = |fact: &Fact| matches!(fact, Fact::Failed { .. } | Fact::StartFailed { .. });
+        if !at_once.records.iter().any(|record| is_failure(&record.fact)) {
+            prop_assert_eq!(one_by_one.state(), at_once.state());
+            prop_assert_eq!(one_by_one.values(), at_once.values());
+            for index in flow.indices() {
+                prop_assert_eq!(one_by_one.machine.node_state(index), at_once.machine.node_state(index));
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{
     check_trace,
     harness::{Harness, flow, name},
 };
-use crate::MAX_STEP_RECORDS;
+use crate::{Event, MAX_STEP_RECORDS, StepLimits};
 use flow::{FailureKind, RunState};
 
 /// `s` does what `guest` does, and `l` listens to it.
@@ -272,4 +272,76 @@ fn costly_conditions_of_many_nodes_are_evaluated_in_several_steps() {
         assert_eq!(harness.state(), RunState::Success);
         assert_eq!(harness.trace().matches(":S").count(), 101);
     }
+}
+
+/// A task `a`, and targets of it whose conditions are costly.
+fn flow_with_costly_targets(count: usize) -> String {
+    let target = |index: usize| {
+        format!(
+            "[[task]]\nname = \"t{index}\"\nuse = \"g#noop\"\n\
+             [[link]]\nfrom = \"a\"\nto = \"t{index}\"\nwhen = \"l.exists(x, x > 0)\"\n"
+        )
+    };
+    let targets: String = (0..count).map(target).collect();
+    format!("[inputs]\nl = {}\n[[task]]\nname = \"a\"\nuse = \"g#noop\"\n{targets}", longest_list())
+}
+
+#[test]
+fn a_step_evaluates_conditions_only_within_its_budget() {
+    let mut harness = Harness::start_within(
+        StepLimits { conditions: 1, ..StepLimits::default() },
+        flow(&flow_with_costly_targets(10)),
+    );
+    harness.answer(0);
+    assert!(harness.is_unfinished, "the answer itself came without a budget");
+    for started in 1..=10 {
+        assert_eq!(harness.outstanding.len(), started - 1);
+        harness.step(&Event::Tick);
+        assert_eq!(harness.outstanding.len(), started, "the conditions of one node may exceed what is left");
+    }
+    assert!(!harness.is_unfinished);
+    harness.run();
+    assert_eq!(harness.state(), RunState::Success);
+}
+
+#[test]
+fn a_node_without_conditions_needs_no_budget() {
+    let text = flow_with_costly_targets(1);
+    let text = format!(
+        "{text}[[task]]\nname = \"b\"\nuse = \"g#noop\"\n[[task]]\nname = \"c\"\nuse = \"g#noop\"\n\
+         [[link]]\nfrom = \"b\"\nto = \"c\"\n"
+    );
+    let limits = StepLimits { conditions: 0, ..StepLimits::default() };
+    let mut machine = crate::Machine::new("r".parse().unwrap(), flow(&text));
+    let step = machine.step_within(flow::Timestamp::default(), &Event::Start, limits);
+    assert!(!step.awaits_conditions && !step.is_unfinished);
+    let answers: Vec<Event> = machine
+        .outstanding_calls()
+        .map(|call| {
+            let answer = flow::TaskResult::Succeeded(flow::Values::new());
+            let execution = flow::Execution::new(1);
+            Event::Signal(flow::Signal { call, answer, execution, redelivered: false, worker: None })
+        })
+        .collect();
+    assert_eq!(answers.len(), 2);
+    let steps = answers.iter().map(|answer| machine.step_within(flow::Timestamp::default(), answer, limits));
+    let awaiting: Vec<bool> = steps.map(|step| step.awaits_conditions).collect();
+    let names =
+        |machine: &crate::Machine| machine.outstanding_calls().map(|call| call.task.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&machine), ["c"], "it has started, and the target with a condition waits");
+    assert!(awaiting.contains(&true));
+    let step = machine.step_within(flow::Timestamp::default(), &Event::Tick, StepLimits { conditions: 1, ..limits });
+    assert!(!step.awaits_conditions && step.condition_cost > 10_000, "{}", step.condition_cost);
+    assert_eq!(names(&machine).len(), 2);
+}
+
+#[test]
+fn a_failure_handler_that_waits_for_its_condition_still_comes_before_the_rollback() {
+    let text = &flow_with_listener("fails", "on = \"failure\"\nwhen = \"failure.message == 'woot'\"");
+    let mut one_by_one = Harness::start_within(StepLimits { conditions: 1, ..StepLimits::default() }, flow(text));
+    let mut at_once = Harness::start(flow(text));
+    one_by_one.run();
+    at_once.run();
+    assert_eq!(one_by_one.trace(), at_once.trace());
+    assert!(at_once.trace().contains("s:F l:R l:S"), "{}", at_once.trace());
 }

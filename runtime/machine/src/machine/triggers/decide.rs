@@ -11,6 +11,7 @@ use flow::{
 use super::{PendingTrigger, TriggerState, is_active};
 use crate::machine::{
     MAX_STEP_RECORDS, Machine,
+    condition_budget::ConditionBudget,
     firing::{FiringMachine, FiringStart},
 };
 
@@ -20,11 +21,12 @@ impl Machine {
         trigger_state: &TriggerState,
         now: Timestamp,
         event: &Event,
+        budget: &ConditionBudget,
     ) -> Vec<Record> {
         let run_record = |fact| Record { at: now, firing: None, fact };
         let decide_firing = |firing: &FiringMachine| {
             let number = Some(firing.firing);
-            let facts = firing.decide(now, event).into_iter();
+            let facts = firing.decide(now, event, budget).into_iter();
             facts.map(move |fact| Record { at: now, firing: number, fact }).collect::<Vec<_>>()
         };
         match (trigger_state.state, event) {
@@ -49,12 +51,12 @@ impl Machine {
                 if is_skip { records.next().unwrap_or_default() } else { records.flatten().collect() }
             }
             (RunState::Running | RunState::Suspending, Event::Notify { task, result, key }) => {
-                self.decide_notification(trigger_state, now, (task, result, key.as_deref()), event)
+                self.decide_notification(trigger_state, now, (task, result, key.as_deref()), (event, budget))
             }
             (RunState::Running | RunState::Suspending | RunState::Suspended, Event::TaskNotification(notification)) => {
                 self.decide_task_notification(trigger_state, now, notification)
             }
-            (RunState::Running, Event::Tick) => self.decide_firings(trigger_state, now),
+            (RunState::Running, Event::Tick) => self.decide_firings(trigger_state, now, budget),
             (RunState::Suspending, Event::Tick) => {
                 let records: Vec<Record> =
                     self.firings.values().filter(|firing| is_active(firing)).flat_map(decide_firing).collect();
@@ -74,7 +76,7 @@ impl Machine {
         trigger_state: &TriggerState,
         now: Timestamp,
         (task, result, key): (&NodeName, &TaskResult, Option<&str>),
-        event: &Event,
+        (event, budget): (&Event, &ConditionBudget),
     ) -> Vec<Record> {
         let Some(index) = self.tasks.get(task).copied() else { return Vec::new() };
         if matches!(self.flow.node(index).role, Role::Wait(_)) {
@@ -82,7 +84,7 @@ impl Machine {
                 return Vec::new();
             };
             let record = |fact| Record { at: now, firing: Some(firing.firing), fact };
-            return firing.decide(now, event).into_iter().map(record).collect();
+            return firing.decide(now, event, budget).into_iter().map(record).collect();
         }
         let TaskResult::Succeeded(values) = result else { return Vec::new() };
         let by = Trigger::Notification { key: key.map(Into::into) };
@@ -186,26 +188,23 @@ impl Machine {
         self.flow.firing_mismatch(index, values)
     }
 
-    fn decide_firings(&self, trigger_state: &TriggerState, now: Timestamp) -> Vec<Record> {
-        let mut cost = 0;
+    fn decide_firings(&self, trigger_state: &TriggerState, now: Timestamp, budget: &ConditionBudget) -> Vec<Record> {
+        let held = budget.held();
         let active = self.firings.values().filter(|firing| is_active(firing));
-        let records_of_firings = active.map_while(|firing| {
-            let has_budget = cost < EvaluationBudget::MAX_COST;
+        let records_of_firings = active.flat_map(|firing| {
             let record = |fact| Record { at: now, firing: Some(firing.firing), fact };
-            let facts = if has_budget { firing.decide(now, &Event::Tick) } else { Vec::new() };
-            let records: Vec<Record> = facts.into_iter().map(record).collect();
-            cost += records.iter().map(|record| self.evaluation_cost(record)).sum::<u64>();
-            has_budget.then_some(records)
+            firing.decide(now, &Event::Tick, budget).into_iter().map(record)
         });
-        let records_of_firings = records_of_firings.flatten();
         let records: Vec<Record> = records_of_firings.take(MAX_STEP_RECORDS).collect();
-        if !records.is_empty() {
+        // Whether another firing may begin depends on those that go on.
+        if !records.is_empty() || budget.held() > held {
             return records;
         }
         let facts = if let Some(pending) =
             trigger_state.next_pending(now).and_then(|index| trigger_state.pending_triggers.get(index))
         {
-            vec![self.decide_back_edge(trigger_state, pending)]
+            let Some(fact) = self.decide_back_edge(trigger_state, pending, budget) else { return Vec::new() };
+            vec![fact]
         } else if trigger_state.expires_at.is_some_and(|at| at <= now) && !trigger_state.ending {
             vec![Fact::Expired]
         } else if trigger_state.ending {
@@ -219,29 +218,46 @@ impl Machine {
         facts.into_iter().map(|fact| Record { at: now, firing: None, fact }).collect()
     }
 
-    /// Decides whether a back edge fires its target, now that its source has finished.
-    fn decide_back_edge(&self, trigger_state: &TriggerState, pending: &PendingTrigger) -> Fact {
+    /// Decides whether a back edge fires its target, now that its source has finished. `None` if its condition has no budget.
+    fn decide_back_edge(
+        &self,
+        trigger_state: &TriggerState,
+        pending: &PendingTrigger,
+        budget: &ConditionBudget,
+    ) -> Option<Fact> {
         let skipped = |reason| Fact::BackEdgeSkipped { back_edge: pending.back_edge, reason };
         let triggers = self.triggers();
         let Some(edge) = triggers.back_edges.get(pending.back_edge as usize) else {
-            return skipped("the link was removed".into());
+            return Some(skipped("the link was removed".into()));
         };
         if let Some(max) = triggers.max_firings.filter(|max| trigger_state.firing_count >= *max) {
-            return skipped(format!("the run has fired {max} times"));
+            return Some(skipped(format!("the run has fired {max} times")));
         }
         // Each firing may have more than one back edge.
         if trigger_state.pending_triggers.len() > self.free_firings(trigger_state) {
             let reason = self.no_free_firing(trigger_state);
-            return skipped(reason.unwrap_or_else(|| "too few further firings may open for all back edges".into()));
+            let reason = reason.unwrap_or_else(|| "too few further firings may open for all back edges".into());
+            return Some(skipped(reason));
         }
-        match self.evaluate_back_edge(edge, pending) {
+        if !budget.admits(edge.link.when.is_some()) {
+            return None;
+        }
+        let mut own_budget = EvaluationBudget::default();
+        let evaluated = self.evaluate_back_edge(edge, pending, &mut own_budget);
+        budget.charge(&own_budget);
+        Some(match evaluated {
             Ok(true) => self.fire(trigger_state, edge.to, Trigger::BackEdge(pending.back_edge), pending.values.clone()),
             Ok(false) => skipped("its condition is false".into()),
             Err(error) => skipped(error.to_string()),
-        }
+        })
     }
 
-    fn evaluate_back_edge(&self, edge: &BackEdge, pending: &PendingTrigger) -> Result<bool, EvaluationError> {
+    fn evaluate_back_edge(
+        &self,
+        edge: &BackEdge,
+        pending: &PendingTrigger,
+        budget: &mut EvaluationBudget,
+    ) -> Result<bool, EvaluationError> {
         let Some(condition) = &edge.link.when else { return Ok(true) };
         let firing = self.new_firing(FiringStart {
             firing: Firing::FIRST,
@@ -252,7 +268,7 @@ impl Machine {
         });
         let known: Vec<(&ValueName, Value)> =
             edge.link.reads.iter().filter_map(|(name, source)| Some((name, firing.inherited_value(source)?))).collect();
-        condition.evaluate(&known.iter().map(|(name, value)| ((*name).clone(), value)).collect())
+        condition.evaluate_within(&known.iter().map(|(name, value)| ((*name).clone(), value)).collect(), budget)
     }
 
     fn decide_end(&self, trigger_state: &TriggerState, now: Timestamp) -> Vec<Record> {

@@ -1,18 +1,16 @@
 //! Decides what follows without a new message: nodes start, retries and deadlines come due, and the run ends.
 
 use crate::Fact;
-use flow::{
-    Action, Attempt, EvaluationBudget, Failure, FailureKind, NodeIndex, RunState, StartTime, Timestamp, graph::InputUse,
-};
+use flow::{Action, Attempt, Failure, FailureKind, NodeIndex, RunState, StartTime, Timestamp, graph::InputUse};
 
 use super::{
     super::{FiringMachine, calls::lost, graph::NodeRole, node::NodeState},
-    ExecutionInfo, MAX_STEP_RECORDS,
+    ConditionBudget, ExecutionInfo, MAX_STEP_RECORDS,
 };
 
 impl FiringMachine {
-    /// Decides what follows from a time. The next step decides what exceeds the limit of this one.
-    pub(super) fn decide_tick(&self, now: Timestamp) -> Vec<Fact> {
+    /// Decides what follows from a time. The next step decides what exceeds the limits of this one.
+    pub(super) fn decide_tick(&self, now: Timestamp, budget: &ConditionBudget) -> Vec<Fact> {
         if self.has_missing_input() {
             return self.missing_inputs.iter().map(|index| self.fail_missing_inputs(now, *index)).collect();
         }
@@ -27,8 +25,9 @@ impl FiringMachine {
         }
         // Listeners to a failure start before the rollback of anything that led to it.
         let is_handler = |index: NodeIndex| self.definition(index).is_failure_handler;
-        let mut facts: Vec<Fact> = self.decide_starts(now, is_handler).take(MAX_STEP_RECORDS).collect();
-        if !facts.is_empty() {
+        let held = budget.held();
+        let mut facts: Vec<Fact> = self.decide_starts(now, is_handler, budget).take(MAX_STEP_RECORDS).collect();
+        if !facts.is_empty() || budget.held() > held {
             return facts;
         }
         let inline_fetches =
@@ -47,8 +46,10 @@ impl FiringMachine {
         let rollbacks = rollbacks.map(|index| self.decide_rollback(index));
         let retries = self.retries.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
         let retries = retries.filter(|index| !self.waiting_tasks.contains(index) || self.may_retry(*index));
-        let retries = retries.take_while(self.until_budget_is_spent()).map(|index| self.decide_retry(now, index));
-        let starts = self.decide_starts(now, |_| true);
+        let retries = retries
+            .take_while(|index| budget.admits(self.has_conditions(*index)))
+            .map(|index| self.decide_retry(now, index, budget));
+        let starts = self.decide_starts(now, |_| true, budget);
         facts.extend(
             inline_fetches.chain(abandoned_waits).chain(rollbacks).chain(retries).chain(starts).take(MAX_STEP_RECORDS),
         );
@@ -67,10 +68,10 @@ impl FiringMachine {
         facts
     }
 
-    fn decide_retry(&self, now: Timestamp, index: NodeIndex) -> Fact {
+    fn decide_retry(&self, now: Timestamp, index: NodeIndex, budget: &ConditionBudget) -> Fact {
         match (self.role(index), &self.node(index).state) {
             // The wait is over.
-            (_, NodeState::Pending) => return self.start(index),
+            (_, NodeState::Pending) => return self.start(index, budget),
             (NodeRole::Wait(wait), NodeState::Running { .. }) => return self.fail_late_wait(now, index, wait),
             (NodeRole::Task(_) | NodeRole::Element(_), NodeState::Running { retry_at: None, .. }) => {
                 let attempt = self.node_attempt(index, self.node(index).attempt());
@@ -93,25 +94,22 @@ impl FiringMachine {
         Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
     }
 
-    /// Decides about the chosen nodes that may start.
-    fn decide_starts(&self, now: Timestamp, is_chosen: impl Fn(NodeIndex) -> bool) -> impl Iterator<Item = Fact> {
+    /// Decides about the chosen nodes that may start, in their order, up to the first whose conditions have no budget.
+    fn decide_starts(
+        &self,
+        now: Timestamp,
+        is_chosen: impl Fn(NodeIndex) -> bool,
+        budget: &ConditionBudget,
+    ) -> impl Iterator<Item = Fact> {
         let startable = self.ready.iter().map(|order| order.1).chain(self.startable_elements());
-        let startable = startable.filter(move |index| is_chosen(*index)).take_while(self.until_budget_is_spent());
-        startable.map(move |index| self.decide_start(now, index))
-    }
-
-    /// Accepts nodes until the conditions of those before them have cost as much as the conditions of one step may.
-    fn until_budget_is_spent(&self) -> impl FnMut(&NodeIndex) -> bool {
-        let mut cost = 0;
-        move |index| {
-            let is_left = cost < EvaluationBudget::MAX_COST;
-            cost += self.evaluation_cost(*index);
-            is_left
-        }
+        startable
+            .filter(move |index| is_chosen(*index))
+            .take_while(move |index| budget.admits(self.has_conditions(*index)))
+            .map(move |index| self.decide_start(now, index, budget))
     }
 
     /// Decides whether a node that may start starts now or waits first.
-    fn decide_start(&self, now: Timestamp, index: NodeIndex) -> Fact {
+    fn decide_start(&self, now: Timestamp, index: NodeIndex, budget: &ConditionBudget) -> Fact {
         let starts = if self.element(index).is_some() { None } else { self.flow.node(index).starts };
         let until = match starts {
             // A controller that retries has waited already.
@@ -119,16 +117,16 @@ impl FiringMachine {
             Some(StartTime::At(at)) if at > now => Some(at),
             Some(_) | None => None,
         };
-        until.map_or_else(|| self.start(index), |until| Fact::Delayed { node: index, until })
+        until.map_or_else(|| self.start(index, budget), |until| Fact::Delayed { node: index, until })
     }
 
     /// Decides by its incoming links whether a node that may start does start.
-    fn start(&self, index: NodeIndex) -> Fact {
+    fn start(&self, index: NodeIndex, budget: &ConditionBudget) -> Fact {
         // A controller that retries passed its conditions earlier.
         if self.node(index).state == NodeState::Retrying {
             return self.execute(index);
         }
-        match self.evaluate_links(index) {
+        match self.evaluate_links(index, budget) {
             Ok(None) => self.execute(index),
             Ok(Some(reach)) => Fact::Ignored { node: index, reach },
             Err(error) => Fact::StartFailed {

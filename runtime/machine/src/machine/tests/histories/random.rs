@@ -6,7 +6,7 @@ use super::super::{
     harness::{Harness, flow},
     random_flows::{random_flow, random_triggered_flow},
 };
-use crate::{Event, MAX_STEP_RECORDS, seeded_rng::SeededRng};
+use crate::{Event, MAX_STEP_RECORDS, StepLimits, seeded_rng::SeededRng};
 use flow::{Edit, Failure, FailureKind, NodeIndex, RunState, SourceOutcome, TaskResult, Value, Values, graph::Role};
 
 /// Runs one random history; answers come in any order, with occasional run commands.
@@ -14,12 +14,31 @@ pub(super) fn run_history(seed: u64) -> Harness {
     run_history_with(seed, Edits::None)
 }
 
-/// Starts a run whose steps are cut off at a random length, as those of large runs are; other events come in between.
+/// Starts a run whose steps are cut off at a random length, as those of large runs are, and at a random cost of conditions; other
+/// events come in between.
 fn begin(flow: Arc<flow::Flow>, rng: &mut SeededRng) -> Harness {
-    Harness::start_in_steps_of(
-        rng.pick(&[1, 7, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS]),
-        flow,
-    )
+    let records = rng.pick(&[1, 7, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS]);
+    let all = StepLimits::default().conditions;
+    Harness::start_within(StepLimits { records, conditions: rng.pick(&[1, 1, 500, all, all, all]) }, flow)
+}
+
+/// Runs a flow to its end without faults, each waiting task notified once nothing else is to be done.
+pub(super) fn run_without_faults(flow: &Arc<flow::Flow>, limits: StepLimits) -> Harness {
+    let mut harness = Harness::start_within(limits, flow.clone());
+    let mut steps = 0;
+    while !harness.state().is_final() {
+        steps += 1;
+        assert!(steps < 20_000, "the run does not end");
+        let waiting = harness.machine.waiting_tasks().next().map(|(index, _)| index);
+        let is_idle = !harness.is_unfinished && harness.outstanding.is_empty() && harness.fetches.is_empty();
+        if let Some(index) = waiting.filter(|_| is_idle) {
+            let task = harness.machine.flow().node(index).name.clone();
+            harness.step(&Event::Notify { task, result: TaskResult::Succeeded(Values::new()), key: None });
+        } else {
+            harness.step_or_advance();
+        }
+    }
+    harness
 }
 
 /// Whether the flow is edited during the run.
