@@ -4,6 +4,7 @@ pub(crate) mod attempt;
 pub(crate) mod edits;
 pub(crate) mod exchanges;
 pub(crate) mod follow;
+pub(crate) mod history;
 pub(crate) mod incarnation;
 pub(crate) mod list;
 pub(crate) mod live;
