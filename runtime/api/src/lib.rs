@@ -44,7 +44,7 @@ pub use flow::ValuesObject;
 pub use grants::{AskingTask, ExplainedPart, ExplainedTask, GrantsExplanation, GrantsQuestion};
 pub use list::{ListQuery, Runs, Summary};
 pub use log_event::{LogAttempt, LogEvent};
-pub use logs::{Action, AttemptLog, LogLevel, LogLine, RunLogs};
+pub use logs::{Action, AttemptLog, LogLevel, LogLine, LogsQuery, RunLogs};
 pub use module::{Module, ModuleSignature, Modules, StoredModule};
 pub use problem::{Diagnostic, Problem, Severity};
 pub use run::{

@@ -16,8 +16,8 @@ use flow::{
 use machine::{Event, Fact, Machine, Record};
 
 use crate::{
-    Append, AppendOutcome, Filter, LoadError, Logbook, MaxUnended, MemoChanges, Memory, ReadError, RunInfo, Summary,
-    Usage, Version,
+    Append, AppendOutcome, Filter, LoadError, LogRange, Logbook, MaxUnended, MemoChanges, Memory, ReadError, RunInfo,
+    Summary, Usage, Version,
 };
 
 /// Runs the suite, each rule over its own logbook.
@@ -38,6 +38,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     a_snapshot_replaces_earlier_records(open().await).await;
     an_illegal_record_is_reported_with_its_version(open().await).await;
     logs::logs_are_stored_with_the_run(open().await).await;
+    logs::logs_are_read_in_pages(open().await).await;
     logs::usages_are_stored_beside_the_logs(open().await).await;
     logs::the_usage_of_the_last_attempt_is_read_without_logs(open().await).await;
     logs::usages_count_as_bytes_of_their_namespace(open().await).await;
@@ -179,7 +180,7 @@ async fn a_missing_run_is_reported(logbook: impl Logbook) {
     let missing = run("missing");
     let error = logbook.read(&missing, Version::NONE, 1).await.expect_err("there is no such run");
     assert!(matches!(error, ReadError::Load(LoadError::Missing { .. })), "{error}");
-    let logs = logbook.logs(&missing, Version::NONE).await.err();
+    let logs = logbook.logs(&missing, &LogRange::default()).await.err();
     let errors = [logbook.load(&missing).await.err(), logbook.summary(&missing).await.err(), logs];
     for error in errors {
         let error = error.expect("there is no such run");

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use flow::{Action, Attempt, Firing, FlowName, Namespace, NodeName, RunId, RunState, Timestamp};
 use protocol::AttemptLog;
 
+use crate::Version;
+
 /// Selects runs for a list. The list is ordered by start time, then by id, both descending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
@@ -73,6 +75,23 @@ pub struct LogPosition {
     pub(crate) first: u64,
     /// Its number among the logs of the append.
     pub(crate) number: u64,
+}
+
+impl LogPosition {
+    /// The position of the first log of a run.
+    pub const START: Self = Self { first: 0, number: 0 };
+
+    /// The position of the first log that came with records after a version.
+    #[must_use]
+    pub const fn at(version: Version) -> Self {
+        Self { first: version.get(), number: 0 }
+    }
+
+    /// The position behind it: no log is in between.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self { first: self.first, number: self.number.saturating_add(1) }
+    }
 }
 
 impl fmt::Display for LogPosition {

@@ -10,8 +10,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Access, AccessToken, Append, AppendError, AppendOutcome, AuditEntry, AuditFilter, AuditPosition, Filter, History,
-    LoadError, LogFilter, LogPosition, Logbook, MemoLimits, Memos, ReadError, RunLock, Summary, TrimPoint, Usage,
-    Version,
+    LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook, MemoLimits, Memos, ReadError, RunLock, Summary,
+    TrimPoint, Usage, Version,
 };
 
 /// Intercepts the appends to a logbook, and the reads from it.
@@ -195,8 +195,8 @@ impl Logbook for InterceptedLogbook {
         self.inner.trim_point(run).await
     }
 
-    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
-        self.inner.logs(run, after).await
+    async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError> {
+        self.inner.logs(run, range).await
     }
 
     async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {

@@ -7,7 +7,9 @@ use flow::{CallId, Digest, FlowName, Namespace, RunId, RunState, Shard, Timestam
 use machine::{Change, Machine, Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
-use crate::{Access, Filter, LogFilter, LogPosition, MemoChanges, Memos, RunLock, TrimPoint, replay};
+use crate::{
+    Access, Filter, LogFilter, LogPage, LogPosition, LogRange, MemoChanges, Memos, RunLock, TrimPoint, replay,
+};
 
 /// The number of records of a run: the position that an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -383,7 +385,7 @@ pub trait Logbook: Access + Memos {
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
-    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError>;
+    async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError>;
 
     /// What is stored of one attempt; `None` if nothing is. If it was executed several times, it is of the last result.
     ///

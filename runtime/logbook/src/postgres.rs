@@ -32,8 +32,8 @@ use self::connection::{Connections, Endpoint};
 pub(crate) use self::inspect::inspect;
 pub(crate) use self::lock::SessionLock;
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPosition, Logbook, Memos as _,
-    OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
+    Memos as _, OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version,
     row::{self, AppendRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -233,11 +233,9 @@ impl Logbook for Postgres {
         row.map(|row| row::trim_point(run, row).map_err(|error| error.within(self.connections.location()))).transpose()
     }
 
-    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
-        let after = column(after.get());
-        let logs =
-            of_run(run, self.with_connection(async |client| read::logs(client, run.as_str(), after).await)).await?;
-        self.attempt_logs(run, logs)
+    async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError> {
+        let page = of_run(run, self.with_connection(async |client| read::logs(client, run.as_str(), range).await));
+        page.await?.decode(run, self.connections.location()).await
     }
 
     async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {

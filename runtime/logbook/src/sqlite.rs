@@ -33,8 +33,8 @@ use self::{
     thread::ConnectionThread,
 };
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPosition, Logbook, Memos as _,
-    OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version, lock,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
+    Memos as _, OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version, lock,
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -192,10 +192,10 @@ impl Logbook for Sqlite {
         row.map(|row| row::trim_point(run, row).map_err(|error| error.within(&self.location))).transpose()
     }
 
-    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
-        let after = column(after.get());
-        let logs: Vec<LogRow> = self.of_run(run, move |connection, id| read::logs(connection, id, after)).await?;
-        self.attempt_logs(run, logs)
+    async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError> {
+        let range = range.clone();
+        let page = self.of_run(run, move |connection, id| read::logs(connection, id, &range)).await?;
+        page.decode(run, &self.location).await
     }
 
     async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {

@@ -250,6 +250,7 @@ fn only_the_logs_that_are_asked_for_are_read() {
     let attempt = "SEARCH logs USING INDEX logs_attempt (run=? AND task=? AND firing=? AND attempt=? AND action=?)";
     starts(read::ATTEMPT_LOG, attempt);
     starts(read::HTTP_LOGS, "SEARCH logs USING INDEX logs_http (run=? AND (first,number)<(?,?))");
+    starts(read::LOGS, "SEARCH logs USING PRIMARY KEY (run=? AND (first,number)>(?,?))");
     starts(read::EXCHANGE_DIGESTS, "SEARCH logs USING COVERING INDEX logs_http (run=?)");
     starts(trim::EXCHANGES, "SEARCH logs USING COVERING INDEX logs_http (run=? AND first>?)");
 }
