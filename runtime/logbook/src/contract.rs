@@ -237,7 +237,16 @@ async fn a_list_is_filtered_and_paged(logbook: impl Logbook) {
     assert_eq!(names(&logbook, Filter { since: at(2), until: at(4), ..all.clone() }).await, ["c", "b"]);
     assert_eq!(names(&logbook, Filter { limit: 2, ..all.clone() }).await, ["d", "c"]);
     let after = Some((Timestamp::from_micros(2), run("c")));
-    assert_eq!(names(&logbook, Filter { after, limit: 2, ..all }).await, ["b", "a"]);
+    assert_eq!(names(&logbook, Filter { after, limit: 2, ..all.clone() }).await, ["b", "a"]);
+    for (name, shard, state) in
+        [("e", "s", RunState::Suspended), ("f", "t", RunState::Suspended), ("g", "t", RunState::Running)]
+    {
+        write(&logbook, vec![append_as(name, 0, [5], info(shard, "f", state))]).await;
+    }
+    let of = |name: &str| Filter { shard: Some(shard(name)), ..all.clone() };
+    assert_eq!(names(&logbook, of("t")).await, ["g", "f"]);
+    assert_eq!(names(&logbook, Filter { states: vec![RunState::Suspended], ..of("t") }).await, ["f"]);
+    assert_eq!(names(&logbook, Filter { states: vec![RunState::Suspended], ..all.clone() }).await, ["f", "e"]);
 }
 
 async fn a_list_may_be_of_one_namespace(logbook: impl Logbook) {

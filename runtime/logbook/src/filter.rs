@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use flow::{Action, Attempt, Firing, FlowName, Namespace, NodeName, RunId, RunState, Timestamp};
+use flow::{Action, Attempt, Firing, FlowName, Namespace, NodeName, RunId, RunState, Shard, Timestamp};
 use protocol::AttemptLog;
 
 use crate::Version;
@@ -14,6 +14,8 @@ pub struct Filter {
     pub flow: Option<FlowName>,
     /// Only runs of flows in this namespace.
     pub namespace: Option<Namespace>,
+    /// Only runs of this shard.
+    pub shard: Option<Shard>,
     /// Only runs in one of these states; empty means any state.
     pub states: Vec<RunState>,
     /// Only runs started at or after this time.
@@ -28,7 +30,8 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { flow: None, namespace: None, states: Vec::new(), since: None, until: None, after: None, limit: 100 }
+        let (flow, namespace, shard, states) = (None, None, None, Vec::new());
+        Self { flow, namespace, shard, states, since: None, until: None, after: None, limit: 100 }
     }
 }
 

@@ -130,6 +130,10 @@ impl Memos for InterceptedLogbook {
 
 #[async_trait]
 impl Logbook for InterceptedLogbook {
+    fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook> {
+        Arc::new(Self { inner: self.inner.clone().for_clients(), interceptor: self.interceptor.clone() })
+    }
+
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         self.interceptor.before(&appends).await?;
         if let Some(delay) = self.interceptor.late_write_delay() {

@@ -220,6 +220,10 @@ impl Access for Memory {
 
 #[async_trait]
 impl Logbook for Memory {
+    fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook> {
+        self
+    }
+
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         let mut runs = self.runs();
         let append = |Append { run, follows, records, info, logs, published, max_unended, memos }: Append| {
@@ -307,9 +311,10 @@ impl Logbook for Memory {
         let mut all: Vec<Summary> = self.runs().iter().map(|(run, stored)| stored.summary(run)).collect();
         all.sort_by(|one, other| (other.started_at, &other.run).cmp(&(one.started_at, &one.run)));
         let matches = |summary: &Summary| {
-            let RunInfo { flow, state, .. } = &summary.info;
+            let RunInfo { flow, state, shard } = &summary.info;
             filter.flow.as_ref().is_none_or(|name| name == flow)
                 && filter.namespace.as_ref().is_none_or(|namespace| flow.namespace().as_ref() == Some(namespace))
+                && filter.shard.as_ref().is_none_or(|own| own == shard)
                 && (filter.states.is_empty() || filter.states.contains(state))
                 && filter.since.is_none_or(|since| summary.started_at >= since)
                 && filter.until.is_none_or(|until| summary.started_at < until)

@@ -1,7 +1,7 @@
 //! Reads rows. Each read is one statement, which sees one state of the database.
 
 use deadpool_postgres::Client;
-use flow::CallId;
+use flow::{CallId, RunState};
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
@@ -33,9 +33,8 @@ const OPEN_RUNS: &str = "SELECT id, version FROM waft.runs WHERE shard = $1 AND 
     ORDER BY started_at, id";
 const UNPUBLISHED: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND unpublished ORDER BY key LIMIT $2";
 const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, published FROM waft.runs
-    WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)
-    AND ($5::text IS NULL OR flow = $5) AND ($8::text IS NULL OR starts_with(flow, $8 || '/')) AND (cardinality($6::text[]) = 0 OR state = ANY ($6))
-    ORDER BY started_at DESC, id DESC LIMIT $7";
+    WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)";
+const LIST_ORDER: &str = " ORDER BY started_at DESC, id DESC LIMIT $5";
 // The sizes of bodies are known without the bodies, and only those on the page are read.
 const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker,
         CASE WHEN bytes_before < $6 THEN selected END, usage, number
@@ -124,18 +123,48 @@ pub(super) async fn unpublished(client: &Client, shard: &str, limit: i64) -> Res
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>, Error> {
-    let since = filter.since.map_or(0, |at| column(at.as_micros()));
-    let until = filter.until.map_or(i64::MAX, |at| column(at.as_micros()));
+/// A statement with its parameters.
+pub(super) type Query = (String, Vec<Box<dyn ToSql + Sync + Send>>);
+
+/// The statement for a list. Only the given conditions are in it, so that the server can choose an index for them.
+pub(super) fn list_query(filter: &Filter) -> Query {
     let (after, after_id) =
         filter.after.as_ref().map_or((i64::MAX, ""), |(at, run)| (column(at.as_micros()), run.as_str()));
-    let flow = filter.flow.as_ref().map(flow::FlowName::as_str);
-    let namespace = filter.namespace.as_ref().map(flow::Namespace::as_str);
-    let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
-    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-    let statement = client.prepare_cached(LIST).await?;
-    let rows =
-        client.query(&statement, &[&since, &until, &after, &after_id, &flow, &states, &limit, &namespace]).await?;
+    let mut sql = LIST.to_owned();
+    let mut params: Vec<Box<dyn ToSql + Sync + Send>> = vec![
+        Box::new(filter.since.map_or(0, |at| column(at.as_micros()))),
+        Box::new(filter.until.map_or(i64::MAX, |at| column(at.as_micros()))),
+        Box::new(after),
+        Box::new(after_id.to_owned()),
+        Box::new(i64::try_from(filter.limit).unwrap_or(i64::MAX)),
+    ];
+    // As in the index of namespaces.
+    let namespace = filter.namespace.as_ref().map(|namespace| format!("{namespace}/"));
+    let texts = [
+        (filter.flow.as_ref().map(ToString::to_string), "flow"),
+        (namespace, "left(flow, strpos(flow, '/'))"),
+        (filter.shard.as_ref().map(ToString::to_string), "shard"),
+    ];
+    for (text, expression) in texts {
+        if let Some(text) = text {
+            params.push(Box::new(text));
+            sql += &format!(" AND {expression} = ${}", params.len());
+        }
+    }
+    if filter.states == [RunState::Suspended] {
+        // A literal, since the index of suspended runs is for it.
+        sql += " AND state = 'suspended'";
+    } else if !filter.states.is_empty() {
+        params.push(Box::new(filter.states.iter().map(|state| state.as_str().to_owned()).collect::<Vec<String>>()));
+        sql += &format!(" AND state = ANY (${})", params.len());
+    }
+    (sql + LIST_ORDER, params)
+}
+
+pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>, Error> {
+    let (sql, params) = list_query(filter);
+    let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+    let rows = client.query(&client.prepare_cached(&sql).await?, &params).await?;
     rows.iter().map(run_row).collect()
 }
 

@@ -73,6 +73,7 @@ fn filter(query: ListQuery) -> Result<Filter, Problem> {
     Ok(Filter {
         flow: flow.map_err(|error| Problem::bad_request(format!("flow: {error}")))?,
         namespace,
+        shard: None,
         states: state.map(|states| self::states(&states)).transpose()?.unwrap_or_default(),
         since: since.map(|time| timestamp("since", &time)).transpose()?,
         until: until.map(|time| timestamp("until", &time)).transpose()?,
