@@ -49,7 +49,7 @@ pub use grants::{AskingTask, ExplainedPart, ExplainedTask, GrantsExplanation, Gr
 pub use graph::{GraphLink, GraphNode, GraphNodeKind, GraphQuery, LinkCondition, RunGraph};
 pub use list::{ListQuery, Runs, Summary};
 pub use log_event::{LogAttempt, LogEvent};
-pub use logs::{Action, AttemptLog, LogLevel, LogLine, RunLogs};
+pub use logs::{Action, AttemptLog, LogLevel, LogLine, LogsQuery, RunLogs};
 pub use module::{Module, ModuleSignature, Modules, StoredModule};
 pub use problem::{Diagnostic, Problem, Severity};
 pub use run::{

@@ -9,12 +9,12 @@ use reqwest::{Method, RequestBuilder, Response, Url, header, redirect::Policy};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    ClientError, LogWatch, Watch,
+    ClientError, LogPages, LogWatch, Watch,
     api::{
         AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, Elements, ElementsQuery, ExchangesQuery,
-        GrantsExplanation, GrantsQuestion, GraphQuery, ListQuery, Module, ModuleSignature, Modules, NewToken,
-        Notification, Problem, Run, RunExchanges, RunGraph, RunLogs, RunStateResponse, Runs, SkipRollback, Submission,
-        Timeline, TimelineQuery, Tokens, Workers,
+        GrantsExplanation, GrantsQuestion, GraphQuery, ListQuery, LogsQuery, Module, ModuleSignature, Modules,
+        NewToken, Notification, Problem, Run, RunExchanges, RunGraph, RunLogs, RunStateResponse, Runs, SkipRollback,
+        Submission, Timeline, TimelineQuery, Tokens, Workers,
     },
     watch::Events,
 };
@@ -131,12 +131,18 @@ impl Client {
         self.whole_value(request.query(&[("digest", reference.digest.to_string())])).await
     }
 
-    /// Reads what guests wrote during a run.
+    /// Reads a page of what guests wrote during a run. [`Client::log_pages`] reads all of them.
     ///
     /// # Errors
-    /// [`ClientError`]; with status 404 there is no such run.
-    pub async fn logs(&self, run: &str) -> Result<RunLogs, ClientError> {
-        self.json(self.request(Method::GET, &["v1", "runs", run, "logs"])?).await
+    /// [`ClientError`]; with status 404 there is no such run; with 503 the server sends other large answers now.
+    pub async fn logs(&self, run: &str, query: &LogsQuery) -> Result<RunLogs, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "runs", run, "logs"])?.query(query)).await
+    }
+
+    /// Reads what guests wrote during a run, page by page.
+    #[must_use]
+    pub fn log_pages(&self, run: &str, query: LogsQuery) -> LogPages {
+        LogPages::new(self.clone(), run.to_owned(), query)
     }
 
     /// Reads recorded HTTP exchanges of a run: a page, which begins with the attempt that ended last.

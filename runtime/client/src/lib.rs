@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod event_stream;
 mod watch;
+mod log_pages;
 mod log_watch;
 
 #[cfg(feature = "amqp")]
@@ -31,6 +32,7 @@ pub use client::Client;
 pub use credentials::{ClientTls, Identity, Trust};
 pub use error::ClientError;
 pub use event::Event;
+pub use log_pages::LogPages;
 pub use log_watch::LogWatch;
 pub use watch::Watch;
 #[cfg(feature = "amqp")]

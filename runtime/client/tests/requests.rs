@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use serde_json::{Value, json};
 use waft_client::{
     Client, ClientError,
-    api::{Edits, Notification, RunState, Submission},
+    api::{Edits, LogsQuery, Notification, RunState, Submission},
     flow::{Draft, file},
 };
 
@@ -132,6 +132,29 @@ async fn a_run_is_watched_as_a_stream_that_ends_with_it() {
     let events: Vec<_> = played.client().watch("r1").into_stream().try_collect().await.unwrap();
     let states: Vec<_> = events.iter().map(waft_client::Event::run_state).collect();
     assert_eq!(states, [Some(RunState::Running), None, Some(RunState::RolledBack)]);
+}
+
+#[tokio::test]
+async fn the_pages_of_logs_follow_each_other() {
+    let page = |attempt: u32, next: Option<&str>| {
+        let log = json!({"task": "t", "attempt": attempt, "firing": 1, "call": "apply", "worker": null, "at": "", "lines": [],
+            "cut": false});
+        let mut page = json!({"logs": [log]});
+        if let Some(next) = next {
+            page["next"] = next.into();
+        }
+        (200, "application/json", page.to_string())
+    };
+    let played = CannedServer::new(vec![page(1, Some("7.0")), page(2, None)]);
+    let mut pages = played.client().log_pages("r1", LogsQuery::default().task("t"));
+    let mut attempts = Vec::new();
+    while let Some(logs) = pages.next().await.unwrap() {
+        attempts.extend(logs.iter().map(|log| log.attempt));
+    }
+    assert_eq!(attempts, [1, 2]);
+    let requests = played.requests();
+    assert_eq!(requests[0].line, "get /v1/runs/r1/logs?task=t http/1.1");
+    assert_eq!(requests[1].line, "get /v1/runs/r1/logs?task=t&after=7.0 http/1.1");
 }
 
 #[tokio::test]

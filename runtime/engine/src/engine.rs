@@ -242,6 +242,8 @@ impl CommandError {
 pub struct Engine {
     requests: mpsc::Sender<DriverRequest>,
     logbook: Arc<dyn Logbook>,
+    /// The logbook for what clients ask for, which delays no driver.
+    client_logbook: Arc<dyn Logbook>,
     topology: TopologyCache,
     remote: RemoteEngineClient,
     store: Arc<dyn Store>,
@@ -330,7 +332,8 @@ impl Engine {
             supervisor.failed().run_until_cancelled(run).await;
         }));
         tasks.close();
-        Ok(Self { requests, logbook, topology, remote, store, changed, stop, aborted, ended, tasks })
+        let client_logbook = logbook.clone().for_clients();
+        Ok(Self { requests, logbook, client_logbook, topology, remote, store, changed, stop, aborted, ended, tasks })
     }
 
     /// Starts a run and watches it. When this returns, the run's start is durable. Large values of the flow are put
@@ -381,7 +384,7 @@ impl Engine {
     /// [`CommandError::Unreachable`] it may be recorded later.
     pub async fn command(&self, run: &RunId, command: RunCommand) -> Result<RunState, CommandError> {
         let name = command.as_str();
-        let summary = self.logbook.summary(run).await.map_err(|error| CommandError::of_load(run, &error))?;
+        let summary = self.client_logbook.summary(run).await.map_err(|error| CommandError::of_load(run, &error))?;
         let shard = summary.info.shard;
         let command = match command {
             RunCommand::Edit { revision, flow } => {

@@ -16,8 +16,8 @@ use flow::{
 use machine::{Event, Fact, Machine, Record};
 
 use crate::{
-    Append, AppendOutcome, Filter, LoadError, Logbook, MaxUnended, MemoChanges, Memory, ReadError, RunInfo, Summary,
-    Usage, Version,
+    Append, AppendOutcome, Filter, LoadError, LogRange, Logbook, MaxUnended, MemoChanges, Memory, ReadError, RunInfo,
+    Summary, Usage, Version,
 };
 
 /// Runs the suite, each rule over its own logbook.
@@ -39,6 +39,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     a_snapshot_replaces_earlier_records(open().await).await;
     an_illegal_record_is_reported_with_its_version(open().await).await;
     logs::logs_are_stored_with_the_run(open().await).await;
+    logs::logs_are_read_in_pages(open().await).await;
     logs::usages_are_stored_beside_the_logs(open().await).await;
     logs::the_usage_of_the_last_attempt_is_read_without_logs(open().await).await;
     logs::usages_count_as_bytes_of_their_namespace(open().await).await;
@@ -230,7 +231,7 @@ async fn a_missing_run_is_reported(logbook: impl Logbook) {
     let missing = run("missing");
     let error = logbook.read(&missing, Version::NONE, 1).await.expect_err("there is no such run");
     assert!(matches!(error, ReadError::Load(LoadError::Missing { .. })), "{error}");
-    let logs = logbook.logs(&missing, Version::NONE).await.err();
+    let logs = logbook.logs(&missing, &LogRange::default()).await.err();
     let errors = [logbook.load(&missing).await.err(), logbook.summary(&missing).await.err(), logs];
     for error in errors {
         let error = error.expect("there is no such run");
@@ -287,7 +288,16 @@ async fn a_list_is_filtered_and_paged(logbook: impl Logbook) {
     assert_eq!(names(&logbook, Filter { since: at(2), until: at(4), ..all.clone() }).await, ["c", "b"]);
     assert_eq!(names(&logbook, Filter { limit: 2, ..all.clone() }).await, ["d", "c"]);
     let after = Some((Timestamp::from_micros(2), run("c")));
-    assert_eq!(names(&logbook, Filter { after, limit: 2, ..all }).await, ["b", "a"]);
+    assert_eq!(names(&logbook, Filter { after, limit: 2, ..all.clone() }).await, ["b", "a"]);
+    for (name, shard, state) in
+        [("e", "s", RunState::Suspended), ("f", "t", RunState::Suspended), ("g", "t", RunState::Running)]
+    {
+        write(&logbook, vec![append_as(name, 0, [5], info(shard, "f", state))]).await;
+    }
+    let of = |name: &str| Filter { shard: Some(shard(name)), ..all.clone() };
+    assert_eq!(names(&logbook, of("t")).await, ["g", "f"]);
+    assert_eq!(names(&logbook, Filter { states: vec![RunState::Suspended], ..of("t") }).await, ["f"]);
+    assert_eq!(names(&logbook, Filter { states: vec![RunState::Suspended], ..all.clone() }).await, ["f", "e"]);
 }
 
 async fn a_list_may_be_of_one_namespace(logbook: impl Logbook) {

@@ -2,8 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use flow::{Action, Attempt, Firing, FlowName, Namespace, NodeName, RunId, RunState, Timestamp};
+use flow::{Action, Attempt, Firing, FlowName, Namespace, NodeName, RunId, RunState, Shard, Timestamp};
 use protocol::AttemptLog;
+
+use crate::Version;
 
 /// Selects runs for a list. The list is ordered by start time, then by id, both descending.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct Filter {
     pub flow: Option<FlowName>,
     /// Only runs of flows in this namespace.
     pub namespace: Option<Namespace>,
+    /// Only runs of this shard.
+    pub shard: Option<Shard>,
     /// Only runs in one of these states; empty means any state.
     pub states: Vec<RunState>,
     /// Only runs started at or after this time.
@@ -26,7 +30,8 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { flow: None, namespace: None, states: Vec::new(), since: None, until: None, after: None, limit: 100 }
+        let (flow, namespace, shard, states) = (None, None, None, Vec::new());
+        Self { flow, namespace, shard, states, since: None, until: None, after: None, limit: 100 }
     }
 }
 
@@ -73,6 +78,23 @@ pub struct LogPosition {
     pub(crate) first: u64,
     /// Its number among the logs of the append.
     pub(crate) number: u64,
+}
+
+impl LogPosition {
+    /// The position of the first log of a run.
+    pub const START: Self = Self { first: 0, number: 0 };
+
+    /// The position of the first log that came with records after a version.
+    #[must_use]
+    pub const fn at(version: Version) -> Self {
+        Self { first: version.get(), number: 0 }
+    }
+
+    /// The position behind it: no log is in between.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self { first: self.first, number: self.number.saturating_add(1) }
+    }
 }
 
 impl fmt::Display for LogPosition {

@@ -10,8 +10,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Access, AccessToken, Append, AppendError, AppendOutcome, AuditEntry, AuditFilter, AuditPosition, Filter, History,
-    LoadError, LogFilter, LogPosition, Logbook, MemoLimits, Memos, ReadError, RunLock, Summary, TrimPoint, Usage,
-    Version,
+    LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook, MemoLimits, Memos, ReadError, RunLock, Summary,
+    TrimPoint, Usage, Version,
 };
 
 /// Intercepts the appends to a logbook, and the reads from it.
@@ -135,6 +135,10 @@ impl Memos for InterceptedLogbook {
 
 #[async_trait]
 impl Logbook for InterceptedLogbook {
+    fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook> {
+        Arc::new(Self { inner: self.inner.clone().for_clients(), interceptor: self.interceptor.clone() })
+    }
+
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         self.interceptor.before(&appends).await?;
         if let Some(delay) = self.interceptor.late_write_delay() {
@@ -200,8 +204,8 @@ impl Logbook for InterceptedLogbook {
         self.inner.trim_point(run).await
     }
 
-    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
-        self.inner.logs(run, after).await
+    async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError> {
+        self.inner.logs(run, range).await
     }
 
     async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {

@@ -12,6 +12,7 @@ mod access;
 pub mod contract;
 pub mod intercepted;
 mod filter;
+mod log_page;
 mod logbook;
 mod address;
 mod inspect;
@@ -31,6 +32,7 @@ pub use address::{file, may_exist, open};
 pub use filter::{Filter, InvalidPosition, LogFilter, LogPosition};
 pub use inspect::{ClockReading, ExistingLogbook, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};
+pub use log_page::{LogPage, LogRange};
 pub use logbook::{
     Append, AppendError, AppendOutcome, Counted, History, LoadError, Logbook, MaxUnended, OpenError, ReadError,
     RunInfo, Summary, Usage, Version, is_deletable, is_open,

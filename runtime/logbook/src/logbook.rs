@@ -1,13 +1,15 @@
 //! The contract of every logbook, and how each of its operations can fail.
 
-use std::{collections::BTreeSet, num::NonZeroU64};
+use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc};
 
 use async_trait::async_trait;
 use flow::{CallId, Digest, FlowName, Namespace, RunId, RunState, Shard, Timestamp};
 use machine::{Change, Machine, Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
-use crate::{Access, Filter, LogFilter, LogPosition, MemoChanges, Memos, RunLock, TrimPoint, replay};
+use crate::{
+    Access, Filter, LogFilter, LogPage, LogPosition, LogRange, MemoChanges, Memos, RunLock, TrimPoint, replay,
+};
 
 /// The number of records of a run: the position that an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -312,6 +314,10 @@ pub enum OpenError {
 /// completely or not at all.
 #[async_trait]
 pub trait Logbook: Access + Memos {
+    /// The same logbook for the clients of a server: their reads take no connection or thread that an engine needs, and a database
+    /// server ends those that take long.
+    fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook>;
+
     /// Appends to several runs in one transaction. The parts that follow the version they name become durable together, in
     /// order; the others return conflicts. The outcomes are in the order of the appends.
     ///
@@ -406,13 +412,12 @@ pub trait Logbook: Access + Memos {
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError>;
 
-    /// The stored attempt logs of a run, in the order in which their results were recorded. Only those that came with
-    /// records after a version; [`Version::NONE`] selects all. Attempts of which only the usage is stored are left out; those
-    /// with HTTP exchanges and without lines are not.
+    /// A page of the stored attempt logs of a run, in the order in which their results were recorded. Attempts of which only the
+    /// usage is stored are left out; those with HTTP exchanges and without lines are not.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
-    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError>;
+    async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError>;
 
     /// What is stored of one attempt; `None` if nothing is. If it was executed several times, it is of the last result.
     ///

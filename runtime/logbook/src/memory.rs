@@ -1,5 +1,7 @@
 //! A logbook that lasts as long as its process.
 
+mod stored_run;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU64,
@@ -11,16 +13,16 @@ use flow::{CallId, Digest, FlowName, Namespace, RunId, Shard, Timestamp, TokenNa
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, CallLog, EngineSecret, MemoAddress, RememberedResult};
 
+use self::stored_run::StoredRun;
 use crate::{
-    Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, LogFilter, LogPosition, Logbook,
-    MaxUnended, MemoChanges, MemoLimits, Memos, NewResult, ReadError, RolledBackTask, RunInfo, RunLock, Summary,
-    TrimPoint, Usage, Version,
+    Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange,
+    Logbook, MaxUnended, MemoChanges, MemoLimits, Memos, NewResult, ReadError, RolledBackTask, RunInfo, RunLock,
+    Summary, TrimPoint, Usage, Version,
     access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition},
     is_deletable, is_open,
     memo::Excess,
     row, run_lock,
     secret::new_secret,
-    trim_point::Kept,
 };
 
 /// A logbook that lasts as long as its process.
@@ -60,14 +62,6 @@ fn too_many_unended(runs: &BTreeMap<RunId, StoredRun>, flow: &FlowName, max_unen
     is_full(in_namespace, max_unended.of_namespace).then_some(Counted::OfNamespace)
 }
 
-/// The digests that a run refers to.
-fn run_digests(stored: &StoredRun) -> BTreeSet<Digest> {
-    let of_snapshot = stored.trim_point.iter().flat_map(|trim_point| trim_point.snapshot.digests());
-    let mut digests: BTreeSet<Digest> = of_snapshot.chain(stored.records.iter().flat_map(Record::digests)).collect();
-    digests.extend(stored.logs.iter().filter_map(|(_, log)| row::exchanges_of(log)));
-    digests
-}
-
 /// The exclusive lock of a run.
 struct RunLockGuard {
     run: RunId,
@@ -78,19 +72,6 @@ impl Drop for RunLockGuard {
     fn drop(&mut self) {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
     }
-}
-
-#[derive(Debug)]
-struct StoredRun {
-    info: RunInfo,
-    /// The records that were not trimmed.
-    records: Vec<Record>,
-    snapshot: Option<(Version, Snapshot)>,
-    /// Each log with the version that its records follow.
-    logs: Vec<(Version, AttemptLog)>,
-    published: Version,
-    started_at: Timestamp,
-    trim_point: Option<TrimPoint>,
 }
 
 impl Memory {
@@ -186,57 +167,6 @@ impl Memos for Memory {
     }
 }
 
-impl StoredRun {
-    fn summary(&self, run: &RunId) -> Summary {
-        Summary {
-            run: run.clone(),
-            info: self.info.clone(),
-            version: self.version(),
-            started_at: self.started_at,
-            changed_at: self.records.last().map_or(self.started_at, |record| record.at),
-        }
-    }
-
-    /// The version that the first stored record follows.
-    fn first(&self) -> Version {
-        self.trim_point.as_ref().map_or(Version::NONE, |trim_point| trim_point.version)
-    }
-
-    fn version(&self) -> Version {
-        self.first().after(&self.records)
-    }
-
-    /// The logs with their positions, in order.
-    fn positioned_logs(&self) -> impl Iterator<Item = (LogPosition, &AttemptLog)> {
-        let same_append = self.logs.chunk_by(|(one, _), (other, _)| one == other);
-        same_append.flat_map(|logs| {
-            (0..).zip(logs).map(|(number, (first, log))| (LogPosition { first: first.get(), number }, log))
-        })
-    }
-
-    /// The stored records after a version.
-    fn after(&self, version: Version) -> &[Record] {
-        let skipped = usize::try_from(version.get() - self.first().get()).unwrap_or(usize::MAX);
-        self.records.get(skipped..).unwrap_or_default()
-    }
-
-    fn trim(&mut self, before: Version) {
-        let Some((_, snapshot)) = self.snapshot.clone().filter(|(version, _)| *version == before) else { return };
-        if self.published < before {
-            return;
-        }
-        let remaining = self.after(before).to_vec();
-        let old = std::mem::replace(&mut self.records, remaining);
-        let trimmed = old.len() - self.records.len();
-        let mut revisions = self.trim_point.take().map(|trim_point| trim_point.revisions).unwrap_or_default();
-        let mut kept = Kept::of(&snapshot);
-        kept.add_trimmed(&old[..trimmed]);
-        revisions.extend(kept.revisions);
-        self.logs.retain(|(first, _)| *first >= before);
-        self.trim_point = Some(TrimPoint { version: before, snapshot, revisions });
-    }
-}
-
 #[async_trait]
 impl Access for Memory {
     async fn add_token(&self, token: &AccessToken) -> Result<bool, AppendError> {
@@ -290,6 +220,10 @@ impl Access for Memory {
 
 #[async_trait]
 impl Logbook for Memory {
+    fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook> {
+        self
+    }
+
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         let mut runs = self.runs();
         let append = |Append { run, follows, records, info, logs, published, max_unended, memos }: Append| {
@@ -377,9 +311,10 @@ impl Logbook for Memory {
         let mut all: Vec<Summary> = self.runs().iter().map(|(run, stored)| stored.summary(run)).collect();
         all.sort_by(|one, other| (other.started_at, &other.run).cmp(&(one.started_at, &one.run)));
         let matches = |summary: &Summary| {
-            let RunInfo { flow, state, .. } = &summary.info;
+            let RunInfo { flow, state, shard } = &summary.info;
             filter.flow.as_ref().is_none_or(|name| name == flow)
                 && filter.namespace.as_ref().is_none_or(|namespace| flow.namespace().as_ref() == Some(namespace))
+                && filter.shard.as_ref().is_none_or(|own| own == shard)
                 && (filter.states.is_empty() || filter.states.contains(state))
                 && filter.since.is_none_or(|since| summary.started_at >= since)
                 && filter.until.is_none_or(|until| summary.started_at < until)
@@ -408,11 +343,8 @@ impl Logbook for Memory {
         self.read_run(run, |stored| stored.trim_point.clone())
     }
 
-    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
-        let log_after = |(follows, log): &(Version, AttemptLog)| {
-            (*follows >= after && log.log.has_more_than_usage()).then(|| log.clone())
-        };
-        self.read_run(run, |stored| stored.logs.iter().filter_map(log_after).collect())
+    async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError> {
+        self.read_run(run, |stored| stored.log_page(range))
     }
 
     async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {
@@ -468,7 +400,7 @@ impl Logbook for Memory {
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        let mut digests: BTreeSet<Digest> = self.runs().values().flat_map(run_digests).collect();
+        let mut digests: BTreeSet<Digest> = self.runs().values().flat_map(StoredRun::digests).collect();
         digests.extend(self.remembered_digests().await?);
         Ok(digests)
     }
@@ -480,7 +412,7 @@ impl Logbook for Memory {
         for stored in in_namespace {
             usage.bytes += protocol::encode_records(&stored.records).len() as u64;
             usage.bytes += stored.logs.iter().map(|(_, log)| log.log.encode().len() as u64).sum::<u64>();
-            usage.digests.extend(run_digests(stored));
+            usage.digests.extend(stored.digests());
         }
         let memos = self.memos();
         let is_of = |address: &MemoAddress| address.namespace.as_ref() == Some(namespace);

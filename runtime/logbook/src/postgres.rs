@@ -1,8 +1,8 @@
 //! A logbook in a PostgreSQL database, shared by several engines on several machines.
 //!
-//! Everything is in the schema `waft`. All callers share a few connections, which are replaced automatically: a call whose
-//! connection is lost fails, and the next call connects again. Durability after an answer depends on the server's
-//! `synchronous_commit`, which is on by default.
+//! Everything is in the schema `waft`. An engine, the clients of a server, and cleanups have a few connections each, which are
+//! replaced automatically: a call whose connection is lost fails, and the next call connects again. Durability after an answer
+//! depends on the server's `synchronous_commit`, which is on by default.
 
 mod access;
 mod append;
@@ -10,6 +10,7 @@ mod connection;
 mod inspect;
 mod lock;
 mod memo;
+mod pools;
 mod read;
 mod schema;
 mod tls;
@@ -17,7 +18,7 @@ mod trim;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, future::Future, time::Duration};
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::Client;
@@ -28,12 +29,15 @@ use protocol::{AttemptLog, EngineSecret, encode_snapshot};
 use tokio::time::timeout;
 use tokio_postgres::Error;
 
-use self::connection::{Connections, Endpoint};
 pub(crate) use self::inspect::inspect;
 pub(crate) use self::lock::SessionLock;
+use self::{
+    connection::Endpoint,
+    pools::{Connections, Purpose},
+};
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPosition, Logbook, Memos as _,
-    OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
+    Memos as _, OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version,
     row::{self, AppendRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -88,10 +92,17 @@ const CHECKED: &str = "SELECT number FROM waft.checks WHERE key = 1";
 
 /// A logbook in a PostgreSQL database.
 pub struct Postgres {
-    connections: Connections,
+    connections: Arc<Connections>,
+    /// Whom this handle is for.
+    purpose: Purpose,
 }
 
 impl Postgres {
+    /// The handle for an engine.
+    fn new(connections: Connections) -> Self {
+        Self { connections: Arc::new(connections), purpose: Purpose::Engine }
+    }
+
     fn attempt_logs(&self, run: &RunId, logs: Vec<row::LogRow>) -> Result<Vec<AttemptLog>, LoadError> {
         let within = |error: LoadError| error.within(self.connections.location());
         logs.into_iter().map(|log| log.into_log(run).map_err(within)).collect()
@@ -107,7 +118,7 @@ impl Postgres {
     }
 
     async fn with(endpoint: Endpoint) -> Result<Self, OpenError> {
-        Ok(Self { connections: Connections::open(endpoint).await? })
+        Ok(Self::new(Connections::open(endpoint).await?))
     }
 
     /// Runs work on a connection with the query time limit. The error is a reason for people; a write may still have
@@ -116,10 +127,13 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
     ) -> Result<Answer, String> {
-        let mut client = self.connections.get().await?;
-        match timeout(QUERY_TIMEOUT, work(&mut client)).await {
-            Ok(result) => result.map_err(|error| self.connections.reason_for(client, &error)),
-            Err(_) => Err(self.connections.timed_out(client, QUERY_TIMEOUT)),
+        let mut connection = self.connections.get(self.purpose).await?;
+        match timeout(QUERY_TIMEOUT, work(connection.client())).await {
+            Ok(result) => {
+                let client = connection.end();
+                result.map_err(|error| self.connections.reason_for(client, &error))
+            }
+            Err(_) => Err(self.connections.timed_out(connection, QUERY_TIMEOUT)),
         }
     }
 
@@ -128,8 +142,10 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
     ) -> Result<Answer, String> {
-        let mut client = self.connections.get().await?;
-        work(&mut client).await.map_err(|error| self.connections.reason_for(client, &error))
+        let mut connection = self.connections.get(Purpose::Upkeep).await?;
+        let result = work(connection.client()).await;
+        let client = connection.end();
+        result.map_err(|error| self.connections.reason_for(client, &error))
     }
 }
 
@@ -151,6 +167,10 @@ fn load_error(reason: String) -> LoadError {
 
 #[async_trait]
 impl Logbook for Postgres {
+    fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook> {
+        Arc::new(Self { connections: self.connections.clone(), purpose: Purpose::Clients })
+    }
+
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         let rows: Vec<AppendRow> = appends.into_iter().map(AppendRow::from).collect();
         self.with_connection(async |client| append::append(client, &rows).await).await.map_err(append_error)
@@ -206,7 +226,7 @@ impl Logbook for Postgres {
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
-        let rows = self.with_connection_unbounded(async |client| read::list(client, filter).await).await;
+        let rows = self.with_connection(async |client| read::list(client, filter).await).await;
         rows.map_err(load_error)?.into_iter().map(RunRow::into_summary).collect()
     }
 
@@ -233,11 +253,9 @@ impl Logbook for Postgres {
         row.map(|row| row::trim_point(run, row).map_err(|error| error.within(self.connections.location()))).transpose()
     }
 
-    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
-        let after = column(after.get());
-        let logs =
-            of_run(run, self.with_connection(async |client| read::logs(client, run.as_str(), after).await)).await?;
-        self.attempt_logs(run, logs)
+    async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError> {
+        let page = of_run(run, self.with_connection(async |client| read::logs(client, run.as_str(), range).await));
+        page.await?.decode(run, self.connections.location()).await
     }
 
     async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {
@@ -264,18 +282,21 @@ impl Logbook for Postgres {
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
         let unavailable = |reason| AppendError::Unavailable { reason };
         // The lock has its own session: it ends with the session, and so with the process.
-        let client = self.connections.get().await.map_err(unavailable)?;
-        let response = timeout(QUERY_TIMEOUT, client.query_one(LOCK_RUN, &[&run.as_str()])).await;
+        let mut connection = self.connections.get(Purpose::Engine).await.map_err(unavailable)?;
+        let response = timeout(QUERY_TIMEOUT, connection.client().query_one(LOCK_RUN, &[&run.as_str()])).await;
         match response.map(|result| result.and_then(|row| row.try_get::<_, bool>(0))) {
             Ok(Ok(true)) => {
                 // The name is for processes that find the run locked; the lock works without it.
                 let name = format!("waft, {}", run_lock::this_process());
-                let _ = timeout(QUERY_TIMEOUT, client.query_one(NAME_SESSION, &[&name])).await;
-                Ok(Some(RunLock::new(Client::take(client))))
+                let _ = timeout(QUERY_TIMEOUT, connection.client().query_one(NAME_SESSION, &[&name])).await;
+                Ok(Some(RunLock::new(Client::take(connection.end()))))
             }
-            Ok(Ok(false)) => Ok(None),
-            Ok(Err(error)) => Err(unavailable(self.connections.reason_for(client, &error))),
-            Err(_) => Err(unavailable(self.connections.timed_out(client, QUERY_TIMEOUT))),
+            Ok(Ok(false)) => {
+                drop(connection.end());
+                Ok(None)
+            }
+            Ok(Err(error)) => Err(unavailable(self.connections.reason_for(connection.end(), &error))),
+            Err(_) => Err(unavailable(self.connections.timed_out(connection, QUERY_TIMEOUT))),
         }
     }
 

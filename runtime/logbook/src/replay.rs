@@ -98,12 +98,20 @@ impl Replay {
     /// # Errors
     /// [`LoadError`] when there is no such run, or it cannot be read.
     pub async fn read(&mut self) -> Result<Page, LoadError> {
+        self.read_at_most(PAGE_RECORDS).await
+    }
+
+    /// As [`Replay::read`], with a maximum number of records. Records that were read and not applied are read again.
+    ///
+    /// # Errors
+    /// As [`Replay::read`].
+    pub async fn read_at_most(&mut self, limit: usize) -> Result<Page, LoadError> {
         let mut starts_replay = self.machine.is_none();
         if starts_replay {
             self.load_trim_point().await?;
         }
         loop {
-            match self.logbook.read(&self.run, self.version, PAGE_RECORDS).await {
+            match self.logbook.read(&self.run, self.version, limit).await {
                 Ok(records) => return Ok(Page { records, starts_replay }),
                 // Each iteration of this loop needs another trim after the snapshot was read.
                 Err(ReadError::Trimmed { .. }) => {

@@ -1,8 +1,9 @@
 //! A logbook in one file, with SQLite.
 //!
-//! One thread owns the connection that writes and another thread the connection that reads, so that loads do not delay
-//! appends. Waiting appends are written together: a commit waits for the disk once, for any number of appends. Several
-//! processes of one machine may share the file; network file systems are not supported.
+//! One thread owns the connection that writes. Two threads own connections that read, one for an engine and one for the clients
+//! of a server: so loads do not delay appends, and clients do not delay loads. Waiting appends are written together: a commit
+//! waits for the disk once, for any number of appends. Several processes of one machine may share the file; network file
+//! systems are not supported.
 
 mod access;
 mod append;
@@ -18,7 +19,7 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use flow::{CallId, Digest, Namespace, RunId, Shard, Timestamp};
@@ -33,8 +34,8 @@ use self::{
     thread::ConnectionThread,
 };
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPosition, Logbook, Memos as _,
-    OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version, lock,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
+    Memos as _, OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version, lock,
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -62,6 +63,8 @@ pub struct Sqlite {
     location: String,
     writer: ConnectionThread,
     reader: ConnectionThread,
+    /// Reads for the clients of a server.
+    clients: ConnectionThread,
     /// The folder of the run locks, beside the file.
     locks: PathBuf,
 }
@@ -79,8 +82,10 @@ impl Sqlite {
         let writer = ConnectionThread::start(&location, move || open_writer(&file)).await?;
         // The file exists now, so links to it are followed.
         let locks = lock::sibling_path(&path, ".locks");
-        let reader = ConnectionThread::start(&location, move || open_reader(&path)).await?;
-        Ok(Self { location, writer, reader, locks })
+        let file = path.clone();
+        let reader = ConnectionThread::start(&location, move || open_reader(&file)).await?;
+        let clients = ConnectionThread::start(&location, move || open_reader(&path)).await?;
+        Ok(Self { location, writer, reader, clients, locks })
     }
 
     /// Whether a process holds the lock of a run; `None` if this cannot be determined.
@@ -108,7 +113,7 @@ impl Sqlite {
         Work: FnOnce(&mut rusqlite::Connection, &str) -> rusqlite::Result<Option<Data>> + Send + 'static,
     {
         let id = run.clone();
-        let result = self.reader.run(move |connection| work(connection, id.as_str())).await;
+        let result = self.reader.read(move |connection| work(connection, id.as_str())).await;
         let data = result.map_err(|failure| match failure {
             Failure::Damaged(reason) => row::damaged(run, format!("{}: {reason}", self.location)),
             Failure::Unavailable(_) => self.load_error(failure),
@@ -119,6 +124,12 @@ impl Sqlite {
 
 #[async_trait]
 impl Logbook for Sqlite {
+    fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook> {
+        let (writer, clients) = (self.writer.clone(), self.clients.clone());
+        let (location, locks) = (self.location.clone(), self.locks.clone());
+        Arc::new(Self { location, writer, reader: clients.clone(), clients, locks })
+    }
+
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         // Encoded here, so that the one thread only writes.
         let rows = appends.into_iter().map(AppendRow::from).collect();
@@ -150,7 +161,7 @@ impl Logbook for Sqlite {
 
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {
         let shard = shard.clone();
-        let open = self.reader.run(move |connection| read::open_runs(connection, shard.as_str())).await;
+        let open = self.reader.read(move |connection| read::open_runs(connection, shard.as_str())).await;
         let open = open.map_err(|failure| self.load_error(failure))?;
         open.iter().map(|(id, version)| row::open_run(id, *version)).collect()
     }
@@ -163,13 +174,13 @@ impl Logbook for Sqlite {
 
     async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
         let (shard, limit) = (shard.clone(), column(limit as u64));
-        let ids = self.reader.run(move |connection| read::unpublished(connection, shard.as_str(), limit)).await;
+        let ids = self.reader.read(move |connection| read::unpublished(connection, shard.as_str(), limit)).await;
         ids.map_err(|failure| self.load_error(failure))?.iter().map(|id| row::run_id(id)).collect()
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
         let filter = filter.clone();
-        let rows = self.reader.run(move |connection| read::list(connection, &filter)).await;
+        let rows = self.reader.read(move |connection| read::list(connection, &filter)).await;
         rows.map_err(|failure| self.load_error(failure))?.into_iter().map(RunRow::into_summary).collect()
     }
 
@@ -192,10 +203,10 @@ impl Logbook for Sqlite {
         row.map(|row| row::trim_point(run, row).map_err(|error| error.within(&self.location))).transpose()
     }
 
-    async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
-        let after = column(after.get());
-        let logs: Vec<LogRow> = self.of_run(run, move |connection, id| read::logs(connection, id, after)).await?;
-        self.attempt_logs(run, logs)
+    async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError> {
+        let range = range.clone();
+        let page = self.of_run(run, move |connection, id| read::logs(connection, id, &range)).await?;
+        page.decode(run, &self.location).await
     }
 
     async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {
@@ -248,7 +259,7 @@ impl Logbook for Sqlite {
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
         let remembered = self.remembered_digests().await?;
-        let digests = self.reader.run(|connection| read::digests(connection)).await;
+        let digests = self.reader.read(|connection| read::digests(connection)).await;
         let digests = digests.map_err(|failure| self.load_error(failure))?;
         digests.iter().map(|digest| row::digest(digest)).chain(remembered.into_iter().map(Ok)).collect()
     }
@@ -257,7 +268,7 @@ impl Logbook for Sqlite {
         let (first, last) = row::flows_in(namespace);
         let mut usage = self.usage_between(first, last).await?;
         let namespace = namespace.to_string();
-        let remembered = self.reader.run(move |connection| memo::usage(connection, &namespace)).await;
+        let remembered = self.reader.read(move |connection| memo::usage(connection, &namespace)).await;
         let (bytes, digests) = remembered.map_err(|failure| self.load_error(failure))?;
         usage.bytes += u64::try_from(bytes).unwrap_or_default();
         usage.digests.extend(digests);
@@ -268,7 +279,7 @@ impl Logbook for Sqlite {
         let unavailable = |reason| AppendError::Unavailable { reason: format!("{}: {reason}", self.location) };
         // A logbook that is only read has its secret already.
         let known =
-            self.reader.run(|connection| connection.query_row(SECRET, [], |row| row.get::<_, Vec<u8>>(0)).optional());
+            self.reader.read(|connection| connection.query_row(SECRET, [], |row| row.get::<_, Vec<u8>>(0)).optional());
         if let Some(known) = known.await.map_err(|failure| self.append_error(failure))? {
             return read_secret(&known).map_err(unavailable);
         }
@@ -292,7 +303,7 @@ impl Logbook for Sqlite {
             Ok(number)
         });
         let written = written.await.map_err(|failure| self.append_error(failure))?;
-        let read = self.reader.run(|connection| connection.query_row(CHECKED, [], |row| row.get::<_, i64>(0))).await;
+        let read = self.reader.read(|connection| connection.query_row(CHECKED, [], |row| row.get::<_, i64>(0))).await;
         let read = read.map_err(|failure| self.append_error(failure))?;
         // Another process may have checked in between.
         if read < written {

@@ -1,5 +1,6 @@
 //! Access control: who sends a request, and what the sender may do. Pages of other origins are refused.
 
+pub(crate) mod client;
 pub(crate) mod namespace;
 pub(crate) mod peer;
 pub(crate) mod permission;
@@ -21,7 +22,7 @@ use flow::Namespace;
 use logbook::AccessToken;
 use tracing::info;
 
-use self::{namespace::CallerNamespace, peer::Peer, permission::Permission, scope::Requirement};
+use self::{client::Client, namespace::CallerNamespace, peer::Peer, permission::Permission, scope::Requirement};
 use crate::{
     MovedTag,
     audit::{self, Subject},
@@ -133,6 +134,9 @@ async fn answer(
     if allowed.is_ok() && action == scope::READ {
         return caller.answer(next.run(request).await);
     }
+    // It is dropped with this future, also when the client leaves.
+    let (client, _present) = Client::new();
+    request.extensions_mut().insert(client);
     let request = match allowed {
         Ok(()) => complete(&state.bodies, &permission, request).await,
         Err(refusal) => Err(refusal),

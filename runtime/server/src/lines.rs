@@ -6,7 +6,10 @@ use api::EventPayload;
 use flow::{RunId, RunState};
 use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use machine::{Change, Machine, NodeChange, Record};
-use protocol::events::{self, RunValues};
+use protocol::{
+    encode_records,
+    events::{self, RunValues},
+};
 use store::Store;
 use tokio::{
     sync::broadcast::{
@@ -31,6 +34,16 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The maximum pause between two reads. A busy run changes a thousand times a second, and no watcher needs each change
 /// at once.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
+
+/// The number of records that are read first. While they are small, it doubles with each read.
+const FIRST_RECORDS: usize = 16;
+
+/// The maximum number of records that are read at once, and kept until the watcher has received the lines of those before.
+const MAX_RECORDS: usize = 256;
+
+/// The maximum size of the records that are kept, in bytes as the logbook has them; a larger record is kept alone. Each watcher may be
+/// slow, and there may be as many as event streams.
+const MAX_RECORD_BYTES: usize = 1 << 20;
 
 /// The position of a watcher: all of a version's record, or some events of the next record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -84,6 +97,8 @@ pub struct Lines {
     pacing: Pacing,
     /// The records that were read and not applied: their lines are made when the watcher has received the lines before.
     records: VecDeque<Record>,
+    /// The maximum number of records of the next read.
+    next_records: usize,
     waiting: VecDeque<Line>,
 }
 
@@ -97,7 +112,8 @@ impl Lines {
         let replay = Replay::new(run.clone(), logbook.clone());
         let (records, waiting) = (VecDeque::new(), VecDeque::new());
         let (position, changes, pacing) = (EventPosition::default(), None, Pacing::default());
-        Ok(Self { run, incarnation, logbook, store, replay, position, changes, pacing, records, waiting })
+        let next_records = FIRST_RECORDS;
+        Ok(Self { run, incarnation, logbook, store, replay, position, changes, pacing, records, next_records, waiting })
     }
 
     /// Skips the lines up to a position.
@@ -153,7 +169,10 @@ impl Lines {
 
     /// Reads a page of records.
     async fn read(&mut self) -> Result<PageRead, LoadError> {
-        let Page { records, starts_replay } = self.replay.read().await?;
+        let Page { mut records, starts_replay } = self.replay.read_at_most(self.next_records).await?;
+        if !records.is_empty() {
+            self.next_records = keep_first(&mut records);
+        }
         if starts_replay || !records.is_empty() {
             // A slow watcher may read on after its run was deleted.
             self.incarnation.summary(&*self.logbook).await?;
@@ -201,6 +220,22 @@ impl Lines {
             self.position = position;
         }
     }
+}
+
+/// Keeps the first records, as many as a watcher may have: the others are read again. Returns the number to read next, so that few
+/// records are read in vain.
+fn keep_first(records: &mut Vec<Record>) -> usize {
+    let mut bytes = 0;
+    let fits = |record: &&Record| {
+        bytes += encode_records(std::slice::from_ref(*record)).len();
+        bytes <= MAX_RECORD_BYTES
+    };
+    let kept = records.iter().take_while(fits).count().max(1);
+    if kept < records.len() {
+        records.truncate(kept);
+        return kept;
+    }
+    (2 * kept).min(MAX_RECORDS)
 }
 
 /// The pauses between the reads of a watcher.
@@ -308,6 +343,57 @@ mod tests {
         assert!(ids.iter().zip(&positions).all(|(id, position)| EventPosition::parse(id) == Some(*position)));
         for bad in ["", "x", "1-", "-1", "1-x"] {
             assert_eq!(EventPosition::parse(bad), None);
+        }
+    }
+
+    /// A logbook with the run `r`, whose flow was edited so many times; each edit has the text of the flow.
+    async fn edited_run(edits: u64, text_bytes: usize) -> Arc<dyn Logbook> {
+        let text = "name = \"f\"\n[[task]]\nname = \"w\"\nwait = \"a word\"\n";
+        let draft = flow::file::parse(text).unwrap();
+        let (flow, _) = flow::wire(&draft, &std::collections::BTreeMap::new(), &flow::Values::new()).unwrap();
+        let text: Arc<str> = format!("{text}#{}", "x".repeat(text_bytes)).into();
+        let source = flow::FlowSource { text, modules: std::collections::BTreeMap::new(), edits: Vec::new() };
+        let flow = Arc::new(flow::Flow { origin: Some(Arc::new(source)), ..flow });
+        let mut machine = Machine::new("r".parse().unwrap(), flow.clone());
+        let mut records = machine.step(flow::Timestamp::from_micros(1), &machine::Event::Start).records;
+        for _ in 0..edits {
+            let edit = machine::Event::Edit { revision: machine.revision(), flow: flow.clone() };
+            records.extend(machine.step(flow::Timestamp::from_micros(2), &edit).records);
+        }
+        assert!(records.len() as u64 > edits, "each edit has a record");
+        let logbook = logbook::Memory::new();
+        let append = logbook::Append {
+            run: "r".parse().unwrap(),
+            follows: Version::NONE,
+            records,
+            info: logbook::RunInfo {
+                shard: "s".parse().unwrap(),
+                flow: "f".parse().unwrap(),
+                state: RunState::Success,
+            },
+            logs: Vec::new(),
+            published: Version::NONE,
+            max_unended: logbook::MaxUnended::default(),
+            memos: logbook::MemoChanges::default(),
+        };
+        logbook.append(vec![append]).await.unwrap();
+        Arc::new(logbook)
+    }
+
+    #[tokio::test]
+    async fn a_slow_watcher_has_few_bytes_of_records_in_memory() {
+        for (edits, text_bytes, most) in [(40, 300 << 10, 3), (8, 2 << 20, 1), (600, 10, MAX_RECORDS)] {
+            let logbook = edited_run(edits, text_bytes).await;
+            let summary = logbook.summary(&"r".parse().unwrap()).await.unwrap();
+            let mut lines = Lines::open("r".parse().unwrap(), logbook, Arc::new(store::Memory::new())).await.unwrap();
+            while lines.replay.version() < summary.version {
+                assert!(matches!(lines.read().await.unwrap(), PageRead::Some));
+                assert!((1..=most).contains(&lines.records.len()), "{} records", lines.records.len());
+                while let Some(record) = lines.records.pop_front() {
+                    lines.replay.apply(&record).unwrap();
+                }
+            }
+            assert!(matches!(lines.read().await.unwrap(), PageRead::Nothing));
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Starts, lists, shows and controls runs.
 
 pub(crate) mod attempt;
-mod current;
 pub(crate) mod edits;
 pub(crate) mod elements;
 pub(crate) mod exchanges;
 pub(crate) mod follow;
 pub(crate) mod graph;
+pub(crate) mod history;
 pub(crate) mod incarnation;
 pub(crate) mod list;
 pub(crate) mod live;

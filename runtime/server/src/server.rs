@@ -135,6 +135,8 @@ pub(crate) fn parts(
     largest_request: usize,
     stop: CancellationToken,
 ) -> Parts {
+    // Requests take no connection to the logbook that the engine needs.
+    let dependencies = Dependencies { logbook: dependencies.logbook.for_clients(), ..dependencies };
     let requests = TaskTracker::new();
     let (audit, audit_writer) = AuditWriter::new(dependencies.logbook.clone());
     let state = State {

@@ -1,9 +1,12 @@
-//! Work that takes long for large requests, such as reading and wiring flows: in threads of its own, so that the server answers
-//! others and its engine goes on, and a few at a time, so that it does not take all cores.
+//! Turns of requests at what takes long or much memory. Only a few have a turn at the same time, and namespaces take turns.
+//!
+//! Work of the processor, such as reading and wiring flows, happens in threads of its own, so that the server answers others and its
+//! engine goes on. Long histories of runs, and pages of lists and logs, are read in turn, so that they do not take all memory and all
+//! connections to the logbook.
 
 use std::sync::LazyLock;
 
-use sandbox::{Owner, Permits};
+use sandbox::{Owner, Permit, Permits};
 
 /// Number of requests that are worked on at the same time. An owner has at most all but one, so that its large flows leave one for
 /// another.
@@ -11,6 +14,31 @@ const MAX_AT_ONCE: usize = 3;
 
 /// The requests that wait are not counted: each has a connection, and a sender has a share of those.
 static TURNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+
+/// The turns at reading long histories of runs. Each has the machine of a run in memory.
+static HISTORIES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+
+/// The turns at reading a page of a list or of logs. They are fewer than the connections that a logbook has for clients, so that a
+/// slow page leaves one for others.
+static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+
+/// A turn. Dropping it gives it to the next.
+pub(crate) type Turn = Permit;
+
+/// Waits for a turn at reading a long history of a run of a namespace, until what was read of it is dropped. Dropping the future gives
+/// up the place in the queue.
+pub(crate) async fn for_history(owner: Owner) -> Turn {
+    turn_of(&HISTORIES, owner).await
+}
+
+/// Waits for a turn at reading a page for a sender, who may be limited to a namespace.
+pub(crate) async fn for_page(owner: Owner) -> Turn {
+    turn_of(&PAGES, owner).await
+}
+
+async fn turn_of(turns: &Permits, owner: Owner) -> Turn {
+    turns.acquire(owner).await.expect("any number of requests may wait")
+}
 
 /// Does work for a namespace when it is its turn. Dropping the future leaves begun work to end by itself, without another taking
 /// its place before.
@@ -26,7 +54,7 @@ async fn in_turn_of<Output: Send + 'static>(
     owner: Owner,
     work: impl FnOnce() -> Output + Send + 'static,
 ) -> Output {
-    let turn = turns.acquire(owner).await.expect("any number of requests may wait");
+    let turn = turn_of(turns, owner).await;
     let working = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         work()

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ::server::LogFollow;
 use anyhow::anyhow;
 use client::{
-    LogWatch,
-    api::{AttemptLog, ExchangesQuery, LogEvent, RunExchanges},
+    LogPages, LogWatch,
+    api::{AttemptLog, ExchangesQuery, LogEvent, LogsQuery, RunExchanges},
 };
 
 use super::{
@@ -24,24 +24,51 @@ use crate::{
 };
 
 pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, CliError> {
-    let logs = match locate_to_read(settings, run).await? {
-        RunLocation::Server(client) => client.logs(run).await.map_err(remote::cli_error)?.logs,
-        RunLocation::Local(LocalRun { logbook, run }) => {
-            ::server::logs(&*logbook, &run).await.map_err(CliError::unreachable)?.logs
-        }
+    let query = LogsQuery::default();
+    let query = if let Some(task) = task { query.task(task) } else { query };
+    let mut pages = match locate_to_read(settings, run).await? {
+        RunLocation::Server(client) => Pages::Server(Box::new(client.log_pages(run, query))),
+        RunLocation::Local(local) => Pages::Local(local, Some(query)),
     };
-    let selected: Vec<&AttemptLog> = logs.iter().filter(|log| task.is_none_or(|task| log.task == task)).collect();
-    if selected.is_empty() && !as_json {
+    let mut is_empty = true;
+    // The logs of a run may be larger than the memory.
+    while let Some(logs) = pages.next().await? {
+        // The query also selects the elements of the task.
+        for log in logs.iter().filter(|log| task.is_none_or(|task| log.task == task)) {
+            is_empty = false;
+            if as_json {
+                output::json(serde_json::to_string(log).map_err(CliError::unreachable)?);
+            } else {
+                display::log::lines(log).iter().for_each(|line| output::line(line));
+            }
+        }
+    }
+    if is_empty && !as_json {
         crate::output::note!("no guest has written anything");
     }
-    for log in selected {
-        if as_json {
-            output::json(serde_json::to_string(log).map_err(CliError::unreachable)?);
-        } else {
-            display::log::lines(log).iter().for_each(|line| output::line(line));
+    Ok(Exit::Success)
+}
+
+/// The pages of the logs of a run.
+enum Pages {
+    Server(Box<LogPages>),
+    /// The logbook of this machine, and the query for the next page.
+    Local(LocalRun, Option<LogsQuery>),
+}
+
+impl Pages {
+    async fn next(&mut self) -> Result<Option<Vec<AttemptLog>>, CliError> {
+        match self {
+            Self::Server(pages) => pages.next().await.map_err(remote::cli_error),
+            Self::Local(LocalRun { logbook, run }, next) => {
+                let Some(query) = next.take() else { return Ok(None) };
+                let page = ::server::logs(&**logbook, run, query.clone()).await;
+                let page = page.map_err(|problem| remote::local_refusal(problem.into_document()))?;
+                *next = page.next.map(|after| query.after(after));
+                Ok(Some(page.logs))
+            }
         }
     }
-    Ok(Exit::Success)
 }
 
 /// Prints a page of the recorded HTTP exchanges of a run, in the order in which the attempts ended.

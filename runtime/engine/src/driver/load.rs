@@ -241,10 +241,10 @@ impl Driver {
     /// Records the listeners of a shard's suspended runs: a suspended run still receives notifications, and continues
     /// from there.
     async fn load_suspended_listeners(&mut self, shard: &Shard) -> Result<(), LoadError> {
-        let filter = Filter { states: vec![RunState::Suspended], limit: usize::MAX >> 1, ..Filter::default() };
+        let (of_shard, states) = (Some(shard.clone()), vec![RunState::Suspended]);
+        let filter = Filter { shard: of_shard, states, limit: usize::MAX >> 1, ..Filter::default() };
         let suspended = self.context.logbook.list(&filter).await?;
-        let of_shard = suspended.into_iter().filter(|summary| summary.info.shard == *shard);
-        for run in of_shard.map(|summary| summary.run) {
+        for run in suspended.into_iter().map(|summary| summary.run) {
             match self.find(&run, SendState::default()).await {
                 Ok(LookedUpRun::Loaded(loaded)) => {
                     let ActiveRun { machine, shard, .. } = &loaded.active;

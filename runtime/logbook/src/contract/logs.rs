@@ -4,7 +4,15 @@ use flow::{Action, Attempt, CallId, Digest, Firing, Namespace, RunState, Timesta
 use protocol::{AttemptLog, CallLog, CallUsage, HttpRecord};
 
 use super::{append, append_as, info, run, write};
-use crate::{Append, LoadError, LogFilter, Logbook, Version};
+use crate::{Append, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook, Version};
+
+/// The logs of a run that came with records after a version.
+pub(super) async fn logs_after(logbook: &impl Logbook, name: &str, after: Version) -> Vec<AttemptLog> {
+    let range = LogRange { from: LogPosition::at(after), ..LogRange::default() };
+    let LogPage { logs, next } = logbook.logs(&run(name), &range).await.expect("the run is there");
+    assert_eq!(next, None, "they are few");
+    logs.into_iter().map(|(_, log)| log).collect()
+}
 
 pub(super) async fn logs_are_stored_with_the_run(logbook: impl Logbook) {
     let log = |task: &str, text: &str| {
@@ -23,10 +31,60 @@ pub(super) async fn logs_are_stored_with_the_run(logbook: impl Logbook) {
     write(&logbook, vec![Append { logs: vec![log("x", "three")], ..append("a", 1, [2]) }]).await;
     // A conflicting append leaves no log.
     write(&logbook, vec![Append { logs: vec![log("x", "never")], ..append("a", 1, [2]) }]).await;
-    let logs = async |after| logbook.logs(&run("a"), Version::new(after)).await.expect("the run is there");
+    let logs = async |after| logs_after(&logbook, "a", Version::new(after)).await;
     assert_eq!(logs(0).await, [log("z", "one"), log("y", "two"), log("x", "three")]);
     assert_eq!(logs(1).await, [log("x", "three")]);
     assert_eq!(logs(2).await, []);
+}
+
+pub(super) async fn logs_are_read_in_pages(logbook: impl Logbook) {
+    let written = |task: &str, attempt, bytes| {
+        let mut log = CallLog::default();
+        log.push("info", "a".repeat(bytes));
+        attempt_log(task, attempt, log)
+    };
+    let first = vec![written("x", 1, 1_000), attempt_log("x", 2, used(1)), written("x[0]", 1, 1_000)];
+    let second = vec![written("xy", 1, 60_000), written("x", 3, 10)];
+    write(&logbook, vec![Append { logs: first, ..append("a", 0, [1, 2]) }]).await;
+    write(&logbook, vec![Append { logs: second, ..append("a", 2, [3]) }]).await;
+    // Each log as its task and its attempt.
+    let pages = async |range: LogRange| {
+        let (mut range, mut pages) = (range, Vec::new());
+        loop {
+            let LogPage { logs, next } = logbook.logs(&run("a"), &range).await.expect("the run is there");
+            for (position, log) in &logs {
+                // A reader may continue at each log, and behind it.
+                let from = |from| LogRange { from, limit: 9, ..LogRange::default() };
+                let at = logbook.logs(&run("a"), &from(*position)).await.expect("the run is there");
+                assert_eq!(at.logs.first(), Some(&(*position, log.clone())));
+                let behind = logbook.logs(&run("a"), &from(position.next())).await.expect("the run is there");
+                assert_eq!(behind.logs, at.logs.get(1..).expect("it has one"));
+            }
+            let shown = logs.iter().map(|(_, log)| format!("{} {}", log.call.task, log.call.attempt));
+            pages.push(shown.collect::<Vec<_>>().join(", "));
+            match next {
+                Some(next) => range.from = next.to_string().parse().expect("it is a cursor"),
+                None => return pages,
+            }
+        }
+    };
+    let of = |limit, max_bytes| LogRange { limit, max_bytes, ..LogRange::default() };
+    assert_eq!(pages(of(9, 1 << 20)).await, ["x 1, x[0] 1, xy 1, x 3"]);
+    assert_eq!(pages(of(5, 1 << 20)).await, ["x 1, x[0] 1, xy 1, x 3"], "there is no empty page at the end");
+    assert_eq!(pages(of(2, 1 << 20)).await, ["x 1", "x[0] 1, xy 1", "x 3"], "those that are left out count");
+    assert_eq!(pages(of(9, 1_500)).await, ["x 1, x[0] 1", "xy 1", "x 3"], "a page has at most one more than the bytes");
+    assert_eq!(pages(of(0, 0)).await, ["x 1", "", "x[0] 1", "xy 1", "x 3"], "a page goes on by at least one");
+    let task = |task: &str| Some(task.parse().expect("a valid name"));
+    assert_eq!(pages(LogRange { task: task("x"), ..of(9, 1 << 20) }).await, ["x 1, x[0] 1, x 3"]);
+    assert_eq!(pages(LogRange { task: task("x[0]"), ..of(9, 1 << 20) }).await, ["x[0] 1"]);
+    assert_eq!(
+        pages(LogRange { task: task("x"), ..of(9, 1_500) }).await,
+        ["x 1, x[0] 1", "x 3"],
+        "others are not read"
+    );
+    write(&logbook, vec![append("b", 0, [1])]).await;
+    let nothing = LogPage { logs: Vec::new(), next: None };
+    assert_eq!(logbook.logs(&run("b"), &LogRange::default()).await.expect("the run is there"), nothing);
 }
 
 /// A log with a usage only.
@@ -55,7 +113,7 @@ pub(super) async fn usages_are_stored_beside_the_logs(logbook: impl Logbook) {
     write(&logbook, vec![Append { logs, ..append("a", 0, [1]) }]).await;
     // Two attempts may end in one batch.
     write(&logbook, vec![Append { logs: vec![first.clone(), second.clone()], ..append("a", 1, [2]) }]).await;
-    let logs = logbook.logs(&run("a"), Version::NONE).await.expect("the run is there");
+    let logs = logs_after(&logbook, "a", Version::NONE).await;
     assert_eq!(logs, std::slice::from_ref(&second), "only those with more than a usage");
     for log in [&first, &second] {
         assert_eq!(logbook.attempt_log(&log.call).await.expect("the run is there").as_ref(), Some(log));

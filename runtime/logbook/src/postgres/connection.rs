@@ -1,91 +1,22 @@
-//! Connections: how they are opened, replaced and shared, and what their errors mean.
+//! The address of a database: how it is parsed, how a connection to it is opened, and what the errors of a connection mean.
 
 use std::{error::Error as _, time::Duration};
 
-use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
-use tokio_postgres::{Config, Error, config::Host, error::SqlState};
+use deadpool_postgres::{HookError, PoolError};
+use tokio_postgres::{Config, Error, config::Host};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    schema::{self, MIGRATIONS, SchemaError},
+    schema::SchemaError,
     tls::{self, TlsOptions},
 };
 use crate::{OpenError, address};
 
-/// The maximum number of connections: one for the appends of an engine, and a few so that loads, lists and cleanups do not
-/// wait for them. The server's own default limit is 100 for all clients.
-const MAX_CONNECTIONS: usize = 4;
-
 /// The time limit for opening a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the server may leave sent bytes unacknowledged before the connection counts as lost.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The time limit for waiting for a free connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The connections to one database.
-pub(super) struct Connections {
-    pool: Pool,
-    location: String,
-}
-
-impl Connections {
-    /// Connects once to verify the configuration, and migrates the schema.
-    pub(super) async fn open(endpoint: Endpoint) -> Result<Self, OpenError> {
-        let (connections, mut client) = Self::connect(endpoint).await?;
-        match schema::migrate(&mut client, MIGRATIONS).await {
-            Ok(()) => Ok(connections),
-            Err(unusable) => Err(open_error(connections.location, unusable)),
-        }
-    }
-
-    /// Connects once, and does not change the schema.
-    pub(super) async fn connect(mut endpoint: Endpoint) -> Result<(Self, Client), OpenError> {
-        apply_defaults(&mut endpoint.config);
-        let connector = endpoint.connector()?;
-        let location = location(&endpoint.config);
-        // The connection's task notices a loss, so no test query is needed.
-        let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let builder = Pool::builder(Manager::from_config(endpoint.config, connector, manager_config));
-        let builder = builder.max_size(MAX_CONNECTIONS).runtime(Runtime::Tokio1);
-        let builder = builder.create_timeout(Some(CONNECT_TIMEOUT)).wait_timeout(Some(ACQUIRE_TIMEOUT));
-        let pool = builder.build().expect("a pool with timeouts has a runtime");
-        let connections = Self { pool, location };
-        match connections.pool.get().await {
-            Ok(client) => Ok((connections, client)),
-            Err(error) => Err(OpenError::Unavailable { reason: pool_reason(&error), location: connections.location }),
-        }
-    }
-
-    /// A connection that is not known to be broken. The error is a reason for people.
-    pub(super) async fn get(&self) -> Result<Client, String> {
-        self.pool.get().await.map_err(|error| format!("{}: {}", self.location, pool_reason(&error)))
-    }
-
-    /// The reason for people. When one connection was lost, the others are lost too, even if they have not noticed: the next
-    /// call opens a new one.
-    pub(super) fn reason_for(&self, client: Client, error: &Error) -> String {
-        let shutdown_codes = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
-        if error.code().is_none_or(|code| shutdown_codes.contains(code)) {
-            drop(Client::take(client));
-            self.pool.retain(|_, _| false);
-        }
-        format!("{}: {}", self.location, reason(error))
-    }
-
-    /// The reason for people when the server has not answered within the time limit. The connection is closed, since its query
-    /// may still run.
-    pub(super) fn timed_out(&self, client: Client, limit: Duration) -> String {
-        drop(Client::take(client));
-        format!("{}: the server has not answered for {} seconds", self.location, limit.as_secs())
-    }
-
-    pub(super) fn location(&self) -> &str {
-        &self.location
-    }
-}
 
 /// A database server, and how to connect to it.
 #[derive(Debug, Clone)]
@@ -177,11 +108,14 @@ pub(super) fn open_error(location: String, error: SchemaError) -> OpenError {
     }
 }
 
-fn pool_reason(error: &PoolError) -> String {
+/// The reason for people why there is no connection.
+pub(super) fn pool_reason(error: &PoolError) -> String {
     match error {
-        PoolError::Backend(error) => reason(error),
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => reason(error),
         PoolError::Timeout(_) => "no connection within the time limit".to_owned(),
-        PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => error.to_string(),
+        PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(HookError::Message(_)) => {
+            error.to_string()
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use tokio_postgres::{Client, Error};
 
 use super::{
     Postgres,
-    connection::{self, Connections, Endpoint, open_error},
+    connection::{self, Endpoint, open_error},
+    pools::Connections,
     schema::{self, MIGRATIONS, SchemaError},
 };
 use crate::{
@@ -48,7 +49,7 @@ pub(super) async fn inspect_database(endpoint: Endpoint) -> Result<ExistingLogbo
             known: MIGRATIONS.len() as i64,
             write_error,
             clock: Some(clock),
-            opened: Backend::Postgres(Arc::new(Postgres { connections })),
+            opened: Backend::Postgres(Arc::new(Postgres::new(connections))),
         }),
         Err(error) => Err(open_error(location, error)),
     }

@@ -1,11 +1,12 @@
 //! Reads rows. Each read is one statement, which sees one state of the database.
 
 use deadpool_postgres::Client;
-use flow::CallId;
+use flow::{CallId, RunState};
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
-    Filter, LogFilter, LogPosition,
+    Filter, LogFilter, LogPosition, LogRange,
+    log_page::PageBuilder,
     row::{LogRow, MAX_READ_BYTES, RecordChunk, RecordChunks, RunRow, column},
 };
 
@@ -41,11 +42,20 @@ const OPEN_RUNS: &str = "SELECT id, version FROM waft.runs WHERE shard = $1 AND 
     ORDER BY started_at, id";
 const UNPUBLISHED: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND unpublished ORDER BY key LIMIT $2";
 const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, published FROM waft.runs
-    WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)
-    AND ($5::text IS NULL OR flow = $5) AND ($8::text IS NULL OR starts_with(flow, $8 || '/')) AND (cardinality($6::text[]) = 0 OR state = ANY ($6))
-    ORDER BY started_at DESC, id DESC LIMIT $7";
-const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM waft.runs
-    LEFT JOIN waft.logs ON run = key AND first >= $2 AND octet_length(body) > 0 WHERE id = $1 ORDER BY first, number";
+    WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)";
+const LIST_ORDER: &str = " ORDER BY started_at DESC, id DESC LIMIT $5";
+// The sizes of bodies are known without the bodies, and only those on the page are read.
+const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker,
+        CASE WHEN bytes_before < $6 THEN selected END, usage, number
+    FROM waft.runs LEFT JOIN LATERAL (
+        SELECT looked_at.*, sum(coalesce(octet_length(selected), 0)) OVER (ORDER BY first, number)
+            - coalesce(octet_length(selected), 0) AS bytes_before
+        FROM (
+            SELECT first, number, task, firing, attempt, action, at, worker, usage, CASE WHEN octet_length(body) > 0
+                AND ($4::text IS NULL OR task = $4 OR starts_with(task, $4 || '[')) THEN body END AS selected
+            FROM waft.logs WHERE run = key AND (first, number) >= ($2, $3) ORDER BY first, number LIMIT $5
+        ) AS looked_at
+    ) AS logs ON true WHERE id = $1 ORDER BY first, number";
 const ATTEMPT_LOG: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM waft.runs
     LEFT JOIN waft.logs ON run = key AND task = $2 AND firing = $3 AND attempt = $4 AND action = $5
     WHERE id = $1 ORDER BY first DESC, number DESC LIMIT 1";
@@ -123,24 +133,80 @@ pub(super) async fn unpublished(client: &Client, shard: &str, limit: i64) -> Res
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>, Error> {
-    let since = filter.since.map_or(0, |at| column(at.as_micros()));
-    let until = filter.until.map_or(i64::MAX, |at| column(at.as_micros()));
+/// A statement with its parameters.
+pub(super) type Query = (String, Vec<Box<dyn ToSql + Sync + Send>>);
+
+/// The statement for a list. Only the given conditions are in it, so that the server can choose an index for them.
+pub(super) fn list_query(filter: &Filter) -> Query {
     let (after, after_id) =
         filter.after.as_ref().map_or((i64::MAX, ""), |(at, run)| (column(at.as_micros()), run.as_str()));
-    let flow = filter.flow.as_ref().map(flow::FlowName::as_str);
-    let namespace = filter.namespace.as_ref().map(flow::Namespace::as_str);
-    let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
-    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-    let statement = client.prepare_cached(LIST).await?;
-    let rows =
-        client.query(&statement, &[&since, &until, &after, &after_id, &flow, &states, &limit, &namespace]).await?;
+    let mut sql = LIST.to_owned();
+    let mut params: Vec<Box<dyn ToSql + Sync + Send>> = vec![
+        Box::new(filter.since.map_or(0, |at| column(at.as_micros()))),
+        Box::new(filter.until.map_or(i64::MAX, |at| column(at.as_micros()))),
+        Box::new(after),
+        Box::new(after_id.to_owned()),
+        Box::new(i64::try_from(filter.limit).unwrap_or(i64::MAX)),
+    ];
+    // As in the index of namespaces.
+    let namespace = filter.namespace.as_ref().map(|namespace| format!("{namespace}/"));
+    let texts = [
+        (filter.flow.as_ref().map(ToString::to_string), "flow"),
+        (namespace, "left(flow, strpos(flow, '/'))"),
+        (filter.shard.as_ref().map(ToString::to_string), "shard"),
+    ];
+    for (text, expression) in texts {
+        if let Some(text) = text {
+            params.push(Box::new(text));
+            sql += &format!(" AND {expression} = ${}", params.len());
+        }
+    }
+    if filter.states == [RunState::Suspended] {
+        // A literal, since the index of suspended runs is for it.
+        sql += " AND state = 'suspended'";
+    } else if !filter.states.is_empty() {
+        params.push(Box::new(filter.states.iter().map(|state| state.as_str().to_owned()).collect::<Vec<String>>()));
+        sql += &format!(" AND state = ANY (${})", params.len());
+    }
+    (sql + LIST_ORDER, params)
+}
+
+pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>, Error> {
+    let (sql, params) = list_query(filter);
+    let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
+    let rows = client.query(&client.prepare_cached(&sql).await?, &params).await?;
     rows.iter().map(run_row).collect()
 }
 
-/// Reads the attempt logs of a run after a version, if the run exists.
-pub(super) async fn logs(client: &Client, id: &str, after: i64) -> Result<Option<Vec<LogRow>>, Error> {
-    query_logs(client, LOGS, &[&id, &after]).await
+/// Reads a page of the attempt logs of a run, if the run exists.
+pub(super) async fn logs(client: &Client, id: &str, range: &LogRange) -> Result<Option<PageBuilder<LogRow>>, Error> {
+    let LogRange { task, from, limit, max_bytes } = range;
+    let (first, number) = (column(from.first), column(from.number));
+    let task = task.as_ref().map(flow::NodeName::as_str);
+    // One more shows whether there is a next page.
+    let limit = i64::try_from(*limit).unwrap_or(i64::MAX).max(1).saturating_add(1);
+    let max_bytes = i64::try_from(*max_bytes).unwrap_or(i64::MAX).max(1);
+    let statement = client.prepare_cached(LOGS).await?;
+    let rows = client.query(&statement, &[&id, &first, &number, &task, &limit, &max_bytes]).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut page = PageBuilder::new(range);
+    for row in &rows {
+        // A run without such rows is one row of nulls.
+        if row.try_get::<_, Option<i64>>(0)?.is_none() {
+            continue;
+        }
+        let position = position(row)?;
+        if !page.has_room(position) {
+            break;
+        }
+        let bytes = row.try_get::<_, Option<&[u8]>>(7)?.map(<[u8]>::len);
+        if let Some(bytes) = bytes {
+            page.push(position, bytes, log_row(row)?);
+        }
+    }
+    Ok(Some(page))
 }
 
 /// Reads the last log of an attempt, if the run exists.
@@ -169,17 +235,19 @@ pub(super) async fn http_logs(
     let action = action.map(flow::Action::as_str);
     let limit = i64::try_from(*limit).unwrap_or(i64::MAX);
     let of: [&(dyn ToSql + Sync); 8] = [&id, &first, &number, &task, &firing, &attempt, &action, &limit];
-    let position = |row: &Row| {
-        let (first, number): (i64, i64) = (row.try_get(0)?, row.try_get(9)?);
-        let count = |column| u64::try_from(column).unwrap_or_default();
-        Ok::<_, Error>(LogPosition { first: count(first), number: count(number) })
-    };
     query_rows(client, HTTP_LOGS, &of, |row| Ok((position(row)?, log_row(row)?))).await
 }
 
 /// Reads the digests of the HTTP exchanges of a run that are in the store, if the run exists.
 pub(super) async fn exchange_digests(client: &Client, id: &str) -> Result<Option<Vec<Vec<u8>>>, Error> {
     query_rows(client, EXCHANGE_DIGESTS, &[&id], |row| row.try_get(1)).await
+}
+
+/// The position of a log, whose number is the tenth column.
+fn position(row: &Row) -> Result<LogPosition, Error> {
+    let (first, number): (i64, i64) = (row.try_get(0)?, row.try_get(9)?);
+    let count = |column| u64::try_from(column).unwrap_or_default();
+    Ok(LogPosition { first: count(first), number: count(number) })
 }
 
 async fn query_logs(client: &Client, sql: &str, of: &[&(dyn ToSql + Sync)]) -> Result<Option<Vec<LogRow>>, Error> {

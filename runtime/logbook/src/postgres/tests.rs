@@ -1,5 +1,7 @@
 //! The contract over a real server at the address in `WAFT_TEST_POSTGRES`: each rule has its own database.
 
+mod connections;
+
 use std::{
     cell::{Cell, RefCell},
     sync::atomic::{AtomicU32, Ordering},
@@ -130,7 +132,7 @@ async fn an_older_schema_is_migrated_and_a_newer_one_rejected() {
     logbook.append(vec![append("r", 0, RunState::Running)]).await.unwrap();
     let failing = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT", "nonsense"]].concat();
     let newest = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT DEFAULT 'none'"]].concat();
-    let mut client = logbook.connections.get().await.unwrap();
+    let mut client = logbook.connections.get(Purpose::Engine).await.unwrap().end();
     assert!(matches!(schema::migrate(&mut client, &failing).await, Err(schema::SchemaError::Failed(_))));
     schema::migrate(&mut client, &newest).await.unwrap();
     schema::migrate(&mut client, &newest).await.unwrap();
@@ -214,7 +216,7 @@ async fn deleted_runs_leave_no_rows() {
     let batch = (0..DELETE_BATCH * 2 + 3).map(with_log).collect();
     logbook.append(batch).await.unwrap();
     assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(2)).await.unwrap(), DELETE_BATCH as u64 * 2 + 3);
-    let client = logbook.connections.get().await.unwrap();
+    let client = logbook.connections.get(Purpose::Engine).await.unwrap().end();
     let count = "SELECT (SELECT count(*) FROM waft.runs) + (SELECT count(*) FROM waft.records)
         + (SELECT count(*) FROM waft.logs) + (SELECT count(*) FROM waft.last_usages)";
     let count: i64 = client.query_one(count, &[]).await.unwrap().get(0);
@@ -309,7 +311,7 @@ async fn an_inspection_of_a_database_reports_schema_clock_and_locks_and_creates_
     }
     let logbook = Postgres::with(endpoint.clone()).await.unwrap();
     let found = find().await;
-    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (13, 13, None));
+    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (14, 14, None));
     let clock = found.clock.unwrap();
     let difference = clock.shown.duration_since(clock.sent_at).unwrap_or_else(|error| error.duration());
     assert!(

@@ -42,12 +42,12 @@ impl Access for Sqlite {
     async fn token(&self, hash: &Digest) -> Result<Option<AccessToken>, LoadError> {
         let hash = hash.as_bytes().to_vec();
         let found =
-            self.reader.run(move |connection| connection.prepare_cached(FIND)?.query_row([hash], row).optional());
+            self.reader.read(move |connection| connection.prepare_cached(FIND)?.query_row([hash], row).optional());
         found.await.map_err(|failure| self.load_error(failure))?.map(TokenRow::into_token).transpose()
     }
 
     async fn tokens(&self) -> Result<Vec<AccessToken>, LoadError> {
-        let rows = self.reader.run(|connection| connection.prepare_cached(LIST)?.query_map([], row)?.collect());
+        let rows = self.reader.read(|connection| connection.prepare_cached(LIST)?.query_map([], row)?.collect());
         let rows: Vec<TokenRow> = rows.await.map_err(|failure| self.load_error(failure))?;
         rows.into_iter().map(TokenRow::into_token).collect()
     }
@@ -74,7 +74,7 @@ impl Access for Sqlite {
     async fn audit(&self, filter: &AuditFilter) -> Result<Vec<(AuditPosition, AuditEntry)>, LoadError> {
         let before = filter.before.map_or(i64::MAX, column);
         let (limit, subject) = (column(filter.limit as u64), filter.subject.clone());
-        let rows = self.reader.run(move |connection| match subject {
+        let rows = self.reader.read(move |connection| match subject {
             Some(subject) => connection
                 .prepare_cached(AUDIT_OF_SUBJECT)?
                 .query_map(params![before, limit, subject], audit_row)?

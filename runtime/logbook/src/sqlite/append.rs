@@ -23,7 +23,7 @@ const INSERT_RUN: &str =
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING RETURNING key";
 const MARK_PUBLISHED: &str = "UPDATE runs SET published = ?2, unpublished = unpublished AND version > ?2
     WHERE id = ?1 AND published < ?2 AND version >= ?2";
-const UNENDED: &str = "SELECT count(*) FROM (SELECT 1 FROM runs
+const UNENDED: &str = "SELECT count(*) FROM (SELECT 1 FROM runs INDEXED BY runs_unended
     WHERE flow BETWEEN ?1 AND ?2 AND state IN ('pending', 'running', 'suspending', 'suspended') LIMIT ?3)";
 const IS_UNENDED: &str = "SELECT EXISTS (SELECT 1 FROM runs
     WHERE id = ?1 AND state IN ('pending', 'running', 'suspending', 'suspended'))";

@@ -107,7 +107,7 @@ fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, Failure> {
     // Otherwise SQLite prepares some statements again whenever a value is bound, to plan for that value.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // All statements stay prepared.
-    connection.set_prepared_statement_cache_capacity(32);
+    connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
 

@@ -51,7 +51,8 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
     let reader =
         ConnectionThread::start(&location, move || open_and_read_version(&path).map(|(connection, _)| connection))
             .await?;
-    let sqlite = Sqlite { location: location.clone(), writer, reader, locks };
+    let clients = reader.clone();
+    let sqlite = Sqlite { location: location.clone(), writer, reader, clients, locks };
     Ok(Inspection::Existing(ExistingLogbook {
         place: location,
         schema,

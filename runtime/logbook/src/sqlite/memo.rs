@@ -101,7 +101,7 @@ impl Memos for Sqlite {
         let now = column(now.as_micros());
         let columns = |address: &MemoAddress| (namespace_column(address.namespace.as_ref()), *address.key.as_bytes());
         let addresses: Vec<(String, [u8; 32])> = addresses.iter().map(columns).collect();
-        let found = self.reader.run(move |connection| {
+        let found = self.reader.read(move |connection| {
             let mut find = connection.prepare_cached(FIND)?;
             let mut body = |(namespace, key): &(String, [u8; 32])| {
                 find.query_row(params![namespace, key, now], |row| row.get::<_, Vec<u8>>(0)).optional()
@@ -125,7 +125,7 @@ impl Memos for Sqlite {
     }
 
     async fn remembered_digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        let digests = self.reader.run(|connection| digests(connection)).await;
+        let digests = self.reader.read(|connection| digests(connection)).await;
         Ok(digests.map_err(|failure| self.load_error(failure))?.into_iter().collect())
     }
 }

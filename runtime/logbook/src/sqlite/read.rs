@@ -1,10 +1,11 @@
 //! Reads rows.
 
-use flow::CallId;
-use rusqlite::{Connection, OptionalExtension, Params, Row, named_params, params, types::ValueRef};
+use flow::{CallId, RunState};
+use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, named_params, params, types::ValueRef};
 
 use crate::{
-    Filter, LogFilter, LogPosition,
+    Filter, LogFilter, LogPosition, LogRange,
+    log_page::PageBuilder,
     row::{LogRow, MAX_READ_BYTES, RecordChunk, RecordChunks, RunRow, column},
 };
 
@@ -19,12 +20,12 @@ const OPEN_RUNS: &str = "SELECT id, version FROM runs WHERE shard = ?1 AND state
     ORDER BY started_at, id";
 const UNPUBLISHED: &str = "SELECT id FROM runs WHERE shard = ?1 AND unpublished = 1 ORDER BY key LIMIT ?2";
 const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, published FROM runs
-    WHERE started_at >= :since AND started_at < :until AND (started_at, id) < (:after, :after_id)
-    AND (:flow IS NULL OR flow = :flow)
-    AND (:namespace IS NULL OR substr(flow, 1, length(:namespace) + 1) = :namespace || '/') AND (:states = '' OR instr(:states, ' ' || state || ' '))
-    ORDER BY started_at DESC, id DESC LIMIT :limit";
-const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM runs
-    LEFT JOIN logs ON run = key AND first >= ?2 AND length(body) > 0 WHERE id = ?1 ORDER BY first, number";
+    WHERE started_at >= :since AND started_at < :until AND (started_at, id) < (:after, :after_id)";
+const LIST_ORDER: &str = " ORDER BY started_at DESC, id DESC LIMIT :limit";
+pub(super) const LOGS: &str =
+    "SELECT first, task, firing, attempt, action, at, worker, body, usage, number, length(body) FROM runs
+    LEFT JOIN logs ON run = key AND (first, number) >= (:first, :number)
+    WHERE id = :run ORDER BY first, number LIMIT :limit";
 pub(super) const ATTEMPT_LOG: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM runs
     LEFT JOIN logs INDEXED BY logs_attempt ON run = key AND task = ?2 AND firing = ?3 AND attempt = ?4 AND action = ?5
     WHERE id = ?1 ORDER BY first DESC, number DESC LIMIT 1";
@@ -98,29 +99,85 @@ pub(super) fn unpublished(connection: &Connection, shard: &str, limit: i64) -> r
     connection.prepare_cached(UNPUBLISHED)?.query_map(params![shard, limit], |row| row.get(0))?.collect()
 }
 
+/// The statement for a list. Only the given conditions are in it, so that SQLite can choose an index for them.
+pub(super) fn list_sql(filter: &Filter) -> String {
+    let mut sql = LIST.to_owned();
+    let conditions = [
+        (filter.flow.is_some(), " AND flow = :flow"),
+        // As in its index.
+        (filter.namespace.is_some(), " AND substr(flow, 1, instr(flow, '/')) = :namespace"),
+        (filter.shard.is_some(), " AND shard = :shard"),
+        (filter.states == [RunState::Suspended], " AND state = 'suspended'"),
+        (!filter.states.is_empty(), " AND instr(:states, ' ' || state || ' ')"),
+    ];
+    sql.extend(conditions.into_iter().filter_map(|(is_given, condition)| is_given.then_some(condition)));
+    sql + LIST_ORDER
+}
+
 pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<RunRow>> {
     let (after, after_id) =
         filter.after.as_ref().map_or((i64::MAX, ""), |(at, run)| (column(at.as_micros()), run.as_str()));
     // No state name contains a space.
     let states: String = filter.states.iter().map(|state| format!(" {state} ")).collect();
-    let params = named_params! {
-        ":since": filter.since.map_or(0, |at| column(at.as_micros())),
-        ":until": filter.until.map_or(i64::MAX, |at| column(at.as_micros())),
-        ":after": after,
-        ":after_id": after_id,
-        ":flow": filter.flow.as_ref().map(flow::FlowName::as_str),
-        ":namespace": filter.namespace.as_ref().map(flow::Namespace::as_str),
-        ":states": states,
-        ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
-    };
-    let mut statement = connection.prepare_cached(LIST)?;
-    let rows = statement.query_map(params, |row| Ok(run_row(row)?.1))?;
+    let since = filter.since.map_or(0, |at| column(at.as_micros()));
+    let until = filter.until.map_or(i64::MAX, |at| column(at.as_micros()));
+    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    let flow = filter.flow.as_ref().map(flow::FlowName::as_str);
+    let namespace = filter.namespace.as_ref().map(|namespace| format!("{namespace}/"));
+    let shard = filter.shard.as_ref().map(flow::Shard::as_str);
+    let mut params: Vec<(&str, &dyn ToSql)> =
+        vec![(":since", &since), (":until", &until), (":after", &after), (":after_id", &after_id), (":limit", &limit)];
+    // A statement refuses what it does not name.
+    if flow.is_some() {
+        params.push((":flow", &flow));
+    }
+    if namespace.is_some() {
+        params.push((":namespace", &namespace));
+    }
+    if shard.is_some() {
+        params.push((":shard", &shard));
+    }
+    if !filter.states.is_empty() {
+        params.push((":states", &states));
+    }
+    let mut statement = connection.prepare_cached(&list_sql(filter))?;
+    let rows = statement.query_map(&params[..], |row| Ok(run_row(row)?.1))?;
     rows.collect()
 }
 
-/// Reads the attempt logs of a run after a version, if the run exists.
-pub(super) fn logs(connection: &Connection, id: &str, after: i64) -> rusqlite::Result<Option<Vec<LogRow>>> {
-    query_logs(connection, LOGS, params![id, after])
+/// Reads a page of the attempt logs of a run, if the run exists.
+pub(super) fn logs(
+    connection: &Connection,
+    id: &str,
+    range: &LogRange,
+) -> rusqlite::Result<Option<PageBuilder<LogRow>>> {
+    let params = named_params! {
+        ":run": id,
+        ":first": column(range.from.first),
+        ":number": column(range.from.number),
+        // One more shows whether there is a next page.
+        ":limit": i64::try_from(range.limit).unwrap_or(i64::MAX).max(1).saturating_add(1),
+    };
+    let mut statement = connection.prepare_cached(LOGS)?;
+    let mut rows = statement.query(params)?;
+    let mut result = None;
+    while let Some(row) = rows.next()? {
+        let page = result.get_or_insert_with(|| PageBuilder::new(range));
+        // A run without such rows is one row of nulls.
+        if matches!(row.get_ref(0)?, ValueRef::Null) {
+            continue;
+        }
+        let position = position(row)?;
+        if !page.has_room(position) {
+            break;
+        }
+        // The bodies of other logs are not read.
+        if row.get::<_, i64>(10)? > 0 && range.selects(row.get_ref(1)?.as_str()?) {
+            let log = log_row(row)?;
+            page.push(position, log.body.len(), log);
+        }
+    }
+    Ok(result)
 }
 
 /// Reads the last log of an attempt, if the run exists.
@@ -153,17 +210,19 @@ pub(super) fn http_logs(
         ":action": action.map(flow::Action::as_str),
         ":limit": i64::try_from(*limit).unwrap_or(i64::MAX),
     };
-    let position = |row: &Row<'_>| {
-        let (first, number): (i64, i64) = (row.get(0)?, row.get(9)?);
-        let count = |column| u64::try_from(column).unwrap_or_default();
-        Ok::<_, rusqlite::Error>(LogPosition { first: count(first), number: count(number) })
-    };
     query_rows(connection, HTTP_LOGS, params, |row| Ok((position(row)?, log_row(row)?)))
 }
 
 /// Reads the digests of the HTTP exchanges of a run that are in the store, if the run exists.
 pub(super) fn exchange_digests(connection: &Connection, id: &str) -> rusqlite::Result<Option<Vec<Vec<u8>>>> {
     query_rows(connection, EXCHANGE_DIGESTS, params![id], |row| row.get(0))
+}
+
+/// The position of a log, whose number is the tenth column.
+fn position(row: &Row<'_>) -> rusqlite::Result<LogPosition> {
+    let (first, number): (i64, i64) = (row.get(0)?, row.get(9)?);
+    let count = |column| u64::try_from(column).unwrap_or_default();
+    Ok(LogPosition { first: count(first), number: count(number) })
 }
 
 fn query_logs(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Option<Vec<LogRow>>> {

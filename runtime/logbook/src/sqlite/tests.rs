@@ -256,8 +256,60 @@ fn only_the_logs_that_are_asked_for_are_read() {
     let attempt = "SEARCH logs USING INDEX logs_attempt (run=? AND task=? AND firing=? AND attempt=? AND action=?)";
     starts(read::ATTEMPT_LOG, attempt);
     starts(read::HTTP_LOGS, "SEARCH logs USING INDEX logs_http (run=? AND (first,number)<(?,?))");
+    starts(read::LOGS, "SEARCH logs USING PRIMARY KEY (run=? AND (first,number)>(?,?))");
     starts(read::EXCHANGE_DIGESTS, "SEARCH logs USING COVERING INDEX logs_http (run=?)");
     starts(trim::EXCHANGES, "SEARCH logs USING COVERING INDEX logs_http (run=? AND first>?)");
+}
+
+/// A namespace with few runs does not go through the runs of others.
+#[test]
+fn a_list_goes_through_the_runs_that_it_is_about() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
+    let (flow, namespace) = (Some("shop/f".parse().unwrap()), Some("shop".parse().unwrap()));
+    let states = vec![RunState::Suspended];
+    let suspended = Filter { shard: Some(Shard::new("s").unwrap()), states: states.clone(), ..Filter::default() };
+    for (filter, index) in [
+        (Filter::default(), "runs_youngest"),
+        (Filter { states, ..Filter::default() }, "runs_youngest"),
+        (Filter { flow: flow.clone(), ..Filter::default() }, "runs_of_flow (flow=? AND"),
+        (Filter { namespace: namespace.clone(), ..Filter::default() }, "runs_of_namespace (<expr>=? AND"),
+        (Filter { flow, namespace, states: vec![RunState::Running], ..Filter::default() }, "runs_of_flow (flow=? AND"),
+        (suspended, "runs_suspended (shard=? AND"),
+    ] {
+        let sql = read::list_sql(&filter);
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let plan = statement.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>().unwrap();
+        let expected = format!("SEARCH runs USING INDEX {index}");
+        assert!(plan.len() == 1 && plan[0].starts_with(&expected), "{sql}: {plan:#?}");
+    }
+}
+
+#[tokio::test]
+async fn clients_delay_no_read_of_an_engine_and_what_they_left_is_not_read() {
+    let folder = TempDir::new().unwrap();
+    let engine = Arc::new(open(folder.path().join("logbook.db")).await);
+    engine.append(vec![append("r", 0, [1])]).await.unwrap();
+    let clients = engine.clone().for_clients();
+    let (go_on, blocked) = std::sync::mpsc::channel::<()>();
+    // It reads until nobody can send any more.
+    let mut slow = Box::pin(engine.clients.read(move |_| Ok(blocked.recv().is_err())));
+    assert!(futures::poll!(&mut slow).is_pending());
+    let run = RunId::new("r").unwrap();
+    let (read, was_read) = std::sync::mpsc::channel::<()>();
+    let mut left = Box::pin(engine.clients.read(move |_| {
+        let _ = read.send(());
+        Ok(())
+    }));
+    assert!(futures::poll!(&mut left).is_pending());
+    let mut summary = clients.summary(&run);
+    assert!(futures::poll!(&mut summary).is_pending(), "it waits for other clients");
+    assert_eq!(engine.load(&run).await.unwrap().version(), Version::new(1));
+    drop(left);
+    drop(go_on);
+    assert!(slow.await.unwrap());
+    assert_eq!(summary.await.unwrap().version, Version::new(1));
+    assert!(was_read.recv().is_err(), "its work was dropped");
 }
 
 async fn find(path: &Path) -> crate::ExistingLogbook {
@@ -289,7 +341,7 @@ async fn an_inspection_of_a_file_reads_its_runs_and_changes_nothing() {
     let run = RunId::new("r").unwrap();
     let before = files(&folder);
     let found = find(&path).await;
-    assert_eq!((found.schema, found.known, found.write_error.clone()), (13, 13, None));
+    assert_eq!((found.schema, found.known, found.write_error.clone()), (14, 14, None));
     assert_eq!(
         found.logbook().unwrap().load(&run).await.unwrap().version(),
         Version::new(2),

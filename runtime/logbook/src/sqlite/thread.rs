@@ -20,7 +20,8 @@ enum ThreadJob {
     Other(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
-/// A handle to a thread that owns a connection. Dropping the handle ends the thread after its current request.
+/// A handle to a thread that owns a connection. Dropping the last clone ends the thread after its current request.
+#[derive(Clone)]
 pub(super) struct ConnectionThread {
     jobs: mpsc::Sender<ThreadJob>,
 }
@@ -67,6 +68,23 @@ impl ConnectionThread {
         let job = move |connection: &mut Connection| {
             // The caller may have dropped its future; the work is done nevertheless.
             let _ = answer_tx.send(work(connection));
+        };
+        self.send(ThreadJob::Other(Box::new(job))).await?;
+        Ok(answer_rx.await.map_err(|_| ended())??)
+    }
+
+    /// Reads on the connection, unless the caller has dropped its future before it is its turn.
+    pub(super) async fn read<Answer, Work>(&self, work: Work) -> Result<Answer, Failure>
+    where
+        Answer: Send + 'static,
+        Work: FnOnce(&mut Connection) -> rusqlite::Result<Answer> + Send + 'static,
+    {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let job = move |connection: &mut Connection| {
+            if !answer_tx.is_closed() {
+                // The caller may have dropped its future meanwhile.
+                let _ = answer_tx.send(work(connection));
+            }
         };
         self.send(ThreadJob::Other(Box::new(job))).await?;
         Ok(answer_rx.await.map_err(|_| ended())??)

@@ -9,13 +9,14 @@ use crate::{LoadError, Usage, row};
 const RUNS_AT_ONCE: i64 = 500;
 
 const LAST_RUN: &str = "SELECT coalesce(max(key), 0) FROM runs";
-const BYTES: &str = "WITH chosen AS (SELECT key FROM runs WHERE key > ?1 AND key <= ?2 AND flow BETWEEN ?3 AND ?4)
+// With a plus, no index of the flow is used: it would go through all runs of the namespace for each part.
+const BYTES: &str = "WITH chosen AS (SELECT key FROM runs WHERE key > ?1 AND key <= ?2 AND +flow BETWEEN ?3 AND ?4)
     SELECT (SELECT coalesce(sum(length(body)), 0) FROM records WHERE run IN chosen)
         + (SELECT coalesce(sum(length(body)), 0) FROM snapshots WHERE run IN chosen)
         + (SELECT coalesce(sum(length(body)), 0) FROM trim_points WHERE run IN chosen)
         + (SELECT coalesce(sum(length(body) + coalesce(length(usage), 0)), 0) FROM logs WHERE run IN chosen)";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content
-    WHERE run IN (SELECT key FROM runs WHERE key > ?1 AND key <= ?2 AND flow BETWEEN ?3 AND ?4)";
+    WHERE run IN (SELECT key FROM runs WHERE key > ?1 AND key <= ?2 AND +flow BETWEEN ?3 AND ?4)";
 
 impl Sqlite {
     pub(super) async fn usage_between(&self, first: String, last: String) -> Result<Usage, LoadError> {
@@ -23,7 +24,7 @@ impl Sqlite {
         let mut after = 0;
         loop {
             let (first, last) = (first.clone(), last.clone());
-            let part = self.reader.run(move |connection| part(connection, after, &first, &last));
+            let part = self.reader.read(move |connection| part(connection, after, &first, &last));
             let (last_run, bytes, digests) = part.await.map_err(|failure: Failure| self.load_error(failure))?;
             usage.bytes += u64::try_from(bytes).unwrap_or_default();
             let digests = digests.iter().map(|digest| row::digest(digest));

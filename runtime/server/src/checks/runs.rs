@@ -21,6 +21,7 @@ use super::{
     within,
     workers::Workers,
 };
+use crate::runs::history::load_machine;
 
 /// The maximum number of open runs to list, and the maximum number to check: the runs whose last change is oldest.
 const MAX_LISTED: usize = 5_000;
@@ -85,9 +86,8 @@ pub(super) async fn load(logbook: Option<Arc<dyn Logbook>>) -> OpenRuns {
     let mut open_runs = OpenRuns { listed: summaries.len(), of_shared_shards, ..OpenRuns::default() };
     let deadline = tokio::time::Instant::now() + QUERY_TIMEOUT;
     for summary in summaries.into_iter().take(MAX_CHECKED) {
-        let load = async { logbook.load(&summary.run).await?.into_machine() };
-        match tokio::time::timeout_at(deadline, load).await {
-            Ok(Ok(machine)) => open_runs.runs.push(OpenRun { summary, machine }),
+        match tokio::time::timeout_at(deadline, load_machine(&logbook, &summary.run)).await {
+            Ok(Ok((machine, _))) => open_runs.runs.push(OpenRun { summary, machine }),
             Ok(Err(error)) => open_runs.unreadable.push(format!("{} ({error})", summary.run)),
             Err(_) => break,
         }

@@ -17,7 +17,7 @@ use axum::{
 use flow::{
     Action, Attempt, CallId, Digest, FailureKind, Firing, NodeName, RunId, Size, Task, Value, ValueName, Values,
 };
-use logbook::{LoadError, Logbook, Page, Replay, Version};
+use logbook::{LoadError, Logbook, Page, Version};
 use machine::{Call, Fact, Machine, NodeAttempt, Record};
 use protocol::{CallLog, HttpRecord, Job, MAX_ATTEMPT_BYTES, RecordedAttempt, RecordedOutcome};
 use store::{FetchError, Store};
@@ -27,6 +27,7 @@ use crate::{
     auth::permission::Permission,
     extract::{Query, RunValue},
     problem::Problem,
+    runs::history::HistoryReader,
     state::Shared,
 };
 
@@ -268,25 +269,25 @@ fn check_size(size: u64) -> Result<u64, AttemptError> {
 
 /// Finds an attempt in the records of its run.
 async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedAttempt) -> Result<AttemptWithoutContents, AttemptError> {
-    let mut replay = Replay::new(wanted.run.clone(), logbook.clone());
+    let mut reader = HistoryReader::open(logbook, &wanted.run).await?;
     let mut search = Search { wanted, found: None, last: None, trimmed: Version::NONE };
     loop {
-        let Page { records, starts_replay } = replay.read().await?;
+        let Page { records, starts_replay } = reader.read().await?;
         if starts_replay {
-            search.trimmed = replay.version();
+            search.trimmed = reader.replay.version();
         }
         if records.is_empty() {
             break;
         }
         for record in &records {
-            search.add_outcome(record, replay.machine());
-            let calls = replay.apply(record)?.calls;
-            if let Some(machine) = replay.machine() {
+            search.add_outcome(record, reader.replay.machine());
+            let calls = reader.replay.apply(record)?.calls;
+            if let Some(machine) = reader.replay.machine() {
                 calls.into_iter().for_each(|call| search.add_call(call, machine));
             }
         }
     }
-    let machine = replay.machine().ok_or_else(|| LoadError::Missing { run: wanted.run.clone() })?;
+    let machine = reader.replay.machine().ok_or_else(|| LoadError::Missing { run: wanted.run.clone() })?;
     let Some(mut found) = search.found.take() else { return Err(search.missing(machine)) };
     if let Some(log) = logbook.attempt_log(&found.job.call).await? {
         found.worker = found.worker.or(log.worker);

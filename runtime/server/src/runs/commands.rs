@@ -1,13 +1,13 @@
 //! The run commands that a person can send.
 
 use api::{self, Notification, RunStateResponse, SkipRollback};
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use engine::CommandError;
 use flow::{Failure, FailureKind, NodeName, RunId, Values};
 use protocol::RunCommand;
 
-use super::submit::parse_values;
-use crate::{extract, problem::Problem, state, turns};
+use super::{history::load_machine, submit::parse_values};
+use crate::{auth::client::Client, extract, problem::Problem, state, turns};
 
 /// The maximum length of the key of a notification, in bytes. The run remembers the keys of its last notifications.
 const MAX_KEY_BYTES: usize = 512;
@@ -91,13 +91,17 @@ pub(crate) async fn retry(State(state): state::Shared, extract::Run(run): extrac
 pub(crate) async fn skip(
     State(state): state::Shared,
     extract::Run(run): extract::Run,
+    Extension(client): Extension<Client>,
     extract::Json(skip): extract::Json<SkipRollback>,
 ) -> CommandResponse {
     let task = NodeName::new(&skip.task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
     check_length("reason", &skip.reason, MAX_REASON_BYTES)?;
     // The engine reports only that there is nothing to skip.
-    let machine = state.dependencies.logbook.load(&run).await?.into_machine()?;
-    if let Some(unknown) = machine.flow().unknown_task(&task) {
+    let (machine, turn) = client.while_present(load_machine(&state.dependencies.logbook, &run)).await?;
+    let unknown = machine.flow().unknown_task(&task);
+    // Others may read, now that the run is no longer in memory.
+    drop((machine, turn));
+    if let Some(unknown) = unknown {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-task", "there is no such task", unknown.to_string())
             .hint(unknown.hint()));
     }

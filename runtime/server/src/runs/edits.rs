@@ -13,8 +13,14 @@ use machine::Machine;
 use protocol::RunCommand;
 
 use self::plan::{EditPlan, plan_edits};
-use super::{namespace::foreign_names, submit::diagnostics_problem};
-use crate::{auth::namespace::CallerNamespace, extract, problem::Problem, state, turns};
+use super::{history::load_machine, namespace::foreign_names, submit::diagnostics_problem};
+use crate::{
+    auth::{client::Client, namespace::CallerNamespace},
+    extract,
+    problem::Problem,
+    state,
+    turns::{self, Turn},
+};
 
 pub use alone::edit_alone;
 
@@ -39,30 +45,40 @@ pub(crate) async fn edit(
     State(state): state::Shared,
     extract::Run(run): extract::Run,
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
+    Extension(client): Extension<Client>,
     extract::Json(request): extract::Json<Edits>,
 ) -> Result<Json<EditResult>, Problem> {
     let request = Arc::new(EditRequest::parse(request)?);
     for attempt in 0..MAX_TRIES {
+        let loaded = client.while_present(load_machine(&state.dependencies.logbook, &run)).await?;
         // An edit that is refused after the flow changed may have made that change itself: its answer was lost.
-        if attempt > 0
-            && let Some(edited) = applied_edits(&state, &run, &request).await?
-        {
-            return Ok(Json(edited));
-        }
-        if let Some(edited) = try_edit(&state, &run, &request, namespace.as_ref()).await? {
+        let loaded = match attempt {
+            0 => loaded,
+            _ => match applied_edits(loaded, &request).await {
+                Applied::Yes(edited) => return Ok(Json(edited)),
+                Applied::No(loaded) => *loaded,
+            },
+        };
+        if let Some(edited) = try_edit(&state, &run, &request, loaded, namespace.as_ref()).await? {
             return Ok(Json(edited));
         }
     }
     Err(conflict("another request changed the flow at the same time".into()))
 }
 
-/// The edits as made, if they are the last ones of the run's flow.
-async fn applied_edits(
-    state: &state::State,
-    run: &RunId,
-    request: &Arc<EditRequest>,
-) -> Result<Option<EditResult>, Problem> {
-    let (machine, request) = (load_machine(state, run).await?, request.clone());
+/// A run as its records are now, with the turn in which it was read.
+type Loaded = (Machine, Option<Turn>);
+
+/// Whether edits are the last ones of a run's flow.
+enum Applied {
+    /// They are: the edits as made.
+    Yes(EditResult),
+    /// They are not: the run, to edit it.
+    No(Box<Loaded>),
+}
+
+async fn applied_edits((machine, turn): Loaded, request: &Arc<EditRequest>) -> Applied {
+    let request = request.clone();
     // Making an edit finds out whether a task had run.
     let as_requested = |edit: &Edit| match edit {
         Edit::Remove { task, .. } => Edit::Remove { task: task.clone(), ran: false },
@@ -72,11 +88,13 @@ async fn applied_edits(
     let find = move || {
         let known = machine.flow().origin.iter().flat_map(|origin| &origin.edits);
         let known: Vec<Edit> = known.map(as_requested).collect();
+        if !known.ends_with(&request.edits) {
+            return Applied::No(Box::new((machine, turn)));
+        }
         let (run, revision) = (machine.run().to_string(), machine.revision().get());
-        let edited = || EditResult { run, revision, applied: true, edits: request.shown(), warnings: Vec::new() };
-        known.ends_with(&request.edits).then(edited)
+        Applied::Yes(EditResult { run, revision, applied: true, edits: request.shown(), warnings: Vec::new() })
     };
-    Ok(turns::in_turn(owner, find).await)
+    turns::in_turn(owner, find).await
 }
 
 /// Makes the edits against the current flow. Returns `None` if the flow changed in between.
@@ -84,12 +102,14 @@ async fn try_edit(
     state: &state::State,
     run: &RunId,
     request: &Arc<EditRequest>,
+    (machine, turn): Loaded,
     namespace: Option<&Namespace>,
 ) -> Result<Option<EditResult>, Problem> {
-    let machine = load_machine(state, run).await?;
     let library = &state.dependencies.modules;
     let plan = plan_edits(library, &state.dependencies.coverage, machine, request, namespace).await?;
-    let EditPlan { machine: _, revision, flow, record_bytes, edited } = plan;
+    let EditPlan { machine, revision, flow, record_bytes, edited } = plan;
+    // Others may read, now that the run is no longer in memory.
+    drop((machine, turn));
     let foreign = foreign_names(&flow, namespace);
     if !foreign.is_empty() {
         return Err(diagnostics_problem(&foreign, ""));
@@ -105,12 +125,6 @@ async fn try_edit(
         Err(CommandError::Refused { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// The run as its records are now. Replaying many of them takes time.
-async fn load_machine(state: &state::State, run: &RunId) -> Result<Machine, Problem> {
-    let history = state.dependencies.logbook.load(run).await?;
-    Ok(turns::in_turn(history.info.flow.namespace(), move || history.into_machine()).await?)
 }
 
 fn conflict(detail: String) -> Problem {

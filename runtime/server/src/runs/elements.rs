@@ -12,7 +12,7 @@ use axum::{
 use flow::{Firing, NodeName, RunId};
 use machine::{ElementState, Machine};
 
-use super::current::load_current;
+use super::history::load_machine;
 use crate::{
     auth::permission::Permission,
     extract::{Query, RunValue},
@@ -56,7 +56,7 @@ pub(crate) async fn elements(
 ) -> Result<Response, Problem> {
     let task = NodeName::new(name).map_err(|error| Problem::bad_request(format!("the task: {error}")))?;
     let filter = ElementFilter::parse(query)?;
-    let machine = load_current(&state.dependencies.logbook, &run).await?;
+    let (machine, turn) = load_machine(&state.dependencies.logbook, &run).await?;
     let memory = state.large_answers.take(permission.sender(), PAGE_MEMORY)?;
     let owner = machine.flow().name.namespace();
     let show = move || {
@@ -64,6 +64,8 @@ pub(crate) async fn elements(
         Ok::<_, Problem>(serde_json::to_vec(&page).expect("strings and numbers are JSON"))
     };
     let bytes = in_turn(owner, show).await?;
+    // Others may read, now that the run is no longer in memory.
+    drop(turn);
     let headers =
         [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, bytes.len().to_string())];
     Ok((headers, memory.body(bytes.into())).into_response())

@@ -9,10 +9,10 @@ use axum::{
     http::HeaderMap,
     response::{Sse, sse::Event},
 };
-use flow::{CallId, RunId, WorkerName};
+use flow::{CallId, RunId, RunState, WorkerName};
 use futures::{Stream, stream};
-use logbook::{LoadError, Logbook, Summary, Version};
-use protocol::{AttemptLog, LiveLine, LiveLog, LogJoin};
+use logbook::{LoadError, LogPage, LogPosition, LogRange, Logbook, Summary, Version};
+use protocol::{AttemptLog, CallLog, LiveLine, LiveLog, LogJoin};
 use tokio::sync::broadcast;
 use tracing::warn;
 
@@ -40,8 +40,8 @@ pub(crate) async fn follow(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let returned = match headers.get("last-event-id") {
-        None => Version::NONE,
-        Some(id) => id.to_str().ok().and_then(|id| id.parse().ok()).map(Version::new).ok_or_else(|| {
+        None => LogPosition::START,
+        Some(id) => id.to_str().ok().and_then(position).ok_or_else(|| {
             Problem::bad_request("the header Last-Event-ID holds no id of an event")
                 .hint("leave it out to receive all events")
         })?,
@@ -50,9 +50,9 @@ pub(crate) async fn follow(
     // Check first, so that no queue is declared for an unknown run.
     let summary = state.dependencies.logbook.summary(&run).await?;
     let changes = state.dependencies.engine.changes();
-    let follow = LogFollow::new(run.clone(), state.dependencies.logbook.clone());
+    let follow = LogFollow::new(run.clone(), state.dependencies.logbook.clone()).starting_at(returned);
     let incarnation = Some(Incarnation::of(&summary));
-    let mut follow = LogFollow { returned, changes: Some(changes), incarnation, ..follow };
+    let mut follow = LogFollow { changes: Some(changes), incarnation, ..follow };
     if !summary.info.state.is_final() {
         let live = LiveLines::open(&state.dependencies.broker, &run).await;
         follow = follow.with(live.map_err(|error| Problem::internal(&error))?);
@@ -60,7 +60,7 @@ pub(crate) async fn follow(
     let events = stream::unfold(follow, async |mut follow| match follow.next().await {
         Ok(event) => event.map(|(returned, event)| {
             let data = serde_json::to_string(&event).expect("texts and numbers serialize");
-            (Ok(Event::default().id(returned.get().to_string()).data(data)), follow)
+            (Ok(Event::default().id(returned.to_string()).data(data)), follow)
         }),
         // The follower reconnects with the last id it received.
         Err(error) => {
@@ -71,8 +71,19 @@ pub(crate) async fn follow(
     Ok(place.send(events, state.stop.clone()))
 }
 
+/// The position of an event id. An earlier server sent the version before which all recorded logs were returned.
+fn position(id: &str) -> Option<LogPosition> {
+    id.parse().ok().or_else(|| Some(LogPosition::at(Version::new(id.parse().ok()?))))
+}
+
+/// The bytes of stored logs with which a page that is read ends. A log has at most 64 KiB more.
+const MAX_PAGE_BYTES: usize = 64 << 10;
+
+/// The maximum number of stored logs that are read at once.
+const MAX_PAGE_LOGS: usize = 1_000;
+
 /// Follows the output of a run's guests. Each line comes once, in the order of each source of an attempt unless some came
-/// late.
+/// late. It has at most one page of recorded logs in memory.
 pub struct LogFollow {
     run: RunId,
     logbook: Arc<dyn Logbook>,
@@ -84,13 +95,39 @@ pub struct LogFollow {
     /// Published lines, before it is known that they are of this run.
     received: Option<LiveLog>,
     join: LogJoin,
-    /// The version up to which all recorded logs were read.
+    /// The version up to which all recorded logs were read; `None` while there are more pages of them.
     read: Option<Version>,
-    /// The version up to which all recorded logs were returned.
-    returned: Version,
-    /// Events to return, each with the version up to which all recorded logs are returned after it.
-    waiting: VecDeque<(Version, LogEvent)>,
+    /// Where the next page of recorded logs begins.
+    next: LogPosition,
+    /// The position before which all recorded logs were returned.
+    returned: LogPosition,
+    /// Events to return, each with the position before which all recorded logs are returned after it.
+    waiting: VecDeque<(LogPosition, WaitingEvent)>,
     ended: bool,
+}
+
+/// An event to return. The attempt is shared, since a log may have thousands of empty lines.
+enum WaitingEvent {
+    Line(Arc<LogAttempt>, LiveLine),
+    Missing(Arc<LogAttempt>, usize),
+    Cut(Arc<LogAttempt>),
+    End(Arc<LogAttempt>),
+    Run(RunState),
+}
+
+impl WaitingEvent {
+    fn into_event(self, run: &RunId) -> LogEvent {
+        match self {
+            Self::Line(attempt, LiveLine { number, line }) => {
+                let (attempt, level) = ((*attempt).clone(), line.level.as_str().into());
+                LogEvent::Line { attempt, number, level, text: line.text }
+            }
+            Self::Missing(attempt, lines) => LogEvent::Missing { attempt: (*attempt).clone(), lines },
+            Self::Cut(attempt) => LogEvent::Cut((*attempt).clone()),
+            Self::End(attempt) => LogEvent::End((*attempt).clone()),
+            Self::Run(state) => LogEvent::Run { run: run.to_string(), state: state.into() },
+        }
+    }
 }
 
 impl LogFollow {
@@ -99,8 +136,13 @@ impl LogFollow {
     pub fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
         let (join, waiting) = (LogJoin::default(), VecDeque::new());
         let (incarnation, live, changes, received, read) = (None, None, None, None, None);
-        let returned = Version::NONE;
-        Self { run, logbook, incarnation, live, changes, received, join, read, returned, waiting, ended: false }
+        let (next, returned) = (LogPosition::START, LogPosition::START);
+        Self { run, logbook, incarnation, live, changes, received, join, read, next, returned, waiting, ended: false }
+    }
+
+    /// Leaves out the logs before a position.
+    fn starting_at(self, returned: LogPosition) -> Self {
+        Self { next: returned, returned, ..self }
     }
 
     /// Also follows the lines of running attempts.
@@ -109,21 +151,24 @@ impl LogFollow {
         Self { live: Some(live), ..self }
     }
 
-    /// Waits for the next event, and the version up to which all recorded logs are returned after it. Returns `None` once
+    /// Waits for the next event, and the position before which all recorded logs are returned after it. Returns `None` once
     /// the run has ended. Poll it to its end.
     ///
     /// # Errors
     /// [`LoadError`] when the logs cannot be read, or were deleted with their run.
-    pub async fn next(&mut self) -> Result<Option<(Version, LogEvent)>, LoadError> {
+    pub async fn next(&mut self) -> Result<Option<(LogPosition, LogEvent)>, LoadError> {
         loop {
-            if let Some(event) = self.waiting.pop_front() {
-                self.returned = event.0;
-                return Ok(Some(event));
+            if let Some((returned, event)) = self.waiting.pop_front() {
+                self.returned = returned;
+                return Ok(Some((returned, event.into_event(&self.run))));
             }
             if self.ended {
                 return Ok(None);
             }
             self.read().await?;
+            if self.read.is_none() {
+                continue;
+            }
             // All lines of a run that has ended are recorded.
             if let Some(log) = self.received.take().filter(|_| !self.ended) {
                 self.take(log);
@@ -134,37 +179,52 @@ impl LogFollow {
         }
     }
 
-    /// Reads the logs that were recorded since the last read.
+    /// Reads the next page of the logs that were recorded since the last read.
     async fn read(&mut self) -> Result<(), LoadError> {
-        // Read before the logs: whatever is recorded in between is read once more.
+        // Read before the logs: whatever is recorded in between is noticed as a later version.
         let summary = self.summary().await?;
-        let state = summary.info.state;
         if self.read != Some(summary.version) {
-            let logs = self.logbook.logs(&self.run, self.read.unwrap_or(self.returned)).await?;
+            let (from, limit, max_bytes) = (self.next, MAX_PAGE_LOGS, MAX_PAGE_BYTES);
+            let range = LogRange { task: None, from, limit, max_bytes };
+            let LogPage { logs, next } = self.logbook.logs(&self.run, &range).await?;
             // They are of the run of the summary if it is still there.
             self.summary().await?;
-            let before = self.returned;
-            for AttemptLog { call, worker, log, .. } in logs.into_iter().filter(|log| !log.log.is_silent()) {
-                let lines = self.join.recorded(&call, &log);
-                let attempt = attempt(&call, worker.as_ref());
-                self.add_lines(before, &attempt, lines);
-                if log.cut {
-                    self.waiting.push_back((before, LogEvent::Cut(attempt.clone())));
+            for (position, AttemptLog { call, worker, log, .. }) in logs {
+                self.next = position.next();
+                if !log.is_silent() {
+                    self.add_recorded(position, &call, worker.as_ref(), &log);
                 }
-                self.waiting.push_back((before, LogEvent::End(attempt)));
             }
-            self.read = Some(summary.version);
-            // After the last event, all of them are returned.
-            if let Some((returned, _)) = self.waiting.back_mut() {
-                *returned = summary.version;
+            match next {
+                Some(next) => {
+                    self.next = next;
+                    self.read = None;
+                    return Ok(());
+                }
+                None => {
+                    // No later append has a lower position.
+                    self.next = self.next.max(LogPosition::at(summary.version));
+                    self.read = Some(summary.version);
+                }
             }
         }
+        let state = summary.info.state;
         if state.is_final() {
-            let (run, state) = (self.run.to_string(), state.into());
-            self.waiting.push_back((summary.version, LogEvent::Run { run, state }));
+            self.waiting.push_back((self.next, WaitingEvent::Run(state)));
             self.ended = true;
         }
         Ok(())
+    }
+
+    /// Adds the events of a recorded log. After the last one, the log is returned.
+    fn add_recorded(&mut self, position: LogPosition, call: &CallId, worker: Option<&WorkerName>, log: &CallLog) {
+        let lines = self.join.recorded(call, log);
+        let attempt = attempt(call, worker);
+        self.add_lines(position, &attempt, lines);
+        if log.cut {
+            self.waiting.push_back((position, WaitingEvent::Cut(attempt.clone())));
+        }
+        self.waiting.push_back((position.next(), WaitingEvent::End(attempt)));
     }
 
     /// The summary of the run that was first read.
@@ -204,27 +264,90 @@ impl LogFollow {
         // Logs that were read before may not be returned yet.
         let returned = self.waiting.back().map_or(self.returned, |(returned, _)| *returned);
         if joined.missing > 0 {
-            let missing = LogEvent::Missing { attempt: attempt.clone(), lines: joined.missing };
-            self.waiting.push_back((returned, missing));
+            self.waiting.push_back((returned, WaitingEvent::Missing(attempt.clone(), joined.missing)));
         }
         self.add_lines(returned, &attempt, joined.lines);
     }
 
-    fn add_lines(&mut self, returned: Version, attempt: &LogAttempt, lines: Vec<LiveLine>) {
-        for LiveLine { number, line } in lines {
-            let line =
-                LogEvent::Line { attempt: attempt.clone(), number, level: line.level.as_str().into(), text: line.text };
-            self.waiting.push_back((returned, line));
-        }
+    fn add_lines(&mut self, returned: LogPosition, attempt: &Arc<LogAttempt>, lines: Vec<LiveLine>) {
+        self.waiting.extend(lines.into_iter().map(|line| (returned, WaitingEvent::Line(attempt.clone(), line))));
     }
 }
 
-fn attempt(call: &CallId, worker: Option<&WorkerName>) -> LogAttempt {
-    LogAttempt {
+fn attempt(call: &CallId, worker: Option<&WorkerName>) -> Arc<LogAttempt> {
+    Arc::new(LogAttempt {
         task: call.task.to_string(),
         call: call.action.into(),
         firing: call.firing.get(),
         attempt: call.attempt.get(),
         worker: worker.map(ToString::to_string),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::{Action, Attempt, Firing, Timestamp};
+    use logbook::{Append, MaxUnended, Memory, RunInfo};
+    use machine::{Fact, Record};
+
+    use super::*;
+
+    const LOGS: u32 = 40;
+
+    /// The logbook of a run that has ended, with many logs, two for each append.
+    async fn logbook() -> Arc<dyn Logbook> {
+        let logbook = Memory::new();
+        let log = |attempt: u32| {
+            let (task, attempt) = ("x".parse().unwrap(), Attempt::new(attempt));
+            let call =
+                CallId { run: "r".parse().unwrap(), task, firing: Firing::FIRST, attempt, action: Action::Apply };
+            let mut log = CallLog::default();
+            log.push("info", format!("{attempt}"));
+            log.push("stdout", "a".repeat(30 << 10));
+            AttemptLog { call, at: Timestamp::from_micros(1), worker: None, log }
+        };
+        for number in 0..LOGS / 2 {
+            let state = if number + 1 == LOGS / 2 { RunState::Success } else { RunState::Running };
+            let append = Append {
+                run: "r".parse().unwrap(),
+                follows: Version::new(number.into()),
+                records: vec![Record { at: Timestamp::from_micros(1), firing: None, fact: Fact::Resumed }],
+                info: RunInfo { shard: "s".parse().unwrap(), flow: "f".parse().unwrap(), state },
+                logs: vec![log(2 * number + 1), log(2 * number + 2)],
+                published: Version::NONE,
+                max_unended: MaxUnended::default(),
+                memos: logbook::MemoChanges::default(),
+            };
+            logbook.append(vec![append]).await.unwrap();
+        }
+        Arc::new(logbook)
+    }
+
+    /// The attempts whose ends are returned from a position on, each with the position after it.
+    async fn ended(logbook: &Arc<dyn Logbook>, from: LogPosition) -> Vec<(u32, LogPosition)> {
+        let mut follow = LogFollow::new("r".parse().unwrap(), logbook.clone()).starting_at(from);
+        let mut ended = Vec::new();
+        while let Some((returned, event)) = follow.next().await.unwrap() {
+            // Two lines and an end for each log of a page, and the end of the run.
+            assert!(follow.waiting.len() <= 3 * 3 + 1, "only a page is in memory");
+            if let LogEvent::End(attempt) = event {
+                ended.push((attempt.attempt, returned));
+            }
+        }
+        ended
+    }
+
+    #[tokio::test]
+    async fn a_follower_has_one_page_in_memory_and_goes_on_behind_each_log() {
+        let logbook = logbook().await;
+        let all = ended(&logbook, LogPosition::START).await;
+        let attempts = |ended: &[(u32, LogPosition)]| ended.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>();
+        assert_eq!(attempts(&all), (1..=LOGS).collect::<Vec<_>>());
+        for (index, (_, returned)) in all.iter().enumerate().step_by(7) {
+            let id = returned.to_string();
+            assert_eq!(ended(&logbook, position(&id).unwrap()).await, all[index + 1..], "after {id}");
+        }
+        let version = ended(&logbook, position("3").unwrap()).await;
+        assert_eq!(version, all[6..], "an id of an earlier server is a version");
     }
 }

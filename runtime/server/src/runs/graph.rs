@@ -16,7 +16,7 @@ use flow::{
 use logbook::{Logbook, ReadError, Version};
 use machine::{Fact, Machine};
 
-use super::current::load_current;
+use super::history::load_machine;
 use crate::{
     auth::permission::Permission,
     extract::{Query, Run},
@@ -51,7 +51,7 @@ pub(crate) async fn graph(
     Query(GraphQuery { revision }): Query<GraphQuery>,
 ) -> Result<Response, Problem> {
     let logbook = &state.dependencies.logbook;
-    let machine = load_current(logbook, &run).await?;
+    let (machine, turn) = load_machine(logbook, &run).await?;
     let last = machine.revision();
     let (flow, machine) = match revision.map(Revision::new) {
         Some(revision) if revision != last => (flow_of_revision(&**logbook, &run, revision, last).await?, None),
@@ -64,6 +64,8 @@ pub(crate) async fn graph(
         serde_json::to_vec(&graph).expect("strings and numbers are JSON")
     };
     let bytes = in_turn(owner, show).await;
+    // Others may read, now that the run is no longer in memory.
+    drop(turn);
     let headers =
         [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, bytes.len().to_string())];
     Ok((headers, memory.body(bytes.into())).into_response())

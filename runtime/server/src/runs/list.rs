@@ -6,7 +6,7 @@ use flow::{FlowName, Namespace, RunId, RunState, Timestamp};
 use logbook::{Filter, Logbook, Summary};
 use protocol::events::rfc3339;
 
-use crate::{auth::namespace::CallerNamespace, extract::Query, problem::Problem, state::Shared};
+use crate::{auth::namespace::CallerNamespace, extract::Query, problem::Problem, state::Shared, turns};
 
 /// The maximum page size.
 const MAX_PAGE: usize = 1_000;
@@ -31,6 +31,8 @@ pub(crate) async fn list(
         }
         query.namespace = Some(own.to_string());
     }
+    let owner = query.namespace.as_ref().and_then(|namespace| namespace.parse().ok());
+    let _turn = turns::for_page(owner).await;
     Ok(Json(read(&*state.dependencies.logbook, query).await?))
 }
 
@@ -71,6 +73,7 @@ fn filter(query: ListQuery) -> Result<Filter, Problem> {
     Ok(Filter {
         flow: flow.map_err(|error| Problem::bad_request(format!("flow: {error}")))?,
         namespace,
+        shard: None,
         states: state.map(|states| self::states(&states)).transpose()?.unwrap_or_default(),
         since: since.map(|time| timestamp("since", &time)).transpose()?,
         until: until.map(|time| timestamp("until", &time)).transpose()?,

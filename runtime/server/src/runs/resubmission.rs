@@ -9,8 +9,11 @@ use flow::{
 };
 use machine::Machine;
 
-use super::submit::{diagnostics_problem, missing_module, wire};
-use crate::{ModuleLibrary, problem::Problem, state};
+use super::{
+    history::load_machine,
+    submit::{diagnostics_problem, missing_module, wire},
+};
+use crate::{ModuleLibrary, auth::client::Client, problem::Problem, state};
 
 /// A submission with the id of an existing run.
 pub(super) struct Resubmission<'a> {
@@ -22,12 +25,14 @@ pub(super) struct Resubmission<'a> {
     pub(super) overrides: &'a Values,
     /// The namespace that its sender is limited to.
     pub(super) namespace: Option<&'a Namespace>,
+    pub(super) client: &'a Client,
 }
 
 /// Refuses a submission whose id belongs to a run with other content. Otherwise the response would show the run of another client.
 pub(super) async fn reject_different(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
-    let Resubmission { run, draft, text, overrides, namespace } = submitted;
-    let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
+    let Resubmission { run, draft, text, overrides, namespace, client } = submitted;
+    // The turn is kept as long as the run is in memory.
+    let (machine, _turn) = client.while_present(load_machine(&state.dependencies.logbook, run)).await?;
     let flow = &machine.flow().name;
     if namespace.is_some() && flow.namespace().as_ref() != *namespace {
         return Err(conflict(format!("there is a run {run} already, of another namespace")));

@@ -18,7 +18,7 @@ use store::Store;
 use crate::{
     extract,
     problem::Problem,
-    runs::logs::usage,
+    runs::{history::HistoryReader, logs::usage},
     state::Shared,
     values::{MAX_BYTES_OF_RUN, ValueBudget},
 };
@@ -60,12 +60,12 @@ async fn read_with_machine(
     run: &RunId,
 ) -> Result<(api::Run, Machine), LoadError> {
     let summary = logbook.summary(run).await?;
-    let mut replay = Replay::new(run.clone(), logbook.clone());
+    let mut reader = HistoryReader::of(&summary, logbook);
     let mut history = History::default();
     // The summary is older than the records read after it.
     let mut changed_at = summary.changed_at;
     loop {
-        let Page { records, starts_replay } = replay.read().await?;
+        let Page { records, starts_replay } = reader.read().await?;
         if starts_replay {
             // The collected changes belong to records that were trimmed meanwhile.
             history = History { is_cancelled: history.is_cancelled, ..History::default() };
@@ -75,19 +75,19 @@ async fn read_with_machine(
         }
         for record in &records {
             changed_at = changed_at.max(record.at);
-            history.add_record(record, replay.machine());
-            replay.apply(record)?.changes.into_iter().for_each(|change| history.add_change(change));
+            history.add_record(record, reader.replay.machine());
+            reader.replay.apply(record)?.changes.into_iter().for_each(|change| history.add_change(change));
         }
     }
-    let machine = replay.machine().ok_or_else(|| LoadError::Missing { run: run.clone() })?;
+    let machine = reader.replay.machine().ok_or_else(|| LoadError::Missing { run: run.clone() })?;
     let shown = shown(&Summary { changed_at, ..summary }, machine, &history.last_changes, store).await;
     let cancelling = history.is_cancelled && !machine.state().is_final();
     let usages = last_usages(&**logbook, run).await?;
     let with_usage = |node: Node| Node { last_usage: usages.get(&node.name).cloned(), ..node };
     let tasks = shown.tasks.into_iter().map(|node| with_usage(history.complete(node))).collect();
-    let revisions = trimmed_revisions(&replay, machine.flow()).chain(history.revisions).collect();
+    let revisions = trimmed_revisions(&reader.replay, machine.flow()).chain(history.revisions).collect();
     let run = api::Run { revisions, tasks, cancelling, ..shown };
-    Ok((run, replay.into_machine().expect("the run was shown from it")))
+    Ok((run, reader.replay.into_machine().expect("the run was shown from it")))
 }
 
 /// What the last call of each task used.

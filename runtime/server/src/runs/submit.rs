@@ -25,7 +25,7 @@ use super::{
 use crate::{
     LibraryError, ModuleLibrary, QueueCoverage, WiredFlow,
     audit::Subject,
-    auth::{MayRead, namespace::CallerNamespace},
+    auth::{MayRead, client::Client, namespace::CallerNamespace},
     extract,
     problem::{IN_THE_LOG, Problem, chain},
     state::{self, Shared},
@@ -53,6 +53,7 @@ pub(crate) async fn submit(
     State(state): Shared,
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     Extension(MayRead(may_read)): Extension<MayRead>,
+    Extension(client): Extension<Client>,
     extract::Json(submission): extract::Json<Submission>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Extension<Subject>, Json<api::Run>), Problem> {
     let run = match &submission.run {
@@ -74,6 +75,7 @@ pub(crate) async fn submit(
         text: &submission.flow,
         overrides: &overrides,
         namespace: namespace.as_ref(),
+        client: &client,
     };
     let (status, warnings) = if run_exists(&state, &run).await? {
         reject_different(&state, &submitted).await?;
@@ -81,7 +83,9 @@ pub(crate) async fn submit(
     } else {
         start(&state, &submitted).await?
     };
-    let shown = show::read(&state.dependencies.logbook, &*state.dependencies.modules.store, &run).await?;
+    let shown = show::read(&state.dependencies.logbook, &*state.dependencies.modules.store, &run);
+    // A run that existed may have a long history.
+    let shown = if status == StatusCode::OK { client.while_present(shown).await? } else { shown.await? };
     let shown = if may_read { shown } else { without_content(shown) };
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     Ok((status, location, Extension(Subject(run.to_string())), Json(api::Run { warnings, ..shown })))
@@ -116,7 +120,7 @@ async fn start(
     state: &Arc<state::State>,
     submitted: &Resubmission<'_>,
 ) -> Result<(StatusCode, Vec<api::Diagnostic>), Problem> {
-    let Resubmission { run, draft, text, overrides, namespace } = *submitted;
+    let Resubmission { run, draft, text, overrides, namespace, client: _ } = *submitted;
     let input_bytes: usize = overrides.values().map(flow::Value::size).sum();
     state.add_bytes(draft.namespace().as_ref(), text.len() + input_bytes).await?;
     let wired = wire(&state.dependencies.modules, draft, overrides, namespace)

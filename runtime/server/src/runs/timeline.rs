@@ -10,12 +10,12 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use flow::{Action, CallId, Failure, Firing, NodeKind, NodeName, RunId, State as NodeState, Timestamp};
-use logbook::{LoadError, Logbook, Page, Replay};
+use logbook::{LoadError, Logbook, Page};
 use machine::{Change, Fact, Machine, NodeAttempt, NodeChange, Record};
 use protocol::events::rfc3339;
 use tokio::task::spawn_blocking;
 
-use super::list::timestamp;
+use super::{history::HistoryReader, list::timestamp};
 use crate::{
     auth::permission::Permission,
     extract::{Query, Run},
@@ -103,23 +103,23 @@ impl AttemptFilter {
 
 /// Reads the attempts of a run.
 async fn read(logbook: &Arc<dyn Logbook>, run: &RunId, filter: AttemptFilter) -> Result<Timeline, LoadError> {
-    let mut replay = Replay::new(run.clone(), logbook.clone());
+    let mut reader = HistoryReader::open(logbook, run).await?;
     let mut attempts = Attempts::new(filter.clone());
     let mut trimmed_records = 0;
     loop {
-        let Page { records, starts_replay } = replay.read().await?;
+        let Page { records, starts_replay } = reader.read().await?;
         if starts_replay {
             attempts = Attempts::new(filter.clone());
-            replay.machine().into_iter().for_each(|machine| attempts.add_outstanding(machine));
-            trimmed_records = replay.version().get();
+            reader.replay.machine().into_iter().for_each(|machine| attempts.add_outstanding(machine));
+            trimmed_records = reader.replay.version().get();
         }
         if records.is_empty() {
             return Ok(Timeline { trimmed_records, ..attempts.into_timeline(run) });
         }
         for record in &records {
             // A record about a call names a node of the machine before it.
-            attempts.add_record(record, replay.machine());
-            for change in replay.apply(record)?.changes {
+            attempts.add_record(record, reader.replay.machine());
+            for change in reader.replay.apply(record)?.changes {
                 if let Change::Node(change) = change {
                     attempts.add_change(change);
                 }

@@ -10,7 +10,7 @@ use axum::{
 };
 use bytes::Bytes;
 use flow::{Digest, RunId, Value, ValueKind, ValueName, Values};
-use logbook::{LoadError, Logbook, Page, Replay};
+use logbook::{LoadError, Logbook, Page};
 use machine::{Change, NodeChange};
 use store::{
     Store,
@@ -22,6 +22,7 @@ use crate::{
     auth::permission::Permission,
     extract::{Query, RunValue},
     problem::Problem,
+    runs::history::HistoryReader,
     state::Shared,
     values::digest,
 };
@@ -199,15 +200,15 @@ impl WantedValue {
 
 /// Finds a value in the records of a run; it may be a reference to the store.
 async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedValue) -> Result<Value, ValueError> {
-    let mut replay = Replay::new(wanted.run.clone(), logbook.clone());
+    let mut reader = HistoryReader::open(logbook, &wanted.run).await?;
     loop {
-        let Page { records, .. } = replay.read().await?;
+        let Page { records, .. } = reader.read().await?;
         if records.is_empty() {
             break;
         }
         let mut candidates = Vec::new();
         for record in &records {
-            let changes = replay.apply(record)?.changes;
+            let changes = reader.replay.apply(record)?.changes;
             if wanted.digest.is_some() {
                 candidates.extend(changes.into_iter().filter_map(|change| value_of(change, &wanted.name)));
             }
@@ -216,7 +217,7 @@ async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedValue) -> Result<Value,
             return Ok(value);
         }
     }
-    let machine = replay.machine().ok_or_else(|| LoadError::Missing { run: wanted.run.clone() })?;
+    let machine = reader.replay.machine().ok_or_else(|| LoadError::Missing { run: wanted.run.clone() })?;
     let (inputs, provided) = (&machine.flow().inputs, machine.provided());
     let candidates =
         [&provided, inputs].into_iter().filter_map(|values| named(values, &wanted.name)).cloned().collect();

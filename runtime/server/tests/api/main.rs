@@ -6,6 +6,7 @@ mod access;
 mod bodies;
 mod exchanges;
 mod large_values;
+mod logs;
 mod namespaces;
 mod notifications;
 mod requests;

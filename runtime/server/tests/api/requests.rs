@@ -43,6 +43,12 @@ async fn an_invalid_filter_is_explained() {
         let problem = harness.problem(Method::GET, &format!("/v1/runs?{query}")).await;
         assert!(problem.status == 400 && problem.detail.contains(message), "{query}: {problem:?}");
     }
+    for (query, message) in
+        [("limit=0", "limit: 0"), ("task=a%20b", "task: "), ("after=1", "after: "), ("tas=a", "tas")]
+    {
+        let problem = harness.problem(Method::GET, &format!("/v1/runs/nobody/logs?{query}")).await;
+        assert!(problem.status == 400 && problem.detail.contains(message), "{query}: {problem:?}");
+    }
 }
 
 #[tokio::test]

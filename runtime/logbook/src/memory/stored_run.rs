@@ -1,0 +1,105 @@
+//! One run in memory.
+
+use std::collections::BTreeSet;
+
+use flow::{Digest, RunId, Timestamp};
+use machine::{Record, Snapshot};
+use protocol::AttemptLog;
+
+use crate::{
+    LogPage, LogPosition, LogRange, RunInfo, Summary, TrimPoint, Version, log_page::PageBuilder, row, trim_point::Kept,
+};
+
+/// Everything that is known of a run.
+#[derive(Debug)]
+pub(super) struct StoredRun {
+    pub(super) info: RunInfo,
+    /// The records that were not trimmed.
+    pub(super) records: Vec<Record>,
+    pub(super) snapshot: Option<(Version, Snapshot)>,
+    /// Each log with the version that its records follow.
+    pub(super) logs: Vec<(Version, AttemptLog)>,
+    pub(super) published: Version,
+    pub(super) started_at: Timestamp,
+    pub(super) trim_point: Option<TrimPoint>,
+}
+
+impl StoredRun {
+    pub(super) fn summary(&self, run: &RunId) -> Summary {
+        Summary {
+            run: run.clone(),
+            info: self.info.clone(),
+            version: self.version(),
+            started_at: self.started_at,
+            changed_at: self.records.last().map_or(self.started_at, |record| record.at),
+        }
+    }
+
+    /// The version that the first stored record follows.
+    pub(super) fn first(&self) -> Version {
+        self.trim_point.as_ref().map_or(Version::NONE, |trim_point| trim_point.version)
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.first().after(&self.records)
+    }
+
+    /// The stored records after a version.
+    pub(super) fn after(&self, version: Version) -> &[Record] {
+        let skipped = usize::try_from(version.get() - self.first().get()).unwrap_or(usize::MAX);
+        self.records.get(skipped..).unwrap_or_default()
+    }
+
+    /// The logs with their positions, in order.
+    pub(super) fn positioned_logs(&self) -> impl Iterator<Item = (LogPosition, &AttemptLog)> {
+        positioned(&self.logs)
+    }
+
+    /// A page of the logs.
+    pub(super) fn log_page(&self, range: &LogRange) -> LogPage {
+        // Searched for, since a run may have a million logs.
+        let start = self.logs.partition_point(|(first, _)| first.get() < range.from.first);
+        let mut page = PageBuilder::new(range);
+        for (position, log) in positioned(&self.logs[start..]).filter(|(position, _)| *position >= range.from) {
+            if !page.has_room(position) {
+                break;
+            }
+            if log.log.has_more_than_usage() && range.selects(log.call.task.as_str()) {
+                page.push(position, log.log.encode().len(), log.clone());
+            }
+        }
+        LogPage { logs: page.logs, next: page.next }
+    }
+
+    /// The digests that the run refers to.
+    pub(super) fn digests(&self) -> BTreeSet<Digest> {
+        let of_snapshot = self.trim_point.iter().flat_map(|trim_point| trim_point.snapshot.digests());
+        let mut digests: BTreeSet<Digest> = of_snapshot.chain(self.records.iter().flat_map(Record::digests)).collect();
+        digests.extend(self.logs.iter().filter_map(|(_, log)| row::exchanges_of(log)));
+        digests
+    }
+
+    pub(super) fn trim(&mut self, before: Version) {
+        let Some((_, snapshot)) = self.snapshot.clone().filter(|(version, _)| *version == before) else { return };
+        if self.published < before {
+            return;
+        }
+        let remaining = self.after(before).to_vec();
+        let old = std::mem::replace(&mut self.records, remaining);
+        let trimmed = old.len() - self.records.len();
+        let mut revisions = self.trim_point.take().map(|trim_point| trim_point.revisions).unwrap_or_default();
+        let mut kept = Kept::of(&snapshot);
+        kept.add_trimmed(&old[..trimmed]);
+        revisions.extend(kept.revisions);
+        self.logs.retain(|(first, _)| *first >= before);
+        self.trim_point = Some(TrimPoint { version: before, snapshot, revisions });
+    }
+}
+
+/// The logs of whole appends with their positions.
+fn positioned(logs: &[(Version, AttemptLog)]) -> impl Iterator<Item = (LogPosition, &AttemptLog)> {
+    let same_append = logs.chunk_by(|(one, _), (other, _)| one == other);
+    same_append.flat_map(|logs| {
+        (0..).zip(logs).map(|(number, (first, log))| (LogPosition { first: first.get(), number }, log))
+    })
+}
