@@ -72,7 +72,7 @@ impl Scripted {
     }
 
     fn take(&mut self, event: &Event) {
-        let Step { records, commands, is_unfinished } = self.machine.step(self.now, event);
+        let Step { records, commands, is_unfinished, .. } = self.machine.step(self.now, event);
         self.records.extend(records);
         self.outstanding.extend(commands.into_iter().filter_map(|command| match command {
             Command::Call(call) => Some(call.id),
