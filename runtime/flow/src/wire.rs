@@ -94,6 +94,7 @@ fn try_wire(
     let layout = Layout::of(name, &draft.body, independent);
     let tasks = resolve_tasks(&layout, draft, modules, independent);
     broker_limits::check_broker_limits(draft, &layout, independent);
+    broker_limits::check_name_lengths(name, &layout, independent);
     triggers::check_schedule_count(draft, independent);
     layout.warn_empty_flows(dependent);
     let providers = providers(&layout, &tasks);
