@@ -79,14 +79,15 @@ pub enum PublishError {
         /// The broker's message.
         reason: String,
     },
-    /// The message is larger than the broker allows. A retry does not help.
+    /// The message can never be sent: its body is larger than the broker allows, or its key, an id or its headers are larger than AMQP
+    /// allows. A retry does not help.
     #[error("a message for {key:?} on exchange {exchange:?} is larger than the broker allows: {reason}")]
     TooLarge {
         /// The exchange.
         exchange: String,
         /// The routing key.
         key: String,
-        /// The broker's message, with both sizes.
+        /// What is too large, with the size and the maximum.
         reason: String,
     },
     /// The confirm did not arrive: the connection was lost, or a target queue has no leader. The message may have arrived:
@@ -161,7 +162,7 @@ pub trait Broker: Send + Sync + 'static {
     /// Deletes a queue and its messages. A missing queue is no error.
     async fn delete_queue(&self, name: &str) -> Result<(), DeclareError>;
     /// Publishes and waits for the broker's confirm. Messages published from one task are sent in the order in which their
-    /// futures are first polled; many may wait for confirms at once.
+    /// futures are first polled, except those of more than 16 MiB; many may wait for confirms at once.
     async fn publish(&self, message: Message) -> Result<(), PublishError>;
     /// Opens a separate consumer on the queue (with its own channel on AMQP). At most `prefetch` deliveries are unsettled at
     /// a time (at least one). A consumer survives reconnects: its unsettled deliveries are then redelivered. It ends when

@@ -209,6 +209,7 @@ macro_rules! contract_tests {
             messages_keep_their_order,
             all_message_properties_arrive,
             empty_and_large_bodies_arrive_unchanged,
+            a_message_that_amqp_cannot_carry_is_too_large,
             a_priority_loses_no_message,
             a_publish_may_be_cancelled,
         }

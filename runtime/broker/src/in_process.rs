@@ -14,7 +14,7 @@ use tokio::task::coop;
 use self::server::{Connection, Server};
 use crate::{
     Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, Message, MessageFilter,
-    PublishError, Queue, QueueKind, TakeLimits,
+    PublishError, Queue, QueueKind, TakeLimits, message_limits,
 };
 
 /// A broker in this process. Its clones share one connection; [`InProcess::connect`] opens another.
@@ -26,6 +26,8 @@ pub struct InProcess {
     connection: Arc<Connection>,
     /// The maximum size of a message, in bytes.
     max_message_bytes: usize,
+    /// Whether names, keys, ids and headers have the limits of waft's messages.
+    checks_properties: bool,
 }
 
 impl InProcess {
@@ -33,7 +35,7 @@ impl InProcess {
     pub fn new() -> Self {
         let server = Arc::<Server>::default();
         let connection = server.connect();
-        Self { server, connection, max_message_bytes: usize::MAX }
+        Self { server, connection, max_message_bytes: usize::MAX, checks_properties: true }
     }
 
     /// The same connection with a maximum message size, as some brokers have.
@@ -42,12 +44,20 @@ impl InProcess {
         Self { max_message_bytes, ..self }
     }
 
+    /// The same connection with messages whose keys, ids and headers are as large as their sender likes: other clients of a broker may
+    /// send larger headers than waft does.
+    #[must_use]
+    pub fn with_any_properties(self) -> Self {
+        Self { checks_properties: false, ..self }
+    }
+
     /// One more connection to the same broker: exclusive queues and unsettled deliveries belong to a connection.
     pub fn connect(&self) -> Self {
         Self {
             server: self.server.clone(),
             connection: self.server.connect(),
             max_message_bytes: self.max_message_bytes,
+            checks_properties: self.checks_properties,
         }
     }
 }
@@ -124,8 +134,14 @@ impl Broker for InProcess {
             return Err(PublishError::Closed);
         }
         let size = message.body.len();
-        if size > self.max_message_bytes {
-            let reason = format!("its {size} bytes are more than {}", self.max_message_bytes);
+        let checked = match message_limits::check(&message) {
+            Err(reason) if self.checks_properties => Err(reason),
+            Ok(()) | Err(_) if size > self.max_message_bytes => {
+                Err(format!("its {size} bytes are more than {}", self.max_message_bytes))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        };
+        if let Err(reason) = checked {
             return Err(PublishError::TooLarge { exchange: message.exchange, key: message.key, reason });
         }
         let result = self.server.publish(message);

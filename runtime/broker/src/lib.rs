@@ -11,6 +11,7 @@ mod broker;
 mod declare;
 mod delivery;
 mod message;
+mod message_limits;
 mod quarantine;
 mod refusals;
 mod request_ids;

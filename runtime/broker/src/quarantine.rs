@@ -25,6 +25,7 @@ pub fn quarantined(message: &Message, queue: &str, reason: &str) -> Message {
     let mut properties = message.properties.clone();
     // The broker's headers about an earlier dead-lettering are obsolete.
     properties.headers.retain(|name, _| !name.starts_with("x-"));
+    properties.cut_headers();
     properties.headers.insert(names::QUARANTINED_FROM.to_owned(), queue.to_owned());
     let reason = reason.chars().take(MAX_REASON_CHARS).collect();
     properties.headers.insert(names::QUARANTINE_REASON.to_owned(), reason);
@@ -53,9 +54,10 @@ pub async fn quarantine(broker: &dyn Broker, delivery: Delivery, queue: &str, re
         match broker.publish(copy.clone()).await {
             Ok(()) => return delivery.accept(),
             Err(PublishError::Closed) => return,
-            // The headers make the copy larger than the broker allows. The broker dead-letters the unchanged original.
+            // No broker takes this copy. This broker had the original, and dead-letters it unchanged if its queue has a dead-letter
+            // exchange.
             Err(error @ PublishError::TooLarge { .. }) => {
-                warn!(queue, %error, "a message is quarantined without its reason");
+                warn!(queue, %error, "a message is dead-lettered without a copy in the quarantine");
                 return delivery.dead_letter();
             }
             // The queue or the exchange may be missing.

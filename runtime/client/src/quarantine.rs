@@ -133,6 +133,8 @@ pub async fn apply(
                 let mut released = Message { exchange, key, routing, persistent: true, ..delivery.message.clone() };
                 // It starts again, so the headers that the quarantine added are removed.
                 released.properties.headers.retain(|name, _| is_own(name));
+                // The broker itself put the message here, with all headers of its sender.
+                released.properties.cut_headers();
                 match broker.publish(released).await {
                     Ok(()) => {}
                     Err(PublishError::Unroutable { .. }) => {

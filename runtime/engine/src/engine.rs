@@ -2,10 +2,10 @@
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
-use broker::{Broker, ConsumeError, DeclareError, PublishError};
-use flow::{CallId, Flow, FlowName, Namespace, NodeName, PerNamespace, RunId, RunState, Shard};
-use logbook::{LoadError, Logbook, MaxUnended, MemoLimits};
-use protocol::{Reply, RunCommand, topology as names};
+use broker::{Broker, ConsumeError, DeclareError};
+use flow::{CallId, Flow, FlowName, Namespace, NodeName, PerNamespace, RunId, RunIdTooLong, RunState, Shard};
+use logbook::{Logbook, MaxUnended, MemoLimits};
+use protocol::{RunCommand, topology as names};
 use store::Store;
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -14,12 +14,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Clock, SilentLease, Watch,
+    Clock, CommandError, SilentLease, Watch,
     driver::{Adoption, CallLocation, Driver, DriverContext, DriverRequest, Submission},
     inbox::{Inbox, ShardQueues},
     outbox,
     permits::service::PermitService,
-    remote_engine::{RemoteEngineClient, RemoteEngineError},
+    remote_engine::RemoteEngineClient,
     shards::{Shards, Sharing},
     supervisor::Supervisor,
     topology_cache::TopologyCache,
@@ -143,6 +143,9 @@ pub enum SubmitError {
         /// The maximum.
         allowed: NonZeroU64,
     },
+    /// The run's id is too long for the names of the flow.
+    #[error(transparent)]
+    RunId(#[from] RunIdTooLong),
     /// The engine drives no shard yet, and so cannot start a run.
     #[error("the engine drives no shard yet")]
     NoShard,
@@ -161,80 +164,6 @@ pub enum SubmitError {
     /// The run's first records were not written, as far as is known.
     #[error("could not write the run's first records")]
     Append(#[from] logbook::AppendError),
-}
-
-/// Why a run command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// The run does not exist.
-    #[error("there is no run {run}")]
-    Missing {
-        /// The run.
-        run: RunId,
-    },
-    /// The command does not apply to a run in this state; nothing was recorded.
-    #[error("run {run} is {state}: there is nothing to {command}")]
-    NotApplicable {
-        /// The run.
-        run: RunId,
-        /// The command.
-        command: &'static str,
-        /// The state of the run.
-        state: RunState,
-    },
-    /// This engine drives the run already.
-    #[error("run {run} is under way here already")]
-    AlreadyDriven {
-        /// The run.
-        run: RunId,
-    },
-    /// No engine that drives the run has answered in time. The command may still take effect later.
-    #[error("no engine that drives run {run} has answered")]
-    Unreachable {
-        /// The run.
-        run: RunId,
-    },
-    /// No engine will drive the run by itself: the one process that could has ended.
-    #[error("no process drives run {run}: the one that ran it has ended")]
-    Abandoned {
-        /// The run.
-        run: RunId,
-    },
-    /// The run cannot accept the command now; nothing was recorded.
-    #[error("{reason}")]
-    Refused {
-        /// Why.
-        reason: String,
-    },
-    /// The command could not be recorded.
-    #[error("{reason}")]
-    Failed {
-        /// Why.
-        reason: String,
-    },
-    /// The engine is stopping.
-    #[error("the engine is stopping")]
-    Stopping,
-}
-
-impl CommandError {
-    /// Converts a reply into the run's new state, or the reason why there is none.
-    pub(crate) fn result(run: &RunId, command: &'static str, reply: Reply) -> Result<RunState, Self> {
-        match reply {
-            Reply::Recorded(state) => Ok(state),
-            Reply::NotApplicable(state) => Err(Self::NotApplicable { run: run.clone(), command, state }),
-            Reply::RunNotFound => Err(Self::Missing { run: run.clone() }),
-            Reply::Failed(reason) => Err(Self::Failed { reason }),
-            Reply::Refused(reason) => Err(Self::Refused { reason }),
-        }
-    }
-
-    pub(crate) fn of_load(run: &RunId, error: &LoadError) -> Self {
-        match error {
-            LoadError::Missing { .. } => Self::Missing { run: run.clone() },
-            LoadError::Damaged { .. } | LoadError::Unavailable { .. } => Self::Failed { reason: error.to_string() },
-        }
-    }
 }
 
 /// Drives runs. Cheap to clone; the engine lives until [`Engine::stop`] or [`Engine::abort`].
@@ -342,6 +271,7 @@ impl Engine {
     /// # Errors
     /// [`SubmitError`]; as far as is known, nothing was started.
     pub async fn submit(&self, run: RunId, flow: Arc<Flow>) -> Result<Watch, SubmitError> {
+        flow.check_run_id(&run)?;
         self.topology.declare_for(&flow).await?;
         let flow = store::values::put_large_of_flow(&*self.store, flow).await?;
         let deadline = tokio::time::Instant::now() + REPLY_TIMEOUT;
@@ -397,10 +327,7 @@ impl Engine {
         let requesting = self.remote.request(&shard, protocol::CommandRequest { run: run.clone(), command });
         match timeout(REPLY_TIMEOUT, requesting).await {
             Ok(Ok(reply)) => CommandError::result(run, name, reply),
-            Ok(Err(RemoteEngineError::Publish(PublishError::Unroutable { .. }))) => {
-                Err(CommandError::Abandoned { run: run.clone() })
-            }
-            Ok(Err(error)) => Err(CommandError::Failed { reason: error.to_string() }),
+            Ok(Err(error)) => Err(CommandError::of_request(run, name, error)),
             Err(_) => Err(CommandError::Unreachable { run: run.clone() }),
         }
     }

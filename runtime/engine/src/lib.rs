@@ -11,6 +11,7 @@
 
 mod bug;
 mod clock;
+mod command_error;
 mod condition_turns;
 mod declarations;
 mod driver;
@@ -41,7 +42,8 @@ mod watch;
 mod withdrawals;
 
 pub use clock::{Clock, SystemClock};
+pub use command_error::CommandError;
 pub use driver::CallLocation;
-pub use engine::{CommandError, Config, Engine, MaxOpenRuns, ShardAssignment, StartError, SubmitError};
+pub use engine::{Config, Engine, MaxOpenRuns, ShardAssignment, StartError, SubmitError};
 pub use leases::SilentLease;
 pub use watch::{Watch, WatchEvent};

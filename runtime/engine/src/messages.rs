@@ -290,7 +290,9 @@ pub(crate) fn forward(shard: &Shard, delivery: &Delivery, secret: &EngineSecret)
         let command = RunCommand::TaskNotification(notification);
         return one_way_command(shard, CommandRequest { run, command }, secret);
     }
-    let Message { properties, body, .. } = delivery.message.clone();
+    let Message { mut properties, body, .. } = delivery.message.clone();
+    // The sender of the report decides how large they are.
+    properties.cut_headers();
     let queue = topology::shard_queue(shard);
     let message = to_queue(topology::ENGINES, queue, Routing::Mandatory, properties, body.to_vec());
     Message { persistent: true, ..message }

@@ -4,26 +4,27 @@
 //! records.
 
 mod large;
+mod publication;
 mod rejections;
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use broker::{Broker, Delivery, Message, PublishError};
-use flow::{QueueName, RunId};
+use flow::{QueueName, Size};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use logbook::Version;
 use protocol::{EngineSecret, topology as names};
 use store::Store;
 use tokio::{sync::mpsc, time::timeout};
 
-use self::rejections::{Rejected, Rejections, Verdict};
+pub(crate) use self::publication::ConfirmedVersions;
+use self::{
+    publication::PendingPublication,
+    rejections::{Rejected, Rejections, Verdict},
+};
 use crate::{clock::TICK, effects::Effects};
 
 /// Maximum number of batches in flight. More would only wait for the broker's confirms.
@@ -48,45 +49,16 @@ pub(crate) async fn room_for_backlog(outbox: &mpsc::Sender<Effects>) {
 /// Pause before a message that the broker did not take is published again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// The bytes of messages that wait to be published again, at which the outbox takes no further batch. Mostly they are for job queues that
+/// are full or do not respond, and each has some hundred bytes. Beyond that, all runs wait: an engine without memory would drive none.
+const MAX_RETRY_BYTES: usize = 256 << 20;
+
+/// The bytes that a waiting message takes beside its body.
+const MESSAGE_OVERHEAD: usize = 1 << 10;
+
 /// How often an unconfirmed message is published again at once. After that, the cause is not a lost connection: the
 /// queue itself does not respond.
 const MAX_IMMEDIATE_RETRIES: u32 = 2;
-
-/// The versions whose messages the broker has confirmed. The outbox adds to them, and the driver takes them once per
-/// batch. Cheap to clone. It has at most the versions sent since the driver last took them. Nothing blocks on it.
-#[derive(Clone, Default)]
-pub(crate) struct ConfirmedVersions(Arc<Mutex<Vec<(RunId, Version)>>>);
-
-impl ConfirmedVersions {
-    /// Takes all versions that were added since the last call.
-    pub(crate) fn take(&self) -> Vec<(RunId, Version)> {
-        std::mem::take(&mut *self.lock())
-    }
-
-    fn add(&self, published: &[(RunId, Version)]) {
-        self.lock().extend_from_slice(published);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(RunId, Version)>> {
-        // A panic in another thread leaves no partial entry.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The versions of a batch whose notifications are not all confirmed yet.
-struct PendingPublication {
-    left: AtomicUsize,
-    published: Vec<(RunId, Version)>,
-    confirmed: ConfirmedVersions,
-}
-
-impl PendingPublication {
-    fn confirm_one(&self) {
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.confirmed.add(&self.published);
-        }
-    }
-}
 
 /// Targets that the broker does not confirm, although it is connected. Messages to such a target wait until one of
 /// them is confirmed, and do not block messages to other targets. Cheap to clone.
@@ -116,7 +88,7 @@ fn target(message: &Message) -> (String, String) {
     (message.exchange.clone(), message.key.clone())
 }
 
-/// A message, and the publication that its confirm completes.
+/// A message, and the publication of its run that its confirm completes.
 struct OutgoingMessage {
     message: Message,
     publication: Option<Arc<PendingPublication>>,
@@ -130,26 +102,49 @@ impl OutgoingMessage {
     }
 }
 
-/// Prepares the messages of a batch. Its versions count as published once all its notifications are confirmed; jobs
-/// do not matter for that.
-fn prepare_all(
-    messages: Vec<Message>,
-    published: Vec<(RunId, Version)>,
-    confirmed: &ConfirmedVersions,
-) -> Vec<OutgoingMessage> {
-    let is_notification = |message: &Message| message.exchange == names::NOTIFICATIONS;
-    let left = messages.iter().filter(|message| is_notification(message)).count();
-    if left == 0 {
-        confirmed.add(&published);
+/// The messages that wait to be published again.
+#[derive(Default)]
+struct RetryQueue {
+    messages: Vec<OutgoingMessage>,
+    /// The bytes of these messages, and of those that are being published again.
+    bytes: usize,
+    /// The bytes of the messages that are being published again.
+    bytes_in_retry: usize,
+    is_full_logged: bool,
+}
+
+impl RetryQueue {
+    fn add(&mut self, refused: Vec<OutgoingMessage>) {
+        self.bytes += bytes_of(&refused);
+        self.messages.extend(refused);
     }
-    let publication = (left > 0).then(|| {
-        Arc::new(PendingPublication { left: AtomicUsize::new(left), published, confirmed: confirmed.clone() })
-    });
-    let prepare = |message: Message| {
-        let publication = publication.clone().filter(|_| is_notification(&message));
-        OutgoingMessage { message, publication, rejected: None }
-    };
-    messages.into_iter().map(prepare).collect()
+
+    /// The messages that were being published again are done, except these.
+    fn end_retry(&mut self, refused: Vec<OutgoingMessage>) {
+        self.bytes -= std::mem::take(&mut self.bytes_in_retry);
+        self.add(refused);
+    }
+
+    /// Takes all messages, to publish them again.
+    fn begin_retry(&mut self) -> Vec<OutgoingMessage> {
+        self.bytes_in_retry = bytes_of(&self.messages);
+        std::mem::take(&mut self.messages)
+    }
+
+    /// Whether further messages may come. Logs when they may not.
+    fn has_room(&mut self) -> bool {
+        let has_room = self.bytes < MAX_RETRY_BYTES;
+        if !has_room && !self.is_full_logged {
+            let size = Size(self.bytes as u64);
+            tracing::error!(%size, "the engine waits: the broker has refused too many messages, or does not confirm them");
+        }
+        self.is_full_logged = !has_room;
+        has_room
+    }
+}
+
+fn bytes_of(messages: &[OutgoingMessage]) -> usize {
+    messages.iter().map(|outgoing| outgoing.message.body.len() + MESSAGE_OVERHEAD).sum()
 }
 
 /// What publishing needs. Values that are too large for a message go to the store, and the secret makes the keys with which workers
@@ -176,17 +171,21 @@ pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effe
     let broker = context.broker.clone();
     let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<OutgoingMessage>>> = FuturesUnordered::new();
     // These occupy no batch slot: a queue that is full or deleted delays only its own jobs.
-    let mut to_retry: Vec<OutgoingMessage> = Vec::new();
+    let mut to_retry = RetryQueue::default();
     let mut retrying: Option<BoxFuture<'static, Vec<OutgoingMessage>>> = None;
     let mut publishing_probes: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut is_open = true;
     while is_open || !in_flight.is_empty() {
+        // After the last batch, all are taken: the engine ends, and their runs continue elsewhere.
+        let takes_batches = is_open && in_flight.len() < IN_FLIGHT && (to_retry.has_room() || batches.is_closed());
         // All arms only receive. Their order is fixed, so that the same batches always go out in the same order.
         tokio::select! {
             biased;
-            batch = batches.recv(), if is_open && in_flight.len() < IN_FLIGHT => match batch {
+            batch = batches.recv(), if takes_batches => match batch {
                 Some(Effects { messages, probes, watch_events, to_accept, published }) => {
-                    let outgoing = prepare_all(messages, published, &confirmed);
+                    let publications = publication::of_batch(&messages, published, &confirmed);
+                    let outgoing = |(message, publication)| OutgoingMessage { message, publication, rejected: None };
+                    let outgoing = messages.into_iter().zip(publications).map(outgoing).collect();
                     in_flight.push(Box::pin(publish_all(context.clone(), outgoing, to_accept)));
                     publishing_probes.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
                     for (watcher, event) in watch_events {
@@ -196,15 +195,15 @@ pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effe
                 }
                 None => is_open = false,
             },
-            Some(refused) = in_flight.next() => to_retry.extend(refused),
+            Some(refused) = in_flight.next() => to_retry.add(refused),
             Some(()) = publishing_probes.next() => {}
             refused = async { retrying.as_mut().expect("it is there").await }, if retrying.is_some() => {
                 retrying = None;
-                to_retry.extend(refused);
+                to_retry.end_retry(refused);
             }
         }
-        if retrying.is_none() && !to_retry.is_empty() {
-            retrying = Some(retry(context.clone(), std::mem::take(&mut to_retry)));
+        if retrying.is_none() && !to_retry.messages.is_empty() {
+            retrying = Some(retry(context.clone(), to_retry.begin_retry()));
         }
     }
     if retrying.is_some() {
@@ -242,6 +241,8 @@ async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Resu
             }
             Err(error @ PublishError::TooLarge { .. }) => {
                 large::give_up(&*context.broker, message, &error).await;
+                // It says nothing of the target: the next message is tried at once.
+                context.unconfirmed_targets.clear(message);
                 outgoing.complete();
                 return Ok(());
             }

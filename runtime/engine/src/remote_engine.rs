@@ -7,7 +7,7 @@ use std::{
 
 use broker::{Broker, Consumer, Message, Properties, PublishError, Queue, QueueKind, RequestIds, Routing};
 use bytes::Bytes;
-use flow::Shard;
+use flow::{Shard, Size};
 use protocol::{CommandRequest, EngineSecret, Reply, topology};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,10 @@ use crate::{StartError, messages, supervisor::Supervisor};
 
 /// Maximum number of unsettled replies: people send requests, not programs in a loop.
 const PREFETCH: u16 = 64;
+
+/// The maximum size of a command, in bytes. The largest ones are edits, which have a whole flow with its text. Every broker takes more
+/// than that by default, and engines hold many commands at once.
+const MAX_COMMAND_BYTES: usize = 8 << 20;
 
 type PendingReplies = Arc<Mutex<HashMap<String, oneshot::Sender<Bytes>>>>;
 
@@ -26,6 +30,8 @@ pub(crate) enum RemoteEngineError {
     Publish(#[from] PublishError),
     #[error("the answer cannot be read")]
     Decode(#[from] protocol::DecodeError),
+    #[error("{reason}")]
+    TooLarge { reason: String },
     #[error("the engine is stopping")]
     Stopping,
 }
@@ -63,34 +69,41 @@ impl RemoteEngineClient {
     /// Sends a request to the engine that drives a shard, and waits for its reply. Dropping the future abandons the
     /// reply.
     pub(crate) async fn request(&self, shard: &Shard, request: CommandRequest) -> Result<Reply, RemoteEngineError> {
-        let message = |id: String| messages::request(shard, request, self.queue.clone(), id, &self.secret);
-        Ok(Reply::decode(&self.request_message(message).await?)?)
+        let id = self.ids.next();
+        let message = messages::request(shard, request, self.queue.clone(), id.clone(), &self.secret);
+        let size = message.body.len();
+        if size > MAX_COMMAND_BYTES {
+            let [size, max] = [size, MAX_COMMAND_BYTES].map(|bytes| Size(bytes as u64));
+            return Err(RemoteEngineError::TooLarge { reason: format!("it has {size:#}, and the maximum is {max}") });
+        }
+        Ok(Reply::decode(&self.request_message(id, message).await?)?)
     }
 
     /// Sends a message to this engine itself, through the broker.
     pub(crate) async fn check(&self) -> Result<(), RemoteEngineError> {
-        let message = |id: String| Message {
+        let id = self.ids.next();
+        let message = Message {
             exchange: topology::REPLIES.into(),
             key: self.queue.clone(),
             routing: Routing::Mandatory,
             persistent: false,
             priority: 0,
-            properties: Properties { correlation_id: Some(id), ..Properties::default() },
+            properties: Properties { correlation_id: Some(id.clone()), ..Properties::default() },
             body: Bytes::new(),
         };
-        self.request_message(message).await.map(|_| ())
+        self.request_message(id, message).await.map(|_| ())
     }
 
-    async fn request_message(&self, message: impl FnOnce(String) -> Message) -> Result<Bytes, RemoteEngineError> {
-        let id = self.ids.next();
+    /// Sends a message with this correlation id, and waits for the reply with it.
+    async fn request_message(&self, id: String, message: Message) -> Result<Bytes, RemoteEngineError> {
         let (answer, answered) = oneshot::channel();
         {
             let mut waiting = lock(&self.pending);
             // Requests whose caller has gone are removed with the next request.
             waiting.retain(|_, answer| !answer.is_closed());
-            waiting.insert(id.clone(), answer);
+            waiting.insert(id, answer);
         }
-        self.broker.publish(message(id)).await?;
+        self.broker.publish(message).await?;
         answered.await.map_err(|_| RemoteEngineError::Stopping)
     }
 }

@@ -442,14 +442,15 @@ impl TaskBuilder {
         Self { delivery_limit: NonZeroU32::new(limit.clamp(1, MAX_DELIVERY_LIMIT)), ..self }
     }
 
-    /// Sets the maximum of parallel applies, over all workers, engines and runs of the flow.
+    /// Sets the maximum of parallel applies, over all workers, engines and runs of the flow: from 1 to [`Pace::MAX_RUNNING`].
     #[must_use]
     pub fn max_running(mut self, count: u32) -> Self {
-        match NonZeroU32::new(count) {
+        match NonZeroU32::new(count).filter(|count| count.get() <= Pace::MAX_RUNNING) {
             Some(count) => self.pace.max_running = Some(count),
             None => {
-                let message = format!("\"max_running\" of {} is 0", self.owner);
-                self.diagnostics.push(Diagnostic::error(None, message).hint("let at least 1 run"));
+                let message = format!("\"max_running\" of {} is {count}", self.owner);
+                let hint = format!("write a whole number from 1 to {}", Pace::MAX_RUNNING);
+                self.diagnostics.push(Diagnostic::error(None, message).hint(hint));
             }
         }
         self

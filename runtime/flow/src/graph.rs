@@ -6,6 +6,7 @@
 mod notification_inputs;
 mod attempts;
 mod describe_triggers;
+mod name_lengths;
 mod unknown_task;
 mod task;
 mod triggers;
@@ -16,6 +17,8 @@ use std::{
     time::Duration,
 };
 
+pub use name_lengths::RunIdTooLong;
+pub(crate) use name_lengths::excess_of_task;
 pub use notification_inputs::NotificationInput;
 
 use crate::{

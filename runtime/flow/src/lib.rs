@@ -104,7 +104,8 @@ pub use draft::{
 };
 pub use edit::{Edit, EditedDraft, FlowSource};
 pub use graph::{
-    DELIVERY_LIMIT, Flow, MAX_DELIVERY_LIMIT, MissedPolicy, Node, NodeIndex, OverlapPolicy, StartTime, Task,
+    DELIVERY_LIMIT, Flow, MAX_DELIVERY_LIMIT, MissedPolicy, Node, NodeIndex, OverlapPolicy, RunIdTooLong, StartTime,
+    Task,
 };
 pub use render::{Lines, render};
 pub use wire::{MAX_MODULES, Maximum, check_description, check_limits, wire};

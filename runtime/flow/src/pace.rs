@@ -57,6 +57,10 @@ impl Per {
 }
 
 impl Pace {
+    /// The largest maximum of parallel calls. The broker keeps all permits of a task in one message, and a request of an engine names
+    /// those that its calls hold: some hundred bytes for each, and a broker takes messages of some megabytes.
+    pub const MAX_RUNNING: u32 = 10_000;
+
     /// Whether there is no limit.
     #[must_use]
     pub fn is_unlimited(self) -> bool {

@@ -105,6 +105,7 @@ fn try_wire(
     limits::check_module_count(draft, independent);
     let tasks = resolve_tasks(&layout, draft, modules, independent);
     broker_limits::check_broker_limits(draft, &layout, independent);
+    broker_limits::check_name_lengths(name, &layout, independent);
     triggers::check_schedule_count(draft, independent);
     layout.warn_empty_flows(dependent);
     let providers = providers(&layout, &tasks);

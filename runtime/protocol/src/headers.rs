@@ -136,6 +136,19 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_id_of_a_call_is_an_id_of_a_message() {
+        let task = flow::NodeName::new("t".repeat(100)).unwrap();
+        let call = CallId {
+            run: flow::RunId::new("r".repeat(100)).unwrap(),
+            task: task.element(u32::MAX),
+            firing: Firing::new(u64::MAX),
+            attempt: Attempt::new(u32::MAX),
+            action: Action::Rollback,
+        };
+        assert!(message_id(&call).len() <= 255, "AMQP carries no longer one");
+    }
+
+    #[test]
     fn a_job_names_the_message_that_sends_it() {
         let mut headers = BTreeMap::new();
         for id in [SendingId::FIRST, SendingId::new(u64::MAX)] {

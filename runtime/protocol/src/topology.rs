@@ -66,6 +66,10 @@ pub const QUARANTINED_FROM: &str = "quarantined-from";
 /// The header of a message in [`QUARANTINE`] that says why it is there.
 pub const QUARANTINE_REASON: &str = "quarantine-reason";
 
+/// The header of a message without some of its headers: they were too large for a copy of the message, as in [`QUARANTINE`]. It says
+/// how many are left out.
+pub const HEADERS_CUT: &str = "headers-cut";
+
 /// The prefix of the quarantine reason of a job that was redelivered too often.
 pub const POISON: &str = "the job came back";
 
@@ -195,4 +199,48 @@ pub fn task_pattern(flow: &FlowName, task: &NodeName) -> String {
 #[must_use]
 pub fn notification_key(flow: &FlowName, task: &NodeName, run: &RunId, state: State) -> String {
     format!("{flow}.{task}.{run}.{state}")
+}
+
+/// The run in the routing key of a notification. Names contain no dots.
+#[must_use]
+pub fn run_of_notification(key: &str) -> Option<RunId> {
+    RunId::new(key.split('.').nth(2)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_routing_key_has_its_run() {
+        let (flow, run) = (FlowName::new("shop/f").unwrap(), RunId::new("r-1").unwrap());
+        for task in ["t", "t[7]"] {
+            let key = notification_key(&flow, &task.parse().unwrap(), &run, State::RolledBack);
+            assert_eq!(run_of_notification(&key), Some(run.clone()));
+        }
+        assert_eq!(run_of_notification("shop/f.t"), None);
+    }
+
+    #[test]
+    fn the_longest_names_make_names_and_keys_that_amqp_carries() {
+        let long = "x".repeat(100);
+        let (flow, task): (FlowName, NodeName) = (long.parse().unwrap(), long.parse().unwrap());
+        let (queue, worker, shard): (QueueName, WorkerName, Shard) =
+            (long.parse().unwrap(), long.parse().unwrap(), long.parse().unwrap());
+        let names = [
+            job_queue(&queue),
+            listener_queue(&queue),
+            control_queue(&worker),
+            worker_lock(&worker),
+            shard_queue(&shard),
+            store_put_queue(&store_queue(&shard)),
+            reply_queue(shard.as_str()),
+            task_exchange(&flow, &task),
+            task_pattern(&flow, &task),
+            permit_queue(&EngineSecret::new([7; 32]), &flow, &task),
+        ];
+        for name in names {
+            assert!(name.len() <= 255, "{name}");
+        }
+    }
 }

@@ -196,6 +196,10 @@ impl From<CommandError> for Problem {
                 Self::new(StatusCode::CONFLICT, "conflict", "the run cannot take that now", detail)
                     .hint("`waft show RUN` or GET /v1/runs/RUN shows what it waits for")
             }
+            CommandError::TooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the command is too large", detail)
+                    .hint("put large data into values, which go to the store; divide a large flow into several")
+            }
             CommandError::Failed { .. } | CommandError::Stopping => Self::internal(&error),
         }
     }
@@ -220,6 +224,10 @@ impl From<SubmitError> for Problem {
                     "submit it again when some of them have ended, or cancel some: `waft list` shows them; an operator changes \
                      the maximum under [namespace] in the settings of the server",
                 )
+            }
+            SubmitError::RunId(_) => {
+                let (status, title) = (StatusCode::UNPROCESSABLE_ENTITY, "the flow cannot run");
+                Self::new(status, "invalid-flow", title, error.to_string()).hint("choose a shorter id for the run")
             }
             SubmitError::Bug { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "the run triggers a bug of waft", error.to_string())

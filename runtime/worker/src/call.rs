@@ -312,7 +312,8 @@ impl JobHandler {
                 // The job cannot be read, but its key can.
                 let keys = CallKeys::of_call(Key::of_job(&delivery.message.body));
                 let body = Report::Signal(signal, CallLog::default()).encode(&keys);
-                self.send_signal(&call, body.into(), &signal_to).await.unwrap_or(PublishOutcome::Unconfirmed)
+                // A signal that can never be sent must not keep the message out of the quarantine.
+                self.send_signal(&call, body.into(), &signal_to).await.unwrap_or(PublishOutcome::Confirmed)
             }
             None => PublishOutcome::Confirmed,
         };

@@ -350,6 +350,10 @@ pub(crate) async fn return_unstarted(signals: &SignalSender, job: &Job, delivery
             warn!(%error, "no engine waits for this job any more: its queue was deleted");
             delivery.accept();
         }
+        Err(error @ PublishError::TooLarge { .. }) => {
+            warn!(%error, "a job can never be returned to its engine; it is kept in waft.quarantine");
+            delivery.dead_letter();
+        }
         Err(error) => {
             debug!(%error, "a job could not be returned to its engine; its delivery is requeued");
             delivery.requeue();

@@ -105,13 +105,17 @@ impl JobHandler {
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
                 Err(PublishError::Unroutable { .. }) => return false,
+                // No queue has such a name.
+                Err(error @ PublishError::TooLarge { .. }) => {
+                    warn!(%error, "the question whether a call may start can never be sent");
+                    return false;
+                }
                 // The worker ends or is being stopped.
                 Err(PublishError::Closed) => std::future::pending().await,
                 Err(
                     error @ (PublishError::Refused { .. }
                     | PublishError::Rejected { .. }
-                    | PublishError::Unconfirmed { .. }
-                    | PublishError::TooLarge { .. }),
+                    | PublishError::Unconfirmed { .. }),
                 ) => {
                     debug!(%error, "the question was not confirmed; it is sent again");
                     tokio::time::sleep(RETRY_DELAY).await;

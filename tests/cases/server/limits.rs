@@ -133,3 +133,25 @@ fn a_call_of_a_queue_with_slots_of_its_own_delays_no_other() {
     server.run(&["submit", "flow.toml", "--wait"]).expect(0);
     assert_eq!(server.state("long"), "running", "the short call did not wait for it");
 }
+
+#[test]
+fn names_that_no_notification_could_carry_are_refused() {
+    let server = limited("");
+    let (flow, run) = ("f".repeat(90), "r".repeat(100));
+    let wait = |task: &str| format!("[[task]]\nname = \"{task}\"\nwait = \"a person\"\n");
+    // With the id of the run, the names have 250 bytes, and 236 fit.
+    let (long, says) = ("t".repeat(60), format!("the run id {run:?} is 14 bytes too long for task \"ttt"));
+    server.waft.flow(&format!("name = \"{flow}\"\n{}", wait(&long)));
+    let output = server.run(&["submit", "flow.toml", "--run-id", &run]);
+    assert_error(&output, 2, &says);
+    assert_error(&output, 2, "choose a shorter id for the run");
+    server.waft.flow(&format!("name = \"{flow}\"\n{}", wait("short")));
+    server.submit(&run);
+    server.waft.write("more.toml", wait(&long));
+    for flags in [&[][..], &["--dry-run"]] {
+        let output = server.run(&[&["edit", &run, "add", "more.toml"], flags].concat());
+        assert_error(&output, 2, &says);
+    }
+    server.waft.write("more.toml", wait(&"t".repeat(46)));
+    server.run(&["edit", &run, "add", "more.toml"]).expect(0);
+}

@@ -9,14 +9,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use crate::{DEATH_TIME, Message, Properties, Routing};
-
-/// The maximum bytes of a name, a key or an id in AMQP.
-const MAX_NAME_BYTES: usize = 255;
-
-/// The maximum bytes of all headers together: they are sent in one frame, and the smallest common frame limit of brokers is
-/// larger.
-const MAX_HEADERS_BYTES: usize = 100 * 1024;
+use crate::{DEATH_TIME, Message, Properties, Routing, message_limits::MAX_NAME_BYTES};
 
 /// AMQP's delivery mode for messages that survive a restart, and for those that do not.
 const PERSISTENT: u8 = 2;
@@ -36,21 +29,6 @@ const APP_ID_PREFIX: &str = "waft/";
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     if name.len() > MAX_NAME_BYTES {
         return Err(format!("{name:?} is longer than {MAX_NAME_BYTES} bytes"));
-    }
-    Ok(())
-}
-
-/// Checks that AMQP can carry a message, apart from its size, which the broker limits.
-pub(super) fn check(message: &Message) -> Result<(), String> {
-    let Properties { message_id, reply_to, correlation_id, content_type, headers } = &message.properties;
-    check_name(&message.exchange)?;
-    check_name(&message.key)?;
-    for id in [message_id, reply_to, correlation_id, content_type].into_iter().flatten() {
-        check_name(id)?;
-    }
-    headers.keys().try_for_each(|name| check_name(name))?;
-    if headers.iter().map(|(name, text)| name.len() + text.len() + 8).sum::<usize>() > MAX_HEADERS_BYTES {
-        return Err(format!("its headers are longer than {MAX_HEADERS_BYTES} bytes"));
     }
     Ok(())
 }

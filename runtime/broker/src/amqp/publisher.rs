@@ -5,7 +5,11 @@
 
 mod confirms;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use lapin::{
     ExchangeKind,
@@ -20,11 +24,10 @@ use tokio::{
 use self::confirms::Confirms;
 use super::{
     channel::Channel,
-    properties,
     session::{LOSS_GRACE, Session},
     sessions::Sessions,
 };
-use crate::{Message, PublishError};
+use crate::{Message, PublishError, message_limits};
 
 /// The maximum number of unconfirmed messages. It limits the memory that lapin and the broker use for them; a broker
 /// confirms in batches, and gains nothing from more.
@@ -38,6 +41,11 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often to check for messages that exceed this limit.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The maximum size of a message on the channel that most messages share, in bytes: the smallest default maximum of RabbitMQ's releases.
+/// A message that is too large closes its channel, and the other messages on it lose their confirms. So larger messages have a channel of
+/// their own, and may overtake others or be overtaken.
+const MAX_SHARED_BYTES: usize = 16 << 20;
 
 /// A publish and its waiting caller.
 struct QueuedPublish {
@@ -64,9 +72,9 @@ impl Publisher {
 
     /// Publishes a message. The first poll fixes its position in the order.
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        if let Err(reason) = properties::check(&message) {
+        if let Err(reason) = message_limits::check(&message) {
             let Message { exchange, key, .. } = message;
-            return Err(PublishError::Refused { exchange, key, reason });
+            return Err(PublishError::TooLarge { exchange, key, reason });
         }
         let (confirm_tx, confirm_rx) = oneshot::channel();
         self.queue.send(QueuedPublish { message, confirm: confirm_tx }).map_err(|_| PublishError::Closed)?;
@@ -82,7 +90,7 @@ async fn run(sessions: Arc<Sessions>, mut queue: mpsc::UnboundedReceiver<QueuedP
             Ok(channel) => {
                 let mut outgoing = Outgoing::new(&session, channel);
                 let end = sessions.stop.run_until_cancelled(outgoing.publish(&mut queue)).await;
-                outgoing.confirms.fail_all();
+                outgoing.fail_all();
                 match end {
                     Some(PublishEnd::Channel) => {}
                     Some(PublishEnd::AllSendersDropped) | None => return,
@@ -93,6 +101,15 @@ async fn run(sessions: Arc<Sessions>, mut queue: mpsc::UnboundedReceiver<QueuedP
                 session.wait_for_loss(LOSS_GRACE).await;
             }
         }
+    }
+}
+
+/// Waits for a confirm of a large message, and reports it. Returns false when their channel has closed. Cancel-safe, as
+/// [`Confirms::next`] is; without such a message it never returns.
+async fn next_large(large: &mut Option<Confirms>) -> bool {
+    match large.as_mut().filter(|large| large.unconfirmed() > 0) {
+        Some(large) => large.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -110,10 +127,12 @@ enum PublishEnd {
     AllSendersDropped,
 }
 
-/// Publishes on one channel.
+/// Publishes on one channel, and large messages on another one.
 struct Outgoing<'session> {
     session: &'session Session,
     confirms: Confirms,
+    /// The messages of more than [`MAX_SHARED_BYTES`]; `None` until there is one, and after the broker has closed their channel.
+    large: Option<Confirms>,
     /// Exchanges that are known to exist: a publish to a missing exchange closes the channel, and so loses the confirms of
     /// other publishes.
     exchanges: HashSet<String>,
@@ -121,7 +140,18 @@ struct Outgoing<'session> {
 
 impl<'session> Outgoing<'session> {
     fn new(session: &'session Session, channel: Arc<Channel>) -> Self {
-        Self { session, confirms: Confirms::new(channel), exchanges: HashSet::new() }
+        let confirms = Confirms::new(channel, session.max_message_bytes().clone());
+        Self { session, confirms, large: None, exchanges: HashSet::new() }
+    }
+
+    fn unconfirmed(&self) -> usize {
+        self.confirms.unconfirmed() + self.large.as_ref().map_or(0, Confirms::unconfirmed)
+    }
+
+    /// Fails all waiting messages as unconfirmed.
+    fn fail_all(self) {
+        self.confirms.fail_all();
+        self.large.into_iter().for_each(Confirms::fail_all);
     }
 
     /// Publishes until the channel or the queue ends. May be dropped at any time: sent messages stay in `confirms`, and the
@@ -131,7 +161,7 @@ impl<'session> Outgoing<'session> {
         let mut check = time::interval(CHECK_INTERVAL);
         check.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
-            let capacity = MAX_UNCONFIRMED.saturating_sub(self.confirms.unconfirmed()).min(MAX_PUBLISHES_PER_POLL);
+            let capacity = MAX_UNCONFIRMED.saturating_sub(self.unconfirmed()).min(MAX_PUBLISHES_PER_POLL);
             tokio::select! {
                 biased;
                 () = self.session.lost() => return PublishEnd::Channel,
@@ -141,9 +171,15 @@ impl<'session> Outgoing<'session> {
                         return PublishEnd::Channel;
                     }
                 }
+                still_open = next_large(&mut self.large) => {
+                    if !still_open {
+                        self.large.take().into_iter().for_each(Confirms::fail_all);
+                    }
+                }
                 _ = check.tick() => {
                     if !self.session.is_blocked() {
                         self.confirms.fail_older_than(CONFIRM_TIMEOUT);
+                        self.large.iter_mut().for_each(|large| large.fail_older_than(CONFIRM_TIMEOUT));
                     }
                 }
                 count = queue.recv_many(&mut received, capacity), if capacity > 0 => {
@@ -162,11 +198,37 @@ impl<'session> Outgoing<'session> {
         if publish.confirm.is_closed() {
             return;
         }
+        let (size, max) = (publish.message.body.len(), self.session.max_message_bytes().load(Ordering::Relaxed));
+        if size > max {
+            let QueuedPublish { message: Message { exchange, key, .. }, confirm } = publish;
+            let reason = format!("its {size} bytes are more than the {max} of the broker's max_message_size");
+            let _ = confirm.send(Err(PublishError::TooLarge { exchange, key, reason }));
+            return;
+        }
         match self.find_exchange(&publish.message.exchange).await {
+            Ok(()) if size > MAX_SHARED_BYTES => self.send_large(publish).await,
             Ok(()) => self.confirms.send(publish).await,
             Err(reason) => {
                 let QueuedPublish { message: Message { exchange, key, .. }, confirm } = publish;
                 let _ = confirm.send(Err(PublishError::Refused { exchange, key, reason }));
+            }
+        }
+    }
+
+    /// Sends a large message on a channel that the broker may close without harm to smaller ones.
+    async fn send_large(&mut self, publish: QueuedPublish) {
+        let large = match self.large.take() {
+            Some(large) => Ok(large),
+            None => {
+                open(self.session).await.map(|channel| Confirms::new(channel, self.session.max_message_bytes().clone()))
+            }
+        };
+        match large {
+            Ok(large) => self.large.insert(large).send(publish).await,
+            Err(error) => {
+                tracing::debug!(%error, "could not open a channel for large messages");
+                let key = publish.message.key;
+                let _ = publish.confirm.send(Err(PublishError::Unconfirmed { key }));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -80,6 +80,8 @@ pub(super) struct Session {
     lost: CancellationToken,
     /// Whether the broker has announced that it accepts no messages for now.
     is_blocked: AtomicBool,
+    /// The maximum size of a message, in bytes, as soon as the broker has refused one that is larger.
+    max_message_bytes: Arc<AtomicUsize>,
 }
 
 impl Session {
@@ -94,6 +96,7 @@ impl Session {
             settlers: Mutex::default(),
             lost: CancellationToken::new(),
             is_blocked: AtomicBool::new(false),
+            max_message_bytes: Arc::new(AtomicUsize::new(usize::MAX)),
         }
     }
 
@@ -104,6 +107,12 @@ impl Session {
     /// Whether the broker accepts no messages for now.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
+    }
+
+    /// The maximum size of a message, in bytes: the largest number until the broker has refused a message, since AMQP has no question for
+    /// it. It is of this connection: a broker with another maximum has been restarted.
+    pub(super) fn max_message_bytes(&self) -> &Arc<AtomicUsize> {
+        &self.max_message_bytes
     }
 
     /// Resolves when the connection is lost.

@@ -138,6 +138,39 @@ pub async fn empty_and_large_bodies_arrive_unchanged(harness: &Harness) {
     }
 }
 
+/// A repetition would not help, and other messages are unaffected.
+pub async fn a_message_that_amqp_cannot_carry_is_too_large(harness: &Harness) {
+    let exchange = harness.exchange("exchange", crate::ExchangeKind::Topic).await;
+    let queue = harness.queue("queue", quorum()).await;
+    harness.bind(&exchange, "#", &queue).await;
+    let optional = || Message { routing: Routing::Optional, ..message(&exchange, "key", "too large") };
+    let long = || Some("x".repeat(256));
+    let with = |properties| Message { properties, ..optional() };
+    let header = |name: &str, bytes: usize| [(name.to_owned(), "x".repeat(bytes))].into();
+    let cases = [
+        (Message { key: "x".repeat(256), ..optional() }, "its routing key has 256 bytes"),
+        (with(Properties { message_id: long(), ..Properties::default() }), "its message id has 256 bytes"),
+        (
+            with(Properties { headers: header("big", 200_000), ..Properties::default() }),
+            "its headers have 200011 bytes",
+        ),
+        (
+            with(Properties { headers: header(&"x".repeat(256), 1), ..Properties::default() }),
+            "its name of a header has 256",
+        ),
+    ];
+    for (sent, says) in cases {
+        match harness.broker.publish(sent).await {
+            Err(PublishError::TooLarge { reason, .. }) => assert!(reason.starts_with(says), "{reason}"),
+            other => panic!("it is too large: {other:?}"),
+        }
+    }
+    let largest =
+        Properties { message_id: Some("x".repeat(255)), headers: header("big", 100_000), ..Properties::default() };
+    harness.broker.publish(Message { key: "x".repeat(255), ..with(largest) }).await.expect("AMQP carries it");
+    assert_eq!(harness.waiting(&queue).await, 1);
+}
+
 /// A priority is a hint: its effect on the order depends on the queue.
 pub async fn a_priority_loses_no_message(harness: &Harness) {
     let queue = harness.queue("queue", quorum()).await;

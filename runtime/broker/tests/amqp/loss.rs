@@ -1,13 +1,18 @@
 //! The allowed and forbidden effects of a lost connection.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use broker::{
     Amqp, Binding, Broker, Consumer, DeclareError, Delivery, Destination, Exchange, ExchangeKind, Message, Properties,
     PublishError, Queue, QueueKind, Routing,
 };
 use bytes::Bytes;
-use lapin::{Connection, ConnectionProperties, options::ExchangeDeleteOptions, uri::AMQPUri};
+use lapin::{
+    BasicProperties, Connection, ConnectionProperties,
+    options::{BasicPublishOptions, ExchangeDeleteOptions},
+    types::{AMQPValue, FieldTable},
+    uri::AMQPUri,
+};
 use tokio::time;
 
 use crate::{connect, proxy::Proxy, unique, url};
@@ -267,17 +272,54 @@ async fn a_deleted_exchange_is_rejected_and_others_continue() {
 const MAX_MESSAGE_BYTES: usize = 128 << 20;
 
 #[tokio::test]
-async fn a_too_large_message_is_not_retryable() {
+async fn a_too_large_message_is_not_retryable_and_costs_no_other_its_confirm() {
     let harness = Harness::new().await;
-    let large = Message { body: vec![0; MAX_MESSAGE_BYTES + 1].into(), ..message("", &harness.queue, "") };
-    match harness.broker.publish(large).await {
-        Err(PublishError::TooLarge { key, reason, .. }) => {
-            assert_eq!(key, harness.queue);
-            assert!(reason.contains(&(MAX_MESSAGE_BYTES + 1).to_string()), "{reason}");
+    let body = Bytes::from(vec![0; MAX_MESSAGE_BYTES + 1]);
+    // The broker refuses the first one, and then its maximum is known.
+    for says in ["is larger than", "are more than the 134217728 of the broker's max_message_size"] {
+        let large = harness.broker.publish(Message { body: body.clone(), ..message("", &harness.queue, "") });
+        let small = (0..50).map(|_| harness.broker.publish(message("", &harness.queue, "small")));
+        let (large, small) = futures::join!(large, futures::future::join_all(small));
+        match large {
+            Err(PublishError::TooLarge { key, reason, .. }) => {
+                assert_eq!(key, harness.queue);
+                assert!(reason.contains(&body.len().to_string()) && reason.contains(says), "{reason}");
+            }
+            other => panic!("it must be rejected: {other:?}"),
         }
-        other => panic!("it must be rejected: {other:?}"),
+        assert_eq!(small, vec![Ok(()); 50], "they were sent at the same time");
     }
-    harness.send("fine").await;
+    let largest = Message { body: body.slice(..(16 << 20) + 1), ..message("", &harness.queue, "") };
+    harness.broker.publish(largest).await.unwrap();
+    assert_eq!(harness.direct.waiting(&harness.queue).await.unwrap(), Some(101));
+    harness.clean_up().await;
+}
+
+/// RabbitMQ takes headers of up to a frame, and so larger ones than a message of waft has.
+#[tokio::test]
+async fn a_message_with_large_headers_has_a_copy_in_the_quarantine() {
+    let harness = Harness::new().await;
+    let mut consumer = harness.broker.consume(&harness.queue, 1).await.unwrap();
+    let stranger = Connection::connect(&url(), ConnectionProperties::default()).await.unwrap();
+    let channel = stranger.create_channel().await.unwrap();
+    let header = |bytes: usize| AMQPValue::LongString("x".repeat(bytes).into());
+    let headers = BTreeMap::from([("large".into(), header(110 << 10)), ("small".into(), header(1))]);
+    let properties = BasicProperties::default().with_headers(FieldTable::from(headers));
+    let options = BasicPublishOptions::default();
+    let sent = channel.basic_publish("".into(), harness.queue.as_str().into(), options, b"?", properties);
+    sent.await.unwrap().await.unwrap();
+    let delivery = next(&mut consumer).await;
+    let original = Message { exchange: String::new(), key: harness.queue.clone(), ..delivery.message.clone() };
+    let refused = harness.broker.publish(original).await;
+    assert!(matches!(refused, Err(PublishError::TooLarge { .. })), "{refused:?}");
+    let copy = broker::quarantined(&delivery.message, &harness.queue, "it is unreadable");
+    delivery.accept();
+    harness.broker.publish(Message { exchange: String::new(), key: harness.queue.clone(), ..copy }).await.unwrap();
+    let copy = next(&mut consumer).await;
+    let names: Vec<&str> = copy.message.properties.headers.keys().map(String::as_str).collect();
+    assert_eq!(names, ["headers-cut", "quarantine-reason", "quarantined-from", "small"]);
+    copy.accept();
+    stranger.close(200, "done".into()).await.unwrap();
     harness.clean_up().await;
 }
 
@@ -294,11 +336,11 @@ async fn an_invalid_amqp_name_is_rejected() {
     let mut sent = message("", &harness.queue, "invalid");
     sent.properties.message_id = Some(long);
     let published = harness.broker.publish(sent).await;
-    assert!(matches!(published, Err(PublishError::Refused { .. })), "{published:?}");
+    assert!(matches!(published, Err(PublishError::TooLarge { .. })), "{published:?}");
     let mut sent = message("", &harness.queue, "invalid");
     sent.properties.headers.insert("big".to_owned(), "x".repeat(200_000));
     let published = harness.broker.publish(sent).await;
-    assert!(matches!(published, Err(PublishError::Refused { .. })), "{published:?}");
+    assert!(matches!(published, Err(PublishError::TooLarge { .. })), "{published:?}");
     harness.send("fine").await;
     harness.clean_up().await;
 }

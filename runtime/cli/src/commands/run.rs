@@ -307,6 +307,7 @@ async fn drive(
             RunTarget::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
                 error @ SubmitError::Exists { .. } => CliError::invalid(error)
                     .hint(format!("choose another --run-id; `waft run --resume {run_id}` continues that run")),
+                error @ SubmitError::RunId(_) => CliError::invalid(error).hint("choose a shorter --run-id"),
                 error => CliError::unreachable(error),
             }),
             RunTarget::Resumed { command, .. } => {

@@ -1,4 +1,5 @@
-//! Large messages: their values move to the store if possible, and a job that is still too large fails its call.
+//! Messages that are too large: the values of a job move to the store if possible, a job that is still too large fails its call, and any
+//! other message is given up.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,13 @@
 //! Tests the outbox over brokers that refuse, reject or do not answer.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use broker::{
     InProcess, Properties, Routing,
     lossy::{InterceptedBroker, LossyConnection, PublishInterceptor},
 };
+use flow::RunId;
+use logbook::Version;
 use protocol::{Job, Report};
 use tokio::time::Instant;
 
@@ -234,4 +238,145 @@ async fn a_queue_that_rejects_everything_neither_stops_notifications_nor_repeats
     assert_eq!(published, many + 256 * 5);
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(listener.published.load(Ordering::Relaxed), published, "no more");
+}
+
+/// A notification of a run, and the version that it publishes.
+fn notification_of(run: &str, task: &str) -> (Message, (RunId, Version)) {
+    let key = format!("f.{task}.{run}.success");
+    (Message { key, ..batch().messages.remove(0) }, (run.parse().expect("a valid name"), Version::new(1)))
+}
+
+/// Refuses messages as long as it is told to, and counts all.
+#[derive(Default, Clone)]
+struct Refusing {
+    /// A part of the keys that are refused.
+    refused: Arc<Mutex<Option<&'static str>>>,
+    published: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl PublishInterceptor for Refusing {
+    async fn publish(&self, inner: &dyn Broker, message: Message) -> Result<(), PublishError> {
+        self.published.fetch_add(1, Ordering::Relaxed);
+        let refused = *self.refused.lock().unwrap();
+        match refused {
+            Some(refused) if message.key.contains(refused) => {
+                let (exchange, key) = (message.exchange, message.key);
+                Err(PublishError::Refused { exchange, key, reason: "the test".into() })
+            }
+            Some(_) | None => inner.publish(message).await,
+        }
+    }
+}
+
+/// An outbox over a broker that refuses what contains this, and the queue of its batches.
+async fn refusing(
+    refused: Option<&'static str>,
+) -> (Refusing, InProcess, ConfirmedVersions, mpsc::Sender<Effects>, impl Future<Output = ()>) {
+    let memory = InProcess::new();
+    broker::topology::declare_shared(&memory).await.unwrap();
+    let interceptor = Refusing { refused: Arc::new(Mutex::new(refused)), ..Refusing::default() };
+    let broker = Arc::new(InterceptedBroker::new(memory.clone(), interceptor.clone()));
+    let context = OutboxContext::new(broker, Arc::new(store::Memory::new()), EngineSecret::new([7; 32]));
+    let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
+    let confirmed = ConfirmedVersions::default();
+    let running = run(context, batches, confirmed.clone());
+    (interceptor, memory, confirmed, out, running)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_that_no_broker_can_carry_is_given_up_and_delays_nothing() {
+    let (interceptor, _, confirmed, out, running) = refusing(None).await;
+    let (run, task) = ("r".repeat(100), "t".repeat(100));
+    let (mut messages, mut published) = (Vec::new(), Vec::new());
+    for (message, version) in [notification_of(&run, &format!("{task}[100000]")), notification_of("other", "t")] {
+        messages.push(Message { key: message.key.replace("f.", &format!("{}.", "f".repeat(100))), ..message });
+        published.push(version);
+    }
+    assert!(messages[0].key.len() > 255 && messages[1].key.len() < 255);
+    assert!(out.send(Effects { messages, published: published.clone(), ..Effects::default() }).await.is_ok());
+    drop(out);
+    running.await;
+    let mut all = confirmed.take();
+    all.sort();
+    published.sort();
+    assert_eq!(all, published);
+    assert_eq!(interceptor.published.load(Ordering::Relaxed), 2, "neither is repeated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_that_waits_delays_only_its_run() {
+    let (interceptor, _, confirmed, out, running) = refusing(Some("slow")).await;
+    let (messages, published): (Vec<_>, Vec<_>) =
+        ["slow", "other"].map(|run| notification_of(run, "t")).into_iter().unzip();
+    let none = ("none".parse().expect("a valid name"), Version::new(7));
+    let published: Vec<_> = published.into_iter().chain([none]).collect();
+    assert!(out.send(Effects { messages, published: published.clone(), ..Effects::default() }).await.is_ok());
+    let tracker = tokio_util::task::TaskTracker::new();
+    tracker.spawn(running);
+    tokio::time::sleep(10 * RETRY_DELAY).await;
+    let mut done = confirmed.take();
+    done.sort();
+    assert_eq!(done, [published[2].clone(), published[1].clone()]);
+    *interceptor.refused.lock().unwrap() = None;
+    tokio::time::sleep(10 * RETRY_DELAY).await;
+    assert_eq!(confirmed.take(), [published[0].clone()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_wait_take_bounded_memory() {
+    let (interceptor, memory, _, out, running) = refusing(Some("full")).await;
+    for queue in ["full", "other"] {
+        broker::topology::declare_jobs(&memory, &queue.parse().unwrap()).await.unwrap();
+    }
+    let tracker = tokio_util::task::TaskTracker::new();
+    tracker.spawn(running);
+    // All share their bytes.
+    let body = bytes::Bytes::from(vec![0; 16 << 20]);
+    let job = |queue: &str| {
+        let message = Message {
+            exchange: names::JOBS.into(),
+            key: queue.into(),
+            body: body.clone(),
+            ..batch().messages.remove(0)
+        };
+        Effects { messages: vec![message], ..Effects::default() }
+    };
+    let mut sent = 0;
+    while let Ok(result) = timeout(Duration::from_secs(600), out.send(job("full"))).await {
+        assert!(result.is_ok());
+        sent += 1;
+        // The outbox sees each refusal before the next batch.
+        tokio::time::sleep(RETRY_DELAY).await;
+        assert!(sent < 100, "it takes what comes");
+    }
+    assert_eq!(sent, MAX_RETRY_BYTES / (body.len() + MESSAGE_OVERHEAD) + 1 + OUTBOX_CAPACITY);
+    *interceptor.refused.lock().unwrap() = None;
+    assert!(out.send(job("other")).await.is_ok());
+    while memory.waiting("waft.jobs.full").await.unwrap() != Some(sent as u64)
+        || memory.waiting("waft.jobs.other").await.unwrap() != Some(1)
+    {
+        tokio::time::sleep(RETRY_DELAY).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outbox_with_many_waiting_messages_ends_with_its_engine() {
+    let (_, _, _, out, running) = refusing(Some("full")).await;
+    let tracker = tokio_util::task::TaskTracker::new();
+    tracker.spawn(running);
+    let body = bytes::Bytes::from(vec![0; MAX_RETRY_BYTES]);
+    for _ in 0..2 {
+        let message = Message {
+            exchange: names::JOBS.into(),
+            key: "full".into(),
+            body: body.clone(),
+            ..batch().messages.remove(0)
+        };
+        assert!(out.send(Effects { messages: vec![message], ..Effects::default() }).await.is_ok());
+        tokio::time::sleep(RETRY_DELAY).await;
+    }
+    drop(out);
+    tracker.close();
+    timeout(Duration::from_secs(600), tracker.wait()).await.expect("it ends");
 }

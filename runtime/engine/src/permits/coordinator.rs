@@ -38,6 +38,9 @@ const MAX_BURST: Duration = Duration::from_millis(100);
 /// Maximum number of permits that one snapshot grants. The next snapshot follows once it is written.
 const MAX_GRANTS_PER_SNAPSHOT: usize = 1_000;
 
+/// Maximum number of permits of a task.
+const MAX_PERMITS: usize = Pace::MAX_RUNNING as usize;
+
 /// What happens to a delivery after the coordinator has handled it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryDisposition {
@@ -79,6 +82,9 @@ pub(crate) struct PermitCoordinator {
     /// The number of the last snapshot.
     snapshot_number: u64,
     pending_snapshot: Option<PendingSnapshot>,
+    /// The maximum number of permits, whatever the flows allow: as many as a message can name. Flows that were wired before
+    /// [`Pace::MAX_RUNNING`] may allow more, and a broker may take only small messages.
+    max_permits: usize,
     /// Whether the unsettled snapshot must be written again, since it is incomplete or too old.
     needs_renewal: bool,
     age: u32,
@@ -139,6 +145,7 @@ impl PermitCoordinator {
             free_at: Timestamp::default(),
             snapshot_number: first_number,
             pending_snapshot: None,
+            max_permits: MAX_PERMITS,
             needs_renewal: false,
             age: 0,
             ticks: first_number,
@@ -156,6 +163,7 @@ impl PermitCoordinator {
     pub(crate) fn restart(&mut self) {
         self.stage = Leadership::Idle;
         self.pending_snapshot = None;
+        self.max_permits = MAX_PERMITS;
         self.needs_renewal = true;
     }
 
@@ -209,9 +217,8 @@ impl PermitCoordinator {
             return None;
         }
         let pace = self.requesters.values().fold(Pace::default(), |pace, requester| pace.min(requester.pace));
-        let free_permits = pace.max_running.map_or(usize::MAX, |max| {
-            usize::try_from(max.get()).unwrap_or(usize::MAX).saturating_sub(self.permits.len())
-        });
+        let max_running = pace.max_running.map_or(usize::MAX, |max| usize::try_from(max.get()).unwrap_or(usize::MAX));
+        let free_permits = max_running.min(self.max_permits).saturating_sub(self.permits.len());
         let (calls, due) = match pace.rate {
             None => (self.next(free_permits), None),
             Some(rate) => self.within_rate(now, rate, free_permits),
@@ -251,6 +258,16 @@ impl PermitCoordinator {
         let due = next_calls.peek().map(|_| now.after(free_at.since(now.after(slack))));
         self.free_at = free_at;
         (calls, due)
+    }
+
+    /// A snapshot could not be written, since the broker takes no message as large. Its calls wait on, and the next snapshot has fewer
+    /// permits.
+    pub(crate) fn on_snapshot_refused(&mut self, number: u64) {
+        let Some(refused) = self.pending_snapshot.take_if(|pending| pending.number == number) else { return };
+        self.needs_renewal = true;
+        if !refused.calls.is_empty() {
+            self.max_permits = (self.permits.len() + refused.calls.len() / 2).max(1);
+        }
     }
 
     /// Writes a snapshot of all permits, with new ones for these calls.

@@ -53,6 +53,9 @@ const NUMBERS_PER_COORDINATOR: u64 = 1 << 32;
 /// Pause before a failed operation is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// Pause after a snapshot that is too large: calls have to end before a smaller one can be written.
+const TOO_LARGE_DELAY: Duration = Duration::from_secs(10);
+
 /// Runs permit coordinators on this engine. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct PermitService {
@@ -157,7 +160,8 @@ struct CoordinatorRunner {
     task: NodeName,
     /// Deliveries of snapshots: unsettled, so that the next coordinator receives them.
     held_snapshots: Vec<Delivery>,
-    publishing: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// The messages that are being published. Each ends with the number of its snapshot if no broker takes it.
+    publishing: FuturesUnordered<BoxFuture<'static, Option<u64>>>,
 }
 
 impl CoordinatorRunner {
@@ -214,7 +218,10 @@ impl CoordinatorRunner {
                     Some(delivery) => self.on_delivery(coordinator, delivery),
                     None => return CoordinatorEnd::ConsumerGone,
                 },
-                Some(()) = self.publishing.next() => continue,
+                Some(refused) = self.publishing.next() => match refused {
+                    Some(snapshot) => coordinator.on_snapshot_refused(snapshot),
+                    None => continue,
+                },
                 _ = ticks.tick() => {
                     // A fetched message may be a request.
                     if !consumer.has_fetched() && self.ends(coordinator) {
@@ -270,19 +277,25 @@ impl CoordinatorRunner {
         coordinator.restart();
         let (broker, reason) =
             (self.service.broker.clone(), format!("the engine could not read a permit message: {error}"));
-        self.publishing.push(Box::pin(async move { quarantine(&*broker, delivery, &queue, &reason).await }));
+        self.publishing.push(Box::pin(async move {
+            quarantine(&*broker, delivery, &queue, &reason).await;
+            None
+        }));
     }
 
-    fn perform(&self, action: CoordinatorAction) -> BoxFuture<'static, ()> {
+    fn perform(&self, action: CoordinatorAction) -> BoxFuture<'static, Option<u64>> {
         let broker = self.service.broker.clone();
         let to_own =
             |permits: &PermitMessage| messages::permit_message(&self.flow, &self.task, permits, &self.service.secret);
         match action {
             // Persistent: a snapshot is not repeated, and no other message has its information.
-            CoordinatorAction::WriteSnapshot(snapshot) => Box::pin(publish_until_confirmed(
-                broker,
-                Message { persistent: true, ..to_own(&PermitMessage::Snapshot(snapshot)) },
-            )),
+            CoordinatorAction::WriteSnapshot(snapshot) => {
+                let number = snapshot.number;
+                let message = Message { persistent: true, ..to_own(&PermitMessage::Snapshot(snapshot)) };
+                Box::pin(
+                    async move { publish_until_confirmed(broker, message).await.err().map(|NeverTaken| number) },
+                )
+            }
             CoordinatorAction::SendTick(tick) => {
                 Box::pin(publish_best_effort(broker, to_own(&PermitMessage::Tick(tick))))
             }
@@ -293,13 +306,18 @@ impl CoordinatorRunner {
     }
 }
 
+/// No broker takes a message.
+struct NeverTaken;
+
 /// Publishes until the broker has taken the message, or its queue is gone: then its consumer ends too, and restarts.
-async fn publish_until_confirmed(broker: Arc<dyn Broker>, message: Message) {
+async fn publish_until_confirmed(broker: Arc<dyn Broker>, message: Message) -> Result<(), NeverTaken> {
     loop {
         match broker.publish(message.clone()).await {
-            Ok(()) | Err(PublishError::Closed | PublishError::Unroutable { .. }) => return,
+            Ok(()) | Err(PublishError::Closed | PublishError::Unroutable { .. }) => return Ok(()),
             Err(error @ PublishError::TooLarge { .. }) => {
-                return error!(%error, "the snapshot of granted permits is too large");
+                error!(%error, "the snapshot of granted permits is too large: calls wait for permits until others have ended");
+                sleep(TOO_LARGE_DELAY).await;
+                return Err(NeverTaken);
             }
             Err(
                 error @ (PublishError::Unconfirmed { .. }
@@ -314,6 +332,7 @@ async fn publish_until_confirmed(broker: Arc<dyn Broker>, message: Message) {
 }
 
 /// Publishes a message that is repeated later if it is lost.
-async fn publish_best_effort(broker: Arc<dyn Broker>, message: Message) {
+async fn publish_best_effort(broker: Arc<dyn Broker>, message: Message) -> Option<u64> {
     let _ = timeout(TICK, broker.publish(message)).await;
+    None
 }

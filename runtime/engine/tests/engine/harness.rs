@@ -97,6 +97,14 @@ impl Harness {
         Self::on(LossyConnection::to(&broker), broker, logbook, faults, "one", config).await
     }
 
+    /// A world whose broker takes only small messages. The engine has a long name, which each permit repeats.
+    pub(crate) async fn with_max_message_bytes(max: usize) -> Self {
+        let faults: Arc<AppendFaults> = Arc::default();
+        let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), faults.clone()));
+        let broker = InProcess::new().with_max_message_bytes(max);
+        Self::on_broker(broker, logbook, faults, &"e".repeat(90), own("one")).await
+    }
+
     /// Another engine over the same broker and logbook.
     pub(crate) async fn another_engine(&self) -> Self {
         Self::on_broker(self.broker.connect(), self.logbook.clone(), self.faults.clone(), "other", own("other")).await

@@ -355,3 +355,23 @@ async fn a_permit_queue_has_a_consumer_while_permits_are_needed() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_whose_permits_fit_no_message_wait_for_others_to_end() {
+    const MAX_BYTES: usize = 4_096;
+    let mut harness = Harness::with_max_message_bytes(MAX_BYTES).await;
+    // Each permit has the name of the engine, with 90 bytes.
+    let elements: Vec<String> = (0..60).map(|number: u32| number.to_string()).collect();
+    let flow = paced(&format!("max_running = 60\nfor_each = [{}]", elements.join(", ")));
+    let watch = harness.submit("r", &flow).await.expect("the run begins");
+    let mut out = Vec::new();
+    while let Some(job) = job_within(&mut harness, TAKEN_OVER).await {
+        out.push(job);
+    }
+    assert!((1..=MAX_BYTES / 90).contains(&out.len()), "{} have a permit", out.len());
+    let end = async {
+        work(&mut harness, MAX_BYTES / 90, out).await;
+        Harness::end(watch).await.state()
+    };
+    assert_eq!(timeout(Duration::from_secs(7_200), end).await, Ok(RunState::Success));
+}

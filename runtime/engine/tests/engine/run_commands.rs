@@ -1,7 +1,7 @@
 //! Run commands: each is recorded before its reply, and holds after a restart.
 
-use engine::CommandError;
-use flow::{Action, FailureKind, RunId, RunState};
+use engine::{CommandError, SubmitError};
+use flow::{Action, FailureKind, RunId, RunState, TaskResult, Values};
 use protocol::RunCommand;
 
 use crate::harness::{Harness, linear, wired};
@@ -178,4 +178,41 @@ async fn a_retried_run_counts_among_the_open_runs_of_its_flow() {
     assert_eq!(retried.expect("no run is open"), RunState::Running);
     assert_eq!(harness.answer_next().await.run, run());
     harness.wait_for_state("r", RunState::Success).await;
+}
+
+#[tokio::test]
+async fn a_command_that_is_too_large_is_refused_by_its_size() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let notify = |bytes: usize| {
+        let (task, answer) = ("a".parse().unwrap(), TaskResult::Succeeded(Values::new()));
+        RunCommand::Notify { task, answer, key: Some("x".repeat(bytes)) }
+    };
+    match harness.engine.command(&run(), notify(9 << 20)).await {
+        Err(error @ CommandError::TooLarge { .. }) => {
+            let says = "the command notify for run r is too large: it has 9.0MiB";
+            assert!(error.to_string().starts_with(says), "{error}");
+        }
+        other => panic!("it is too large: {other:?}"),
+    }
+    let smaller = harness.engine.command(&run(), notify(7 << 20)).await;
+    assert!(!matches!(smaller, Err(CommandError::TooLarge { .. })), "{smaller:?}");
+    harness.answer_next().await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test]
+async fn a_run_whose_notifications_no_broker_could_carry_is_refused() {
+    let mut harness = Harness::new().await;
+    let (task, run) = ("t".repeat(100), "r".repeat(100));
+    let flow = |name: &str| {
+        wired(&format!("name = \"{name}\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"{task}\"\nuse = \"g\"\n"))
+    };
+    match harness.submit(&run, &flow(&"f".repeat(37))).await {
+        Err(SubmitError::RunId(error)) => assert_eq!((error.excess, error.task.as_str()), (1, task.as_str())),
+        other => panic!("its keys have 256 bytes: {:?}", other.map(drop)),
+    }
+    let watch = harness.submit(&run, &flow(&"f".repeat(36))).await.expect("its keys have 255 bytes at most");
+    harness.answer_next().await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }

@@ -62,6 +62,23 @@ async fn an_unreadable_report_is_quarantined_with_a_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unreadable_report_with_large_headers_is_quarantined_without_them() {
+    let harness = Harness::new().await;
+    let headers = [("large".to_owned(), "x".repeat(110 << 10)), ("run".to_owned(), "r".to_owned())].into();
+    let properties = Properties { headers, ..Properties::default() };
+    let garbage = message(harness.signal_to(), true, properties, b"garbage".to_vec());
+    // RabbitMQ takes larger headers than a message of waft has.
+    let worker = harness.broker().clone().with_any_properties();
+    worker.publish(Message { exchange: topology::REPORTS.into(), ..garbage }).await.unwrap();
+    let (stored, queue, _) = harness.next_quarantined().await;
+    assert_eq!((&stored.body[..], queue.as_str()), (&b"garbage"[..], harness.signal_to()));
+    let header = |name: &str| stored.properties.headers.get(name).map(String::as_str);
+    assert_eq!((header("run"), header("large")), (Some("r"), None));
+    assert_eq!(header(topology::HEADERS_CUT), Some("1 with 112653 bytes are left out"));
+    assert_eq!(harness.broker().waiting(harness.signal_to()).await.unwrap(), Some(0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_with_an_unreadable_result_fails_and_is_rolled_back() {
     let mut harness = Harness::new().await;
     let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");

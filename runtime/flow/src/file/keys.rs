@@ -121,7 +121,7 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
         Key::new("args", "list of texts", "none").of_call(),
         Key::new("queue", "name", "`\"default\"`").of_call(),
         Key::new("priority", "whole number", "0").of_call(),
-        Key::new("max_running", "whole number from 1", "no limit").of_call(),
+        Key::new("max_running", "whole number from 1 to 10000", "no limit").of_call(),
         Key::new("rate", "`\"10/s\"`, `\"100/m\"` or `\"5000/h\"`", "no limit").of_call(),
         Key::new("expires", "duration", "unlimited").of_call(),
         Key::new("delivery_limit", "1 to 50", "5, or the value in the worker's [settings](operations.md#settings)")

@@ -243,7 +243,7 @@ impl<'t> Reader<'t> {
     /// The maximum of parallel calls, and their start rate.
     pub(super) fn pace(&mut self, diagnostics: &mut Diagnostics) -> Pace {
         Pace {
-            max_running: self.integer("max_running", 1..=u32::MAX, diagnostics).and_then(NonZeroU32::new),
+            max_running: self.integer("max_running", 1..=Pace::MAX_RUNNING, diagnostics).and_then(NonZeroU32::new),
             rate: self.quantity("rate", "a rate such as \"10/s\"", Rate::parse, diagnostics),
         }
     }

@@ -1,12 +1,13 @@
-//! The maximum number of broker objects that one flow may need. The broker keeps most of them for ever, and each takes it
-//! some milliseconds.
+//! What one flow may need of a broker: a maximum number of objects, since the broker keeps most of them for ever and each takes it
+//! some milliseconds; and names that fit into the routing keys of notifications.
 
 use std::collections::BTreeSet;
 
 use super::{layout::Layout, namespace::default_queue};
 use crate::{
-    Diagnostic, Draft,
+    Diagnostic, Draft, FlowName,
     draft::{DraftTask, DraftTaskKind},
+    graph::excess_of_task,
 };
 
 /// Maximum number of `[[listen]]` in a flow: each has an exchange, and two bindings.
@@ -46,6 +47,23 @@ pub(super) fn check_broker_limits(draft: &Draft, layout: &Layout<'_>, diagnostic
         let hint = "limit many tasks together: give them a queue, and its workers few slots";
         let part = if task.pace.max_running.is_some() { "max_running" } else { "rate" };
         diagnostics.push(Diagnostic::error(task.span(part), message).hint(hint));
+    }
+}
+
+/// Reports the tasks whose names are too long for the flow's: no broker could carry their notifications.
+pub(super) fn check_name_lengths(flow: &FlowName, layout: &Layout<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    for (_, task) in layout.tasks() {
+        let excess = excess_of_task(flow, &task.name, task.for_each.is_some());
+        if excess > 0 {
+            let message = format!(
+                "the name of task {:?} is {excess} bytes too long for the name of flow {:?}: a notification of an element of its list has \
+                 both names in its routing key, with the number of the element and the id of the run",
+                task.name.as_str(),
+                flow.as_str()
+            );
+            let hint = "shorten the name of the task, or that of the flow with its namespace";
+            diagnostics.push(Diagnostic::error(task.span("name"), message).hint(hint));
+        }
     }
 }
 

@@ -121,13 +121,14 @@ impl Client {
                         return Err(FetchError::QueueMissing { digest, queue: queue.to_owned() });
                     }
                 }
+                // The name of the queue is the only part of it that can be too large, and no queue has such a name.
+                Err(PublishError::TooLarge { .. }) => {
+                    return Err(FetchError::QueueMissing { digest, queue: queue.to_owned() });
+                }
                 // The request may have arrived.
                 Ok(())
                 | Err(
-                    PublishError::Unconfirmed { .. }
-                    | PublishError::Rejected { .. }
-                    | PublishError::Refused { .. }
-                    | PublishError::TooLarge { .. },
+                    PublishError::Unconfirmed { .. } | PublishError::Rejected { .. } | PublishError::Refused { .. },
                 ) => {}
             }
             let Ok(reply) = timeout(delay, replies.recv()).await else { continue };

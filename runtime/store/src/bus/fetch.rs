@@ -111,12 +111,15 @@ impl<'a> Fetch<'a> {
                     return Err(FetchError::QueueMissing { digest, queue: queue.into() });
                 }
             }
+            // The name of the queue is the only part of it that can be too large, and no queue has such a name.
+            Err(PublishError::TooLarge { .. }) => {
+                return Err(FetchError::QueueMissing { digest, queue: queue.into() });
+            }
             // The request may have arrived. Either way it counts as lost, and is sent again when no reply comes.
             Err(
                 error @ (PublishError::Unconfirmed { .. }
                 | PublishError::Rejected { .. }
-                | PublishError::Refused { .. }
-                | PublishError::TooLarge { .. }),
+                | PublishError::Refused { .. }),
             ) => {
                 debug!(queue, %digest, %error, "a request for a module may be lost");
             }

@@ -10,7 +10,10 @@ use std::{
     collections::{HashMap, HashSet},
     future::{self, Future},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -65,19 +68,19 @@ impl Pending {
         let _ = confirm.send(Err(PublishError::Unconfirmed { key }));
     }
 
-    /// Whether the refusal that closed the channel concerns this message: its exchange, or its size.
+    /// Whether the refusal that closed the channel concerns the exchange of this message.
     fn is_named_by(&self, refusal: &Refusal) -> bool {
         let exchange = if self.exchange.is_empty() { "amq.default" } else { &self.exchange };
-        let size = self.size.to_string();
         refusal.reason.contains(&format!("'{exchange}'"))
-            || refusal.reason.split(|char: char| !char.is_ascii_digit()).any(|number| number == size)
     }
 }
 
-/// Whether a broker closed a channel because a message was too large. RabbitMQ has no code for that alone, so its message
-/// text decides; a test verifies the text.
-fn is_about_size(refusal: &Refusal) -> bool {
-    refusal.reason.contains("is larger than configured max size")
+/// The maximum size of a message, if a broker closed a channel because a message was larger. RabbitMQ has no code for that alone, so its
+/// message text decides; a test verifies the text. The text ends with the maximum.
+fn exceeded_maximum(refusal: &Refusal) -> Option<usize> {
+    let (_, after) = refusal.reason.split_once("is larger than")?;
+    let (_, max) = after.split_once("max size")?;
+    max.trim().parse().ok()
 }
 
 /// The number of a publish, and lapin's result of it.
@@ -91,11 +94,20 @@ pub(super) struct Confirms {
     pending: HashMap<u64, Pending>,
     /// Messages that were returned, and whose own confirm has not arrived yet.
     returned: HashSet<u64>,
+    /// The broker's maximum size of a message, which it names when it refuses one.
+    max_message_bytes: Arc<AtomicUsize>,
 }
 
 impl Confirms {
-    pub(super) fn new(channel: Arc<Channel>) -> Self {
-        Self { channel, sent: 0, waiting: FuturesUnordered::new(), pending: HashMap::new(), returned: HashSet::new() }
+    pub(super) fn new(channel: Arc<Channel>, max_message_bytes: Arc<AtomicUsize>) -> Self {
+        Self {
+            channel,
+            sent: 0,
+            waiting: FuturesUnordered::new(),
+            pending: HashMap::new(),
+            returned: HashSet::new(),
+            max_message_bytes,
+        }
     }
 
     pub(super) fn unconfirmed(&self) -> usize {
@@ -169,12 +181,17 @@ impl Confirms {
             Ok(Confirmation::Ack(_)) => pending.confirmed(),
             Ok(Confirmation::Nack(_)) => pending.rejected(),
             Ok(Confirmation::NotRequested) => pending.unconfirmed(),
-            Err(error) => match Refusal::of(&error) {
-                Some(refusal) if pending.is_named_by(&refusal) && is_about_size(&refusal) => {
-                    pending.too_large(refusal.reason);
+            Err(error) => match Refusal::of(&error).map(|refusal| (exceeded_maximum(&refusal), refusal)) {
+                // The other messages of the channel are repeated, unless they are too large as well.
+                Some((Some(max), refusal)) => {
+                    self.max_message_bytes.store(max, Ordering::Relaxed);
+                    match pending.size > max {
+                        true => pending.too_large(refusal.reason),
+                        false => pending.unconfirmed(),
+                    }
                 }
-                Some(refusal) if pending.is_named_by(&refusal) => pending.refused(refusal.reason),
-                Some(_) | None => pending.unconfirmed(),
+                Some((None, refusal)) if pending.is_named_by(&refusal) => pending.refused(refusal.reason),
+                Some((None, _)) | None => pending.unconfirmed(),
             },
         }
     }

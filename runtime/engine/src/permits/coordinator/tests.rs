@@ -120,6 +120,61 @@ fn grants_never_exceed_max_running() {
 }
 
 #[test]
+fn no_more_permits_are_granted_than_a_message_can_name() {
+    for pace in [at_once(u32::MAX), rate("1000000/s")] {
+        let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+        let of = call("r");
+        let calls: Vec<CallId> =
+            (0..10_100).map(|number| CallId { task: of.task.element(number), ..of.clone() }).collect();
+        let wanted =
+            |calls: &[CallId]| calls.iter().map(|call| RequestedCall { call: call.clone(), priority: 0 }).collect();
+        let mut request = harness.request("1", pace, &[], &[]);
+        request.wanted = wanted(&calls);
+        harness.queue.push_back((false, PermitMessage::Request(request)));
+        let mut granted = harness.settle(&mut coordinator).len();
+        while granted < MAX_PERMITS {
+            // A rate lets them start over some time.
+            let more = harness.second(&mut coordinator).len();
+            assert!(more > 0, "after {granted}");
+            granted += more;
+        }
+        assert_eq!(granted, MAX_PERMITS);
+        assert!(harness.second(&mut coordinator).is_empty(), "the others wait");
+        let mut request = harness.request("1", pace, &[], &[]);
+        (request.held, request.wanted) = (calls[1..MAX_PERMITS].to_vec(), wanted(&calls[MAX_PERMITS..]));
+        harness.queue.push_back((false, PermitMessage::Request(request)));
+        assert_eq!(harness.settle(&mut coordinator).len(), 1, "one has ended");
+    }
+}
+
+#[test]
+fn a_snapshot_that_the_broker_refuses_grants_nothing_and_the_next_has_fewer_permits() {
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(9), &[], &["r1"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r1"]);
+    harness.send_request("1", at_once(9), &["r1"], &["r2", "r3", "r4", "r5"]);
+    let mut refuse_next = |harness: &mut Harness| {
+        if let Some((_, request)) = harness.queue.pop_front() {
+            coordinator.on_message(false, request);
+        }
+        coordinator.poll_grants(harness.now);
+        let written = coordinator.take_actions();
+        let [CoordinatorAction::WriteSnapshot(snapshot)] = &written[..] else { panic!("{written:?}") };
+        coordinator.on_snapshot_refused(snapshot.number + 1);
+        assert_eq!(coordinator.poll_grants(harness.now), None);
+        assert!(coordinator.take_actions().is_empty(), "it waits for this snapshot");
+        coordinator.on_snapshot_refused(snapshot.number);
+        snapshot.permits.len()
+    };
+    assert_eq!([refuse_next(&mut harness), refuse_next(&mut harness)], [5, 3]);
+    assert_eq!(harness.settle(&mut coordinator), ["r2"]);
+    harness.send_request("1", at_once(9), &["r1", "r2"], &["r3", "r4", "r5"]);
+    assert!(harness.settle(&mut coordinator).is_empty());
+    harness.send_request("1", at_once(9), &["r2"], &["r3", "r4", "r5"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r3"]);
+}
+
+#[test]
 fn the_slowest_requested_pace_applies() {
     let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
     harness.send_request("1", at_once(3), &[], &["r1", "r2", "r3"]);

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{WriteError, write, write_addition};
 use crate::{
     Access, Backoff, DirectoryUse, Draft, Edit, Join, Json, LimitOverrides, Memo, MissedPolicy, Otherwise,
-    OverlapPolicy, Pattern, Recording, RetryPolicy, SettingName, SkipReach, SourceOutcome, StartTime, Strategy,
+    OverlapPolicy, Pace, Pattern, Recording, RetryPolicy, SettingName, SkipReach, SourceOutcome, StartTime, Strategy,
     Timestamp, Value,
     builder::{Builder, LinkBuilder, TaskBuilder},
     draft::{
@@ -230,7 +230,7 @@ fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
             10 => task.queue("ovens").priority(rng.pick(&[0, 1, i32::MIN])),
             11 => task.rollback(chance(rng)),
             12 => task.starts(random_starts(rng)),
-            13 => task.max_running(rng.pick(&[1, u32::MAX])),
+            13 => task.max_running(rng.pick(&[1, Pace::MAX_RUNNING])),
             14 => task.rate(rng.pick(&["1/s", "100/m", "1000000/h"])),
             15 => task.for_each("list", "element").max_parallel(rng.pick(&[1, u32::MAX])),
             16 => task

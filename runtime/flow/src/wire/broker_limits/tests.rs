@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{super::triggers::MAX_SCHEDULES, *};
 use crate::{
-    Digest, Edit, EditedDraft, LimitOverrides, ModuleContent, ModuleInfo, Rollback, TaskInfo, Values, file, render,
-    wire,
+    Digest, Edit, EditedDraft, Flow, LimitOverrides, ModuleContent, ModuleInfo, Parameter, Rollback, RunId, TaskInfo,
+    Values, file, render, wire,
 };
 
 /// The diagnostics of a persistent flow with these parts.
@@ -15,17 +15,22 @@ fn diagnostics_of(parts: impl Iterator<Item = String>) -> String {
 }
 
 fn wire_draft(draft: &Draft) -> Result<(), Vec<Diagnostic>> {
+    wired(draft).map(drop)
+}
+
+fn wired(draft: &Draft) -> Result<Flow, Vec<Diagnostic>> {
+    let item = Parameter { name: "item".parse().unwrap(), doc: String::new(), schema: None, optional: true };
     let task = TaskInfo {
         name: "noop".parse().unwrap(),
         doc: String::new(),
-        requires: Vec::new(),
+        requires: vec![item],
         provides: Vec::new(),
         rollback: Rollback::None,
         retry: None,
         limits: LimitOverrides::default(),
     };
     let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(vec![task]) };
-    wire(draft, &BTreeMap::from([("m".into(), info)]), &Values::new()).map(drop)
+    wire(draft, &BTreeMap::from([("m".into(), info)]), &Values::new()).map(|(flow, _)| flow)
 }
 
 fn task(number: usize, keys: &str) -> String {
@@ -112,4 +117,42 @@ fn a_flow_has_at_most_256_paced_tasks() {
     let shown = diagnostics_of(flow(MAX_PACED_TASKS + 1));
     assert!(shown.starts_with("error: 257 tasks of the flow have max_running or rate"), "{shown}");
     assert!(shown.contains("f.toml:") && shown.contains("hint: "), "{shown}");
+}
+
+#[test]
+fn names_that_fit_no_routing_key_are_refused() {
+    let flow = |task: usize, list: &str| {
+        let (flow, task) = ("f".repeat(100), "t".repeat(task));
+        let text = format!(
+            "name = \"{flow}\"\n[modules]\nm = \"m.wasm\"\n[[task]]\nname = \"{task}\"\nuse = \"m#noop\"\n{list}"
+        );
+        wire_draft(&file::read(&text))
+            .map_or_else(|diagnostics| render(&diagnostics, "f.toml", &text), |()| String::new())
+    };
+    assert_eq!((flow(100, ""), flow(88, "for_each = [1]\n")), (String::new(), String::new()));
+    let shown = flow(90, "for_each = [1]\n");
+    let says = format!("error: the name of task {:?} is 2 bytes too long for the name of flow \"fff", "t".repeat(90));
+    assert!(shown.starts_with(&says), "{shown}");
+    assert!(shown.contains("f.toml:5:") && shown.contains("hint: shorten"), "{shown}");
+}
+
+#[test]
+fn a_run_id_that_fits_no_routing_key_is_refused() {
+    let flow = |flow: usize, list: &str| {
+        let (flow, task) = ("f".repeat(flow), "t".repeat(88));
+        let parts = format!("[modules]\nm = \"m.wasm\"\n[[task]]\nname = \"{task}\"\nuse = \"m#noop\"\n{list}");
+        wired(&file::read(&format!("name = \"{flow}\"\n{parts}"))).expect("the flow is right")
+    };
+    let run = |length: usize| RunId::new("r".repeat(length)).expect("a valid name");
+    assert_eq!(flow(100, "").check_run_id(&run(48)), Ok(()));
+    assert_eq!(flow(100, "for_each = [1]\n").check_run_id(&run(36)), Ok(()));
+    for (list, length) in [("", 48), ("for_each = [1]\n", 36)] {
+        let error = flow(100, list).check_run_id(&run(length + 3)).expect_err("its keys have 258 bytes");
+        assert_eq!((error.excess, error.task.as_str()), (3, "t".repeat(88).as_str()));
+        let says = format!("the run id {:?} is 3 bytes too long for task \"ttt", "r".repeat(length + 3));
+        assert!(
+            error.to_string().starts_with(&says) && error.to_string().contains("have 239 bytes together"),
+            "{error}"
+        );
+    }
 }

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use api::EditResult;
-use flow::{Diagnostic, Draft, Edit, Flow, FlowSource, Namespace, Revision, Timestamp};
+use flow::{Diagnostic, Draft, Edit, Flow, FlowSource, Namespace, Revision, Severity, Timestamp};
 use machine::{Fact, Machine, Record};
 
 use super::{EditRequest, conflict};
@@ -89,6 +89,11 @@ async fn edited_flow(
     let wired = wire(library, draft, &machine.flow().inputs, limited_to).await;
     let wired = wired.map_err(|diagnostics| diagnostics_problem(&without_spans(diagnostics), ""))?;
     let WiredFlow { flow, warnings, modules } = wired;
+    if let Err(error) = flow.check_run_id(machine.run()) {
+        let (message, hint) = (error.to_string(), Some("shorten the name of the task".to_owned()));
+        let diagnostic = Diagnostic { severity: Severity::Error, message, hint, span: None };
+        return Err(diagnostics_problem(&[diagnostic], ""));
+    }
     let unserved = unserved_queues(coverage, &draft.body, &flow);
     if !unserved.is_empty() {
         return Err(diagnostics_problem(&without_spans(unserved), ""));
