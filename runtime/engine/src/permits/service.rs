@@ -292,9 +292,7 @@ impl CoordinatorRunner {
             CoordinatorAction::WriteSnapshot(snapshot) => {
                 let number = snapshot.number;
                 let message = Message { persistent: true, ..to_own(&PermitMessage::Snapshot(snapshot)) };
-                Box::pin(
-                    async move { publish_until_confirmed(broker, message).await.err().map(|NeverTaken| number) },
-                )
+                Box::pin(async move { publish_until_confirmed(broker, message).await.err().map(|NeverTaken| number) })
             }
             CoordinatorAction::SendTick(tick) => {
                 Box::pin(publish_best_effort(broker, to_own(&PermitMessage::Tick(tick))))
