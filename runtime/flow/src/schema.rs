@@ -126,6 +126,11 @@ impl Schema {
         })
     }
 
+    /// The schema as JSON.
+    pub(crate) fn to_json(&self) -> Json {
+        Json::from(&self.0.tree)
+    }
+
     pub(crate) fn view(&self) -> SchemaView<'_> {
         SchemaView { root: &self.0.tree, node: &self.0.tree, budget: None }
     }

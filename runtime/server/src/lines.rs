@@ -382,7 +382,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_watcher_has_few_bytes_of_records_in_memory() {
-        for (edits, text_bytes, most) in [(40, 300 << 10, 3), (8, 2 << 20, 1), (600, 10, MAX_RECORDS)] {
+        for (edits, text_bytes, most) in [(40, 300 << 10, 4), (8, 2 << 20, 1), (600, 10, MAX_RECORDS)] {
             let logbook = edited_run(edits, text_bytes).await;
             let summary = logbook.summary(&"r".parse().unwrap()).await.unwrap();
             let mut lines = Lines::open("r".parse().unwrap(), logbook, Arc::new(store::Memory::new())).await.unwrap();

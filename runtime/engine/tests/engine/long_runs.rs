@@ -1,6 +1,6 @@
 //! Runs with many records: they are read beside the driver, which goes on with all others.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use flow::RunState;
 use protocol::RunCommand;
@@ -44,26 +44,36 @@ async fn a_long_run_delays_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_cannot_be_read_stops_no_other() {
-    let mut harness = Harness::new().await;
-    for run in ["a", "b", "c"] {
-        drop(harness.submit(run, &linear(&["t"])).await.expect("the run begins"));
+    let mut harness = Harness::shared().await;
+    let mut by_shard: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // Of so many, three are of one shard.
+    for number in 10..30 {
+        let run = format!("r{number}");
+        drop(harness.submit(&run, &linear(&["t"])).await.expect("the run begins"));
         assert_eq!(harness.take_job().await.call.run.as_str(), run);
+        by_shard.entry(harness.shard(&run).await).or_default().push(run);
     }
-    harness.engine.command_local(&"c".parse().unwrap(), RunCommand::Suspend).await.expect("it is recorded");
-    harness.engine.abandon("c".parse().unwrap()).await.expect("it is recorded");
-    harness.wait_for_state("c", RunState::Suspended).await;
-    harness.faults.set_unreadable(&["a", "c"]);
-    let mut harness = harness.restart().await;
-    let job = timeout(PATIENCE, harness.take_job()).await.expect("a run that can be read goes on");
-    assert_eq!(job.call.run.as_str(), "b");
-    harness.signal_job(&job).await;
-    timeout(PATIENCE, harness.wait_for_state("b", RunState::Success)).await.expect("it goes on");
-    assert_eq!(harness.state("a").await, RunState::Running);
-    harness.faults.set_unreadable(&[]);
-    let job = timeout(PATIENCE, harness.take_job()).await.expect("it is tried again");
-    assert_eq!(job.call.run.as_str(), "a");
-    harness.signal_job(&job).await;
-    timeout(PATIENCE, harness.wait_for_state("a", RunState::Success)).await.expect("it goes on");
+    let of_shard = by_shard.into_values().find(|runs| runs.len() >= 3).expect("there are eight shards");
+    let [running, other, suspended] = &of_shard[..3] else { panic!("{of_shard:?}") };
+    harness.engine.command_local(&suspended.parse().unwrap(), RunCommand::Suspend).await.expect("it is recorded");
+    harness.engine.abandon(suspended.parse().unwrap()).await.expect("it is recorded");
+    harness.wait_for_state(suspended, RunState::Suspended).await;
+    harness.faults.set_unreadable(&[running, suspended]);
+    harness.engine.abort().await;
+    let mut again = harness.sharing_engine("again").await;
+    drop(harness);
+    // The calls of all runs that can be read are sent again.
+    for _ in 0..18 {
+        let job = timeout(PATIENCE, again.take_job()).await.expect("a run that can be read goes on");
+        again.signal_job(&job).await;
+    }
+    timeout(PATIENCE, again.wait_for_state(other, RunState::Success)).await.expect("it goes on");
+    assert_eq!(again.state(running).await, RunState::Running);
+    again.faults.set_unreadable(&[]);
+    let job = timeout(PATIENCE, again.take_job()).await.expect("it is tried again");
+    assert_eq!(job.call.run.as_str(), running);
+    again.signal_job(&job).await;
+    timeout(PATIENCE, again.wait_for_state(running, RunState::Success)).await.expect("it goes on");
 }
 
 #[tokio::test(start_paused = true)]

@@ -286,6 +286,7 @@ fn an_outline_has_conditions_failure_handlers_lists_and_back_edges() {
         use = "m"
         for_each = "list"
         as = "order"
+        requires = ["order"]
         [[task]]
         name = "apologize"
         use = "m"

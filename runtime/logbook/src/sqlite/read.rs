@@ -104,8 +104,9 @@ pub(super) fn list_sql(filter: &Filter) -> String {
     let mut sql = LIST.to_owned();
     let conditions = [
         (filter.flow.is_some(), " AND flow = :flow"),
-        // As in its index.
-        (filter.namespace.is_some(), " AND substr(flow, 1, instr(flow, '/')) = :namespace"),
+        // As in its index. The index of the flow has fewer rows.
+        (filter.namespace.is_some() && filter.flow.is_none(), " AND substr(flow, 1, instr(flow, '/')) = :namespace"),
+        (filter.namespace.is_some() && filter.flow.is_some(), " AND +substr(flow, 1, instr(flow, '/')) = :namespace"),
         (filter.shard.is_some(), " AND shard = :shard"),
         (filter.states == [RunState::Suspended], " AND state = 'suspended'"),
         (!filter.states.is_empty(), " AND instr(:states, ' ' || state || ' ')"),

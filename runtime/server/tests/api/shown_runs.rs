@@ -17,7 +17,7 @@ const ORDERS: &str = r#"
     use = "m#call"
     for_each = [10, 20, 30]
     as = "x"
-    retry = { attempts = 2, initial = "1s", jitter = 0 }
+    retry = { attempts = 2, initial = "1s", jitter = false }
     provides = []
     [[flow]]
     name = "delivery"

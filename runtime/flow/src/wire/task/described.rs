@@ -33,7 +33,7 @@ pub(in crate::wire) struct DescribedTask {
 /// A module's description of a parameter.
 pub(in crate::wire) struct ParameterSpec {
     pub(in crate::wire) schema: Schema,
-    /// The text of the schema, which all tasks share.
+    /// The text of the schema without spaces, which all tasks share.
     pub(in crate::wire) text: Json,
     /// Whether it may be missing, and so be `null`.
     pub(in crate::wire) optional: bool,
@@ -86,8 +86,8 @@ impl Descriptions {
             Rollback::Guest { .. } | Rollback::None => &[],
         };
         let parameter = |parameter: &Parameter| {
-            let text = parameter.schema.clone()?;
-            let schema = self.schema(&text)?;
+            let schema = self.schema(parameter.schema.as_ref()?)?;
+            let text = schema.to_json();
             Some((parameter.name.clone(), ParameterSpec { schema, text, optional: parameter.optional }))
         };
         let parameters = info.requires.iter().chain(rollback_parameters).filter_map(parameter).collect();
