@@ -171,7 +171,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await page.keyboard.press("Enter");
     await page.waitForURL("**/ui/runs?state=success&flow=order");
     await page.getByRole("link", { name: "approval-2" }).waitFor({ state: "detached" });
-    assert.deepEqual(await page.locator(".runs-table .row-link").allInnerTexts(), ["order-1"]);
+    assert.deepEqual(await page.locator(".runs-table .run-link").allInnerTexts(), ["order-1"]);
     await page.getByLabel("Started").selectOption("1h");
     await page.waitForURL("**since=1h");
     await page.goBack();
@@ -414,10 +414,23 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   test("a narrow screen shows everything without scrolling sideways", async () => {
     const looker = await Looker.open(browser, server, "/ui/runs", { viewport: { width: 375, height: 720 }, hasTouch: true });
     const { page } = looker;
-    for (const place of ["runs", "runs/report-1", "runs/report-1?task=review", "runs/report-1?view=list", "runs/report-1?view=timeline", "runs/report-1?view=logs", "runs/report-1?view=events", "runs/stuck-1", "workers", "modules", "health"]) {
+    const places = [
+      ["runs", ".runs-table"],
+      ["runs/report-1", ".node"],
+      ["runs/report-1?task=review", ".panel .facts"],
+      ["runs/report-1?view=list", ".outline-task"],
+      ["runs/report-1?view=timeline", ".gantt-bar"],
+      ["runs/report-1?view=logs", ".log-line"],
+      ["runs/report-1?view=events", ".event-line"],
+      ["runs/report-1?view=values", ".value"],
+      ["runs/stuck-1", ".failure-chain"],
+      ["workers", ".table"],
+      ["modules", ".table"],
+      ["health", ".empty"],
+    ] as const;
+    for (const [place, part] of places) {
       await looker.goto(`/ui/${place}`);
-      await page.locator("h1").waitFor();
-      await page.waitForTimeout(300);
+      await page.locator(part).first().waitFor();
       const width = await page.evaluate(() => document.documentElement.scrollWidth);
       assert.ok(width <= 375, `${place} is ${width} wide`);
       await looker.picture(`narrow-${place.replace(/[^a-z]+/g, "-")}`);

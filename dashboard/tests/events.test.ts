@@ -50,6 +50,13 @@ test("only the last events are kept", () => {
   assert.equal(events.last.at(-1)?.number, MAX_EVENTS * 3);
 });
 
+test("values are not kept with events", () => {
+  const events = new RunEvents();
+  events.add("1", state("a", "success", { provides: { large: "x".repeat(1000) } }));
+  assert.equal(JSON.stringify(events.last).includes("large"), false);
+  assert.equal(events.nodes.get("a")?.state, "success");
+});
+
 test("an event is described in words", () => {
   const failed = describe(state("a", "failure", { attempt: 3, failure: { kind: "trap", message: "boom" }, retry_in: 2 }));
   assert.equal(failed.detail, "attempt 3 · trap: boom · again in 2.0s");

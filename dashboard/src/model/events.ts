@@ -40,7 +40,7 @@ export class RunEvents {
 
   add(id: string, event: EventPayload): void {
     this.total += 1;
-    this.last.push({ number: this.total, id, event });
+    this.last.push({ number: this.total, id, event: withoutValues(event) });
     // Half a list at once: removing one at a time would move all others each time.
     if (this.last.length > MAX_EVENTS * 1.5) this.last.splice(0, this.last.length - MAX_EVENTS);
     switch (event.event) {
@@ -77,6 +77,12 @@ export class RunEvents {
     known.succeeded += Number(state === "success") - Number(before === "success");
     known.states.set(number, state);
   }
+}
+
+/** An event without its values: thousands of events may each have a megabyte of them, and the run has those that count. */
+function withoutValues(event: EventPayload): EventPayload {
+  const { provides, inputs, ...rest } = event as EventPayload & { provides?: unknown; inputs?: unknown };
+  return provides === undefined && inputs === undefined ? event : (rest as EventPayload);
 }
 
 /** The task and the number of an element, if a name is that of one: `task[number]`. */

@@ -91,7 +91,7 @@ function RunTable({ runs }: { runs: RunSummary[] }) {
         </thead>
         <tbody>
           {runs.map((run) => (
-            <tr key={run.run}>
+            <tr key={run.run} onClick={(event) => openRow(event, run.run)}>
               <td>
                 <StateBadge state={run.state} />
               </td>
@@ -99,7 +99,7 @@ function RunTable({ runs }: { runs: RunSummary[] }) {
                 <Line text={run.flow} />
               </td>
               <td class="wide-cell">
-                <a class="row-link mono" href={runAddress(run.run)}>
+                <a class="run-link mono" href={runAddress(run.run)}>
                   <Line text={run.run} />
                 </a>
               </td>
@@ -115,6 +115,12 @@ function RunTable({ runs }: { runs: RunSummary[] }) {
       </table>
     </div>
   );
+}
+
+/** A click anywhere on a row opens its run, unless it selects text. */
+function openRow(event: MouseEvent, run: string): void {
+  const isLink = event.target instanceof Element && event.target.closest("a") !== null;
+  if (!isLink && !getSelection()?.toString()) go(runAddress(run));
 }
 
 /** Opens a run whose id is known. */

@@ -7,7 +7,7 @@ import { ApiError } from "../api/client.ts";
 import { look, type Look } from "../model/states.ts";
 import { oneLine } from "../model/text.ts";
 import { IconButton, StateIcon } from "./icons.tsx";
-import { LongText, Text } from "./text.tsx";
+import { LongText } from "./text.tsx";
 
 /** A state: its shape, its colour and its name. */
 export function StateBadge({ state, as = look(state), strong = false }: { state: string; as?: Look; strong?: boolean }) {
@@ -204,18 +204,6 @@ export function Rows<Item>(props: {
           </div>
         ))}
       </div>
-    </div>
-  );
-}
-
-/** A failure with its kind, its message and its details, and what had failed before it. */
-export function FailureText({ failure }: { failure: { kind: string; message: string; details?: unknown; apply?: unknown } }) {
-  return (
-    <div class="failure-text">
-      <span class="failure-kind">
-        <Text text={failure.kind} />
-      </span>
-      <LongText text={failure.message} />
     </div>
   );
 }

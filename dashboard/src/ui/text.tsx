@@ -50,8 +50,10 @@ export function LongText({ text, most = 2000, class: className = "" }: { text: s
 /** A name or id in a fixed-width face, with a button that copies it. */
 export function Copyable({ text, shown, label }: { text: string; shown?: string; label: string }) {
   const [copied, setCopied] = useState(false);
+  // A browser has no clipboard for pages that come unencrypted from another machine.
+  const clipboard = navigator.clipboard as Clipboard | undefined;
   const copy = () => {
-    void navigator.clipboard?.writeText(text).then(
+    void clipboard?.writeText(text).then(
       () => {
         setCopied(true);
         setTimeout(() => setCopied(false), 1500);
@@ -62,7 +64,7 @@ export function Copyable({ text, shown, label }: { text: string; shown?: string;
   return (
     <span class="copyable">
       <code title={oneLine(text)}>{oneLine(shown ?? text)}</code>
-      <IconButton name="copy" label={copied ? "Copied" : `Copy ${label}`} onClick={copy} />
+      {clipboard ? <IconButton name="copy" label={copied ? "Copied" : `Copy ${label}`} onClick={copy} /> : null}
       <span class="visually-hidden" role="status">
         {copied ? "Copied" : ""}
       </span>

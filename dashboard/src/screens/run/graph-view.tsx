@@ -35,12 +35,19 @@ const READABLE = 0.38;
 type Drawn = { window: Box; isReadable: boolean };
 
 export function GraphView(props: { data: RunData; graph: RunGraph; selected: string; onSelect: (name: string) => void }) {
-  const { data, graph, selected, onSelect } = props;
+  const { data, selected, onSelect } = props;
   const isNarrow = useIsNarrow();
-  const { layout, error } = useLayout(graph, isNarrow ? "down" : "right");
+  const { drawable, error } = useLayout(props.graph, isNarrow ? "down" : "right");
   if (error) return <p class="notice bad">The graph cannot be drawn: {oneLine(error)}</p>;
-  if (!layout) return <div class="graph"><Waiting /></div>;
-  return <Drawing key={isNarrow ? "down" : "right"} data={data} graph={graph} layout={layout} selected={selected} onSelect={onSelect} />;
+  if (!drawable) {
+    return (
+      <div class="graph">
+        <Waiting />
+      </div>
+    );
+  }
+  const { graph, layout } = drawable;
+  return <Drawing key={layout.direction} data={data} graph={graph} layout={layout} selected={selected} onSelect={onSelect} />;
 }
 
 function Drawing(props: { data: RunData; graph: RunGraph; layout: Layout; selected: string; onSelect: (name: string) => void }) {

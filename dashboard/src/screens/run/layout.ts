@@ -1,6 +1,6 @@
 // Lays the graph of a run out in a worker, and remembers the result.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 
 import type { RunGraph } from "../../api/types.ts";
 import { layoutInput, type Direction, type Layout, type LayoutInput } from "../../model/graph.ts";
@@ -50,21 +50,25 @@ function layOut(input: LayoutInput): Promise<Layout> {
   });
 }
 
-/** The layout of a graph; `null` until it is there. */
-export function useLayout(graph: RunGraph | null, direction: Direction): { layout: Layout | null; error: string | null } {
-  const [state, setState] = useState<{ graph: RunGraph; direction: Direction; layout: Layout | null; error: string | null } | null>(null);
+/** A graph with its layout. */
+export type Drawable = { graph: RunGraph; layout: Layout };
+
+/** The layout of a graph; `null` until it is there. A graph that has changed is drawn as it was before until its new layout is there. */
+export function useLayout(graph: RunGraph, direction: Direction): { drawable: Drawable | null; error: string | null } {
+  const [done, setDone] = useState<{ structure: string; graph: RunGraph; layout: Layout | null; error: string | null } | null>(null);
+  // A graph that was read again has mostly the same nodes and links.
+  const structure = useMemo(() => JSON.stringify(layoutInput(graph.nodes, graph.links, direction)), [graph, direction]);
   useEffect(() => {
-    if (!graph) return undefined;
     let isCurrent = true;
-    layOut(layoutInput(graph.nodes, graph.links, direction)).then(
-      (layout) => isCurrent && setState({ graph, direction, layout, error: null }),
-      (error: unknown) => isCurrent && setState({ graph, direction, layout: null, error: String(error) }),
+    layOut(JSON.parse(structure) as LayoutInput).then(
+      (layout) => isCurrent && setDone({ structure, graph, layout, error: null }),
+      (error: unknown) => isCurrent && setDone({ structure, graph, layout: null, error: String(error) }),
     );
     return () => {
       isCurrent = false;
     };
-  }, [graph, direction]);
-  // The layout of another graph has other nodes.
-  if (!state || state.graph !== graph) return { layout: null, error: null };
-  return { layout: state.layout, error: state.error };
+  }, [structure]);
+  if (!done) return { drawable: null, error: null };
+  const shown = done.structure === structure ? graph : done.graph;
+  return { drawable: done.layout && { graph: shown, layout: done.layout }, error: done.error };
 }

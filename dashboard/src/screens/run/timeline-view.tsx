@@ -1,6 +1,6 @@
 // The timeline of a run: its attempts, retries, waits and rollbacks over time.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { get, runPath } from "../../api/client.ts";
 import { serverNow } from "../../api/session.ts";
@@ -23,12 +23,17 @@ export function TimelineView({ data, of, onTask, onFilter }: { data: RunData; of
   const key = `timeline ${data.id} ${of}`;
   const { data: timeline, error, isLoading, refresh } = useLoaded<Timeline>(key, () => `${runPath(data.id, "timeline")}?${query}`);
   const [earlier, setEarlier] = useState<{ key: string; attempts: TimelineAttempt[]; left: number } | null>(null);
+  const reading = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   // Attempts begin and end with events.
   useEffect(() => {
-    if (!data.version) return undefined;
-    const timer = setTimeout(refresh, 700);
-    return () => clearTimeout(timer);
+    if (!data.version) return;
+    // Events of a busy run never pause: the first one starts the time.
+    reading.current ??= setTimeout(() => {
+      reading.current = undefined;
+      refresh();
+    }, 700);
   }, [data.version, refresh]);
+  useEffect(() => () => clearTimeout(reading.current), []);
   const older = earlier?.key === key ? earlier : null;
   const attempts = useMemo(() => {
     const latest = timeline?.attempts ?? [];

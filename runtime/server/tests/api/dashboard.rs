@@ -31,7 +31,10 @@ async fn the_page_needs_no_token_and_each_address_below_ui_is_the_page() {
     assert_eq!(problem(harness.request(Method::POST, "/")).await.kind, "urn:waft:problem:method-not-allowed");
     assert_eq!(problem(harness.request(Method::GET, "/v1/runs")).await.status, 401);
     assert_eq!(problem(harness.request(Method::GET, "/nothing")).await.status, 401);
-    assert_eq!(problem(harness.request(Method::GET, "/nothing").bearer_auth("secret")).await.kind, "urn:waft:problem:not-found");
+    assert_eq!(
+        problem(harness.request(Method::GET, "/nothing").bearer_auth("secret")).await.kind,
+        "urn:waft:problem:not-found"
+    );
 }
 
 #[tokio::test]
