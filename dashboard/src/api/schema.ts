@@ -802,6 +802,13 @@ export interface components {
              */
             if_revision?: number | null;
         };
+        Element: {
+            attempt?: number | null;
+            failure?: null | components["schemas"]["Failure"];
+            /** Format: int64 */
+            number: number;
+            state: string;
+        };
         /** @description The progress of a task that is called for each element of a list. */
         ElementProgress: {
             /**
@@ -814,6 +821,16 @@ export interface components {
              * @description The number of elements in success.
              */
             succeeded: number;
+        };
+        Elements: {
+            /** Format: int64 */
+            count: number;
+            elements: components["schemas"]["Element"][];
+            /** Format: int64 */
+            firing: number;
+            next?: number | null;
+            run: string;
+            task: string;
         };
         /** @description An event of a run. Later versions may add kinds. */
         EventPayload: components["schemas"]["EventPayloadRun"] | components["schemas"]["EventPayloadState"] | components["schemas"]["EventPayloadFiring"] | components["schemas"]["EventPayloadTrimmed"];
@@ -998,6 +1015,24 @@ export interface components {
             /** @description Its tasks that ask for something. They ask for at most 1,000 things together, and their `allow` have at most 4 MiB. */
             tasks: components["schemas"]["AskingTask"][];
         };
+        GraphLink: {
+            back?: boolean;
+            conditions?: components["schemas"]["LinkCondition"][];
+            from: string;
+            to: string;
+            values?: string[];
+        };
+        GraphNode: {
+            elements?: null | components["schemas"]["ElementProgress"];
+            is_failure_handler?: boolean;
+            kind: string;
+            name: string;
+            removed?: boolean;
+            retry?: string | null;
+            state?: string | null;
+            triggers?: string[];
+            within?: string | null;
+        };
         /** @description A header. Bytes of a value that are no text are replaced. */
         Header: {
             /** @description The name. */
@@ -1026,6 +1061,10 @@ export interface components {
             firing: number;
             /** @description What it used. */
             usage: components["schemas"]["Usage"];
+        };
+        LinkCondition: {
+            on: string;
+            when?: string | null;
         };
         /** @description An event of a followed log. In JSON, `event` names its variant. */
         LogEvent: components["schemas"]["LogEventLog"] | components["schemas"]["LogEventLogMissing"] | components["schemas"]["LogEventLogCut"] | components["schemas"]["LogEventLogEnd"] | {
@@ -1373,6 +1412,17 @@ export interface components {
             /** @description The cursor for the next page; left out on the last one. */
             next?: string | null;
         };
+        RunGraph: {
+            flow: string;
+            /** Format: int64 */
+            last_revision: number;
+            links: components["schemas"]["GraphLink"][];
+            nodes: components["schemas"]["GraphNode"][];
+            retry?: string | null;
+            /** Format: int64 */
+            revision: number;
+            run: string;
+        };
         /** @description The output of guests during the attempts of a run. */
         RunLogs: {
             /** @description The attempts with output, in the order in which they ended. */
@@ -1474,6 +1524,30 @@ export interface components {
             started_at: string;
             /** @description Its state: `pending running success failure rolled-back suspending suspended`. */
             state: string;
+        };
+        Timeline: {
+            attempts: components["schemas"]["TimelineAttempt"][];
+            /** Format: int64 */
+            earlier: number;
+            run: string;
+            /** Format: int64 */
+            trimmed_records?: number;
+        };
+        TimelineAttempt: {
+            /** Format: int64 */
+            attempt: number;
+            call: string;
+            ended_at?: string | null;
+            failure?: null | components["schemas"]["Failure"];
+            /** Format: int64 */
+            firing: number;
+            leased_at?: string | null;
+            outcome?: string | null;
+            /** Format: double */
+            retry_in?: number | null;
+            started_at: string;
+            task: string;
+            worker?: string | null;
         };
         /** @description A token, without its secret. */
         Token: {

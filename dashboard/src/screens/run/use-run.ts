@@ -101,6 +101,8 @@ export function useRun(id: string): RunData {
   const run = loaded.data;
   useEffect(() => {
     known.current = asked.current;
+  }, [run]);
+  useEffect(() => {
     if (!run) return;
     setPollInterval(isFinal(run.state) ? ENDED_INTERVAL : INTERVAL);
     // The stream ends when the server stops, and a run that has ended may go on.
