@@ -41,6 +41,7 @@ export function Notices({ run, act, onTask }: { run: Run; act: (act: Act) => voi
   const needsPerson = run.state === "failure";
   const [start, end] = [parse(run.started_at), parse(run.changed_at)];
   const after = isFinal(run.state) && start !== null && end !== null ? ` after ${duration(end - start)}` : "";
+  const isUndoing = run.tasks.some((task) => task.state === "rolling-back" || task.state === "rolled-back");
   const awaits = run.tasks.filter((task) => task.awaits);
   const unserved = run.tasks.filter((task) => task.out?.unserved);
   return (
@@ -49,7 +50,7 @@ export function Notices({ run, act, onTask }: { run: Run; act: (act: Act) => voi
         <section class={`notice ${needsPerson ? "bad" : "warn"}`} aria-label="How the run ended">
           <p>
             <strong>
-              <Line text={run.flow} /> {isFinal(run.state) ? `${ending(run.state, failed.length > 0)}${after}` : "has failures"}
+              <Line text={run.flow} /> {isFinal(run.state) ? `${ending(run.state, failed.length > 0)}${after}` : isUndoing ? "failed and is being rolled back" : "has failures"}
             </strong>
           </p>
           <ul class="failures">
