@@ -14,8 +14,8 @@ usage: cargo xtask COMMAND
                              through a kill -9; needs no broker
   demo --live [--release]    long-running flows: listeners, cycles and edits, with workers on a real RabbitMQ
   test [--only STEP]... [-- ARGUMENTS]
-                             all checks and tests, with a real RabbitMQ; STEP is one of fmt clippy doc guests
-                             guest-tests build tests doctests; ARGUMENTS go to the test runner
+                             all checks and tests, with a real RabbitMQ; STEP is one of fmt clippy doc dashboard guests
+                             guest-tests build tests browser doctests; ARGUMENTS go to the test runner
   audit                      advisories, licences and sources of all dependencies, by cargo-deny
   bench [ARGUMENTS]          measure, with a real RabbitMQ
   build-guest PATH           build the guest crate at PATH for WebAssembly
@@ -28,6 +28,8 @@ usage: cargo xtask COMMAND
   fuzz [TARGET] [--seconds N] [--keep]
                              give one target, or each, random inputs for N seconds; --keep adds the best ones to the
                              corpus that the tests read
+  dashboard [--browser]      build the dashboard into the folder that the server embeds, and check it; --browser tests it in
+                             Chromium too. It takes Node 20
   broker                     start a private RabbitMQ and run it until Ctrl-C or the end of standard input
 
 Missing programs are installed, with a line that says which and why. WAFT_TEST_BROKER=amqp://… names a broker to use
@@ -46,6 +48,7 @@ pub(crate) enum Command {
     Simulate { seeds: u64, first: u64 },
     Chaos { runs: u64, deployments: u64 },
     Fuzz(FuzzOptions),
+    Dashboard { in_browser: bool },
     Broker,
     Help,
 }
@@ -93,6 +96,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             Command::Chaos { runs, deployments: deployments.unwrap_or(1) }
         }
         "fuzz" => Command::Fuzz(fuzz_options(&mut rest)?),
+        "dashboard" => Command::Dashboard { in_browser: flag(&mut rest, "--browser") },
         "broker" => Command::Broker,
         _ => bail!("no command is called {command:?}"),
     };
@@ -167,6 +171,8 @@ mod tests {
         );
         assert_eq!(parsed("build-guest a/b").unwrap(), Command::BuildGuest("a/b".into()));
         assert_eq!(parsed("broker").unwrap(), Command::Broker);
+        assert_eq!(parsed("dashboard").unwrap(), Command::Dashboard { in_browser: false });
+        assert_eq!(parsed("dashboard --browser").unwrap(), Command::Dashboard { in_browser: true });
         assert_eq!(parsed("simulate --first 7").unwrap(), Command::Simulate { seeds: 10_000, first: 7 });
         assert_eq!(parsed("chaos --runs 9").unwrap(), Command::Chaos { runs: 9, deployments: 1 });
         assert_eq!(parsed("chaos --worlds 50").unwrap(), Command::Chaos { runs: 40, deployments: 50 });

@@ -5,6 +5,7 @@ mod audit;
 mod bench;
 mod broker;
 mod build_guest;
+mod dashboard;
 mod demo;
 mod faults;
 mod fuzz;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Chaos { runs, deployments } => faults::chaos(runs, deployments),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Broker => broker::run(),
+        Command::Dashboard { in_browser } => dashboard::run(in_browser),
         Command::Help => {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)

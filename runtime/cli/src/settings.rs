@@ -111,6 +111,7 @@ struct RawServeSettings {
     key: Option<String>,
     client_authority: Option<String>,
     largest_request: Option<String>,
+    dashboard: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -191,6 +192,8 @@ pub(crate) struct Settings {
     /// The files of settings that contain a token, or an address with a password.
     pub(crate) files_with_secrets: Vec<PathBuf>,
     pub(crate) largest_request: u64,
+    /// Whether `waft serve` serves the dashboard.
+    pub(crate) dashboard: bool,
     /// The maximum of each limit of a call.
     pub(crate) max_limits: Limits,
     /// The maximum of everything else: retries, modules, runs.
@@ -248,6 +251,7 @@ impl RawSettings {
                 key: text(self.serve.key, lower.serve.key),
                 client_authority: text(self.serve.client_authority, lower.serve.client_authority),
                 largest_request: text(self.serve.largest_request, lower.serve.largest_request),
+                dashboard: self.serve.dashboard.or(lower.serve.dashboard),
             },
             client: RawClientSettings {
                 authority: text(self.client.authority, lower.client.authority),
@@ -316,7 +320,16 @@ impl RawSettings {
             grant,
             secret,
         } = self;
-        let RawServeSettings { listen, token, token_file, certificate, key, client_authority, largest_request } = serve;
+        let RawServeSettings {
+            listen,
+            token,
+            token_file,
+            certificate,
+            key,
+            client_authority,
+            largest_request,
+            dashboard,
+        } = serve;
         let keys = [
             ("broker", broker),
             ("broker_file", broker_file),
@@ -341,7 +354,9 @@ impl RawSettings {
         let set = keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.to_owned());
         let mut limits = *limits;
         let limits = limits.entries().filter(|(_, limit)| limit.is_set()).map(|(name, _)| format!("limits.{name}"));
-        set.chain(limits)
+        let dashboard = dashboard.map(|_| "serve.dashboard".to_owned());
+        set.chain(dashboard)
+            .chain(limits)
             .chain(namespace.keys())
             .chain(grant.keys())
             .chain(secret.keys())
@@ -422,6 +437,7 @@ impl Settings {
             client_tls: ClientTls { trust, identity },
             files_with_secrets: files.with_secrets,
             largest_request,
+            dashboard: written.serve.dashboard.unwrap_or(true),
             max_limits,
             limits,
             max_open_runs: written.limits.open_runs(),

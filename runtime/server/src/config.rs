@@ -14,4 +14,6 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// The maximum size of a request body, in bytes.
     pub max_request_bytes: u64,
+    /// Whether the server also serves the dashboard.
+    pub dashboard: bool,
 }

@@ -24,6 +24,7 @@ mod auth;
 mod extract;
 mod problem;
 mod openapi;
+mod dashboard;
 
 mod runs;
 mod events;

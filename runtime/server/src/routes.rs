@@ -64,13 +64,15 @@ pub(crate) fn router(state: Arc<State>, largest_request: usize) -> Router {
         .with_state(state)
 }
 
-async fn unknown(uri: Uri) -> Problem {
+/// Answers a request for a path that does not exist.
+pub(crate) async fn unknown(uri: Uri) -> Problem {
     let detail = format!("there is nothing at {}", uri.path());
     Problem::new(StatusCode::NOT_FOUND, "not-found", "there is no such route", detail)
         .hint("GET /v1/openapi.json describes all there is")
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Problem {
+/// Answers a request with a method that its path does not take.
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let detail = format!("{} does not take {method}", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "the route does not take this method", detail)
         .hint("GET /v1/openapi.json describes what it takes")

@@ -17,7 +17,7 @@ use crate::{
     audit::AuditWriter,
     auth::tokens::RecentTokens,
     bodies::Bodies,
-    connections,
+    connections, dashboard,
     events::EventStreams,
     health::{Examination, Readiness},
     large_answers::LargeAnswers,
@@ -55,6 +55,7 @@ pub struct Server {
     token: Option<Token>,
     tls: Option<Tls>,
     largest_request: usize,
+    dashboard: bool,
 }
 
 impl Server {
@@ -63,7 +64,7 @@ impl Server {
     /// # Errors
     /// [`BindError`] when the system refuses, or the server would be open to everybody.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
-        let Config { listen, token, tls, max_request_bytes: largest_request } = config;
+        let Config { listen, token, tls, max_request_bytes: largest_request, dashboard } = config;
         if token.is_none() && !is_loopback(listen.ip()) {
             return Err(BindError::NoToken { listen });
         }
@@ -71,7 +72,7 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         let largest_request = usize::try_from(largest_request).unwrap_or(usize::MAX);
-        Ok(Self { listener, local_addr, token, tls, largest_request })
+        Ok(Self { listener, local_addr, token, tls, largest_request, dashboard })
     }
 
     /// The address it listens on, with the port that the system chose for port 0.
@@ -83,11 +84,12 @@ impl Server {
     /// Handles requests until `stop`. Then it accepts no more requests, ends event streams, and waits at most
     /// five seconds for the other requests, and as long again for those that do more than read.
     pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) {
-        let Self { listener, mut token, tls, largest_request, local_addr: _ } = self;
+        let Self { listener, mut token, tls, largest_request, dashboard, local_addr: _ } = self;
         let acceptor = tls.as_ref().map(Tls::acceptor);
         let token_file = token.as_mut().and_then(Token::take_file);
         let asks_for_user = token.is_none();
         let Parts { router, mut audit_writer, requests } = parts(dependencies, token, largest_request, stop.clone());
+        let router = if dashboard { router.merge(dashboard::router()) } else { router };
         let serving = connections::serve(listener, acceptor, asks_for_user, router, stop.clone());
         let following_certificate = async {
             match tls {

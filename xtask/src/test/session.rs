@@ -12,6 +12,7 @@ use xtask::{
 };
 
 use super::{BINARY, GUESTS, Step, count::Count};
+use crate::dashboard;
 
 /// The state that the steps of one test run share.
 pub(super) struct Session<'a> {
@@ -42,10 +43,15 @@ impl<'a> Session<'a> {
                 cargo.env("RUSTDOCFLAGS", "--deny warnings").args(["doc", "--workspace", "--no-deps"]);
                 transcript.run(&mut cargo)
             }
+            Step::Dashboard => dashboard::check(transcript),
             Step::Guests => self.guests(transcript).map(drop),
             Step::GuestTests => self.counted(transcript, |_| guest_tests(transcript)),
             Step::Build => self.binary(transcript).map(drop),
             Step::Tests => self.counted(transcript, |session| session.tests(transcript)),
+            Step::Browser => {
+                let guests = self.guests(transcript)?.to_owned();
+                dashboard::test(transcript, &guests, self.binary(transcript)?)
+            }
             Step::Doctests => self.counted(transcript, |_| cargo(transcript, &["test", "--workspace", "--doc"])),
         }
     }

@@ -6,23 +6,27 @@ pub(crate) enum Step {
     Format,
     Clippy,
     Docs,
+    Dashboard,
     Guests,
     GuestTests,
     Build,
     Tests,
+    Browser,
     Doctests,
 }
 
 impl Step {
     /// All steps, in order.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Format,
         Self::Clippy,
         Self::Docs,
+        Self::Dashboard,
         Self::Guests,
         Self::GuestTests,
         Self::Build,
         Self::Tests,
+        Self::Browser,
         Self::Doctests,
     ];
 
@@ -32,10 +36,12 @@ impl Step {
             Self::Format => "fmt",
             Self::Clippy => "clippy",
             Self::Docs => "doc",
+            Self::Dashboard => "dashboard",
             Self::Guests => "guests",
             Self::GuestTests => "guest-tests",
             Self::Build => "build",
             Self::Tests => "tests",
+            Self::Browser => "browser",
             Self::Doctests => "doctests",
         }
     }
@@ -50,7 +56,14 @@ impl Step {
     pub(crate) const fn is_required_by_later_steps(self) -> bool {
         match self {
             Self::Guests | Self::Build => true,
-            Self::Format | Self::Clippy | Self::Docs | Self::GuestTests | Self::Tests | Self::Doctests => false,
+            Self::Format
+            | Self::Clippy
+            | Self::Docs
+            | Self::Dashboard
+            | Self::GuestTests
+            | Self::Tests
+            | Self::Browser
+            | Self::Doctests => false,
         }
     }
 }

@@ -41,7 +41,13 @@ pub(super) async fn run(
         None => token,
     });
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let config = ::server::Config { listen: settings.listen, token, tls, max_request_bytes: settings.largest_request };
+    let config = ::server::Config {
+        listen: settings.listen,
+        token,
+        tls,
+        max_request_bytes: settings.largest_request,
+        dashboard: settings.dashboard,
+    };
     let server = Server::bind(config).await.map_err(bind_error)?;
     // The calls of queues with slots of their own run beside the others.
     let own_slots = settings.queues.own_slots.values();
@@ -155,6 +161,9 @@ impl ServeContext<'_> {
         let Self { settings, broker_flag: _, server, scheme, modules, logbook, mut lock } = self;
         let shown_logbook = without_password(&settings.logbook);
         crate::output::note!("waft listens on {scheme}://{}", server.local_addr());
+        if settings.dashboard {
+            crate::output::note!("  a browser shows the dashboard at this address");
+        }
         crate::output::note!(
             "  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}",
             settings.store.display()

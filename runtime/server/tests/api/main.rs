@@ -4,6 +4,7 @@
 
 mod access;
 mod bodies;
+mod dashboard;
 mod exchanges;
 mod large_values;
 mod logs;
@@ -59,6 +60,7 @@ fn config(token: Option<&str>) -> Config {
         token: token.and_then(Token::new),
         tls: None,
         max_request_bytes: LARGEST,
+        dashboard: true,
     }
 }
 

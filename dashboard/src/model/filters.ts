@@ -1,0 +1,66 @@
+// The filters of the list of runs, as they stand in the address of the page.
+
+import { parsePeriod } from "./time.ts";
+
+export type RunFilter = {
+  states: string[];
+  flow: string;
+  namespace: string;
+  /** A period before now, as `24h`, or a time. */
+  since: string;
+  until: string;
+  /** The position in the list. */
+  after: string;
+};
+
+/** The filter in the query of an address. */
+export function fromQuery(query: URLSearchParams): RunFilter {
+  const text = (name: string) => query.get(name)?.trim() ?? "";
+  return {
+    states: text("state").split(",").filter(Boolean),
+    flow: text("flow"),
+    namespace: text("namespace"),
+    since: text("since"),
+    until: text("until"),
+    after: text("after"),
+  };
+}
+
+/** The filter as the query of an address, without what selects everything. */
+export function toQuery(filter: RunFilter): URLSearchParams {
+  const query = new URLSearchParams();
+  if (filter.states.length) query.set("state", filter.states.join(","));
+  for (const name of ["flow", "namespace", "since", "until", "after"] as const) {
+    if (filter[name]) query.set(name, filter[name]);
+  }
+  return query;
+}
+
+/** The query of the API for a filter, at a time. */
+export function toApi(filter: RunFilter, now: number, limit: number): URLSearchParams {
+  const query = toQuery(filter);
+  const period = parsePeriod(filter.since);
+  // Whole seconds: a shorter text, and the same for requests at almost the same time.
+  if (period !== null) query.set("since", new Date(Math.floor((now - period) / 1000) * 1000).toISOString());
+  query.set("limit", String(limit));
+  return query;
+}
+
+/** Whether a filter selects everything. */
+export function isEmpty(filter: RunFilter): boolean {
+  return !filter.states.length && !filter.flow && !filter.namespace && !filter.since && !filter.until;
+}
+
+/** A time for the field of a form, in the reader's zone; empty if the text is no time. */
+export function toField(text: string): string {
+  const time = Date.parse(text);
+  if (!text || Number.isNaN(time) || parsePeriod(text) !== null) return "";
+  const date = new Date(time);
+  return new Date(time - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+}
+
+/** The time of the field of a form, as the API takes it. */
+export function fromField(text: string): string {
+  const time = Date.parse(text);
+  return Number.isNaN(time) ? "" : new Date(time).toISOString().replace(/\.\d{3}Z$/, "Z");
+}

@@ -1,0 +1,82 @@
+// The timeline of a run: rows of tasks, with bars for attempts and the pauses between them.
+
+import type { TimelineAttempt } from "../api/types.ts";
+import { elementOf } from "./events.ts";
+import { duration, parse } from "./time.ts";
+
+export type Bar = {
+  from: number;
+  to: number;
+  /** What the bar stands for. */
+  kind: "queued" | "call" | "wait" | "pause";
+  /** The outcome of the attempt, or `running`. */
+  outcome: string;
+  isRollback: boolean;
+  isOpen: boolean;
+  attempt: TimelineAttempt;
+};
+
+export type Row = { task: string; element: number | null; bars: Bar[]; first: number };
+
+export type Gantt = { rows: Row[]; from: number; to: number };
+
+/** Makes the rows of a timeline. Tasks that wait for a notification are in `waits`. */
+export function gantt(attempts: TimelineAttempt[], now: number, waits: ReadonlySet<string>): Gantt {
+  const rows = new Map<string, Row>();
+  let from = Infinity;
+  let to = -Infinity;
+  for (const attempt of attempts) {
+    const started = parse(attempt.started_at);
+    if (started === null) continue;
+    const element = elementOf(attempt.task);
+    const isOpen = !attempt.ended_at;
+    const ended = parse(attempt.ended_at) ?? Math.max(now, started);
+    let row = rows.get(attempt.task);
+    if (!row) {
+      row = { task: attempt.task, element: element?.number ?? null, bars: [], first: started };
+      rows.set(attempt.task, row);
+    }
+    const isRollback = attempt.call === "rollback";
+    const bar = (kind: Bar["kind"], from: number, to: number): Bar => ({
+      kind,
+      from,
+      to,
+      outcome: attempt.outcome ?? "running",
+      isRollback,
+      isOpen: isOpen && kind !== "queued",
+      attempt,
+    });
+    const leased = parse(attempt.leased_at);
+    if (waits.has(element?.task ?? attempt.task) && !isRollback) {
+      row.bars.push(bar("wait", started, ended));
+    } else if (leased !== null && leased > started && leased < ended) {
+      row.bars.push(bar("queued", started, leased), bar("call", leased, ended));
+    } else {
+      row.bars.push(bar("call", started, ended));
+    }
+    if (attempt.retry_in != null && !isOpen) {
+      const again = ended + attempt.retry_in * 1000;
+      row.bars.push(bar("pause", ended, again));
+      to = Math.max(to, Math.min(again, Math.max(now, ended)));
+    }
+    from = Math.min(from, started);
+    to = Math.max(to, ended);
+    row.first = Math.min(row.first, started);
+  }
+  if (from === Infinity) return { rows: [], from: 0, to: 0 };
+  const sorted = [...rows.values()].sort((one, other) => one.first - other.first);
+  return { rows: sorted, from, to: Math.max(to, from + 1) };
+}
+
+/** What an attempt did, in words. */
+export function attemptText(attempt: TimelineAttempt, now: number): string {
+  const started = parse(attempt.started_at) ?? now;
+  const ended = parse(attempt.ended_at);
+  const words = [attempt.call === "rollback" ? "rollback" : "apply", `attempt ${attempt.attempt}`];
+  if (attempt.firing > 1) words.push(`firing ${attempt.firing}`);
+  words.push(attempt.outcome ?? "running");
+  words.push(`${ended === null ? "for" : "after"} ${duration((ended ?? now) - started)}`);
+  if (attempt.worker) words.push(`on ${attempt.worker}`);
+  if (attempt.retry_in != null) words.push(`again in ${attempt.retry_in.toFixed(1)}s`);
+  return words.join(", ");
+}

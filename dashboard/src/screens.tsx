@@ -1,0 +1,42 @@
+// The screens of the page. A new screen is one line here, and a file in `screens/`.
+
+import type { ComponentType } from "preact";
+
+import type { IconName } from "./ui/icons.tsx";
+import { HealthScreen } from "./screens/health.tsx";
+import { ModulesScreen } from "./screens/modules.tsx";
+import { RunScreen } from "./screens/run.tsx";
+import { RunsScreen } from "./screens/runs.tsx";
+import { WorkersScreen } from "./screens/workers.tsx";
+
+export type Screen = {
+  /** The beginning of its address. */
+  path: string;
+  name: string;
+  icon: IconName;
+  component: ComponentType;
+  /** What is below its address: the rest of the path names it. */
+  item?: ComponentType<{ id: string }>;
+};
+
+export const SCREENS: Screen[] = [
+  { path: "/ui/runs", name: "Runs", icon: "runs", component: RunsScreen, item: RunScreen },
+  { path: "/ui/workers", name: "Workers", icon: "workers", component: WorkersScreen },
+  { path: "/ui/modules", name: "Modules", icon: "modules", component: ModulesScreen },
+  { path: "/ui/health", name: "Health", icon: "health", component: HealthScreen },
+];
+
+/** The screen at a path, and the name of what it shows, if it shows one thing. */
+export function screenAt(path: string): { screen: Screen; id: string | null } | null {
+  for (const screen of SCREENS) {
+    if (path === screen.path || path === `${screen.path}/`) return { screen, id: null };
+    if (screen.item && path.startsWith(`${screen.path}/`)) {
+      try {
+        return { screen, id: decodeURIComponent(path.slice(screen.path.length + 1)) };
+      } catch {
+        return null;
+      }
+    }
+  }
+  return null;
+}

@@ -1,0 +1,169 @@
+// The timeline of a run: its attempts, retries, waits and rollbacks over time.
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+
+import { get, runPath } from "../../api/client.ts";
+import { serverNow } from "../../api/session.ts";
+import type { Timeline, TimelineAttempt } from "../../api/types.ts";
+import { attemptText, gantt, type Bar, type Row } from "../../model/gantt.ts";
+import { isFinal } from "../../model/states.ts";
+import { count } from "../../model/text.ts";
+import { duration, exact, marks } from "../../model/time.ts";
+import { useLoaded, useNow, useSize } from "../../ui/hooks.ts";
+import { IconButton } from "../../ui/icons.tsx";
+import { Empty, Rows, Trouble, Waiting } from "../../ui/parts.tsx";
+import { Line } from "../../ui/text.tsx";
+import type { RunData } from "./use-run.ts";
+
+/** The height of a row, in pixels. */
+const ROW = 28;
+
+export function TimelineView({ data, of, onTask, onFilter }: { data: RunData; of: string; onTask: (name: string) => void; onFilter: (of: string) => void }) {
+  const query = new URLSearchParams(of ? { task: of } : {});
+  const key = `timeline ${data.id} ${of}`;
+  const { data: timeline, error, isLoading, refresh } = useLoaded<Timeline>(key, () => `${runPath(data.id, "timeline")}?${query}`);
+  const [earlier, setEarlier] = useState<{ key: string; attempts: TimelineAttempt[]; left: number } | null>(null);
+  const reading = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  // Attempts begin and end with events.
+  useEffect(() => {
+    if (!data.version) return;
+    // Events of a busy run never pause: the first one starts the time.
+    reading.current ??= setTimeout(() => {
+      reading.current = undefined;
+      refresh();
+    }, 700);
+  }, [data.version, refresh]);
+  useEffect(() => () => clearTimeout(reading.current), []);
+  const older = earlier?.key === key ? earlier : null;
+  const attempts = useMemo(() => {
+    const latest = timeline?.attempts ?? [];
+    const first = latest[0];
+    const before = (older?.attempts ?? []).filter((attempt) => !first || attempt.started_at < first.started_at);
+    return [...before, ...latest];
+  }, [timeline, older]);
+  const isMoving = attempts.some((attempt) => !attempt.ended_at) && !isFinal(data.run?.state ?? "");
+  const now = useNow(isMoving ? 500 : 0);
+  const waits = useMemo(() => new Set((data.graph?.nodes ?? []).filter((node) => node.kind === "wait").map((node) => node.name)), [data.graph]);
+  const shown = useMemo(() => gantt(attempts, isMoving ? now : serverNow(), waits), [attempts, now, waits, isMoving]);
+  const [zoom, setZoom] = useState(1);
+  const left = older ? older.left : (timeline?.earlier ?? 0);
+  const readEarlier = async () => {
+    const first = attempts[0];
+    if (!first) return;
+    const page = await get<Timeline>(`${runPath(data.id, "timeline")}?${new URLSearchParams([...query, ["before", first.started_at]])}`);
+    setEarlier({ key, attempts: [...page.attempts, ...(older?.attempts ?? [])], left: page.earlier });
+  };
+  return (
+    <div class="timeline">
+      <div class="list-tools">
+        {of ? (
+          <span>
+            Only <Line text={of} />{" "}
+            <button type="button" class="link" onClick={() => onFilter("")}>
+              show all
+            </button>
+          </span>
+        ) : null}
+        <Legend />
+        <div class="gantt-tools" role="group" aria-label="Zoom">
+          <IconButton name="plus" label="Zoom in" onClick={() => setZoom(Math.min(200, zoom * 2))} />
+          <IconButton name="minus" label="Zoom out" onClick={() => setZoom(Math.max(1, zoom / 2))} />
+          <IconButton name="fit" label="Show everything" onClick={() => setZoom(1)} />
+        </div>
+      </div>
+      <Trouble error={error} onRetry={refresh} />
+      {timeline?.trimmed_records ? <p class="quiet">{count(timeline.trimmed_records, "old record was", "old records were")} deleted with their attempts.</p> : null}
+      {left ? (
+        <p>
+          <button type="button" onClick={() => void readEarlier().catch(() => undefined)}>
+            Show earlier attempts ({left.toLocaleString("en-US")})
+          </button>
+        </p>
+      ) : null}
+      {shown.rows.length ? <Chart rows={shown.rows} from={shown.from} to={shown.to} now={now} zoom={zoom} onTask={onTask} /> : null}
+      {timeline && !shown.rows.length ? <Empty title="No attempt yet" /> : null}
+      {!timeline && isLoading ? <Waiting /> : null}
+    </div>
+  );
+}
+
+function Legend() {
+  const kinds = [
+    ["success", "apply"],
+    ["running", "in progress"],
+    ["queued", "before its worker reported"],
+    ["failure", "failed"],
+    ["rollback", "rollback"],
+    ["wait", "waits"],
+    ["pause", "pause before a retry"],
+  ];
+  return (
+    <ul class="legend" aria-label="Colours">
+      {kinds.map(([kind, name]) => (
+        <li key={kind}>
+          <span class={`legend-mark ${kind}`} aria-hidden="true" />
+          {name}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function Chart(props: { rows: Row[]; from: number; to: number; now: number; zoom: number; onTask: (name: string) => void }) {
+  const { rows, from, to, now, zoom, onTask } = props;
+  const [attach, size] = useSize<HTMLDivElement>();
+  const span = Math.max(1, (to - from) * 1.02);
+  const names = size.width < 620 ? 110 : 220;
+  const width = Math.max(100, size.width - names - 18) * zoom;
+  const x = (time: number) => ((time - from) / span) * width;
+  const ticks = marks(span, Math.max(2, Math.floor(width / 90)));
+  return (
+    <div class="gantt" ref={attach}>
+      {size.width ? (
+        <div class="gantt-scroll" tabIndex={0} role="region" aria-label="Timeline">
+          <div class="gantt-inner" style={{ width: `${names + width}px` }}>
+            <div class="gantt-axis" aria-hidden="true" style={{ marginLeft: `${names}px` }}>
+              {ticks.map((tick) => (
+                <span key={tick} style={{ left: `${(tick / span) * width}px` }}>
+                  {tick === 0 ? "0" : `+${duration(tick).replace(".0s", "s").replace(/m 00s$/, "m").replace(/h 00m$/, "h")}`}
+                </span>
+              ))}
+            </div>
+            <Rows
+              items={rows}
+              height={ROW}
+              label="Attempts by task"
+              class="gantt-rows"
+              keyOf={(row) => row.task}
+              row={(row) => (
+                <>
+                  <button type="button" class="gantt-name" style={{ width: `${names}px` }} onClick={() => onTask(row.task.replace(/\[\d+\]$/, ""))}>
+                    <Line text={row.task} />
+                  </button>
+                  <div class="gantt-bars" style={{ left: `${names}px`, width: `${width}px` }}>
+                    {row.bars.map((bar, index) => (
+                      <GanttBar key={index} bar={bar} x={x} now={now} />
+                    ))}
+                  </div>
+                </>
+              )}
+            />
+          </div>
+        </div>
+      ) : null}
+    </div>
+  );
+}
+
+function GanttBar({ bar, x, now }: { bar: Bar; x: (time: number) => number; now: number }) {
+  const left = x(bar.from);
+  const width = Math.max(bar.kind === "pause" ? 1 : 3, x(bar.to) - left);
+  const classes = ["gantt-bar", bar.kind, bar.isRollback ? "rollback" : "", `outcome-${bar.outcome}`, bar.isOpen ? "open" : ""];
+  const { attempt } = bar;
+  const text = `${attemptText(attempt, now)}${attempt.failure ? `\n${attempt.failure.kind}: ${attempt.failure.message.slice(0, 300)}` : ""}`;
+  return (
+    <div class={classes.join(" ")} style={{ left: `${left}px`, width: `${width}px` }} title={`${text}\nfrom ${exact(attempt.started_at)}`}>
+      {bar.kind === "pause" || bar.kind === "queued" ? null : <span class="visually-hidden">{attemptText(attempt, now)}</span>}
+    </div>
+  );
+}

@@ -1,0 +1,256 @@
+// The list of runs: live, with its filters in the address.
+
+import { useEffect, useState } from "preact/hooks";
+
+import { serverNow } from "../api/session.ts";
+import type { Runs, RunSummary } from "../api/types.ts";
+import { fromField, fromQuery, isEmpty, toApi, toField, toQuery, type RunFilter } from "../model/filters.ts";
+import { isFinal, look, RUN_STATES } from "../model/states.ts";
+import { count } from "../model/text.ts";
+import { parsePeriod } from "../model/time.ts";
+import { address, go, runAddress, usePlace } from "../router.ts";
+import { useLoaded } from "../ui/hooks.ts";
+import { Icon, StateIcon } from "../ui/icons.tsx";
+import { Empty, ScreenHead, StateBadge, Trouble, Waiting } from "../ui/parts.tsx";
+import { Line } from "../ui/text.tsx";
+import { Ago, Lasted } from "../ui/time.tsx";
+
+/** The pause between two requests, in milliseconds. */
+const INTERVAL = 3000;
+
+/** The number of runs on a page. */
+const PAGE = 50;
+
+export function RunsScreen() {
+  const { query } = usePlace();
+  const filter = fromQuery(query);
+  const key = toQuery(filter).toString();
+  const { data, error, isLoading, refresh } = useLoaded<Runs>(
+    `runs?${key}`,
+    () => `/v1/runs?${toApi(filter, serverNow(), PAGE)}`,
+    { every: INTERVAL },
+  );
+  useEffect(() => {
+    document.title = "Runs · waft";
+  }, []);
+  const change = (changes: Partial<RunFilter>) => {
+    go(address("/ui/runs", toQuery({ ...filter, after: "", ...changes })));
+  };
+  const runs = data?.runs ?? [];
+  return (
+    <>
+      <ScreenHead title="Runs">
+        <OpenRun />
+      </ScreenHead>
+      <Filters filter={filter} change={change} />
+      <Trouble error={error} onRetry={refresh} />
+      {runs.length ? <RunTable runs={runs} /> : null}
+      {data && !runs.length ? (
+        isEmpty(filter) && !filter.after ? (
+          <Empty title="No runs yet">
+            <code>waft submit flow.toml</code> starts one.
+          </Empty>
+        ) : (
+          <Empty title="No run matches">
+            <a href="/ui/runs">Show all runs</a>
+          </Empty>
+        )
+      ) : null}
+      {!data && isLoading ? <Waiting /> : null}
+      {data && (filter.after || data.next) ? (
+        <nav class="pages" aria-label="Pages">
+          {filter.after ? (
+            <a class="button" href={address("/ui/runs", toQuery({ ...filter, after: "" }))}>
+              <Icon name="left" /> Newest
+            </a>
+          ) : null}
+          <span class="quiet">{count(runs.length, "run")} on this page</span>
+          {data.next ? (
+            <a class="button" href={address("/ui/runs", toQuery({ ...filter, after: data.next }))}>
+              Older <Icon name="right" />
+            </a>
+          ) : null}
+        </nav>
+      ) : null}
+    </>
+  );
+}
+
+function RunTable({ runs }: { runs: RunSummary[] }) {
+  return (
+    <div class="table-box">
+      <table class="table runs-table">
+        <thead>
+          <tr>
+            <th scope="col">State</th>
+            <th scope="col">Flow</th>
+            <th scope="col">Run</th>
+            <th scope="col" class="end">Started</th>
+            <th scope="col" class="end">Lasted</th>
+          </tr>
+        </thead>
+        <tbody>
+          {runs.map((run) => (
+            <tr key={run.run} onClick={(event) => openRow(event, run.run)}>
+              <td>
+                <StateBadge state={run.state} />
+              </td>
+              <td class="wide-cell">
+                <Line text={run.flow} />
+              </td>
+              <td class="wide-cell">
+                <a class="run-link mono" href={runAddress(run.run)}>
+                  <Line text={run.run} />
+                </a>
+              </td>
+              <td class="end">
+                <Ago time={run.started_at} />
+              </td>
+              <td class="end">
+                <Lasted from={run.started_at} until={isFinal(run.state) ? run.changed_at : null} />
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** A click anywhere on a row opens its run, unless it selects text. */
+function openRow(event: MouseEvent, run: string): void {
+  const isLink = event.target instanceof Element && event.target.closest("a") !== null;
+  if (!isLink && !getSelection()?.toString()) go(runAddress(run));
+}
+
+/** Opens a run whose id is known. */
+function OpenRun() {
+  const [id, setId] = useState("");
+  return (
+    <form
+      class="open-run"
+      role="search"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (id.trim()) go(runAddress(id.trim()));
+      }}
+    >
+      <Icon name="search" />
+      <input
+        type="text"
+        aria-label="Open a run by its id"
+        placeholder="Open a run by its id"
+        spellcheck={false}
+        autocomplete="off"
+        value={id}
+        onInput={(event) => setId(event.currentTarget.value)}
+      />
+    </form>
+  );
+}
+
+const PERIODS = [
+  { value: "", name: "Any time" },
+  { value: "15m", name: "Last 15 minutes" },
+  { value: "1h", name: "Last hour" },
+  { value: "24h", name: "Last 24 hours" },
+  { value: "7d", name: "Last 7 days" },
+  { value: "30d", name: "Last 30 days" },
+];
+
+function Filters({ filter, change }: { filter: RunFilter; change: (changes: Partial<RunFilter>) => void }) {
+  const toggle = (state: string) => {
+    const states = filter.states.includes(state) ? filter.states.filter((other) => other !== state) : [...filter.states, state];
+    change({ states });
+  };
+  const isPeriod = filter.since === "" || parsePeriod(filter.since) !== null;
+  const [wantsTimes, setWantsTimes] = useState(!isPeriod || filter.until !== "");
+  const hasTimes = wantsTimes || !isPeriod || filter.until !== "";
+  const isListed = PERIODS.some((period) => period.value === filter.since);
+  return (
+    <div class="filters" role="group" aria-label="Filters">
+      <div class="chips" role="group" aria-label="State">
+        {RUN_STATES.map((state) => (
+          <button
+            key={state}
+            type="button"
+            class={`chip state ${look(state)}`}
+            aria-pressed={filter.states.includes(state)}
+            onClick={() => toggle(state)}
+          >
+            <StateIcon look={look(state)} />
+            {state}
+          </button>
+        ))}
+      </div>
+      <TextFilter label="Flow" value={filter.flow} onChange={(flow) => change({ flow })} />
+      <TextFilter label="Namespace" value={filter.namespace} onChange={(namespace) => change({ namespace })} />
+      <label class="filter">
+        <span>Started</span>
+        <select
+          value={hasTimes ? "times" : filter.since}
+          onChange={(event) => {
+            const { value } = event.currentTarget;
+            setWantsTimes(value === "times");
+            if (value !== "times") change({ since: value, until: "" });
+          }}
+        >
+          {PERIODS.map((period) => (
+            <option key={period.value} value={period.value}>
+              {period.name}
+            </option>
+          ))}
+          {isPeriod && !isListed ? <option value={filter.since}>Last {filter.since}</option> : null}
+          <option value="times">Between times…</option>
+        </select>
+      </label>
+      {hasTimes ? (
+        <>
+          <TimeFilter label="From" value={filter.since} onChange={(since) => change({ since })} />
+          <TimeFilter label="Until" value={filter.until} onChange={(until) => change({ until })} />
+        </>
+      ) : null}
+      {isEmpty(filter) ? null : (
+        <a class="clear" href="/ui/runs" onClick={() => setWantsTimes(false)}>
+          Clear
+        </a>
+      )}
+    </div>
+  );
+}
+
+/** A text that filters once it is entered: by the key Enter, or on leaving the field. */
+function TextFilter({ label, value, onChange }: { label: string; value: string; onChange: (value: string) => void }) {
+  const [text, setText] = useState(value);
+  useEffect(() => setText(value), [value]);
+  const enter = () => {
+    if (text.trim() !== value) onChange(text.trim());
+  };
+  return (
+    <label class="filter">
+      <span>{label}</span>
+      <input
+        type="search"
+        spellcheck={false}
+        autocomplete="off"
+        placeholder="any"
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
+        onBlur={enter}
+        onSearch={enter}
+        onKeyDown={(event) => {
+          if (event.key === "Enter") enter();
+        }}
+      />
+    </label>
+  );
+}
+
+function TimeFilter({ label, value, onChange }: { label: string; value: string; onChange: (value: string) => void }) {
+  return (
+    <label class="filter">
+      <span>{label}</span>
+      <input type="datetime-local" value={toField(value)} onChange={(event) => onChange(fromField(event.currentTarget.value))} />
+    </label>
+  );
+}

@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import type { TimelineAttempt } from "../src/api/types.ts";
+import { fromQuery, isEmpty, toApi, toQuery } from "../src/model/filters.ts";
+import { attemptText, gantt } from "../src/model/gantt.ts";
+import { commands, ending, look, RUN_STATES } from "../src/model/states.ts";
+
+test("filters come back from the address", () => {
+  const text = "state=running,failure&flow=bake&namespace=shop&since=24h&until=2026-01-01T00:00:00Z&after=7.r";
+  const filter = fromQuery(new URLSearchParams(text));
+  assert.deepEqual(filter.states, ["running", "failure"]);
+  assert.equal(decodeURIComponent(toQuery(filter).toString()), text);
+  assert.ok(isEmpty(fromQuery(new URLSearchParams("other=1"))));
+});
+
+test("a period is a time for the API", () => {
+  const now = Date.parse("2026-01-02T00:00:00.700Z");
+  const query = toApi(fromQuery(new URLSearchParams("since=24h")), now, 50);
+  assert.equal(query.get("since"), "2026-01-01T00:00:00.000Z");
+  assert.equal(query.get("limit"), "50");
+});
+
+test("each state of a run has a look and a set of commands", () => {
+  for (const state of RUN_STATES) assert.notEqual(look(state), "unknown", state);
+  assert.equal(look("constructor"), "unknown");
+  assert.equal(look(undefined), "unknown");
+  assert.deepEqual(commands("running", false), ["suspend", "cancel"]);
+  assert.deepEqual(commands("running", true), []);
+  assert.deepEqual(commands("failure", false), ["retry"]);
+  assert.deepEqual(commands("success", false), []);
+  assert.equal(ending("rolled-back", false), "was stopped and rolled back");
+});
+
+const attempt = (more: object): TimelineAttempt =>
+  ({ task: "a", firing: 1, attempt: 1, call: "apply", started_at: "2026-01-01T00:00:00Z", ...more }) as TimelineAttempt;
+
+test("a timeline has a row for each task, with calls, pauses and rollbacks", () => {
+  const now = Date.parse("2026-01-01T00:01:00Z");
+  const { rows, from, to } = gantt(
+    [
+      attempt({ ended_at: "2026-01-01T00:00:05Z", outcome: "failure", retry_in: 2, leased_at: "2026-01-01T00:00:01Z" }),
+      attempt({ attempt: 2, started_at: "2026-01-01T00:00:07Z", ended_at: "2026-01-01T00:00:08Z", outcome: "success" }),
+      attempt({ task: "w", started_at: "2026-01-01T00:00:09Z" }),
+      attempt({ task: "a", call: "rollback", started_at: "2026-01-01T00:00:20Z", ended_at: "2026-01-01T00:00:21Z", outcome: "rolled-back" }),
+      attempt({ task: "e[4]", started_at: "2026-01-01T00:00:10Z" }),
+      attempt({ task: "bad", started_at: "no time" }),
+    ],
+    now,
+    new Set(["w"]),
+  );
+  assert.deepEqual(rows.map((row) => [row.task, row.element, row.bars.map((bar) => bar.kind)]), [
+    ["a", null, ["queued", "call", "pause", "call", "call"]],
+    ["w", null, ["wait"]],
+    ["e[4]", 4, ["call"]],
+  ]);
+  assert.equal(rows[0]?.bars.at(-1)?.isRollback, true);
+  assert.equal(rows[1]?.bars[0]?.isOpen, true);
+  assert.deepEqual([from, to], [Date.parse("2026-01-01T00:00:00Z"), now]);
+  assert.deepEqual(gantt([], now, new Set()).rows, []);
+});
+
+test("an attempt is described in words", () => {
+  const now = Date.parse("2026-01-01T00:00:04Z");
+  assert.equal(attemptText(attempt({}), now), "apply, attempt 1, running, for 4.0s");
+  const failed = attempt({ call: "rollback", attempt: 2, firing: 3, ended_at: "2026-01-01T00:00:01Z", outcome: "rollback-failure", worker: "w", retry_in: 1 });
+  assert.equal(attemptText(failed, now), "rollback, attempt 2, firing 3, rollback-failure, after 1.0s, on w, again in 1.0s");
+});
