@@ -34,6 +34,8 @@ mod modules;
 mod workers;
 mod grants;
 mod health;
+mod scrape;
+mod metrics_server;
 mod checks;
 
 mod module_library;
@@ -45,6 +47,7 @@ pub use checks::{LIMIT as CHECKS_LIMIT, Locations, RunningServer, check, is_heal
 pub use config::Config;
 pub use direct::{Answer, Request, Routes};
 pub use lines::{Line, Lines};
+pub use metrics_server::{MetricsConfig, MetricsServer};
 pub use module_library::{
     Component, DEFAULT_MODULE_SIZE, InspectedModule, LibraryError, LibraryLimits, ModuleLibrary, MovedTag,
 };
