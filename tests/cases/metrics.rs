@@ -1,6 +1,7 @@
 //! Tests the metrics of `waft serve` and `waft worker` over HTTP, as Prometheus reads them.
 
 mod access;
+mod prometheus;
 mod worker;
 
 use waft_tests::{CommandOutput, Process, Samples, Scrape, Waft, wait_until};
