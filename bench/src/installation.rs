@@ -12,7 +12,7 @@ use tokio::{
     process::{Child, Command},
 };
 use tokio_util::task::TaskTracker;
-use xtask::rabbitmq::with_user;
+use xtask::{ports::free_port, rabbitmq::with_user};
 
 use crate::{Bench, cold::start_worker};
 
@@ -32,6 +32,8 @@ pub(crate) struct Installation {
     address: String,
     /// The token of who submits, if the server asks for one.
     token: Option<String>,
+    /// The addresses with the metrics of the server and of the worker, if they can be read.
+    metrics: Vec<String>,
     _server: Child,
     _worker: Child,
 }
@@ -42,7 +44,24 @@ impl Installation {
         let folder = tempfile::tempdir()?;
         std::fs::copy(&bench.text_guest, folder.path().join("guest.wasm"))?;
         let brokers = [&bench.broker, &bench.broker];
-        Self::start_in(folder, &bench.binary, brokers, "default").await?.with_flow("noops", "guest.wasm")
+        Self::start_in(folder, &bench.binary, brokers, &["--queues", "default"]).await?.with_flow("noops", "guest.wasm")
+    }
+
+    /// Starts processes as [`Self::start`] does, whose metrics can be read.
+    pub(crate) async fn start_with_metrics(bench: &Bench) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::copy(&bench.text_guest, folder.path().join("guest.wasm"))?;
+        let brokers = [&bench.broker, &bench.broker];
+        let free = format!("127.0.0.1:{}", free_port()?);
+        let worker = ["--queues", "default", "--metrics", &free];
+        let mut own = Self::start_in(folder, &bench.binary, brokers, &worker).await?;
+        own.metrics = vec![own.address.trim_start_matches("http://").to_owned(), free];
+        own.with_flow("noops", "guest.wasm")
+    }
+
+    /// The addresses with the metrics of the server and of the worker, if they can be read.
+    pub(crate) fn metrics(&self) -> &[String] {
+        &self.metrics
     }
 
     /// Starts processes with all that guards them: a user of the broker for each, a token in a namespace, a signed module that the
@@ -63,7 +82,8 @@ impl Installation {
             std::fs::write(configuration.join("config.toml"), &settings)?;
         }
         let brokers = [broker_of("engine"), broker_of("worker")];
-        let mut own = Self::start_in(folder, &bench.binary, brokers.each_ref(), "shop/default").await?;
+        let worker = ["--queues", "shop/default"];
+        let mut own = Self::start_in(folder, &bench.binary, brokers.each_ref(), &worker).await?;
         let create = ["token", "create", "bench", "--scope", "read,submit,push", "--namespace", "shop"];
         own.token = Some(printed(own.client(&create)).await?.trim().to_owned());
         let module = bench.text_guest.to_string_lossy().into_owned();
@@ -75,7 +95,7 @@ impl Installation {
         folder: tempfile::TempDir,
         binary: &Path,
         brokers: [&String; 2],
-        queue: &str,
+        worker_arguments: &[&str],
     ) -> anyhow::Result<Self> {
         let [engine, worker] = brokers;
         let serve = ["serve", "--listen", "127.0.0.1:0"];
@@ -91,9 +111,10 @@ impl Installation {
         };
         // Read and drop the rest of its output: a full pipe must not block it.
         TaskTracker::new().spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let worker =
-            start_worker(waft(binary, folder.path(), "worker", worker, &["worker", "--queues", queue])).await?;
-        Ok(Self { binary: binary.to_owned(), folder, address, token: None, _server: server, _worker: worker })
+        let arguments = [&["worker"], worker_arguments].concat();
+        let worker = start_worker(waft(binary, folder.path(), "worker", worker, &arguments)).await?;
+        let (binary, metrics) = (binary.to_owned(), Vec::new());
+        Ok(Self { binary, folder, address, token: None, metrics, _server: server, _worker: worker })
     }
 
     /// Writes a flow with the tasks of a round. None depends on another.

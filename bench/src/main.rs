@@ -12,6 +12,7 @@ mod installation;
 mod instance;
 mod memo;
 mod messages;
+mod metrics;
 mod outside;
 mod raw;
 mod report;
@@ -42,9 +43,10 @@ struct Bench {
     python: Option<String>,
 }
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "defaults",
     "guarded",
+    "metrics",
     "memo",
     "instance",
     "outside",
@@ -89,6 +91,7 @@ async fn run(bench: &Bench, selected: &[String]) -> anyhow::Result<()> {
         match name {
             "defaults" => defaults::measure(bench).await,
             "guarded" => guarded::measure(bench).await,
+            "metrics" => metrics::measure(bench).await,
             "memo" => memo::measure(bench).await,
             "outside" => outside::measure(bench).await,
             "instance" => instance::measure(bench).await,

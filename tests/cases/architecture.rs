@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// The crates from top to bottom, with the lower crates that each may use.
-const CRATES: [(&str, &[&str]); 15] = [
+const CRATES: [(&str, &[&str]); 16] = [
     (
         "cli",
         &[
@@ -21,6 +21,7 @@ const CRATES: [(&str, &[&str]); 15] = [
             "protocol",
             "machine",
             "api",
+            "metrics",
             "flow",
             "credentials",
         ],
@@ -37,21 +38,23 @@ const CRATES: [(&str, &[&str]); 15] = [
             "protocol",
             "machine",
             "api",
+            "metrics",
             "flow",
             "credentials",
         ],
     ),
-    ("engine", &["logbook", "store", "broker", "protocol", "machine", "flow"]),
-    ("worker", &["sandbox", "gateway", "store", "broker", "protocol", "flow"]),
-    ("sandbox", &["gateway", "flow"]),
+    ("engine", &["logbook", "store", "broker", "protocol", "machine", "metrics", "flow"]),
+    ("worker", &["sandbox", "gateway", "store", "broker", "protocol", "metrics", "flow"]),
+    ("sandbox", &["gateway", "metrics", "flow"]),
     ("gateway", &["flow", "credentials"]),
     ("client", &["broker", "protocol", "api", "flow", "credentials"]),
     ("logbook", &["protocol", "machine", "flow", "credentials"]),
     ("store", &["broker", "protocol", "flow"]),
-    ("broker", &["protocol", "flow", "credentials"]),
+    ("broker", &["protocol", "metrics", "flow", "credentials"]),
     ("protocol", &["machine", "api", "flow"]),
     ("machine", &["flow"]),
     ("api", &["flow"]),
+    ("metrics", &["flow"]),
     ("flow", &[]),
     ("credentials", &[]),
 ];

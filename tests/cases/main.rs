@@ -15,6 +15,7 @@ mod isolation;
 mod limits;
 mod local;
 mod memo;
+mod metrics;
 mod output;
 mod outside;
 mod replay;

@@ -8,6 +8,7 @@
 mod cloud;
 mod http_server;
 mod process;
+mod scrape;
 mod test_broker;
 mod waft;
 mod warehouse;
@@ -21,6 +22,7 @@ pub use broker::roles::Role;
 pub use cloud::{Answer, CLOUD_TOKEN, Cloud, CloudClient};
 pub use http_server::{HttpServer, Received};
 pub use process::{Process, children, is_alive, signal, wait_for_end, wait_until};
+pub use scrape::{Samples, Scrape};
 pub use test_broker::{TestBroker, start_rabbit};
 pub use waft::{CommandOutput, Waft};
 pub use warehouse::{HeldLock, WAREHOUSE_PASSWORD, Warehouse};

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{cloud::CLOUD_TOKEN, from_xtask};
 
 /// The variables that would change what a command does. Each command gets the variables of the store, the cache and the logbook.
-const OTHER_SETTINGS: [&str; 10] = [
+const OTHER_SETTINGS: [&str; 12] = [
     "WAFT_BROKER",
     "WAFT_BROKER_FILE",
     "WAFT_LOGBOOK_FILE",
@@ -24,6 +24,8 @@ const OTHER_SETTINGS: [&str; 10] = [
     "WAFT_CLIENT_KEY",
     "WAFT_TOKEN",
     "WAFT_TOKEN_FILE",
+    "WAFT_METRICS_TOKEN",
+    "WAFT_METRICS_TOKEN_FILE",
     "WAFT_LOG",
 ];
 

@@ -15,6 +15,8 @@ open_enum! {
         Operate = "operate",
         /// Store modules, and move tags.
         Push = "push",
+        /// Read the metrics of the whole server, with the names of flows and tasks.
+        Metrics = "metrics",
         /// Everything, and make and revoke tokens.
         Admin = "admin",
     }
@@ -22,7 +24,7 @@ open_enum! {
 
 impl Scope {
     /// Every scope, in the order of the documentation.
-    pub const ALL: [Self; 5] = [Self::Read, Self::Submit, Self::Operate, Self::Push, Self::Admin];
+    pub const ALL: [Self; 6] = [Self::Read, Self::Submit, Self::Operate, Self::Push, Self::Metrics, Self::Admin];
 }
 
 /// A token that is to be made.
@@ -33,7 +35,7 @@ impl Scope {
 pub struct NewToken {
     /// Its name, which no other token has: 1 to 100 of the characters A-Z a-z 0-9 _ -.
     pub name: String,
-    /// What it allows: `read`, `submit`, `operate`, `push` or `admin`.
+    /// What it allows: `read`, `submit`, `operate`, `push`, `metrics` or `admin`.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub scopes: Vec<Scope>,
     /// The namespace that it is limited to: it reaches only the flows, runs and tags there. Without it, it reaches all.

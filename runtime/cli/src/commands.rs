@@ -93,8 +93,9 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Call { task, values, broker, provides, quiet, json } => {
             call::run(&settings, &task, &values, &broker, &provides, (json, guests(quiet))).await
         }
-        Command::Worker { broker, isolate, slots, waiting, queues, name } => {
-            worker::run(settings.with(&isolate).with_waiting(waiting), &broker, slots, queues, name).await
+        Command::Worker { broker, isolate, slots, waiting, queues, name, metrics } => {
+            let settings = settings.with(&isolate).with_waiting(waiting).with_metrics(metrics);
+            worker::run(settings, &broker, slots, queues, name).await
         }
         Command::Serve { broker, isolate, listen, slots, waiting } => {
             // Boxed, since it is far larger than the others.

@@ -14,6 +14,7 @@ mod grants;
 mod guest_secrets;
 mod limits;
 mod located;
+mod metrics;
 mod namespaces;
 mod outside;
 mod parser;
@@ -41,6 +42,7 @@ pub(crate) use self::{
     admission::follow as follow_admission,
     files::{keys_folder, writable_settings_file},
     located::Place,
+    metrics::MetricsSettings,
     outside::follow as follow_rules,
 };
 use self::{
@@ -50,6 +52,7 @@ use self::{
     guest_secrets::RawGuestSecrets,
     limits::RawLimits,
     located::read_later,
+    metrics::RawMetrics,
     namespaces::{NamespaceLimits, RawNamespaces},
     outside::LastTables,
     parser::Parser,
@@ -79,6 +82,7 @@ struct RawSettings {
     worker: RawWorkerSettings,
     serve: RawServeSettings,
     client: RawClientSettings,
+    metrics: RawMetrics,
     limits: RawLimits,
     namespace: RawNamespaces,
     admission: RawAdmission,
@@ -194,6 +198,8 @@ pub(crate) struct Settings {
     pub(crate) largest_request: u64,
     /// Whether `waft serve` serves the dashboard.
     pub(crate) dashboard: bool,
+    /// The metrics of this process.
+    pub(crate) metrics: MetricsSettings,
     /// The maximum of each limit of a call.
     pub(crate) max_limits: Limits,
     /// The maximum of everything else: retries, modules, runs.
@@ -258,6 +264,7 @@ impl RawSettings {
                 certificate: text(self.client.certificate, lower.client.certificate),
                 key: text(self.client.key, lower.client.key),
             },
+            metrics: self.metrics.or(lower.metrics),
             limits: self.limits.or(lower.limits),
             namespace: self.namespace.or(lower.namespace),
             admission: self.admission.or(lower.admission),
@@ -284,6 +291,11 @@ impl RawSettings {
                 authority: variable("WAFT_SERVER_AUTHORITY"),
                 certificate: variable("WAFT_CLIENT_CERTIFICATE"),
                 key: variable("WAFT_CLIENT_KEY"),
+            },
+            metrics: RawMetrics {
+                token: variable("WAFT_METRICS_TOKEN"),
+                token_file: variable("WAFT_METRICS_TOKEN_FILE"),
+                ..RawMetrics::default()
             },
             store: variable("WAFT_STORE"),
             cache: variable("WAFT_CACHE"),
@@ -314,6 +326,7 @@ impl RawSettings {
                 },
             serve,
             client: RawClientSettings { authority, certificate: client_certificate, key: client_key },
+            metrics,
             limits,
             namespace,
             admission,
@@ -357,6 +370,7 @@ impl RawSettings {
         let dashboard = dashboard.map(|_| "serve.dashboard".to_owned());
         set.chain(dashboard)
             .chain(limits)
+            .chain(metrics.keys().map(str::to_owned))
             .chain(namespace.keys())
             .chain(grant.keys())
             .chain(secret.keys())
@@ -396,6 +410,7 @@ impl Settings {
         let grace = parser.duration("worker.grace", written.worker.grace);
         let largest_request = parser.size("serve.largest_request", written.serve.largest_request);
         let listen = parser.address("serve.listen", written.serve.listen);
+        let metrics = written.metrics.read(&mut parser)?;
         let identity = parser.identity("serve", folder(written.serve.certificate), folder(written.serve.key));
         let serve_tls = parser.serve_tls(identity, folder(written.serve.client_authority));
         let identity = parser.identity("client", folder(written.client.certificate), folder(written.client.key));
@@ -438,6 +453,7 @@ impl Settings {
             files_with_secrets: files.with_secrets,
             largest_request,
             dashboard: written.serve.dashboard.unwrap_or(true),
+            metrics,
             max_limits,
             limits,
             max_open_runs: written.limits.open_runs(),

@@ -21,6 +21,7 @@ mod dispatch;
 mod forward;
 mod handle;
 mod load;
+mod measure;
 mod ownership;
 mod receive;
 mod requests;
@@ -35,7 +36,7 @@ use std::{
 };
 
 use broker::{Delivery, Refusals};
-use flow::{RunId, Shard};
+use flow::{RunId, Shard, Timestamp};
 use logbook::{Logbook, MemoChanges, MemoLimits};
 use machine::{Command, Event, Machine, Record};
 use protocol::{AttemptLog, EngineSecret, Reply};
@@ -131,6 +132,8 @@ struct StepResult {
     is_retried: bool,
     /// What the records change in the remembered results.
     memos: MemoChanges,
+    /// The schedules that were due before the step, each with its time: for the metrics.
+    due_schedules: Vec<(u32, Timestamp)>,
 }
 
 /// The dependencies of a driver.

@@ -3,7 +3,9 @@
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, DeclareError};
-use flow::{CallId, Flow, FlowName, Namespace, NodeName, PerNamespace, RunId, RunIdTooLong, RunState, Shard};
+use flow::{
+    CallId, Flow, FlowName, Namespace, NodeName, PerNamespace, QueueName, RunId, RunIdTooLong, RunState, Shard,
+};
 use logbook::{Logbook, MaxUnended, MemoLimits};
 use protocol::{RunCommand, topology as names};
 use store::Store;
@@ -177,6 +179,7 @@ pub struct Engine {
     remote: RemoteEngineClient,
     store: Arc<dyn Store>,
     changed: broadcast::Sender<RunId>,
+    waiting: unserved_queues::WaitingCalls,
     stop: CancellationToken,
     aborted: CancellationToken,
     ended: CancellationToken,
@@ -245,7 +248,7 @@ impl Engine {
             changes: changed.clone(),
             store_queue,
             secret,
-            waiting,
+            waiting: waiting.clone(),
             max_open_runs: config.max_open_runs,
             memo_limits: config.memo_limits,
         };
@@ -262,7 +265,20 @@ impl Engine {
         }));
         tasks.close();
         let client_logbook = logbook.clone().for_clients();
-        Ok(Self { requests, logbook, client_logbook, topology, remote, store, changed, stop, aborted, ended, tasks })
+        Ok(Self {
+            requests,
+            logbook,
+            client_logbook,
+            topology,
+            remote,
+            store,
+            changed,
+            waiting,
+            stop,
+            aborted,
+            ended,
+            tasks,
+        })
     }
 
     /// Starts a run and watches it. When this returns, the run's start is durable. Large values of the flow are put
@@ -384,6 +400,12 @@ impl Engine {
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<RunId> {
         self.changed.subscribe()
+    }
+
+    /// The queues in which calls waited for a worker some seconds ago.
+    #[must_use]
+    pub fn waiting_queues(&self) -> Vec<QueueName> {
+        self.waiting.queues()
     }
 
     /// Checks that the engine works: its driver answers, a message returns through the broker, and the logbook can be

@@ -190,6 +190,11 @@ impl Leases {
         }
     }
 
+    /// The number of watched leases.
+    pub(crate) fn count(&self) -> usize {
+        self.shards.values().map(|shard| shard.leases.len()).sum()
+    }
+
     /// Removes a shard that is no longer driven here.
     pub(crate) fn drop_shard(&mut self, shard: &Shard) {
         self.shards.remove(shard);

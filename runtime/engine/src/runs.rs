@@ -92,6 +92,11 @@ impl Runs {
         self.is_used
     }
 
+    /// The number of runs that are driven here, or about to be read.
+    pub(crate) fn count_open(&self) -> usize {
+        self.active.len() + self.stale.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&RunId, &ActiveRun)> {
         self.active.iter()
     }

@@ -27,6 +27,11 @@ impl WaitingCalls {
         *self.lock() = waiting;
     }
 
+    /// The queues in which calls wait.
+    pub(crate) fn queues(&self) -> Vec<QueueName> {
+        self.lock().keys().cloned().collect()
+    }
+
     fn get(&self) -> BTreeMap<QueueName, usize> {
         self.lock().clone()
     }

@@ -13,6 +13,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared as SharedFuture, WeakShared},
 };
+use metrics::Cache;
 use tokio::sync::Semaphore;
 use tokio_util::{
     sync::CancellationToken,
@@ -186,10 +187,17 @@ impl Sandbox {
 
     /// The module, if it is already compiled: in memory, or on the disk of this machine.
     pub async fn cached(&self, digest: &Digest) -> Option<Compiled> {
+        let metrics = metrics::global();
         if let Some(compiled) = self.0.recent.get(digest) {
+            metrics.count_cache_hit(Cache::Memory);
             return Some(compiled);
         }
-        self.0.clone().load(*digest).await
+        let loaded = self.0.clone().load(*digest).await;
+        match loaded {
+            Some(_) => metrics.count_cache_hit(Cache::Disk),
+            None => metrics.count_cache_miss(),
+        }
+        loaded
     }
 
     /// Checks a component, or converts a core module to a component, where this sandbox compiles. `owner` is the namespace of
@@ -358,7 +366,10 @@ impl Shared {
         if let Some(error) = self.recently_refused(&digest) {
             return Err(error);
         }
-        match self.compiler.compile(&self.engines, digest, bytes, owner.as_ref()).await {
+        let began_at = Instant::now();
+        let compiled = self.compiler.compile(&self.engines, digest, bytes, owner.as_ref()).await;
+        metrics::global().observe_compile(began_at.elapsed());
+        match compiled {
             Ok(code) => self.clone().load_and_store(digest, code).await,
             Err(error) => {
                 // Other errors are found fast, or are not the module's.

@@ -231,7 +231,19 @@ pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &P
         }
         return Err(unauthorized());
     }
-    if state.token.is_some() || headers.contains_key(header::AUTHORIZATION) {
+    if state.token.is_some() {
+        return Err(unauthorized());
+    }
+    check_owner(headers, peer)?;
+    Ok(Caller::admin("(owner)"))
+}
+
+/// Refuses a request to a server without a token, unless it comes from the user who started the server, and not from a web page.
+///
+/// # Errors
+/// The answer to a request that nobody may send.
+pub(crate) fn check_owner(headers: &HeaderMap, peer: &Peer) -> Result<(), Response> {
+    if headers.contains_key(header::AUTHORIZATION) {
         return Err(unauthorized());
     }
     if !is_local_host(headers) {
@@ -246,7 +258,7 @@ pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &P
             .hint("ask that user for a token (`waft token create`), and give it with --token or WAFT_TOKEN")
             .into_response());
     }
-    Ok(Caller::admin("(owner)"))
+    Ok(())
 }
 
 /// Refuses requests that a web page of another origin makes.
@@ -264,12 +276,12 @@ pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Respo
 }
 
 /// The token that a request carries.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = text(headers, &header::AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn unauthorized() -> Response {
+pub(crate) fn unauthorized() -> Response {
     let detail = "the request carries no token, or one that is wrong, revoked or expired";
     let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "a token is needed", detail)
         .hint("send the header `Authorization: Bearer TOKEN`; the waft commands take --token or WAFT_TOKEN");

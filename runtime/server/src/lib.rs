@@ -35,6 +35,8 @@ mod modules;
 mod workers;
 mod grants;
 mod health;
+mod scrape;
+mod metrics_server;
 mod checks;
 
 mod module_library;
@@ -46,6 +48,7 @@ pub use checks::{LIMIT as CHECKS_LIMIT, Locations, RunningServer, check, is_heal
 pub use config::Config;
 pub use direct::{Answer, Request, Routes};
 pub use lines::{Line, Lines};
+pub use metrics_server::{MetricsConfig, MetricsServer};
 pub use module_library::{
     Component, DEFAULT_MODULE_SIZE, InspectedModule, LibraryError, LibraryLimits, ModuleLibrary, MovedTag,
 };

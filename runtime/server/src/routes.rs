@@ -11,7 +11,8 @@ use axum::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    audit, auth, events, grants, health, modules, openapi, problem::Problem, runs, state::State, tokens, workers,
+    audit, auth, events, grants, health, modules, openapi, problem::Problem, runs, scrape, state::State, tokens,
+    workers,
 };
 
 /// Every route, with its description. The second router holds the routes that need no token.
@@ -44,6 +45,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list))
         .routes(routes!(health::checks))
+        .routes(routes!(scrape::metrics))
         .routes(routes!(openapi::openapi));
     let open = OpenApiRouter::new().routes(routes!(health::health)).routes(routes!(health::ready));
     (guarded, open)

@@ -23,6 +23,8 @@ use crate::{
     large_answers::LargeAnswers,
     namespace_storage::NamespaceStorage,
     routes,
+    scrape::{QueueLengths, Scrapes},
+    server_token::TokenFile,
     state::State,
 };
 
@@ -35,6 +37,12 @@ pub enum BindError {
     /// The server would accept requests from everybody.
     #[error("will not listen on {listen} without a token: everybody who reaches it could run anything")]
     NoToken {
+        /// The address to listen on.
+        listen: SocketAddr,
+    },
+    /// Everybody could read the metrics.
+    #[error("will not serve metrics on {listen} without a token: everybody who reaches it could read them")]
+    NoMetricsToken {
         /// The address to listen on.
         listen: SocketAddr,
     },
@@ -91,26 +99,13 @@ impl Server {
         let Parts { router, mut audit_writer, requests } = parts(dependencies, token, largest_request, stop.clone());
         let router = if dashboard { router.merge(dashboard::router()) } else { router };
         let serving = connections::serve(listener, acceptor, asks_for_user, router, stop.clone());
-        let following_certificate = async {
-            match tls {
-                Some(tls) => tls.follow_files().await,
-                None => std::future::pending().await,
-            }
-        };
-        let following_token = async {
-            match token_file {
-                Some(file) => file.follow().await,
-                None => std::future::pending().await,
-            }
-        };
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(SHUTDOWN_GRACE).await;
         };
         tokio::select! {
             () = serving => {}
-            () = following_certificate => {}
-            () = following_token => {}
+            () = follow_files(tls, token_file) => {}
             () = audit_writer.run() => {}
             () = overdue => info!("some requests were not answered to the end"),
         }
@@ -153,11 +148,30 @@ pub(crate) fn parts(
         readiness: Readiness::default(),
         examination: Examination::default(),
         namespace_storage: NamespaceStorage::default(),
+        scrapes: Scrapes::default(),
+        queue_lengths: QueueLengths::default(),
         stop,
     };
     Parts { router: routes::router(Arc::new(state), largest_request), audit_writer, requests }
 }
 
-fn is_loopback(address: IpAddr) -> bool {
+/// Reads the certificate and the token again whenever their files change, for ever.
+pub(crate) async fn follow_files(tls: Option<Tls>, token: Option<TokenFile>) {
+    let certificate = async {
+        match tls {
+            Some(tls) => tls.follow_files().await,
+            None => std::future::pending().await,
+        }
+    };
+    let token = async {
+        match token {
+            Some(file) => file.follow().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::join!(certificate, token);
+}
+
+pub(crate) fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

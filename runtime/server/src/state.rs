@@ -18,6 +18,7 @@ use crate::{
     large_answers::LargeAnswers,
     namespace_storage::NamespaceStorage,
     problem::Problem,
+    scrape::{QueueLengths, Scrapes},
 };
 
 /// The dependencies of a server.
@@ -61,6 +62,8 @@ pub(crate) struct State {
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,
     pub(crate) namespace_storage: NamespaceStorage,
+    pub(crate) scrapes: Scrapes,
+    pub(crate) queue_lengths: QueueLengths,
     pub(crate) stop: CancellationToken,
 }
 

@@ -39,9 +39,12 @@ pub(crate) async fn create(
     }
     let namespace = new.namespace.as_ref().map(Namespace::new).transpose();
     let namespace = namespace.map_err(|error| Problem::bad_request(format!("namespace: {error}")))?;
-    if namespace.is_some() && new.scopes.contains(&Scope::Admin) {
-        return Err(Problem::bad_request("the scope admin is for the whole server, and not for a namespace")
-            .hint("give the other scopes that the token needs"));
+    let of_server = [Scope::Admin, Scope::Metrics].into_iter().find(|scope| new.scopes.contains(scope));
+    if let Some(scope) = of_server.filter(|_| namespace.is_some()) {
+        return Err(Problem::bad_request(format!(
+            "the scope {scope} is for the whole server, and not for a namespace"
+        ))
+        .hint("give the other scopes that the token needs"));
     }
     let lifetime = new.expires_in.map(Duration::from_secs);
     if lifetime.is_some_and(|lifetime| lifetime.is_zero() || lifetime > MAX_LIFETIME) {

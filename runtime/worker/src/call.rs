@@ -7,7 +7,7 @@ use bytes::Bytes;
 use flow::{CallId, Digest, Execution, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
 use protocol::{CallKeys, CallLog, DecodeError, Job, Key, Report, lease, topology};
 use sandbox::CallSlot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
@@ -16,6 +16,7 @@ use crate::{
     control::{self, AcceptedCall, CallGuard, CallRegistry},
     intake, live,
     progress::{self, LastProgress},
+    queue_wait,
     result_cache::{Executions, ResultCache},
     signal_sender::{SignalSender, report_message},
     slots::Slot,
@@ -185,6 +186,8 @@ impl JobHandler {
             return drop(self.journal.as_ref().map(|journal| journal.begin(&job.call)));
         }
         let running = self.journal.as_ref().map(|journal| journal.begin(&job.call));
+        metrics::global().observe_queue_wait(queue_wait::since(job.at));
+        let began_at = Instant::now();
         let (hold, outcome) = self.hold_and_call(delivery, &job, &call, &slot).await;
         drop((running, slot));
         let execution = call.execution();
@@ -193,6 +196,7 @@ impl JobHandler {
             redeliveries.deliveries.into_iter().for_each(Delivery::requeue);
             return self.release(hold, &job).await;
         };
+        metrics::global().observe_attempt(job.call.action, began_at.elapsed());
         if let TaskResult::Failed(failure) = &answer {
             debug!(%failure, "the call failed");
         }

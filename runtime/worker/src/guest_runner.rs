@@ -93,6 +93,7 @@ impl GuestRunner for ContentSource {
         let mut stored = BTreeMap::new();
         // A call without a duration never reached its guest.
         if report.stats.duration > Duration::ZERO {
+            metrics::global().observe_guest_memory(report.stats.memory);
             log.usage = Some(usage(&job, &report, counts));
             log.unrecorded = unrecorded;
             if let Some(exchanges) = exchanges {

@@ -80,6 +80,8 @@ impl Intake {
     /// this user may not declare once another user has declared them.
     pub(crate) async fn open(broker: &Arc<dyn Broker>, names: &[QueueName], slots: u16) -> Result<Self, WorkerError> {
         let slots = Slots::new(slots);
+        let shown = Arc::downgrade(&slots);
+        metrics::global().add_slots(move || shown.upgrade().map(|slots| slots.counts()));
         let prefetch = slots.prefetch();
         let mut intake = Self {
             slots,

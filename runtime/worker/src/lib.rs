@@ -23,6 +23,7 @@ mod http_player;
 mod replay;
 mod content;
 mod progress;
+mod queue_wait;
 mod redaction;
 mod result_cache;
 mod signal_sender;

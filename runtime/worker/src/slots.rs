@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use metrics::SlotCounts;
 use sandbox::CallSlot;
 use tokio::{sync::Notify, time::Instant};
 
@@ -156,6 +157,15 @@ impl Slots {
         state.free = state.free.checked_sub(1)?;
         state.reserved += 1;
         Some(Slot { slots: self.clone(), call: None })
+    }
+
+    /// What the slots do now.
+    pub(crate) fn counts(&self) -> SlotCounts {
+        let state = self.lock();
+        let computing = usize::from(state.computing);
+        // A reserved slot is free: no job has arrived for it.
+        let free = usize::from(self.count).saturating_sub(computing);
+        SlotCounts { computing, waiting: state.calls.len().saturating_sub(computing), free }
     }
 
     /// Returns the prefetch count of a queue: its running jobs, one for each slot that none holds, plus as many as the slots process in

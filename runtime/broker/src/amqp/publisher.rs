@@ -18,7 +18,7 @@ use lapin::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time,
+    time::{self, Instant},
 };
 
 use self::confirms::Confirms;
@@ -76,10 +76,14 @@ impl Publisher {
             let Message { exchange, key, .. } = message;
             return Err(PublishError::TooLarge { exchange, key, reason });
         }
-        let (confirm_tx, confirm_rx) = oneshot::channel();
+        let (began_at, (confirm_tx, confirm_rx)) = (Instant::now(), oneshot::channel());
         self.queue.send(QueuedPublish { message, confirm: confirm_tx }).map_err(|_| PublishError::Closed)?;
         // The task reports an outcome for each sent message.
-        confirm_rx.await.unwrap_or(Err(PublishError::Closed))
+        let outcome = confirm_rx.await.unwrap_or(Err(PublishError::Closed));
+        if outcome.is_ok() {
+            metrics::global().observe_publish_confirm(began_at.elapsed());
+        }
+        outcome
     }
 }
 

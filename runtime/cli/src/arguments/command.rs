@@ -134,6 +134,9 @@ pub(crate) enum Command {
         /// The worker's name; host and process id by default
         #[arg(long)]
         name: Option<String>,
+        /// The address at which it serves its metrics to Prometheus; with port 0 the system chooses a port
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        metrics: Option<SocketAddr>,
     },
     /// Run a server: an engine with an HTTP API, and without a broker also a worker
     Serve {

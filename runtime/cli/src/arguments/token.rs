@@ -9,7 +9,7 @@ pub(crate) enum TokenCommand {
     Create {
         /// Its name, which no other token has
         name: String,
-        /// What it allows: read, submit, operate, push, admin
+        /// What it allows: read, submit, operate, push, metrics, admin
         #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPES")]
         scope: Vec<String>,
         /// The namespace that it is limited to; without it, it reaches all flows and runs

@@ -31,10 +31,8 @@ pub(super) async fn run(
     let slots = slots.unwrap_or_else(|| super::run::slots(&settings));
     let settings = Settings { listen: listen.unwrap_or(settings.listen), ..settings };
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
-    let tls = settings.serve_tls.clone().map(Tls::read).transpose().map_err(|error| {
-        CliError::invalid(error)
-            .hint("name PEM files with serve.certificate, serve.key and serve.client_authority in the settings")
-    })?;
+    let tls = settings.serve_tls.clone().map(Tls::read).transpose().map_err(tls_error)?;
+    metrics::global().set_max_names(settings.metrics.max_names);
     let token = settings.token.as_deref().and_then(Token::new);
     let token = token.map(|token| match &settings.token_file {
         Some(file) => token.of_file(file),
@@ -182,14 +180,25 @@ impl ServeContext<'_> {
     }
 }
 
-fn bind_error(error: BindError) -> CliError {
+/// An error with a hint about files of a certificate that cannot be used.
+pub(super) fn tls_error(error: credentials::FileError) -> CliError {
+    CliError::invalid(error)
+        .hint("name PEM files with serve.certificate, serve.key and serve.client_authority in the settings")
+}
+
+/// An error with a hint about an address to listen on.
+pub(super) fn bind_error(error: BindError) -> CliError {
     match error {
+        error @ BindError::NoMetricsToken { .. } => CliError::invalid(error).hint(
+            "set a token with WAFT_METRICS_TOKEN_FILE or WAFT_METRICS_TOKEN, or under [metrics] in the settings, or listen on \
+             127.0.0.1; without serve.certificate, the token and the metrics are sent unencrypted",
+        ),
         error @ BindError::NoToken { .. } => CliError::invalid(error).hint(
             "set a token with WAFT_TOKEN_FILE or WAFT_TOKEN, or under [serve] in the settings, or listen on 127.0.0.1; without \
              serve.certificate, the token and all other data are sent unencrypted",
         ),
         error @ BindError::Listen { .. } => {
-            CliError::unreachable(error).hint("another waft may listen there; choose another address with --listen")
+            CliError::unreachable(error).hint("another waft may listen there; choose another address with --listen, or of metrics with --metrics")
         }
     }
 }

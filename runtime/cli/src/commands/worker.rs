@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use ::server::{MetricsConfig, MetricsServer, Tls};
 use ::worker::{Config, ContentSource, Worker, WorkerError};
 use anyhow::anyhow;
 use broker::DeclareError;
 use engine::Clock;
 use flow::WorkerName;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{broker::UNDECLARED_HINT, connect, core_count, process_name, required_broker_url};
+use super::{broker::UNDECLARED_HINT, connect, core_count, process_name, required_broker_url, serve};
 use crate::{
     arguments::BrokerFlag,
     exit::{CliError, Exit},
@@ -38,6 +40,8 @@ pub(super) async fn run(
         None => settings.queues.clone(),
     };
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
+    // First, so that a mistake is reported before anything is connected.
+    let metrics = bind_metrics(&settings).await?;
     let broker = connect(url, flag.tls_ca.clone(), &format!("waft worker {name}")).await?;
     let shown = queues.names_as_text();
     let config = config(name, slots, queues, &settings);
@@ -54,10 +58,31 @@ pub(super) async fn run(
             error @ (WorkerError::Declare(_) | WorkerError::Consume(_)) => CliError::unreachable(error),
         })?;
     info!(name = %config.name, slots, queues = shown, "the worker takes jobs");
-    worker.run(stop.requested, stop.forced).await;
+    let serving = async {
+        match metrics {
+            // The metrics show the worker until it has ended.
+            Some(metrics) => metrics.run(CancellationToken::new()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = worker.run(stop.requested, stop.forced) => {}
+        () = serving => {}
+    }
     broker::Broker::close(&*broker).await;
     info!("the worker has stopped");
     Ok(Exit::Success)
+}
+
+/// Starts to listen for those who collect metrics, if the settings or a flag say where.
+async fn bind_metrics(settings: &Settings) -> Result<Option<MetricsServer>, CliError> {
+    let Some(listen) = settings.metrics.listen else { return Ok(None) };
+    let tls = settings.serve_tls.clone().map(Tls::read).transpose().map_err(serve::tls_error)?;
+    let config = MetricsConfig { listen, token: settings.metrics.token(), tls };
+    let metrics = MetricsServer::bind(config).await.map_err(serve::bind_error)?;
+    crate::output::note!("the metrics of the worker are at {}", metrics.url());
+    Ok(Some(metrics))
 }
 
 fn parse_queues(texts: &[String]) -> Result<ServedQueues, CliError> {

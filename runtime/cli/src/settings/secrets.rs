@@ -40,15 +40,22 @@ impl RawSettings {
                 ("WAFT_BROKER", "WAFT_BROKER_FILE"),
                 ("WAFT_LOGBOOK", "WAFT_LOGBOOK_FILE"),
                 ("WAFT_TOKEN", "WAFT_TOKEN_FILE"),
+                ("WAFT_METRICS_TOKEN", "WAFT_METRICS_TOKEN_FILE"),
             ]
         } else {
-            [("broker", "broker_file"), ("logbook", "logbook_file"), ("serve.token", "serve.token_file")]
+            [
+                ("broker", "broker_file"),
+                ("logbook", "logbook_file"),
+                ("serve.token", "serve.token_file"),
+                ("metrics.token", "metrics.token_file"),
+            ]
         };
         let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
         let are_given = [
             is_given(&self.broker) && is_given(&self.broker_file),
             is_given(&self.logbook) && is_given(&self.logbook_file),
             is_given(&self.serve.token) && is_given(&self.serve.token_file),
+            is_given(&self.metrics.token) && is_given(&self.metrics.token_file),
         ];
         match names.iter().zip(are_given).find(|(_, both)| *both) {
             Some(((text, file), _)) => {
@@ -63,7 +70,9 @@ impl RawSettings {
     /// Whether these settings contain a token, or an address with a password.
     pub(super) fn has_secrets(&self) -> bool {
         let has_password = |address: &Option<String>| address.as_deref().is_some_and(has_password);
-        given(self.serve.token.clone()).is_some() || has_password(&self.broker) || has_password(&self.logbook)
+        let has_token =
+            [&self.serve.token, &self.metrics.token].into_iter().any(|token| given(token.clone()).is_some());
+        has_token || has_password(&self.broker) || has_password(&self.logbook)
     }
 }
 
@@ -105,6 +114,11 @@ mod tests {
                 "serve.token and serve.token_file",
                 "WAFT_TOKEN and WAFT_TOKEN_FILE",
             ),
+            (
+                "[metrics]\ntoken = \"a\"\ntoken_file = \"b\"",
+                "metrics.token and metrics.token_file",
+                "WAFT_METRICS_TOKEN and WAFT_METRICS_TOKEN_FILE",
+            ),
         ] {
             for (place, expected) in [("/etc/w.toml", in_file), ("the environment", in_environment)] {
                 let error = format!("{:?}", settings(text).check_secrets(place).expect_err("it is given twice"));
@@ -122,6 +136,7 @@ mod tests {
             "logbook = \"postgres://u:p@h/d\"",
             "logbook = \"postgres://h/d?user=u&password=p\"",
             "[serve]\ntoken = \"t\"",
+            "[metrics]\ntoken = \"t\"",
         ] {
             assert!(has(secret), "{secret}");
         }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use flow::RunId;
 use logbook::{Append, AppendError, AppendOutcome, Counted, MaxUnended, RunInfo, Version};
 use protocol::AttemptLog;
+use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::{Driver, StepResult};
+use super::{Driver, StepResult, measure::count_records};
 use crate::SubmitError;
 
 /// Minimum number of records between two snapshots of a run.
@@ -45,13 +46,17 @@ impl Driver {
             Some(Append { run, follows, records, info, logs, published, max_unended, memos })
         };
         let appends: Vec<Append> = steps.iter().filter_map(append).collect();
-        match self.context.logbook.append(appends).await {
+        let (metrics, began_at) = (metrics::global(), Instant::now());
+        let appended = self.context.logbook.append(appends).await;
+        metrics.observe_append(began_at.elapsed());
+        match appended {
             Ok(outcomes) => {
                 for ((run, step), outcome) in steps.iter().zip(outcomes) {
                     match outcome {
                         AppendOutcome::Durable => {
                             if let Some(active) = self.runs.get_mut(run) {
                                 active.version = active.version.after(&step.records);
+                                count_records(metrics, active, step);
                             }
                             self.memo_trim.on_added(step.memos.remembered.len());
                             let published = self.publications.cursors.published(run);

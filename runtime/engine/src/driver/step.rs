@@ -147,6 +147,8 @@ impl Driver {
         let is_remembering = !self.context.memo_limits.is_zero();
         let new_result = is_remembering.then(|| memo::new_result(&active.machine, &event, now)).flatten();
         let limits = StepLimits { records: decisions.records_left(&run), conditions: max_cost };
+        // None is due in most steps, and then nothing is allocated.
+        let due_schedules: Vec<(u32, Timestamp)> = active.machine.due_schedules(now).collect();
         let doing = || format!("after version {}, {}", active.version.get(), event.summary());
         let step = match catch_bug(&run, &doing(), || active.machine.step_within(now, &event, limits)) {
             Ok(step) => step,
@@ -182,6 +184,7 @@ impl Driver {
         memo::add_forgotten(&active.machine, &step.records, &mut result.memos);
         result.is_retried |= matches!(event, Event::Retry);
         result.ended = std::mem::take(&mut result.ended).and(EndedCalls::from_event(&event, &step.records));
+        result.due_schedules.extend(due_schedules);
         result.records.extend(step.records);
         result.commands.extend(step.commands);
         result.reply_to.extend(reply_to);
@@ -330,8 +333,17 @@ impl Driver {
     }
 
     fn publish_run(&mut self, run: RunId, step: StepResult, effects: &mut Effects) {
-        let StepResult { records, commands, reply_to, ended, may_repeat, is_unfinished, is_retried: _, memos: _ } =
-            step;
+        let StepResult {
+            records,
+            commands,
+            reply_to,
+            ended,
+            may_repeat,
+            is_unfinished,
+            is_retried: _,
+            memos: _,
+            due_schedules: _,
+        } = step;
         let mut state = RunState::Running;
         let mut sent = None;
         if let Some(active) = self.runs.get(&run) {

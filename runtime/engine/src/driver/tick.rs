@@ -1,8 +1,11 @@
 //! Periodic work.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use flow::{CallId, Shard};
+use flow::{CallId, Shard, Timestamp};
 use tracing::warn;
 
 use super::{Batch, Driver};
@@ -13,6 +16,7 @@ impl Driver {
     pub(super) async fn tick(&mut self, inbox: &Inbox, batch: &mut Batch) {
         self.permits.tick();
         self.count_waiting();
+        self.show_state();
         self.recent.expire();
         self.memo_trim.start_if_due(self.context.clock.now());
         let given_up = self.lookups.give_up_overdue();
@@ -58,23 +62,29 @@ impl Driver {
         }
     }
 
-    /// Counts, by queue, the sent calls that no worker is known to have started.
+    /// Counts, by queue, the sent calls that no worker is known to have started, and shows the age of the oldest.
     fn count_waiting(&mut self) {
         if self.waiting_counted_at.is_some_and(|at| at.elapsed() < unserved_queues::CHECK_INTERVAL) {
             return;
         }
         self.waiting_counted_at = Some(tokio::time::Instant::now());
-        let mut waiting = BTreeMap::new();
+        let (mut waiting, mut oldest) = (BTreeMap::new(), None::<Timestamp>);
         for (_, active) in self.runs.iter() {
             let leased: BTreeSet<CallId> = active.machine.leased_calls().map(|(call, _)| call).collect();
             let sent = active
                 .machine
                 .outstanding_calls()
                 .filter(|call| !leased.contains(call) && !self.permits.is_waiting(call));
-            for task in sent.filter_map(|call| active.machine.task(&call.task)) {
-                *waiting.entry(task.queue.clone()).or_default() += 1;
+            for call in sent {
+                let since = active.machine.outstanding_since(&call);
+                oldest = oldest.into_iter().chain(since).min();
+                if let Some(task) = active.machine.task(&call.task) {
+                    *waiting.entry(task.queue.clone()).or_default() += 1;
+                }
             }
         }
+        let now = self.context.clock.now();
+        metrics::global().set_oldest_call(oldest.map_or(Duration::ZERO, |at| now.since(at)));
         self.context.waiting.set(waiting);
     }
 

@@ -231,6 +231,12 @@ impl PermitClient {
         self.runs.contains_key(run)
     }
 
+    /// The numbers of calls that hold a permit, and that wait for one.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let add = |(held, waiting), calls: &TaskCalls| (held + calls.held.len(), waiting + calls.waiting.len());
+        self.tasks.values().fold((0, 0), add)
+    }
+
     /// The calls of a run that wait for or hold a permit.
     pub(crate) fn calls_of(&self, run: &RunId) -> Vec<CallId> {
         self.runs.get(run).map(|calls| calls.keys().cloned().collect()).unwrap_or_default()

@@ -20,6 +20,8 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
         "/v1/tokens" => (Scope::Admin, "create-token"),
         "/v1/tokens/{name}" => (Scope::Admin, "revoke-token"),
         "/v1/audit" => (Scope::Admin, READ),
+        // Who collects metrics needs no values of runs.
+        "/metrics" => (Scope::Metrics, READ),
         _ if is_read => (Scope::Read, READ),
         "/v1/runs" => (Scope::Submit, "submit"),
         "/v1/grants/explain" => (Scope::Submit, "explain-grants"),
@@ -61,7 +63,7 @@ mod tests {
         let described = serde_json::to_value(crate::description()).expect("a description is JSON");
         let paths = described["paths"].as_object().expect("there are paths");
         let mut listed = Vec::new();
-        for (path, methods) in paths.iter().filter(|(path, _)| path.starts_with("/v1/")) {
+        for (path, methods) in paths.iter().filter(|(path, _)| path.starts_with("/v1/") || *path == "/metrics") {
             for method in methods.as_object().expect("a path has methods").keys() {
                 let method = method.to_uppercase().parse().expect("a method");
                 let Requirement { scope, action, reach } = required(&method, path);
@@ -74,6 +76,7 @@ mod tests {
             listed,
             [
                 "DELETE /v1/tokens/{name} admin revoke-token Server",
+                "GET /metrics metrics read Server",
                 "GET /v1/audit admin read Server",
                 "GET /v1/health/checks read read Server",
                 "GET /v1/modules read read Namespace",

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn only_health_is_public_without_a_token() {
     let harness = Harness::with(config(Some("secret"))).await;
-    for path in ["/v1/runs", "/v1/health/checks", "/v1/openapi.json", "/v1/nothing", "/nothing"] {
+    for path in ["/v1/runs", "/v1/health/checks", "/v1/openapi.json", "/metrics", "/v1/nothing", "/nothing"] {
         for authorization in [None, Some("Bearer wrong"), Some("Basic secret"), Some("secret")] {
             let mut request = harness.request(Method::GET, path);
             if let Some(authorization) = authorization {
@@ -83,6 +83,7 @@ async fn a_token_allows_what_its_scopes_say() {
         (Method::POST, "/v1/runs/r1/edits", Scope::Operate),
         (Method::POST, "/v1/runs/r1/cancel", Scope::Operate),
         (Method::POST, "/v1/modules", Scope::Push),
+        (Method::GET, "/metrics", Scope::Metrics),
         (Method::GET, "/v1/tokens", Scope::Admin),
         (Method::GET, "/v1/audit", Scope::Admin),
         (Method::DELETE, "/v1/tokens/nobody", Scope::Admin),

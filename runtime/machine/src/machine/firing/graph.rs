@@ -85,6 +85,16 @@ impl FiringMachine {
         }
     }
 
+    /// The task that a node calls, or whose notification it waits for; for a list element, the task of its list.
+    pub(in crate::machine) fn attempted_task(&self, index: NodeIndex) -> Option<&NodeName> {
+        match self.role(index) {
+            NodeRole::Task(_) | NodeRole::Wait(_) | NodeRole::Element(_) => Some(&self.definition(index).name),
+            NodeRole::ForEach(_) | NodeRole::FanIn(_) | NodeRole::Controller(_) | NodeRole::Begin | NodeRole::End => {
+                None
+            }
+        }
+    }
+
     pub(in crate::machine) fn scope_of(&self, index: NodeIndex) -> ScopeIndex {
         self.definition(index).scope
     }
