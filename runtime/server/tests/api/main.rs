@@ -4,7 +4,9 @@
 
 mod access;
 mod bodies;
+mod bulk;
 mod exchanges;
+mod labels;
 mod large_values;
 mod logs;
 mod namespaces;
@@ -23,8 +25,8 @@ use broker::{Broker, Message, Properties, Routing};
 use client::{
     Client, ClientError,
     api::{
-        AuditQuery, Edit, Edits, ListQuery, NewToken, NodeState, Notification, Outcome, Problem, RunState, Scope,
-        Severity, SkipRollback, Submission,
+        AuditQuery, BulkAction, BulkRequest, Edit, Edits, FlowTextQuery, ListQuery, NewToken, NodeState, Notification,
+        Outcome, Problem, RunFilter, RunState, Scope, Severity, SkipRollback, Submission,
     },
 };
 use engine::Engine;
