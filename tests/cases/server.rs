@@ -7,6 +7,7 @@ mod grants;
 mod openapi;
 mod for_each;
 mod hostile_modules;
+mod labels;
 mod limits;
 mod triggers;
 mod logs;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use flow::Labels;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 #[cfg(feature = "openapi")]
@@ -44,6 +45,9 @@ pub struct RunEvent {
     /// The name of its flow; only in the event of a run that started or continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<String>,
+    /// The labels of the run; only in the event of a run that started or continues, if it has some.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// When the run started or continued, as an RFC 3339 time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
@@ -164,6 +168,17 @@ impl EventPayload {
             "trimmed" => read(line).map(Self::Trimmed),
             _ => None,
         }
+    }
+
+    /// Adds the labels of the run to the event of a run that started or continues.
+    #[must_use]
+    pub fn with_labels(mut self, labels: &Labels) -> Self {
+        if let Self::Run(event) = &mut self
+            && event.flow.is_some()
+        {
+            event.labels = labels.to_map();
+        }
+        self
     }
 
     /// The event as one line of JSON.

@@ -11,6 +11,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod audit;
+mod bulk;
 mod check;
 mod command;
 mod edit;
@@ -18,6 +19,7 @@ mod edits;
 mod elements;
 mod event;
 mod exchanges;
+mod flow_text;
 mod grants;
 mod graph;
 mod list;
@@ -36,6 +38,7 @@ mod usage;
 mod worker;
 
 pub use audit::{AuditEntry, AuditLog, AuditQuery};
+pub use bulk::{BulkAction, BulkRefusal, BulkRequest, BulkResult, FlowCounts, RunCounts, RunFilter};
 pub use check::{Check, Checks, Health, Outcome};
 pub use command::{Notification, RunStateResponse, SkipRollback};
 #[cfg(feature = "openapi")]
@@ -45,6 +48,7 @@ pub use elements::{Element, Elements, ElementsQuery};
 pub use event::{ComputedBy, EventPayload, FiringEvent, NodeEvent, RunEvent, TrimmedEvent};
 pub use exchanges::{AttemptExchanges, Body, Exchange, ExchangeResponse, ExchangesQuery, Header, RunExchanges};
 pub use flow::ValuesObject;
+pub use flow_text::{FlowText, FlowTextQuery};
 pub use grants::{AskingTask, ExplainedPart, ExplainedTask, GrantsExplanation, GrantsQuestion};
 pub use graph::{GraphLink, GraphNode, GraphNodeKind, GraphQuery, LinkCondition, RunGraph};
 pub use list::{ListQuery, Runs, Summary};

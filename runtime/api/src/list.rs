@@ -1,8 +1,10 @@
 //! Lists of runs, page by page.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::RunState;
+use crate::{RunFilter, RunState};
 
 /// A run in a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,6 +18,9 @@ pub struct Summary {
     /// Its state: `pending running success failure rolled-back suspending suspended`.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: RunState,
+    /// Its labels, which never change.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// When it started, as an RFC 3339 time.
     pub started_at: String,
     /// When it last changed.
@@ -45,6 +50,13 @@ pub struct ListQuery {
     /// Only runs of flows in this namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Only runs with this label: `team=shop`, or `team` for any value. Several may be given, and all must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label: Vec<String>,
+    /// Only runs whose id begins with this text, or that have it as the value of a label or as an input: a string, a number or a
+    /// boolean of at most 128 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// Only runs in one of these states, separated by commas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -74,6 +86,20 @@ impl ListQuery {
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Selects runs with a label: `team=shop`, or `team` for any value. With several calls, runs with all of them match.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label.push(label.into());
+        self
+    }
+
+    /// Selects runs whose id begins with a text, or that have it as the value of a label or as a short input.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
         self
     }
 
@@ -115,6 +141,17 @@ impl ListQuery {
         self.after = Some(next.into());
         self
     }
+
+    /// The query as names and values: a name may occur several times.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(&'static str, String)> {
+        let Self { flow, namespace, label, text, state, since, until, limit, after } = self.clone();
+        let filter = RunFilter { flow, namespace, label, text, state, since, until };
+        let mut pairs = filter.pairs();
+        pairs.extend(limit.map(|limit| ("limit", limit.to_string())));
+        pairs.extend(after.map(|after| ("after", after)));
+        pairs
+    }
 }
 
 #[cfg(test)]
@@ -131,5 +168,12 @@ mod tests {
             serde_json::to_string(&query).unwrap(),
             r#"{"since":"2026-01-31T08:00:00Z","until":"2026-02-01T08:00:00Z","after":"1.r"}"#
         );
+    }
+
+    #[test]
+    fn a_query_has_each_label_as_a_pair() {
+        let query = ListQuery::default().label("team=shop").label("order").text("50%").limit(2);
+        let pairs = [("label", "team=shop"), ("label", "order"), ("text", "50%"), ("limit", "2")];
+        assert_eq!(query.pairs(), pairs.map(|(name, value)| (name, value.to_owned())));
     }
 }

@@ -150,6 +150,9 @@ pub struct Run {
     /// rollbacks are made.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelling: bool,
+    /// Its labels, which never change.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The revision of its flow.
     pub revision: u64,
     /// When it started, as an RFC 3339 time.

@@ -31,6 +31,10 @@ pub struct Submission {
     #[serde(default, skip_serializing_if = "ValuesObject::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = schema::Values))]
     pub inputs: ValuesObject,
+    /// The labels of the run, at most 16. They never change. A name has 1 to 63 of the characters `a-z 0-9 - _ . /`, and begins with
+    /// a letter or a digit; a value has at most 128 characters, without control characters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Submission {
@@ -80,6 +84,13 @@ impl Submission {
     #[must_use]
     pub fn input(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
         self.inputs.insert(name, &Value::json(&value.into()));
+        self
+    }
+
+    /// Sets a label of the run, by which it is found.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
         self
     }
 

@@ -15,7 +15,9 @@ pub(crate) use broker::{BrokerCommand, PermissionsFlags, RoleName, SetupFlags};
 use clap::Parser;
 pub(crate) use command::{Command, Picture};
 pub(crate) use edit::EditCommand;
-pub(crate) use flags::{BrokerFlag, IsolateFlag, ListFlags, Shared, SubmitFlags, ValueFlags};
+pub(crate) use flags::{
+    BrokerFlag, FilterFlags, IsolateFlag, LabelFlags, ListFlags, RunsFlags, Shared, SubmitFlags, ValueFlags,
+};
 pub(crate) use grants::GrantsCommand;
 pub(crate) use keys::{KeysCommand, ModulesCommand, SignFlags};
 pub(crate) use logs::ExchangesFlags;

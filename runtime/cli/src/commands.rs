@@ -26,6 +26,7 @@ mod replay;
 mod run;
 mod run_follower;
 mod serve;
+mod several;
 mod show;
 mod source;
 mod control;
@@ -39,6 +40,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ::broker::{Amqp, ConnectError, DeclareError, Options};
 use anyhow::anyhow;
+use api::BulkAction;
 use credentials::ClientTls;
 use gateway::Gateway;
 
@@ -82,11 +84,14 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Check { flow, values, json } => check::run(&settings, &flow, &values, json).await,
         Command::Grants(command) => grants::run(&settings, command).await,
         Command::Graph { flow, format, values } => graph::run(&settings, &flow, format, &values).await,
-        Command::Run { flow, values, broker, isolate, run_id, resume, quiet, json } => {
+        Command::Run { flow, values, broker, isolate, labels, run_id, resume, quiet, json } => {
             let (settings, shown) = (settings.with(&isolate), (json, guests(quiet)));
             match (flow, resume) {
                 (_, Some(run)) => run::resume(&settings, &run, &broker, shown).await,
-                (Some(flow), None) => run::run(&settings, &flow, &values, &broker, run_id.as_deref(), shown).await,
+                (Some(flow), None) => {
+                    let new = run::NewRun { id: run_id, labels: labels.label };
+                    run::run(&settings, &flow, &values, &broker, new, shown).await
+                }
                 (None, None) => unreachable!("clap requires one of them"),
             }
         }
@@ -115,10 +120,10 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         }
         Command::Replay(flags) => Box::pin(replay::run(&settings, flags)).await,
         Command::Verify(flags) => Box::pin(replay::verify(&settings, flags)).await,
-        Command::Cancel { run, json } => control::run(&settings, &run, control::ControlCommand::Cancel, json).await,
-        Command::Suspend { run, json } => control::run(&settings, &run, control::ControlCommand::Suspend, json).await,
-        Command::Resume { run, json } => control::run(&settings, &run, control::ControlCommand::Resume, json).await,
-        Command::Retry { run, json } => control::run(&settings, &run, control::ControlCommand::Retry, json).await,
+        Command::Cancel(runs) => several::run(&settings, BulkAction::Cancel, runs).await,
+        Command::Suspend(runs) => several::run(&settings, BulkAction::Suspend, runs).await,
+        Command::Resume(runs) => several::run(&settings, BulkAction::Resume, runs).await,
+        Command::Retry(runs) => several::run(&settings, BulkAction::Retry, runs).await,
         Command::Skip { run, task, reason, json } => {
             control::run(&settings, &run, control::ControlCommand::Skip { task, reason }, json).await
         }

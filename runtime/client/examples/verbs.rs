@@ -72,14 +72,14 @@ async fn listen(client: &Client) -> Result<(), Box<dyn Error>> {
 }
 
 async fn submit(client: &Client, flow: &Draft) -> Result<(), Box<dyn Error>> {
-    let submission = Submission::of(flow)?.run("bake-1").input("batter_ml", 1_200);
+    let submission = Submission::of(flow)?.run("bake-1").input("batter_ml", 1_200).label("team", "shop");
     let run = client.submit(&submission).await?;
     for warning in &run.warnings {
         eprintln!("{}", warning.message);
     }
     let run = client.run("bake-1").await?;
     println!("{} is {}, at revision {}", run.run, run.state, run.revision);
-    let page = client.list(&ListQuery::default().flow("bake")).await?;
+    let page = client.list(&ListQuery::default().flow("bake").label("team=shop")).await?;
     println!("the flow has {} runs", page.runs.len());
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The client of a server: one method for each route.
 
+mod several;
+
 use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -101,7 +103,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn list(&self, query: &ListQuery) -> Result<Runs, ClientError> {
-        self.json(self.request(Method::GET, &["v1", "runs"])?.query(query)).await
+        self.json(self.request(Method::GET, &["v1", "runs"])?.query(&query.pairs())).await
     }
 
     /// Reads a run with all its tasks.

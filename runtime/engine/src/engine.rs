@@ -4,7 +4,7 @@ use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, DeclareError};
 use flow::{
-    CallId, Flow, FlowName, Namespace, NodeName, PerNamespace, QueueName, RunId, RunIdTooLong, RunState, Shard,
+    CallId, Flow, FlowName, Labels, Namespace, NodeName, PerNamespace, QueueName, RunId, RunIdTooLong, RunState, Shard,
 };
 use logbook::{Logbook, MaxUnended, MemoLimits};
 use protocol::{RunCommand, topology as names};
@@ -281,19 +281,27 @@ impl Engine {
         })
     }
 
-    /// Starts a run and watches it. When this returns, the run's start is durable. Large values of the flow are put
-    /// into the store.
+    /// Starts a run without labels: see [`Engine::submit_labelled`].
+    ///
+    /// # Errors
+    /// As [`Engine::submit_labelled`].
+    pub async fn submit(&self, run: RunId, flow: Arc<Flow>) -> Result<Watch, SubmitError> {
+        self.submit_labelled(run, flow, Labels::default()).await
+    }
+
+    /// Starts a run and watches it. When this returns, its start is durable. Large values of the flow are in the store.
     ///
     /// # Errors
     /// [`SubmitError`]; as far as is known, nothing was started.
-    pub async fn submit(&self, run: RunId, flow: Arc<Flow>) -> Result<Watch, SubmitError> {
+    pub async fn submit_labelled(&self, run: RunId, flow: Arc<Flow>, labels: Labels) -> Result<Watch, SubmitError> {
         flow.check_run_id(&run)?;
         self.topology.declare_for(&flow).await?;
         let flow = store::values::put_large_of_flow(&*self.store, flow).await?;
         let deadline = tokio::time::Instant::now() + REPLY_TIMEOUT;
         loop {
             let (reply_to, reply) = oneshot::channel();
-            let request = DriverRequest::Submit(Submission { run: run.clone(), flow: flow.clone(), reply_to });
+            let (run, flow, labels) = (run.clone(), flow.clone(), labels.clone());
+            let request = DriverRequest::Submit(Submission { run, flow, labels, reply_to });
             self.requests.send(request).await.map_err(|_| SubmitError::Stopping)?;
             match reply.await.map_err(|_| SubmitError::Stopping)? {
                 // The engine has just started, or its shards are moving to another engine.

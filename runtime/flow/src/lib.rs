@@ -14,6 +14,7 @@ mod digest;
 mod time;
 mod value;
 mod failure;
+mod label;
 mod limits;
 mod pace;
 mod per_namespace;
@@ -45,6 +46,7 @@ pub use failure::{
     Failure, FailureKind, FailureSummary, Failures, MAX_DETAILS_BYTES, MAX_MESSAGE_BYTES, Outcome, too_long_details,
     without_details,
 };
+pub use label::{LabelCondition, LabelName, LabelValue, Labels, MAX_LABELS};
 pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BYTES};
 pub use name::{
     DirectoryName, Export, FlowName, Namespace, NodeName, QueueName, RunId, SecretName, SettingName, Shard, TokenName,
@@ -75,6 +77,7 @@ pub mod invalid {
         condition::{EvaluationError, InvalidCondition},
         cron::InvalidCron,
         digest::InvalidDigest,
+        label::InvalidLabel,
         name::InvalidName,
         pace::InvalidRate,
         schema::SchemaMismatch,

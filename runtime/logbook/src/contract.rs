@@ -1,6 +1,7 @@
 //! The rules of every logbook, as one suite to run over each.
 
 mod access;
+mod labels;
 mod logs;
 mod memo;
 mod published;
@@ -10,8 +11,8 @@ mod unended;
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use flow::{
-    Action, Attempt, CallId, Digest, Firing, Flow, LimitOverrides, ModuleContent, ModuleInfo, Namespace, NodeIndex,
-    Rollback, RunId, RunState, Shard, TaskInfo, Timestamp, Values,
+    Action, Attempt, CallId, Digest, Firing, Flow, Labels, LimitOverrides, ModuleContent, ModuleInfo, Namespace,
+    NodeIndex, Rollback, RunId, RunState, Shard, TaskInfo, Timestamp, Values,
 };
 use machine::{Event, Fact, Machine, Record};
 
@@ -38,6 +39,10 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     a_list_may_be_of_one_namespace(open().await).await;
     a_snapshot_replaces_earlier_records(open().await).await;
     an_illegal_record_is_reported_with_its_version(open().await).await;
+    labels::labels_are_stored_with_the_first_records(open().await).await;
+    labels::labels_survive_a_trim_and_end_with_the_run(open().await).await;
+    labels::runs_are_found_by_labels_and_texts(open().await).await;
+    labels::pages_and_counts_are_those_of_the_filter(open().await).await;
     logs::logs_are_stored_with_the_run(open().await).await;
     logs::logs_are_read_in_pages(open().await).await;
     logs::usages_are_stored_beside_the_logs(open().await).await;
@@ -247,6 +252,7 @@ async fn a_summary_describes_a_run(logbook: impl Logbook) {
     let expected = Summary {
         run: run("a"),
         info: ended,
+        labels: Labels::default(),
         version: Version::new(3),
         started_at: Timestamp::from_micros(10),
         changed_at: Timestamp::from_micros(15),

@@ -1,11 +1,21 @@
 //! The filters of lists: which runs, and which attempts of a run.
 
-use std::{fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
-use flow::{Action, Attempt, Firing, FlowName, Namespace, NodeName, RunId, RunState, Shard, Timestamp};
+use flow::{
+    Action, Attempt, Firing, FlowName, LabelCondition, LabelValue, Namespace, NodeName, RunId, RunState, Shard,
+    Timestamp,
+};
 use protocol::AttemptLog;
 
-use crate::Version;
+use crate::{Summary, Version};
+
+/// The maximum number of runs that are counted: more take longer than a request for a page should.
+pub const MAX_COUNTED: u64 = 1_000_000;
 
 /// Selects runs for a list. The list is ordered by start time, then by id, both descending.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +26,10 @@ pub struct Filter {
     pub namespace: Option<Namespace>,
     /// Only runs of this shard.
     pub shard: Option<Shard>,
+    /// Only runs with all of these labels.
+    pub labels: Vec<LabelCondition>,
+    /// Only runs whose id begins with this text, or that have it as the value of a label or as a short input.
+    pub text: Option<LabelValue>,
     /// Only runs in one of these states; empty means any state.
     pub states: Vec<RunState>,
     /// Only runs started at or after this time.
@@ -30,9 +44,49 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        let (flow, namespace, shard, states) = (None, None, None, Vec::new());
-        Self { flow, namespace, shard, states, since: None, until: None, after: None, limit: 100 }
+        Self {
+            flow: None,
+            namespace: None,
+            shard: None,
+            labels: Vec::new(),
+            text: None,
+            states: Vec::new(),
+            since: None,
+            until: None,
+            after: None,
+            limit: 100,
+        }
     }
+}
+
+impl Filter {
+    /// Whether it selects a run that is found by some texts.
+    pub(crate) fn selects(&self, run: &Summary, search_texts: &BTreeSet<LabelValue>) -> bool {
+        let Self { flow, namespace, shard, labels, text, states, since, until, after: _, limit: _ } = self;
+        let is_found = |text: &LabelValue| {
+            let begins = RunId::new(text.as_str()).is_ok() && run.run.as_str().starts_with(text.as_str());
+            begins || search_texts.contains(text)
+        };
+        flow.as_ref().is_none_or(|flow| *flow == run.info.flow)
+            && namespace.as_ref().is_none_or(|namespace| run.info.flow.namespace().as_ref() == Some(namespace))
+            && shard.as_ref().is_none_or(|shard| *shard == run.info.shard)
+            && labels.iter().all(|label| label.holds_for(&run.labels))
+            && text.as_ref().is_none_or(is_found)
+            && (states.is_empty() || states.contains(&run.info.state))
+            && since.is_none_or(|since| run.started_at >= since)
+            && until.is_none_or(|until| run.started_at < until)
+    }
+}
+
+/// How many runs a filter selects, by flow and state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunCounts {
+    /// The number of the runs of each flow in each state, of the first flows by name.
+    pub flows: BTreeMap<FlowName, Vec<(RunState, u64)>>,
+    /// The number of all runs: at most [`MAX_COUNTED`].
+    pub total: u64,
+    /// Whether there are more flows, or more runs than are counted.
+    pub more: bool,
 }
 
 /// Selects attempts of a run for a list. The list is ordered by when their results were recorded, the youngest first.

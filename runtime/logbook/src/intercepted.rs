@@ -10,8 +10,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Access, AccessToken, Append, AppendError, AppendOutcome, AuditEntry, AuditFilter, AuditPosition, Filter, History,
-    LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook, MemoLimits, Memos, ReadError, RunLock, Summary,
-    TrimPoint, Usage, Version,
+    LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook, MemoLimits, Memos, ReadError, RunCounts, RunLock,
+    Summary, TrimPoint, Usage, Version,
 };
 
 /// Intercepts the appends to a logbook, and the reads from it.
@@ -190,6 +190,11 @@ impl Logbook for InterceptedLogbook {
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
         self.interceptor.before_load().await?;
         self.inner.list(filter).await
+    }
+
+    async fn counts(&self, filter: &Filter, max_flows: usize) -> Result<RunCounts, LoadError> {
+        self.interceptor.before_load().await?;
+        self.inner.counts(filter, max_flows).await
     }
 
     async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {

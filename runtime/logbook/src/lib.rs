@@ -25,11 +25,12 @@ mod postgres;
 mod replay;
 mod row;
 mod run_lock;
+mod runs_query;
 mod trim_point;
 
 pub use access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition};
 pub use address::{file, may_exist, open};
-pub use filter::{Filter, InvalidPosition, LogFilter, LogPosition};
+pub use filter::{Filter, InvalidPosition, LogFilter, LogPosition, MAX_COUNTED, RunCounts};
 pub use inspect::{ClockReading, ExistingLogbook, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};
 pub use log_page::{LogPage, LogRange};

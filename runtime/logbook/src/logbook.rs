@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc};
 
 use async_trait::async_trait;
-use flow::{CallId, Digest, FlowName, Namespace, RunId, RunState, Shard, Timestamp};
+use flow::{CallId, Digest, FlowName, Labels, Namespace, RunId, RunState, Shard, Timestamp};
 use machine::{Change, Machine, Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
 use crate::{
-    Access, Filter, LogFilter, LogPage, LogPosition, LogRange, MemoChanges, Memos, RunLock, TrimPoint, replay,
+    Access, Filter, LogFilter, LogPage, LogPosition, LogRange, MemoChanges, Memos, RunCounts, RunLock, TrimPoint,
+    replay,
 };
 
 /// The number of records of a run: the position that an append follows.
@@ -118,6 +119,8 @@ pub struct Summary {
     pub run: RunId,
     /// The summary data of the run.
     pub info: RunInfo,
+    /// Its labels.
+    pub labels: Labels,
     /// The number of its records.
     pub version: Version,
     /// When its first record was decided.
@@ -390,6 +393,12 @@ pub trait Logbook: Access + Memos {
     /// # Errors
     /// [`LoadError`] when they cannot be read.
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError>;
+
+    /// Counts the runs that match a filter, of the first flows by name. The position and the limit of the filter have no effect.
+    ///
+    /// # Errors
+    /// [`LoadError`] when they cannot be read.
+    async fn counts(&self, filter: &Filter, max_flows: usize) -> Result<RunCounts, LoadError>;
 
     /// Saves a snapshot of a run at a version, so that loading does not need the earlier records. A snapshot older than the
     /// stored one is dropped.

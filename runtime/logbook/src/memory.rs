@@ -16,8 +16,8 @@ use protocol::{AttemptLog, CallLog, EngineSecret, MemoAddress, RememberedResult}
 use self::stored_run::StoredRun;
 use crate::{
     Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange,
-    Logbook, MaxUnended, MemoChanges, MemoLimits, Memos, NewResult, ReadError, RolledBackTask, RunInfo, RunLock,
-    Summary, TrimPoint, Usage, Version,
+    Logbook, MaxUnended, MemoChanges, MemoLimits, Memos, NewResult, ReadError, RolledBackTask, RunCounts, RunInfo,
+    RunLock, Summary, TrimPoint, Usage, Version,
     access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition},
     is_deletable, is_open,
     memo::Excess,
@@ -96,6 +96,13 @@ impl Memory {
 
     fn memos(&self) -> MutexGuard<'_, MemoryMemos> {
         self.memos.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The runs that a filter selects, without its position and limit.
+    fn selected(&self, filter: &Filter) -> Vec<Summary> {
+        let runs = self.runs();
+        let summaries = runs.iter().map(|(run, stored)| (stored.summary(run), &stored.search_texts));
+        summaries.filter(|(summary, texts)| filter.selects(summary, texts)).map(|(summary, _)| summary).collect()
     }
 
     fn read_run<T>(&self, run: &RunId, read: impl FnOnce(&StoredRun) -> T) -> Result<T, LoadError> {
@@ -245,8 +252,20 @@ impl Logbook for Memory {
                 }
                 None => {
                     let started_at = records.first().map_or(Timestamp::default(), |record| record.at);
+                    let (labels, search_texts) = records.first().map(row::found_by).unwrap_or_default();
                     let (snapshot, trim_point, logs) = (None, None, logs.collect());
-                    runs.insert(run, StoredRun { info, records, snapshot, logs, published, started_at, trim_point });
+                    let stored = StoredRun {
+                        info,
+                        records,
+                        snapshot,
+                        logs,
+                        published,
+                        started_at,
+                        trim_point,
+                        labels,
+                        search_texts,
+                    };
+                    runs.insert(run, stored);
                 }
             }
             self.memos().change(memos);
@@ -308,19 +327,23 @@ impl Logbook for Memory {
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
-        let mut all: Vec<Summary> = self.runs().iter().map(|(run, stored)| stored.summary(run)).collect();
-        all.sort_by(|one, other| (other.started_at, &other.run).cmp(&(one.started_at, &one.run)));
-        let matches = |summary: &Summary| {
-            let RunInfo { flow, state, shard } = &summary.info;
-            filter.flow.as_ref().is_none_or(|name| name == flow)
-                && filter.namespace.as_ref().is_none_or(|namespace| flow.namespace().as_ref() == Some(namespace))
-                && filter.shard.as_ref().is_none_or(|own| own == shard)
-                && (filter.states.is_empty() || filter.states.contains(state))
-                && filter.since.is_none_or(|since| summary.started_at >= since)
-                && filter.until.is_none_or(|until| summary.started_at < until)
-                && filter.after.as_ref().is_none_or(|(at, run)| (summary.started_at, &summary.run) < (*at, run))
+        let mut selected = self.selected(filter);
+        selected.sort_by(|one, other| (other.started_at, &other.run).cmp(&(one.started_at, &one.run)));
+        let follows = |summary: &Summary| {
+            filter.after.as_ref().is_none_or(|(at, run)| (summary.started_at, &summary.run) < (*at, run))
         };
-        Ok(all.into_iter().filter(matches).take(filter.limit).collect())
+        Ok(selected.into_iter().filter(follows).take(filter.limit).collect())
+    }
+
+    async fn counts(&self, filter: &Filter, max_flows: usize) -> Result<RunCounts, LoadError> {
+        let mut groups: BTreeMap<(FlowName, &str), i64> = BTreeMap::new();
+        let selected = self.selected(filter);
+        for Summary { info, .. } in &selected {
+            *groups.entry((info.flow.clone(), info.state.as_str())).or_default() += 1;
+        }
+        let all = row::column(selected.len() as u64);
+        let rows = groups.into_iter().map(|((flow, state), count)| (flow.to_string(), state.to_owned(), count, all));
+        row::run_counts(rows.collect(), max_flows)
     }
 
     async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {

@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
-    Memos as _, OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version,
+    Memos as _, OpenError, ReadError, RunCounts, RunLock, Summary, TrimPoint, Usage, Version,
     row::{self, AppendRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -57,7 +57,7 @@ const SAVE_SNAPSHOT: &str = "INSERT INTO waft.snapshots AS snapshots (run, versi
 // Skips the runs that another connection appends to at this moment: a later cleanup deletes them.
 const SELECT_DELETABLE: &str = "SELECT key FROM waft.runs WHERE state IN ('success', 'rolled-back') AND changed_at < $1
     ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED";
-const DELETE_ENDED: [&str; 8] = [
+const DELETE_ENDED: [&str; 10] = [
     "DELETE FROM waft.records WHERE run = ANY ($1)",
     "DELETE FROM waft.snapshots WHERE run = ANY ($1)",
     "DELETE FROM waft.logs WHERE run = ANY ($1)",
@@ -65,6 +65,8 @@ const DELETE_ENDED: [&str; 8] = [
     "DELETE FROM waft.content WHERE run = ANY ($1)",
     "DELETE FROM waft.trim_points WHERE run = ANY ($1)",
     "DELETE FROM waft.revisions WHERE run = ANY ($1)",
+    "DELETE FROM waft.labels WHERE run = ANY ($1)",
+    "DELETE FROM waft.search_texts WHERE run = ANY ($1)",
     "DELETE FROM waft.runs WHERE key = ANY ($1)",
 ];
 // Locks in the order of ids, as an append does.
@@ -228,6 +230,11 @@ impl Logbook for Postgres {
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
         let rows = self.with_connection(async |client| read::list(client, filter).await).await;
         rows.map_err(load_error)?.into_iter().map(RunRow::into_summary).collect()
+    }
+
+    async fn counts(&self, filter: &Filter, max_flows: usize) -> Result<RunCounts, LoadError> {
+        let rows = self.with_connection(async |client| read::counts(client, filter, max_flows).await).await;
+        row::run_counts(rows.map_err(load_error)?, max_flows)
     }
 
     async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {

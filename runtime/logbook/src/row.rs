@@ -6,14 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{
-    Action, Attempt, CallId, Digest, Firing, FlowName, Namespace, NodeName, Revision, RunId, RunState, Shard, Timestamp,
+    Action, Attempt, CallId, Digest, Firing, FlowName, LabelValue, Labels, Namespace, NodeName, Revision, RunId,
+    RunState, Shard, Timestamp,
 };
-use machine::Record;
+use machine::{Fact, Record};
 use protocol::{AttemptLog, CallLog, CallUsage, DecodeError, decode_records, decode_snapshot, encode_records};
 
 use crate::{
-    Append, Counted, History, LoadError, MaxUnended, ReadError, RevisionEntry, RunInfo, Summary, TrimPoint, Version,
-    is_open,
+    Append, Counted, History, LoadError, MAX_COUNTED, MaxUnended, ReadError, RevisionEntry, RunCounts, RunInfo,
+    Summary, TrimPoint, Version, is_open,
     memo::{self, MemoRow, RolledBackTask},
 };
 
@@ -37,6 +38,10 @@ pub(crate) struct AppendRow {
     /// The results to remember, by namespace and key.
     pub(crate) remembered: BTreeMap<(String, [u8; 32]), MemoRow>,
     pub(crate) forgotten: Vec<RolledBackTask>,
+    /// The labels, if these are the first records.
+    pub(crate) labels: Labels,
+    /// The texts by which the run is found, if these are the first records.
+    pub(crate) search_texts: BTreeSet<LabelValue>,
 }
 
 /// How many runs of a range of flows may not have ended.
@@ -74,6 +79,7 @@ impl From<Append> for AppendRow {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             panic!("an append to run {run} has no records");
         };
+        let (labels, search_texts) = if follows == Version::NONE { found_by(first) } else { Default::default() };
         let exchanges: Vec<Digest> = logs.iter().filter_map(exchanges_of).collect();
         Self {
             follows: column(follows.get()),
@@ -91,10 +97,19 @@ impl From<Append> for AppendRow {
             logs: logs.into_iter().map(LogRow::from).collect(),
             remembered: memo::rows(memos.remembered),
             forgotten: memos.forgotten,
+            labels,
+            search_texts,
             content: records.iter().flat_map(Record::digests).chain(exchanges).collect(),
             run,
         }
     }
+}
+
+/// The labels of a run, and the texts by which it is found, by its first record.
+pub(crate) fn found_by(first: &Record) -> (Labels, BTreeSet<LabelValue>) {
+    let Fact::RunStarted { flow, labels, .. } = &first.fact else { return Default::default() };
+    let values = labels.iter().map(|(_, value)| value.clone()).filter(|value| !value.as_str().is_empty());
+    (labels.clone(), values.chain(LabelValue::of_inputs(&flow.inputs)).collect())
 }
 
 /// The summary data of a run, as its row.
@@ -107,6 +122,8 @@ pub(crate) struct RunRow {
     pub(crate) started_at: i64,
     pub(crate) changed_at: i64,
     pub(crate) published: i64,
+    /// The labels, where they were asked for.
+    pub(crate) labels: Vec<(String, String)>,
 }
 
 impl RunRow {
@@ -132,10 +149,11 @@ impl RunRow {
             flow: FlowName::new(&self.flow).map_err(|error| damaged(error.to_string()))?,
             state: state.ok_or_else(|| damaged(format!("{:?} is no state of a run", self.state)))?,
         };
+        let labels = Labels::of(self.labels).map_err(|error| damaged(error.to_string()))?;
         let version = count(&run, self.version)?;
         let started_at = Timestamp::from_micros(count(&run, self.started_at)?);
         let changed_at = Timestamp::from_micros(count(&run, self.changed_at)?);
-        Ok(Summary { info, version: Version::new(version), started_at, changed_at, run })
+        Ok(Summary { info, labels, version: Version::new(version), started_at, changed_at, run })
     }
 }
 
@@ -356,6 +374,45 @@ pub(crate) fn run_id(column: &str) -> Result<RunId, LoadError> {
         .map_err(|error| LoadError::Unavailable { reason: format!("the id of a run is invalid: {error}") })
 }
 
+/// The groups of counted runs, given one row for each with the number of all.
+///
+/// # Errors
+/// [`LoadError`] when a column holds a value that waft does not write.
+pub(crate) fn run_counts(rows: Vec<CountRow>, max_flows: usize) -> Result<RunCounts, LoadError> {
+    let unreadable = |reason: String| LoadError::Unavailable { reason: format!("the counts of runs: {reason}") };
+    let number = |column: i64| u64::try_from(column).map_err(|error| unreadable(error.to_string()));
+    let all = rows.first().map_or(Ok(0), |(.., all)| number(*all))?;
+    let mut counts = RunCounts { total: all.min(MAX_COUNTED), more: all > MAX_COUNTED, flows: BTreeMap::new() };
+    for (flow, state, count, _) in rows {
+        let flow = FlowName::new(flow).map_err(|error| unreadable(error.to_string()))?;
+        if !counts.flows.contains_key(&flow) && counts.flows.len() == max_flows {
+            counts.more = true;
+            break;
+        }
+        let state = RunState::ALL.into_iter().find(|known| known.as_str() == state);
+        let state = state.ok_or_else(|| unreadable("one has no state of a run".to_owned()))?;
+        counts.flows.entry(flow).or_default().push((state, number(count)?));
+    }
+    Ok(counts)
+}
+
+/// A flow, a state, how many of its runs have it, and the number of all counted runs.
+pub(crate) type CountRow = (String, String, i64, i64);
+
+/// The most rows that counts of so many flows have, and one of another flow.
+pub(crate) fn max_groups(max_flows: usize) -> i64 {
+    i64::try_from(max_flows.saturating_mul(RunState::ALL.len()).saturating_add(1)).unwrap_or(i64::MAX)
+}
+
+/// Merges the parts of a list, each in the order of the list. A run that several of them have is in the list once.
+pub(crate) fn merge(parts: Vec<Vec<RunRow>>, limit: usize) -> Vec<RunRow> {
+    let mut rows: Vec<RunRow> = parts.into_iter().flatten().collect();
+    rows.sort_by(|one, other| (other.started_at, &other.id).cmp(&(one.started_at, &one.id)));
+    rows.dedup_by(|one, other| one.id == other.id);
+    rows.truncate(limit);
+    rows
+}
+
 /// Converts the columns of an open run.
 ///
 /// # Errors
@@ -392,8 +449,6 @@ pub(crate) fn undecodable(run: &RunId, error: &DecodeError) -> LoadError {
 
 #[cfg(test)]
 mod tests {
-    use machine::Fact;
-
     use super::*;
 
     fn record(at: u64) -> Record {

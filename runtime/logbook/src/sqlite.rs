@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
-    Memos as _, OpenError, ReadError, RunLock, Summary, TrimPoint, Usage, Version, lock,
+    Memos as _, OpenError, ReadError, RunCounts, RunLock, Summary, TrimPoint, Usage, Version, lock,
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -156,7 +156,7 @@ impl Logbook for Sqlite {
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
-        self.of_run(run, |connection, id| read::summary(connection, id)).await?.into_summary()
+        self.of_run(run, read::summary).await?.into_summary()
     }
 
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {
@@ -182,6 +182,12 @@ impl Logbook for Sqlite {
         let filter = filter.clone();
         let rows = self.reader.read(move |connection| read::list(connection, &filter)).await;
         rows.map_err(|failure| self.load_error(failure))?.into_iter().map(RunRow::into_summary).collect()
+    }
+
+    async fn counts(&self, filter: &Filter, max_flows: usize) -> Result<RunCounts, LoadError> {
+        let filter = filter.clone();
+        let rows = self.reader.read(move |connection| read::counts(connection, &filter, max_flows)).await;
+        row::run_counts(rows.map_err(|failure| self.load_error(failure))?, max_flows)
     }
 
     async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {

@@ -30,7 +30,8 @@ pub use firing::for_each::{ElementState, Expansion, collect_results, elements};
 pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues, Rare, RareState};
 use firing::{FiringMachine, FiringStart};
 use flow::{
-    ClockShift, EvaluationBudget, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, Timestamp, graph::Role,
+    ClockShift, EvaluationBudget, Firing, Flow, Labels, NodeIndex, NodeName, Revision, RunId, RunState, Timestamp,
+    graph::Role,
 };
 pub use notifications::NotificationKeys;
 pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
@@ -109,12 +110,20 @@ pub struct Machine {
     notifications: NotificationKeys,
     /// The time of the last record: a clock that shows an earlier time was set back.
     latest: Timestamp,
+    /// The labels for the record with which the run starts. A run that has started has them in its records only.
+    labels: Labels,
 }
 
 impl Machine {
     /// Creates the machine of a run without records. [`Event::Start`] starts the run.
     #[must_use]
     pub fn new(run: RunId, flow: Arc<Flow>) -> Self {
+        Self::labelled(run, flow, Labels::default())
+    }
+
+    /// Like [`Machine::new`], for a run with labels.
+    #[must_use]
+    pub fn labelled(run: RunId, flow: Arc<Flow>, labels: Labels) -> Self {
         let tasks = tasks_of(&flow);
         let trigger_state = flow.triggers.as_ref().map(|triggers| TriggerState::new(triggers.schedules.len()));
         let (revision, firings, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
@@ -127,6 +136,7 @@ impl Machine {
             triggers: trigger_state,
             notifications: NotificationKeys::default(),
             latest,
+            labels,
         }
     }
 
@@ -170,7 +180,8 @@ impl Machine {
         let run_record = |fact| vec![Record { at: now, firing: None, fact }];
         match (&self.triggers, self.single_firing(), event) {
             (_, None, Event::Start) if self.state() == RunState::Pending => {
-                run_record(Fact::RunStarted { flow: self.flow.clone(), revision: self.revision })
+                let (flow, labels) = (self.flow.clone(), self.labels.clone());
+                run_record(Fact::RunStarted { flow, revision: self.revision, labels })
             }
             (_, Some(_), Event::Edit { revision, flow }) | (Some(_), None, Event::Edit { revision, flow }) => {
                 self.decide_edit(*revision, flow).map(run_record).unwrap_or_default()
@@ -218,7 +229,7 @@ impl Machine {
             return Err(format!("the run is {}", self.state()));
         }
         match (fact, firing) {
-            (Fact::RunStarted { flow, revision }, None) => {
+            (Fact::RunStarted { flow, revision, labels: _ }, None) => {
                 *self = Self { revision: *revision, ..Self::new(self.run.clone(), flow.clone()) };
                 Ok(self.start(*at))
             }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use flow::{
-    Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Revision,
-    RunState, SkipReach, SkipReason, Timestamp, Value, Values, WorkerName, graph::ScopeIndex,
+    Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, Firing, Flow, Json, Labels, NodeIndex, Outcome,
+    Revision, RunState, SkipReach, SkipReason, Timestamp, Value, Values, WorkerName, graph::ScopeIndex,
 };
 
 /// One entry of a run's history.
@@ -27,6 +27,8 @@ pub enum Fact {
         flow: Arc<Flow>,
         /// The first revision.
         revision: Revision,
+        /// The labels of the run, which never change.
+        labels: Labels,
     },
     /// A task's attempt is dispatched to the workers.
     Started {

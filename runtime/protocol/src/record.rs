@@ -4,7 +4,7 @@ mod call;
 mod controller;
 mod trigger;
 
-use flow::{Attempt, ClockShift, Firing, NodeIndex, Revision, RunState, Timestamp, WorkerName};
+use flow::{Attempt, ClockShift, Firing, Labels, NodeIndex, Revision, RunState, Timestamp, WorkerName};
 use machine::{Fact, Record};
 
 pub(crate) use self::trigger::{WireSkipReason, WireTrigger};
@@ -69,6 +69,7 @@ enum WireFact<'a> {
     ClockSet { by_micros: i64 },
     RunEntered { state: &'a str },
     Remembered(WireRememberedFact<'a>),
+    RunStartedLabelled { flow: Box<WireFlow<'a>>, revision: u64, labels: Vec<(&'a str, &'a str)> },
 }
 
 /// Encodes records that are appended together.
@@ -104,8 +105,13 @@ impl WireRecord<'_> {
 impl<'a> From<&'a Fact> for WireFact<'a> {
     fn from(fact: &'a Fact) -> Self {
         match fact {
-            Fact::RunStarted { flow, revision } => {
-                Self::RunStarted { flow: Box::new((&**flow).into()), revision: revision.get() }
+            Fact::RunStarted { flow, revision, labels } => {
+                let (flow, revision) = (Box::new((&**flow).into()), revision.get());
+                let labels: Vec<_> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                match labels.is_empty() {
+                    true => Self::RunStarted { flow, revision },
+                    false => Self::RunStartedLabelled { flow, revision, labels },
+                }
             }
             Fact::Started { attempt, action } => Self::Started { attempt: attempt.into(), action: (*action).into() },
             Fact::Succeeded { attempt, provided, execution, worker } => {
@@ -185,7 +191,12 @@ impl WireFact<'_> {
     fn into_fact(self) -> Result<Fact, Invalid> {
         Ok(match self {
             Self::RunStarted { flow, revision } => {
-                Fact::RunStarted { flow: flow.into_flow()?, revision: Revision::new(revision) }
+                let (revision, labels) = (Revision::new(revision), Labels::default());
+                Fact::RunStarted { flow: flow.into_flow()?, revision, labels }
+            }
+            Self::RunStartedLabelled { flow, revision, labels } => {
+                let (revision, labels) = (Revision::new(revision), Labels::of(labels).map_err(invalid)?);
+                Fact::RunStarted { flow: flow.into_flow()?, revision, labels }
             }
             Self::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
             Self::Succeeded(fact) => fact.into_fact()?,

@@ -34,6 +34,26 @@ const DEFAULT_PAGE: usize = 100;
 #[derive(Clone)]
 pub(crate) struct Subject(pub(crate) String);
 
+/// What a request changed, in words: a handler adds it to its answer.
+#[derive(Clone)]
+pub(crate) struct Detail(pub(crate) String);
+
+/// Takes entries about the parts of a request, beside the entry of the request.
+#[derive(Clone)]
+pub(crate) struct RequestAudit {
+    audit: Audit,
+    caller: String,
+    peer: String,
+}
+
+impl RequestAudit {
+    /// Notes a part of the request, now that its answer is known.
+    pub(crate) async fn note(&self, action: &str, subject: String, status: u16, detail: &str) {
+        let entry = entry(self.caller.clone(), self.peer.clone(), action, Some(subject), status);
+        self.audit.note(AuditEntry { detail: Some(detail.to_owned()), ..entry }).await;
+    }
+}
+
 /// Takes entries for the audit log.
 #[derive(Clone)]
 pub(crate) struct Audit {
@@ -41,6 +61,11 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
+    /// For the parts of a request.
+    pub(crate) fn of_request(&self, caller: String, peer: String) -> RequestAudit {
+        RequestAudit { audit: self.clone(), caller, peer }
+    }
+
     /// Notes a request, now that its answer is known.
     pub(crate) async fn note(&self, entry: AuditEntry) {
         let AuditEntry { at: _, caller, peer, action, subject, status, detail } = &entry;

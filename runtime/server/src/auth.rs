@@ -19,13 +19,13 @@ use axum::{
 };
 
 use flow::Namespace;
-use logbook::AccessToken;
+use logbook::{AccessToken, AuditEntry};
 use tracing::info;
 
 use self::{client::Client, namespace::CallerNamespace, peer::Peer, permission::Permission, scope::Requirement};
 use crate::{
     MovedTag,
-    audit::{self, Subject},
+    audit::{self, Detail, Subject},
     bodies::Bodies,
     problem::{LimitedAnswer, Problem},
     shares::{Sender, Share},
@@ -131,6 +131,7 @@ async fn answer(
     request.extensions_mut().insert(CallerNamespace(caller.namespace.clone()));
     request.extensions_mut().insert(MayRead(caller.may(&Scope::Read)));
     request.extensions_mut().insert(permission.clone());
+    request.extensions_mut().insert(state.audit.of_request(caller.shown_with(&peer), peer.to_string()));
     if allowed.is_ok() && action == scope::READ {
         return caller.answer(next.run(request).await);
     }
@@ -154,6 +155,8 @@ async fn answer(
         let subject = response.extensions().get::<Subject>().map(|Subject(subject)| subject.clone()).or(named);
         let entry =
             audit::entry(caller.shown_with(&peer), peer.to_string(), action, subject, response.status().as_u16());
+        let detail = response.extensions().get::<Detail>().map(|Detail(detail)| detail.clone());
+        let entry = AuditEntry { detail, ..entry };
         let moved = response.extensions().get::<MovedTag>().map(|moved| audit::moved_tag(&entry, moved));
         state.audit.note(entry).await;
         if let Some(moved) = moved {

@@ -22,6 +22,9 @@ pub(crate) struct RunValue {
 /// The query string, parsed.
 pub(crate) struct Query<Value>(pub(crate) Value);
 
+/// The query string, parsed. The name `label` may occur several times.
+pub(crate) struct RepeatedQuery<Value>(pub(crate) Value);
+
 /// A JSON body.
 pub(crate) struct Json<Value>(pub(crate) Value);
 
@@ -56,6 +59,41 @@ impl<State: Send + Sync, Value: DeserializeOwned> FromRequestParts<State> for Qu
         let query = axum::extract::Query::<Value>::from_request_parts(parts, state).await;
         query.map(|axum::extract::Query(value)| Self(value)).map_err(|error| Problem::bad_request(error.body_text()))
     }
+}
+
+impl<State: Send + Sync, Value: DeserializeOwned> FromRequestParts<State> for RepeatedQuery<Value> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await?;
+        read_pairs(pairs).map(Self).map_err(Problem::bad_request)
+    }
+}
+
+/// The names of a query that may occur several times.
+const REPEATED: &str = "label";
+
+/// The names of a query whose values are numbers.
+const NUMBERS: &[&str] = &["limit"];
+
+/// Reads the pairs of a query as an object.
+fn read_pairs<Value: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<Value, String> {
+    let mut object = serde_json::Map::new();
+    for (name, text) in pairs {
+        if name == REPEATED {
+            let labels = object.entry(name).or_insert_with(|| Vec::<serde_json::Value>::new().into());
+            labels.as_array_mut().into_iter().for_each(|labels| labels.push(text.clone().into()));
+            continue;
+        }
+        let value = match NUMBERS.contains(&name.as_str()) {
+            true => text.parse::<u64>().map_err(|error| format!("{name}: {text:?}: {error}"))?.into(),
+            false => text.into(),
+        };
+        if object.insert(name.clone(), value).is_some() {
+            return Err(format!("{name} is given twice"));
+        }
+    }
+    serde_json::from_value(object.into()).map_err(|error| format!("the query: {error}"))
 }
 
 impl<State: Send + Sync> FromRequest<State> for Body {

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use api::EventPayload;
-use flow::{RunId, RunState};
+use flow::{Labels, RunId, RunState};
 use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use machine::{Change, Machine, NodeChange, Record};
 use protocol::{
@@ -88,6 +88,7 @@ pub struct Line {
 pub struct Lines {
     run: RunId,
     incarnation: Incarnation,
+    labels: Labels,
     logbook: Arc<dyn Logbook>,
     store: Arc<dyn Store>,
     replay: Replay,
@@ -108,12 +109,26 @@ impl Lines {
     /// # Errors
     /// [`LoadError`] when there is no such run, or it cannot be read.
     pub async fn open(run: RunId, logbook: Arc<dyn Logbook>, store: Arc<dyn Store>) -> Result<Self, LoadError> {
-        let incarnation = Incarnation::of(&logbook.summary(&run).await?);
+        let summary = logbook.summary(&run).await?;
+        let (incarnation, labels) = (Incarnation::of(&summary), summary.labels);
         let replay = Replay::new(run.clone(), logbook.clone());
         let (records, waiting) = (VecDeque::new(), VecDeque::new());
         let (position, changes, pacing) = (EventPosition::default(), None, Pacing::default());
         let next_records = FIRST_RECORDS;
-        Ok(Self { run, incarnation, logbook, store, replay, position, changes, pacing, records, next_records, waiting })
+        Ok(Self {
+            run,
+            incarnation,
+            labels,
+            logbook,
+            store,
+            replay,
+            position,
+            changes,
+            pacing,
+            records,
+            next_records,
+            waiting,
+        })
     }
 
     /// Skips the lines up to a position.
@@ -202,7 +217,8 @@ impl Lines {
         let count = lines.len();
         for (index, event) in lines.into_iter().enumerate() {
             self.position = EventPosition::after(version, index, count);
-            self.waiting.push_back(Line { id: self.position.id(), text: event.to_line() });
+            let text = event.with_labels(&self.labels).to_line();
+            self.waiting.push_back(Line { id: self.position.id(), text });
         }
     }
 
@@ -215,7 +231,7 @@ impl Lines {
             if position <= self.position {
                 continue;
             }
-            let text = event(machine, change, &*self.store).await.to_line();
+            let text = event(machine, change, &*self.store).await.with_labels(&self.labels).to_line();
             self.waiting.push_back(Line { id: position.id(), text });
             self.position = position;
         }

@@ -5,8 +5,9 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Subcommand, ValueEnum};
 
 use super::{
-    BrokerCommand, BrokerFlag, EditCommand, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand, ListFlags,
-    ModulesCommand, QuarantineCommand, ReplayFlags, SignFlags, SubmitFlags, TokenCommand, ValueFlags, VerifyFlags,
+    BrokerCommand, BrokerFlag, EditCommand, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand, LabelFlags,
+    ListFlags, ModulesCommand, QuarantineCommand, ReplayFlags, RunsFlags, SignFlags, SubmitFlags, TokenCommand,
+    ValueFlags, VerifyFlags,
 };
 
 /// A command of waft.
@@ -85,11 +86,13 @@ pub(crate) enum Command {
         broker: BrokerFlag,
         #[command(flatten)]
         isolate: IsolateFlag,
+        #[command(flatten)]
+        labels: LabelFlags,
         /// The run's id; a new one by default
         #[arg(long, value_name = "ID")]
         run_id: Option<String>,
         /// Continue an interrupted run from its records
-        #[arg(long, value_name = "ID", conflicts_with_all = ["flow", "run_id", "set", "set_file"])]
+        #[arg(long, value_name = "ID", conflicts_with_all = ["flow", "run_id", "set", "set_file", "label"])]
         resume: Option<String>,
         /// Do not show the output of guests; `waft logs` shows it
         #[arg(short, long)]
@@ -208,38 +211,14 @@ pub(crate) enum Command {
     Replay(ReplayFlags),
     /// Run a recorded attempt again, and report whether its task is a function of its inputs
     Verify(VerifyFlags),
-    /// Stop a run and roll it back
-    Cancel {
-        /// The run's id
-        run: String,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Suspend a run: it starts nothing new, and running calls may finish
-    Suspend {
-        /// The run's id
-        run: String,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Resume a suspended run
-    Resume {
-        /// The run's id
-        run: String,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Retry failed rollbacks, or restart a run that was rolled back
-    Retry {
-        /// The run's id
-        run: String,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
+    /// Stop a run and roll it back, or all runs that a filter selects on a server
+    Cancel(RunsFlags),
+    /// Suspend a run, or all that a filter selects: it starts nothing new, and running calls may finish
+    Suspend(RunsFlags),
+    /// Resume a suspended run, or all that a filter selects
+    Resume(RunsFlags),
+    /// Retry failed rollbacks, or restart a run that was rolled back, or all that a filter selects
+    Retry(RunsFlags),
     /// Mark a failed rollback as done, after you have settled it
     Skip {
         /// The run's id
@@ -382,10 +361,10 @@ impl Command {
             | Self::Worker { .. }
             | Self::Serve { .. }
             | Self::Submit(_)
-            | Self::Cancel { .. }
-            | Self::Suspend { .. }
-            | Self::Resume { .. }
-            | Self::Retry { .. }
+            | Self::Cancel(_)
+            | Self::Suspend(_)
+            | Self::Resume(_)
+            | Self::Retry(_)
             | Self::Skip { .. }
             | Self::Edit { .. }
             | Self::Notify { .. }
@@ -414,10 +393,10 @@ impl Command {
                 | Self::Verify(_)
                 | Self::Worker { .. }
                 | Self::Serve { .. }
-                | Self::Cancel { .. }
-                | Self::Suspend { .. }
-                | Self::Resume { .. }
-                | Self::Retry { .. }
+                | Self::Cancel(_)
+                | Self::Suspend(_)
+                | Self::Resume(_)
+                | Self::Retry(_)
                 | Self::Skip { .. }
                 | Self::Notify { .. }
         )

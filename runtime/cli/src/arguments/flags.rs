@@ -56,6 +56,14 @@ pub(crate) struct ValueFlags {
     pub(crate) set_file: Vec<String>,
 }
 
+/// The labels of a new run.
+#[derive(Debug, Args)]
+pub(crate) struct LabelFlags {
+    /// Give the run this label. It never changes; `waft list --label` finds the run by it
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+}
+
 /// The run to submit to a server.
 #[derive(Debug, Args)]
 pub(crate) struct SubmitFlags {
@@ -63,6 +71,8 @@ pub(crate) struct SubmitFlags {
     pub(crate) flow: PathBuf,
     #[command(flatten)]
     pub(crate) values: ValueFlags,
+    #[command(flatten)]
+    pub(crate) labels: LabelFlags,
     /// The run's id; a new one by default. A run that already exists is not started again
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
@@ -74,25 +84,62 @@ pub(crate) struct SubmitFlags {
     pub(crate) json: bool,
 }
 
+/// Which runs a command is about. All given conditions must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct FilterFlags {
+    /// Only runs of this flow
+    #[arg(long, value_name = "NAME")]
+    pub(crate) flow: Option<String>,
+    /// Only runs of flows in this namespace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Only runs with this label; NAME alone: with any value. Several may be given
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// Only runs whose id begins with this text, or that have it as the value of a label or as an input
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+    /// Only runs in one of these states: pending, running, success, failure, rolled-back, suspending, suspended
+    #[arg(long, value_name = "STATES", value_delimiter = ',')]
+    pub(crate) state: Vec<String>,
+    /// Only runs that started since a time such as 2026-01-31T08:00:00Z, or within a duration such as 2h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only runs that started before a time, or longer ago than a duration
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+}
+
 /// The runs to list.
 #[derive(Debug, Args)]
 pub(crate) struct ListFlags {
-    /// List only runs of this flow
-    #[arg(long, value_name = "NAME")]
-    pub(crate) flow: Option<String>,
-    /// List only runs of flows in this namespace
-    #[arg(long, value_name = "NAME")]
-    pub(crate) namespace: Option<String>,
-    /// List only runs in one of these states: pending, running, success, failure, rolled-back, suspending, suspended
-    #[arg(long, value_name = "STATES", value_delimiter = ',')]
-    pub(crate) state: Vec<String>,
-    /// List only runs that started since a time such as 2026-01-31T08:00:00Z, or within a duration such as 2h
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: FilterFlags,
     /// The maximum number of runs
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) limit: usize,
     /// Print one JSON object per run
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// One run, or all that a filter selects on a server.
+#[derive(Debug, Args)]
+pub(crate) struct RunsFlags {
+    /// The run's id. Without it, the flags select runs on a server
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: FilterFlags,
+    /// Select all runs
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only print how many runs are selected, and the first of them
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask before the command is sent to several runs
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print one JSON object; for several runs, one for each thousand of them
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use ::server::{WiredFlow, wire_draft};
 use anyhow::anyhow;
-use flow::{Draft, ModuleContent, Rollback, Severity, ValueName, Values};
+use flow::{Draft, Labels, ModuleContent, Rollback, Severity, ValueName, Values};
 
 use super::run::{OutputOptions, RunContext, RunTarget, run_flow};
 use crate::{
@@ -62,6 +62,7 @@ pub(super) async fn run(
         logbook,
         broker,
         run,
+        labels: Labels::default(),
         as_json,
         full_value_hint,
         guests,

@@ -1,10 +1,10 @@
 //! `waft list`: lists the runs of a server, or those in the logbook of this machine.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use client::{
     Client,
-    api::{ListQuery, Runs, Summary},
+    api::{ListQuery, RunFilter, Runs, Summary},
 };
 use engine::{Clock, SystemClock};
 use flow::Timestamp;
@@ -12,7 +12,7 @@ use logbook::Logbook;
 
 use super::{remote, run_location::reads_logbook, serve::without_password};
 use crate::{
-    arguments::ListFlags,
+    arguments::{FilterFlags, ListFlags},
     exit::{CliError, Exit},
     output,
     settings::Settings,
@@ -61,13 +61,12 @@ async fn listed(settings: &Settings) -> Result<RunListSource, CliError> {
 }
 
 pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, CliError> {
-    let ListFlags { flow, namespace, state, since, limit, json } = flags;
+    let ListFlags { filter, limit, json } = flags;
+    let filter = run_filter(filter);
+    let is_filtered = !filter.is_empty();
     let listed = listed(settings).await?;
-    let state = (!state.is_empty()).then(|| state.join(","));
-    let since = since.map(|since| time(&since));
-    let mut query = ListQuery { flow, namespace, state, since, ..ListQuery::default() };
-    let is_filtered =
-        query.flow.is_some() || query.namespace.is_some() || query.state.is_some() || query.since.is_some();
+    let RunFilter { flow, namespace, label, text, state, since, until } = filter;
+    let mut query = ListQuery { flow, namespace, label, text, state, since, until, ..ListQuery::default() };
     let mut remaining = limit;
     let mut runs: Vec<Summary> = Vec::new();
     while remaining > 0 {
@@ -107,6 +106,14 @@ fn none(settings: &Settings, listed: &RunListSource, is_filtered: bool) -> Strin
     }
 }
 
+/// The filter that a person gives.
+pub(super) fn run_filter(flags: FilterFlags) -> RunFilter {
+    let FilterFlags { flow, namespace, label, text, state, since, until } = flags;
+    let state = (!state.is_empty()).then(|| state.join(","));
+    let [since, until] = [since, until].map(|text| text.map(|text| time(&text)));
+    RunFilter { flow, namespace, label, text, state, since, until }
+}
+
 /// Converts a duration to the time that long ago; the server parses any other text.
 fn time(text: &str) -> String {
     match flow::parse_duration(text) {
@@ -124,14 +131,22 @@ pub(super) fn before(ago: Duration) -> Timestamp {
 fn print_table(runs: &[Summary]) {
     let width = |field: fn(&Summary) -> &str| runs.iter().map(|run| field(run).len()).max().unwrap_or(0);
     let (id, flow) = (width(|run| &run.run).max(3), width(|run| &run.flow).max(4));
-    output::line(&format!("{:id$}  {:flow$}  {:11}  {:20}  LASTED", "RUN", "FLOW", "STATE", "STARTED"));
+    let has_labels = runs.iter().any(|run| !run.labels.is_empty());
+    let head = if has_labels { format!("{:10}  LABELS", "LASTED") } else { "LASTED".to_owned() };
+    output::line(&format!("{:id$}  {:flow$}  {:11}  {:20}  {head}", "RUN", "FLOW", "STATE", "STARTED"));
     let now = protocol::events::rfc3339(SystemClock.now());
     for run in runs {
         let duration = duration(run, &now).map(|duration| format!("{:.1}s", duration.as_secs_f64()));
-        let Summary { run, flow: name, state, started_at, .. } = run;
-        let started = short(started_at);
-        output::line(&format!("{run:id$}  {name:flow$}  {state:11}  {started:20}  {}", duration.unwrap_or_default()));
+        let Summary { run, flow: name, state, started_at, labels, .. } = run;
+        let (started, duration) = (short(started_at), duration.unwrap_or_default());
+        let lasted = if labels.is_empty() { duration } else { format!("{duration:10}  {}", shown_labels(labels)) };
+        output::line(&format!("{run:id$}  {name:flow$}  {state:11}  {started:20}  {lasted}"));
     }
+}
+
+/// Labels on one line.
+pub(super) fn shown_labels(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 /// How long a run has lasted. A run that has not ended counts until now, however old its last change is.
@@ -157,6 +172,7 @@ mod tests {
             run: "r".into(),
             flow: "f".into(),
             state: state.into(),
+            labels: BTreeMap::new(),
             started_at: "2026-01-31T08:00:00Z".into(),
             changed_at: "2026-01-31T08:00:01Z".into(),
         };

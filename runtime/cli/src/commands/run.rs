@@ -9,7 +9,7 @@ use std::{
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
 use engine::{Engine, ShardAssignment, SubmitError, SystemClock};
-use flow::{Flow, NodeIndex, NodeName, QueueName, RunId, RunState, Shard, State, graph::Role};
+use flow::{Flow, Labels, NodeIndex, NodeName, QueueName, RunId, RunState, Shard, State, graph::Role};
 use logbook::{LoadError, Logbook, RunLock};
 use machine::Machine;
 use protocol::RunCommand;
@@ -43,6 +43,8 @@ pub(super) struct RunContext<'a> {
     pub(super) logbook: Arc<dyn Logbook>,
     pub(super) broker: &'a BrokerFlag,
     pub(super) run: RunTarget,
+    /// The labels of the run.
+    pub(super) labels: Labels,
     pub(super) as_json: bool,
     /// How a person sees the full value of a truncated one.
     pub(super) full_value_hint: FullValueHint,
@@ -54,6 +56,12 @@ pub(super) struct RunContext<'a> {
 
 /// How to show a run: whether as JSON, and whether with the guests' logs.
 pub(super) type OutputOptions = (bool, GuestLogs);
+
+/// The id and the labels that a person gives a new run.
+pub(super) struct NewRun {
+    pub(super) id: Option<String>,
+    pub(super) labels: Vec<String>,
+}
 
 /// The run to drive.
 #[derive(Debug, Clone)]
@@ -69,11 +77,12 @@ pub(super) async fn run(
     flow: &Path,
     values: &ValueFlags,
     broker: &BrokerFlag,
-    run_id: Option<&str>,
+    new: NewRun,
     (as_json, guests): OutputOptions,
 ) -> Result<Exit, CliError> {
     let inputs = flow_file::parse_values(values)?;
-    let run_id = run_id.map(RunId::new).transpose().map_err(CliError::invalid)?;
+    let run_id = new.id.map(RunId::new).transpose().map_err(CliError::invalid)?;
+    let labels = Labels::parse(&new.labels).map_err(CliError::invalid)?;
     let library = modules::open_for_calls(settings, slots(settings)).await?;
     let flow = flow_file::check(&library, flow, &inputs, Purpose::Run).await?.into_flow()?;
     let logbook = open_logbook(settings).await?;
@@ -85,6 +94,7 @@ pub(super) async fn run(
         logbook,
         broker,
         run,
+        labels,
         as_json,
         full_value_hint: FullValueHint::Show,
         guests,
@@ -117,7 +127,8 @@ pub(super) async fn continue_run(
         LoadError::Missing { .. } => missing(settings, &run),
         error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => CliError::unreachable(error),
     };
-    let shard = logbook.summary(&run).await.map_err(load_error)?.info.shard;
+    let summary = logbook.summary(&run).await.map_err(load_error)?;
+    let (shard, labels) = (summary.info.shard, summary.labels);
     if !is_own(&shard) {
         let error = anyhow!("run {run} was submitted to a server, and servers drive it");
         return Err(CliError::invalid(error).hint("`waft serve` over this logbook continues it"));
@@ -150,6 +161,7 @@ pub(super) async fn continue_run(
         logbook,
         broker,
         run,
+        labels,
         as_json,
         full_value_hint,
         guests,
@@ -304,12 +316,15 @@ async fn drive(
     };
     let watch = async {
         match &context.run {
-            RunTarget::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
-                error @ SubmitError::Exists { .. } => CliError::invalid(error)
-                    .hint(format!("choose another --run-id; `waft run --resume {run_id}` continues that run")),
-                error @ SubmitError::RunId(_) => CliError::invalid(error).hint("choose a shorter --run-id"),
-                error => CliError::unreachable(error),
-            }),
+            RunTarget::New(_) => {
+                let submitted = engine.submit_labelled(run_id.clone(), flow.clone(), context.labels.clone()).await;
+                submitted.map_err(|error| match error {
+                    error @ SubmitError::Exists { .. } => CliError::invalid(error)
+                        .hint(format!("choose another --run-id; `waft run --resume {run_id}` continues that run")),
+                    error @ SubmitError::RunId(_) => CliError::invalid(error).hint("choose a shorter --run-id"),
+                    error => CliError::unreachable(error),
+                })
+            }
             RunTarget::Resumed { command, .. } => {
                 engine.adopt(run_id.clone(), command.clone()).await.map_err(CliError::unreachable)
             }
@@ -331,7 +346,7 @@ async fn drive(
     let mut display =
         Display::new(run_id.clone(), &flow, context.as_json).with_options(context.full_value_hint, context.guests);
     display.begin();
-    let following = RunFollower { engine: &engine, run_id: &run_id, store: &*modules.store };
+    let following = RunFollower { engine: &engine, run_id: &run_id, labels: &context.labels, store: &*modules.store };
     let machine = following.run(watch, live, &mut display, stop, advice).await;
     shut_down(&engine, stop).await;
     if machine.as_ref().is_some_and(|machine| machine.state().is_final()) {

@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use ::server::LiveLines;
 use broker::Broker;
 use engine::{Engine, Watch, WatchEvent};
-use flow::RunId;
+use flow::{Labels, RunId};
 use machine::{Change, Machine, NodeChange};
 use protocol::{AttemptLog, LiveLog, LogJoin, RunCommand, events};
 use store::Store;
@@ -21,6 +21,7 @@ type CommandFuture<'a> = Pin<Box<dyn Future<Output = Result<(), engine::CommandE
 pub(super) struct RunFollower<'a> {
     pub(super) engine: &'a Engine,
     pub(super) run_id: &'a RunId,
+    pub(super) labels: &'a Labels,
     pub(super) store: &'a dyn Store,
 }
 
@@ -43,7 +44,7 @@ impl RunFollower<'_> {
         stop: &StopSignal,
         advice: impl Future<Output = Option<String>>,
     ) -> Option<Arc<Machine>> {
-        let Self { engine, run_id, store } = *self;
+        let Self { engine, run_id, labels, store } = *self;
         tokio::pin!(advice);
         let (mut is_stopping, mut is_advised) = (false, false);
         let grace = tokio::time::sleep(STOP_GRACE);
@@ -63,6 +64,7 @@ impl RunFollower<'_> {
                     WatchEvent::Change(change) => {
                         let change = load_values(store, change).await;
                         let event = events::of_change(run_id, display.flow(), &change);
+                        let event = event.map(|event| event.with_labels(labels));
                         event.iter().for_each(|event| display.event(event));
                     }
                     WatchEvent::Log(AttemptLog { call, log, .. }) => {

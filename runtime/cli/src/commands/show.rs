@@ -8,7 +8,7 @@ use api::{
 use flow::{Size, Value};
 
 use super::{
-    list::short,
+    list::{short, shown_labels},
     remote::{self, between},
     source::Source,
 };
@@ -33,6 +33,9 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     let state = if run.cancelling { "cancelling" } else { state.as_str() };
     output::line(&format!("{}  {id}  {state}", Colour::Bold.text(flow, colour)));
     output::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
+    if !run.labels.is_empty() {
+        output::line(&format!("labels: {}", shown_labels(&run.labels)));
+    }
     if let Some(fired) = fired {
         let under_way = firings.iter().map(|FiringState { firing, state }| format!(", firing {firing} {state}"));
         let times = if *fired == 1 { "once".into() } else { format!("{fired} times") };

@@ -7,7 +7,7 @@ use client::{
     Client, ClientError,
     api::{self, Run, Submission, ValuesObject},
 };
-use flow::{Diagnostic, Digest, Draft, Severity};
+use flow::{Diagnostic, Digest, Draft, Labels, Severity};
 use serde_json::json;
 
 use super::{remote, source::Source};
@@ -20,12 +20,13 @@ use crate::{
 };
 
 pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit, CliError> {
-    let SubmitFlags { flow: path, values, run_id, wait, json: as_json } = flags;
+    let SubmitFlags { flow: path, values, labels, run_id, wait, json: as_json } = flags;
+    let labels = Labels::parse(&labels.label).map_err(CliError::invalid)?.to_map();
     let inputs = flow_file::parse_values(&values)?;
     let client = remote::client(settings)?;
     let text = flow_file::read(&path).await?;
     let modules = push_modules(Target::Server(&client), &path, &text, flow::file::read(&text)).await?;
-    let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&inputs) };
+    let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&inputs), labels };
     let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
     if !run.warnings.is_empty() {
         crate::output::note!("{}", remote::render(&run.warnings, &path.display().to_string(), &submission.flow));

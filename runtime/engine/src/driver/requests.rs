@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::{CallId, Flow, NodeName, RunId, Shard};
+use flow::{CallId, Flow, Labels, NodeName, RunId, Shard};
 use logbook::Version;
 use machine::{Event, Machine};
 use protocol::{CommandRequest, Reply, RunCommand};
@@ -41,6 +41,7 @@ pub(crate) enum DriverRequest {
 pub(crate) struct Submission {
     pub(crate) run: RunId,
     pub(crate) flow: Arc<Flow>,
+    pub(crate) labels: Labels,
     pub(crate) reply_to: oneshot::Sender<Result<Watch, SubmitError>>,
 }
 
@@ -106,10 +107,10 @@ impl Driver {
 
     /// Starts a run in a shard whose queue is bound to what the flow listens to.
     pub(super) fn submit(&mut self, submission: Submission, shard: Shard, batch: &mut Batch) {
-        let Submission { run, flow, reply_to } = submission;
+        let Submission { run, flow, labels, reply_to } = submission;
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
         self.recent.remove(&run);
-        let machine = Machine::new(run.clone(), flow);
+        let machine = Machine::labelled(run.clone(), flow, labels);
         let active = ActiveRun::new(machine, Version::NONE, Version::NONE, shard);
         self.runs.insert(run.clone(), ActiveRun { watcher: Some(watcher), ..active });
         batch.push(run.clone(), Event::Start);

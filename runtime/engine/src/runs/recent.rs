@@ -70,7 +70,7 @@ impl RecentRuns {
 
 #[cfg(test)]
 mod tests {
-    use flow::{RunState, Timestamp, Values};
+    use flow::{Labels, RunState, Timestamp, Values};
     use logbook::{RunInfo, Version};
     use machine::Machine;
 
@@ -87,7 +87,8 @@ mod tests {
     fn summary(run: &str, version: u64) -> Summary {
         let info = RunInfo { shard: "1".parse().unwrap(), flow: "f".parse().unwrap(), state: RunState::Suspended };
         let (started_at, changed_at) = (Timestamp::default(), Timestamp::default());
-        Summary { run: run.parse().unwrap(), info, version: Version::new(version), started_at, changed_at }
+        let (labels, version) = (Labels::default(), Version::new(version));
+        Summary { run: run.parse().unwrap(), info, labels, version, started_at, changed_at }
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flow::{Digest, RunId, Timestamp};
+use flow::{Digest, LabelValue, Labels, RunId, Timestamp};
 use machine::{Record, Snapshot};
 use protocol::AttemptLog;
 
@@ -22,6 +22,9 @@ pub(super) struct StoredRun {
     pub(super) published: Version,
     pub(super) started_at: Timestamp,
     pub(super) trim_point: Option<TrimPoint>,
+    pub(super) labels: Labels,
+    /// The texts by which it is found.
+    pub(super) search_texts: BTreeSet<LabelValue>,
 }
 
 impl StoredRun {
@@ -29,6 +32,7 @@ impl StoredRun {
         Summary {
             run: run.clone(),
             info: self.info.clone(),
+            labels: self.labels.clone(),
             version: self.version(),
             started_at: self.started_at,
             changed_at: self.records.last().map_or(self.started_at, |record| record.at),

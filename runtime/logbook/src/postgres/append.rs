@@ -48,6 +48,10 @@ const LAST_USAGES: &str = "INSERT INTO waft.last_usages (run, task, first, firin
         $8::text[], $9::bytea[])
     ON CONFLICT (run, task) DO UPDATE SET first = excluded.first, firing = excluded.firing, attempt = excluded.attempt,
         action = excluded.action, at = excluded.at, worker = excluded.worker, usage = excluded.usage";
+const LABELS: &str = "INSERT INTO waft.labels (run, name, value, started_at, id)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[])";
+const SEARCH_TEXTS: &str = "INSERT INTO waft.search_texts (run, text, started_at, id)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[])";
 const CONTENT: &str = "INSERT INTO waft.content (run, digest) SELECT * FROM unnest($1::bigint[], $2::bytea[])
     ON CONFLICT DO NOTHING";
 
@@ -232,7 +236,8 @@ async fn insert_records(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)
     };
     // The statements are pipelined: each is sent without waiting for the previous answer.
     let (logs, usages) = (insert_logs(transaction, rows), insert_last_usages(transaction, rows));
-    future::try_join4(records, logs, usages, insert_content(transaction, rows)).await.map(drop)
+    let (content, found_by) = (insert_content(transaction, rows), insert_found_by(transaction, rows));
+    future::try_join5(records, logs, usages, content, found_by).await.map(drop)
 }
 
 async fn insert_logs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
@@ -301,6 +306,32 @@ async fn insert_content(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)
     let keys = column(&content, |(key, _)| *key);
     let digests = column(&content, |(_, digest)| digest.as_slice());
     query(transaction, CONTENT, &[&keys, &digests]).await.map(drop)
+}
+
+/// Inserts that by which new runs are found.
+async fn insert_found_by(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
+    let (mut labels, mut texts) = (Vec::new(), Vec::new());
+    for (key, row) in rows {
+        let (at, id) = (row.started_at, row.run.as_str());
+        labels.extend(row.labels.iter().map(|(name, value)| (*key, name.as_str(), value.as_str(), at, id)));
+        texts.extend(row.search_texts.iter().map(|text| (*key, text.as_str(), at, id)));
+    }
+    if !labels.is_empty() {
+        let keys = column(&labels, |(key, ..)| *key);
+        let names = column(&labels, |(_, name, ..)| *name);
+        let values = column(&labels, |(_, _, value, ..)| *value);
+        let started_at = column(&labels, |(.., at, _)| *at);
+        let ids = column(&labels, |(.., id)| *id);
+        query(transaction, LABELS, &[&keys, &names, &values, &started_at, &ids]).await?;
+    }
+    if !texts.is_empty() {
+        let keys = column(&texts, |(key, ..)| *key);
+        let values = column(&texts, |(_, text, ..)| *text);
+        let started_at = column(&texts, |(.., at, _)| *at);
+        let ids = column(&texts, |(.., id)| *id);
+        query(transaction, SEARCH_TEXTS, &[&keys, &values, &started_at, &ids]).await?;
+    }
+    Ok(())
 }
 
 type Column<'a> = &'a (dyn ToSql + Sync);

@@ -1,13 +1,14 @@
 //! Reads rows. Each read is one statement, which sees one state of the database.
 
 use deadpool_postgres::Client;
-use flow::{CallId, RunState};
+use flow::CallId;
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
-    Filter, LogFilter, LogPosition, LogRange,
+    Filter, LogFilter, LogPosition, LogRange, MAX_COUNTED,
     log_page::PageBuilder,
-    row::{LogRow, MAX_READ_BYTES, RecordChunk, RecordChunks, RunRow, column},
+    row::{self, CountRow, LogRow, MAX_READ_BYTES, RecordChunk, RecordChunks, RunRow, column},
+    runs_query::{self, POSTGRES, Parameter, Start, Statement},
 };
 
 // The bytes of the appends before one decide whether it is read. Their sizes are known without reading them.
@@ -36,14 +37,17 @@ const READ: &str = "SELECT id, shard, flow, state, runs.version, started_at, cha
                 AND first >= coalesce((SELECT max(first) FROM waft.records WHERE run = key AND first <= $2), 0)
         ) AS sized
     ) AS pieces WHERE id = $1";
-const SUMMARY: &str =
-    "SELECT id, shard, flow, state, version, started_at, changed_at, published FROM waft.runs WHERE id = $1";
+const SUMMARY: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, published,
+        (SELECT array_agg(name ORDER BY name) FROM waft.labels WHERE run = key),
+        (SELECT array_agg(value ORDER BY name) FROM waft.labels WHERE run = key) FROM waft.runs WHERE id = $1";
 const OPEN_RUNS: &str = "SELECT id, version FROM waft.runs WHERE shard = $1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
 const UNPUBLISHED: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND unpublished ORDER BY key LIMIT $2";
-const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, published FROM waft.runs
-    WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)";
-const LIST_ORDER: &str = " ORDER BY started_at DESC, id DESC LIMIT $5";
+// Adds the labels of the runs of a list.
+const WITH_LABELS: &str =
+    "SELECT page.id, page.shard, page.flow, page.state, page.version, page.started_at, page.changed_at,
+        page.published, (SELECT array_agg(name ORDER BY name) FROM waft.labels WHERE run = page.key),
+        (SELECT array_agg(value ORDER BY name) FROM waft.labels WHERE run = page.key) FROM";
 // The sizes of bodies are known without the bodies, and only those on the page are read.
 const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker,
         CASE WHEN bytes_before < $6 THEN selected END, usage, number
@@ -120,7 +124,7 @@ pub(super) async fn read(client: &Client, id: &str, after: i64, until: i64) -> R
 /// Reads the summary of a run, if the run exists.
 pub(super) async fn summary(client: &Client, id: &str) -> Result<Option<RunRow>, Error> {
     let row = client.query_opt(&client.prepare_cached(SUMMARY).await?, &[&id]).await?;
-    row.as_ref().map(run_row).transpose()
+    row.as_ref().map(labelled_row).transpose()
 }
 
 pub(super) async fn open_runs(client: &Client, shard: &str) -> Result<Vec<(String, i64)>, Error> {
@@ -133,49 +137,48 @@ pub(super) async fn unpublished(client: &Client, shard: &str, limit: i64) -> Res
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// A statement with its parameters.
-pub(super) type Query = (String, Vec<Box<dyn ToSql + Sync + Send>>);
-
-/// The statement for a list. Only the given conditions are in it, so that the server can choose an index for them.
-pub(super) fn list_query(filter: &Filter) -> Query {
-    let (after, after_id) =
-        filter.after.as_ref().map_or((i64::MAX, ""), |(at, run)| (column(at.as_micros()), run.as_str()));
-    let mut sql = LIST.to_owned();
-    let mut params: Vec<Box<dyn ToSql + Sync + Send>> = vec![
-        Box::new(filter.since.map_or(0, |at| column(at.as_micros()))),
-        Box::new(filter.until.map_or(i64::MAX, |at| column(at.as_micros()))),
-        Box::new(after),
-        Box::new(after_id.to_owned()),
-        Box::new(i64::try_from(filter.limit).unwrap_or(i64::MAX)),
-    ];
-    // As in the index of namespaces.
-    let namespace = filter.namespace.as_ref().map(|namespace| format!("{namespace}/"));
-    let texts = [
-        (filter.flow.as_ref().map(ToString::to_string), "flow"),
-        (namespace, "left(flow, strpos(flow, '/'))"),
-        (filter.shard.as_ref().map(ToString::to_string), "shard"),
-    ];
-    for (text, expression) in texts {
-        if let Some(text) = text {
-            params.push(Box::new(text));
-            sql += &format!(" AND {expression} = ${}", params.len());
-        }
+/// Reads the runs of a list.
+pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>, Error> {
+    let mut parts = Vec::new();
+    for start in starts(client, filter).await? {
+        let Statement { sql, parameters } = runs_query::list(filter, start, POSTGRES);
+        let sql = format!("{WITH_LABELS} ({sql}) AS page");
+        let rows = run(client, &Statement { sql, parameters }).await?;
+        parts.push(rows.iter().map(labelled_row).collect::<Result<_, Error>>()?);
     }
-    if filter.states == [RunState::Suspended] {
-        // A literal, since the index of suspended runs is for it.
-        sql += " AND state = 'suspended'";
-    } else if !filter.states.is_empty() {
-        params.push(Box::new(filter.states.iter().map(|state| state.as_str().to_owned()).collect::<Vec<String>>()));
-        sql += &format!(" AND state = ANY (${})", params.len());
-    }
-    (sql + LIST_ORDER, params)
+    Ok(row::merge(parts, filter.limit))
 }
 
-pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>, Error> {
-    let (sql, params) = list_query(filter);
-    let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
-    let rows = client.query(&client.prepare_cached(&sql).await?, &params).await?;
-    rows.iter().map(run_row).collect()
+/// Counts runs by flow and state.
+pub(super) async fn counts(client: &Client, filter: &Filter, max_flows: usize) -> Result<Vec<CountRow>, Error> {
+    let (groups, runs) = (row::max_groups(max_flows), column(MAX_COUNTED + 1));
+    let starts = starts(client, filter).await?;
+    let rows = run(client, &runs_query::counts(filter, &starts, groups, runs, POSTGRES)).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))).collect()
+}
+
+/// Where the statements start that together find the runs of a filter.
+async fn starts(client: &Client, filter: &Filter) -> Result<Vec<Start>, Error> {
+    let mut counts = Vec::new();
+    if runs_query::needs_counts(filter) {
+        for start in runs_query::starts(filter) {
+            let counted = run(client, &runs_query::count_of_start(filter, start, POSTGRES)).await?;
+            counts.push((start, counted.first().map_or(Ok(0), |row| row.try_get(0))?));
+        }
+    }
+    Ok(runs_query::choose(filter, &counts))
+}
+
+/// Runs a statement with its parameters. It is not cached: the planner sees the parameters, and a label may be rare or common.
+async fn run(client: &Client, Statement { sql, parameters }: &Statement) -> Result<Vec<Row>, Error> {
+    client.query(sql.as_str(), &parameters.iter().map(parameter).collect::<Vec<_>>()).await
+}
+
+pub(super) fn parameter(parameter: &Parameter) -> &(dyn ToSql + Sync) {
+    match parameter {
+        Parameter::Number(number) => number,
+        Parameter::Text(text) => text,
+    }
 }
 
 /// Reads a page of the attempt logs of a run, if the run exists.
@@ -297,7 +300,15 @@ fn run_row(row: &Row) -> Result<RunRow, Error> {
         started_at: row.try_get(5)?,
         changed_at: row.try_get(6)?,
         published: row.try_get(7)?,
+        labels: Vec::new(),
     })
+}
+
+/// A run with its labels, whose names and values follow the other columns. A run without labels has no arrays.
+fn labelled_row(row: &Row) -> Result<RunRow, Error> {
+    let (names, values): (Option<Vec<String>>, Option<Vec<String>>) = (row.try_get(8)?, row.try_get(9)?);
+    let labels = names.unwrap_or_default().into_iter().zip(values.unwrap_or_default()).collect();
+    Ok(RunRow { labels, ..run_row(row)? })
 }
 
 /// The chunks of a row, which follow the run's columns. A row without chunks has no array.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::*;
-use crate::{LockMode, MaxUnended, MemoChanges, RunInfo, contract};
+use crate::{
+    LockMode, MaxUnended, MemoChanges, RunInfo, contract,
+    runs_query::{self, POSTGRES, Start, Statement},
+};
 use flow::RunState;
 use machine::Fact;
 
@@ -182,6 +185,58 @@ async fn a_migrated_database_has_the_last_usages() {
     server.clean_up().await;
 }
 
+/// 20,000 runs, of which a thousandth has a rare label.
+const MANY_RUNS: &str =
+    "INSERT INTO waft.runs (id, shard, flow, state, version, started_at, changed_at, published, unpublished)
+        SELECT 'r' || n, 's', 'f' || n % 50, CASE n % 2000 WHEN 0 THEN 'failure' ELSE 'success' END, 1, n, n, 1, false
+        FROM generate_series(1, 20000) AS n;
+    INSERT INTO waft.labels SELECT key, 'team', 'shop', started_at, id FROM waft.runs;
+    INSERT INTO waft.labels SELECT key, 'order', id, started_at, id FROM waft.runs WHERE started_at % 1000 = 0;
+    INSERT INTO waft.search_texts SELECT run, value, started_at, id FROM waft.labels;
+    VACUUM ANALYZE waft.runs; VACUUM ANALYZE waft.labels; VACUUM ANALYZE waft.search_texts";
+
+#[tokio::test]
+async fn lists_and_counts_use_the_index_that_finds_the_fewest_runs() {
+    let Some(server) = Server::find() else { return };
+    let logbook = Postgres::with(server.database().await).await.unwrap();
+    let client = logbook.connections.get(Purpose::Engine).await.unwrap().end();
+    for sql in MANY_RUNS.split(';') {
+        client.batch_execute(sql).await.unwrap();
+    }
+    let plan = async |Statement { sql, parameters }: Statement| {
+        let parameters: Vec<_> = parameters.iter().map(read::parameter).collect();
+        let rows = client.query(format!("EXPLAIN {sql}").as_str(), &parameters).await.unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
+    };
+    let label = |condition: &str| Filter { labels: vec![condition.parse().unwrap()], ..Filter::default() };
+    let text = |text: &str| Filter { text: Some(flow::LabelValue::new(text).unwrap()), ..Filter::default() };
+    let of_flow = || Filter { flow: Some("f7".parse().unwrap()), ..Filter::default() };
+    let after = Some((Timestamp::from_micros(9_000), RunId::new("r").unwrap()));
+    for (filter, start, index) in [
+        (label("team=shop"), Start::Label(0), "labels_by_value"),
+        (Filter { after: after.clone(), ..label("team=shop") }, Start::Label(0), "labels_by_value"),
+        (label("order=r1000"), Start::Label(0), "labels_by_value"),
+        (text("r1000"), Start::Text, "search_texts_by_text"),
+        (text("r1000"), Start::Id, "runs_id_key"),
+        (of_flow(), Start::Flow, "runs_of_flow"),
+        (Filter { after, ..Filter::default() }, Start::Youngest, "runs_youngest"),
+    ] {
+        let list = plan(runs_query::list(&filter, start, POSTGRES)).await;
+        assert!(list.contains(index) && !list.contains("Seq Scan"), "{start:?}: {list}");
+    }
+    for (filter, start) in [(label("order=r1000"), Start::Label(0)), (text("r1000"), Start::Text)] {
+        let count = plan(runs_query::count_of_start(&filter, start, POSTGRES)).await;
+        assert!(!count.contains("Seq Scan"), "{start:?}: {count}");
+    }
+    let counts = plan(runs_query::counts(&of_flow(), &[Start::Flow], 10, 10_000, POSTGRES)).await;
+    assert!(counts.contains("Index Only Scan using runs_of_flow"), "{counts}");
+    let counts = plan(runs_query::counts(&label("order"), &[Start::Label(0)], 10, 10_000, POSTGRES)).await;
+    assert!(counts.contains("labels_by_"), "{counts}");
+    drop(client);
+    drop(logbook);
+    server.clean_up().await;
+}
+
 #[tokio::test]
 async fn two_engines_with_the_same_runs_never_wait_for_each_other_forever() {
     let Some(server) = Server::find() else { return };
@@ -215,10 +270,14 @@ async fn deleted_runs_leave_no_rows() {
     };
     let batch = (0..DELETE_BATCH * 2 + 3).map(with_log).collect();
     logbook.append(batch).await.unwrap();
-    assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(2)).await.unwrap(), DELETE_BATCH as u64 * 2 + 3);
     let client = logbook.connections.get(Purpose::Engine).await.unwrap().end();
+    let found_by = "INSERT INTO waft.labels SELECT key, 'a', 'b', 1, id FROM waft.runs;
+        INSERT INTO waft.search_texts SELECT key, 'b', 1, id FROM waft.runs";
+    client.batch_execute(found_by).await.unwrap();
+    assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(2)).await.unwrap(), DELETE_BATCH as u64 * 2 + 3);
     let count = "SELECT (SELECT count(*) FROM waft.runs) + (SELECT count(*) FROM waft.records)
-        + (SELECT count(*) FROM waft.logs) + (SELECT count(*) FROM waft.last_usages)";
+        + (SELECT count(*) FROM waft.logs) + (SELECT count(*) FROM waft.last_usages)
+        + (SELECT count(*) FROM waft.labels) + (SELECT count(*) FROM waft.search_texts)";
     let count: i64 = client.query_one(count, &[]).await.unwrap().get(0);
     assert_eq!(count, 0);
     drop(client);
@@ -311,7 +370,7 @@ async fn an_inspection_of_a_database_reports_schema_clock_and_locks_and_creates_
     }
     let logbook = Postgres::with(endpoint.clone()).await.unwrap();
     let found = find().await;
-    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (14, 14, None));
+    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (15, 15, None));
     let clock = found.clock.unwrap();
     let difference = clock.shown.duration_since(clock.sent_at).unwrap_or_else(|error| error.duration());
     assert!(

@@ -35,6 +35,8 @@ const LAST_USAGE: &str = "INSERT INTO last_usages (run, task, first, firing, att
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (run, task) DO UPDATE SET first = excluded.first,
     firing = excluded.firing, attempt = excluded.attempt, action = excluded.action, at = excluded.at,
     worker = excluded.worker, usage = excluded.usage";
+const LABEL: &str = "INSERT INTO labels (run, name, value, started_at, id) VALUES (?1, ?2, ?3, ?4, ?5)";
+const SEARCH_TEXT: &str = "INSERT INTO search_texts (run, text, started_at, id) VALUES (?1, ?2, ?3, ?4)";
 const CONTENT: &str = "INSERT INTO content (run, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 
 /// Writes the appends of several callers in one transaction, and answers each caller. A failure fails them all.
@@ -109,6 +111,14 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
     }
     for digest in &row.content {
         transaction.prepare_cached(CONTENT)?.execute(params![key, digest.as_bytes()])?;
+    }
+    for (name, value) in row.labels.iter() {
+        let columns = params![key, name.as_str(), value.as_str(), row.started_at, row.run.as_str()];
+        transaction.prepare_cached(LABEL)?.execute(columns)?;
+    }
+    for text in &row.search_texts {
+        let columns = params![key, text.as_str(), row.started_at, row.run.as_str()];
+        transaction.prepare_cached(SEARCH_TEXT)?.execute(columns)?;
     }
     memo::write(transaction, &row.remembered, &row.forgotten)?;
     Ok(AppendOutcome::Durable)

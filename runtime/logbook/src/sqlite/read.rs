@@ -1,12 +1,13 @@
 //! Reads rows.
 
-use flow::{CallId, RunState};
+use flow::CallId;
 use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, named_params, params, types::ValueRef};
 
 use crate::{
-    Filter, LogFilter, LogPosition, LogRange,
+    Filter, LogFilter, LogPosition, LogRange, MAX_COUNTED,
     log_page::PageBuilder,
-    row::{LogRow, MAX_READ_BYTES, RecordChunk, RecordChunks, RunRow, column},
+    row::{self, CountRow, LogRow, MAX_READ_BYTES, RecordChunk, RecordChunks, RunRow, column},
+    runs_query::{self, Parameter, SQLITE, Start, Statement},
 };
 
 const RUN: &str =
@@ -19,9 +20,7 @@ const CHUNKS: &str = "SELECT first, body FROM records WHERE run = ?1 AND first <
 const OPEN_RUNS: &str = "SELECT id, version FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
 const UNPUBLISHED: &str = "SELECT id FROM runs WHERE shard = ?1 AND unpublished = 1 ORDER BY key LIMIT ?2";
-const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, published FROM runs
-    WHERE started_at >= :since AND started_at < :until AND (started_at, id) < (:after, :after_id)";
-const LIST_ORDER: &str = " ORDER BY started_at DESC, id DESC LIMIT :limit";
+const LABELS: &str = "SELECT name, value FROM labels WHERE run = ?1 ORDER BY name";
 pub(super) const LOGS: &str =
     "SELECT first, task, firing, attempt, action, at, worker, body, usage, number, length(body) FROM runs
     LEFT JOIN logs ON run = key AND (first, number) >= (:first, :number)
@@ -87,8 +86,10 @@ pub(super) fn read(
 }
 
 /// Reads the summary of a run, if the run exists.
-pub(super) fn summary(connection: &Connection, id: &str) -> rusqlite::Result<Option<RunRow>> {
-    Ok(find(connection, id)?.map(|(_, run)| run))
+pub(super) fn summary(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<RunRow>> {
+    let view = connection.transaction()?;
+    let Some((key, run)) = find(&view, id)? else { return Ok(None) };
+    Ok(Some(RunRow { labels: labels(&view, key)?, ..run }))
 }
 
 pub(super) fn open_runs(connection: &Connection, shard: &str) -> rusqlite::Result<Vec<(String, i64)>> {
@@ -99,51 +100,66 @@ pub(super) fn unpublished(connection: &Connection, shard: &str, limit: i64) -> r
     connection.prepare_cached(UNPUBLISHED)?.query_map(params![shard, limit], |row| row.get(0))?.collect()
 }
 
-/// The statement for a list. Only the given conditions are in it, so that SQLite can choose an index for them.
-pub(super) fn list_sql(filter: &Filter) -> String {
-    let mut sql = LIST.to_owned();
-    let conditions = [
-        (filter.flow.is_some(), " AND flow = :flow"),
-        // As in its index. The index of the flow has fewer rows.
-        (filter.namespace.is_some() && filter.flow.is_none(), " AND substr(flow, 1, instr(flow, '/')) = :namespace"),
-        (filter.namespace.is_some() && filter.flow.is_some(), " AND +substr(flow, 1, instr(flow, '/')) = :namespace"),
-        (filter.shard.is_some(), " AND shard = :shard"),
-        (filter.states == [RunState::Suspended], " AND state = 'suspended'"),
-        (!filter.states.is_empty(), " AND instr(:states, ' ' || state || ' ')"),
-    ];
-    sql.extend(conditions.into_iter().filter_map(|(is_given, condition)| is_given.then_some(condition)));
-    sql + LIST_ORDER
+/// Reads the runs of a list.
+pub(super) fn list(connection: &mut Connection, filter: &Filter) -> rusqlite::Result<Vec<RunRow>> {
+    let view = connection.transaction()?;
+    let mut parts = Vec::new();
+    for start in starts(&view, filter)? {
+        let rows = run(&view, &runs_query::list(filter, start, SQLITE), run_row)?;
+        parts.push(
+            rows.into_iter()
+                .map(|(key, row)| Ok(RunRow { labels: labels(&view, key)?, ..row }))
+                .collect::<rusqlite::Result<_>>()?,
+        );
+    }
+    Ok(row::merge(parts, filter.limit))
 }
 
-pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<RunRow>> {
-    let (after, after_id) =
-        filter.after.as_ref().map_or((i64::MAX, ""), |(at, run)| (column(at.as_micros()), run.as_str()));
-    // No state name contains a space.
-    let states: String = filter.states.iter().map(|state| format!(" {state} ")).collect();
-    let since = filter.since.map_or(0, |at| column(at.as_micros()));
-    let until = filter.until.map_or(i64::MAX, |at| column(at.as_micros()));
-    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-    let flow = filter.flow.as_ref().map(flow::FlowName::as_str);
-    let namespace = filter.namespace.as_ref().map(|namespace| format!("{namespace}/"));
-    let shard = filter.shard.as_ref().map(flow::Shard::as_str);
-    let mut params: Vec<(&str, &dyn ToSql)> =
-        vec![(":since", &since), (":until", &until), (":after", &after), (":after_id", &after_id), (":limit", &limit)];
-    // A statement refuses what it does not name.
-    if flow.is_some() {
-        params.push((":flow", &flow));
+/// Counts runs by flow and state.
+pub(super) fn counts(
+    connection: &mut Connection,
+    filter: &Filter,
+    max_flows: usize,
+) -> rusqlite::Result<Vec<CountRow>> {
+    let view = connection.transaction()?;
+    let (groups, runs) = (row::max_groups(max_flows), column(MAX_COUNTED + 1));
+    let statement = runs_query::counts(filter, &starts(&view, filter)?, groups, runs, SQLITE);
+    run(&view, &statement, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+}
+
+/// Where the statements start that together find the runs of a filter.
+fn starts(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Start>> {
+    let mut counts = Vec::new();
+    if runs_query::needs_counts(filter) {
+        for start in runs_query::starts(filter) {
+            let counted = run(connection, &runs_query::count_of_start(filter, start, SQLITE), |row| row.get(0))?;
+            counts.push((start, counted.first().copied().unwrap_or_default()));
+        }
     }
-    if namespace.is_some() {
-        params.push((":namespace", &namespace));
-    }
-    if shard.is_some() {
-        params.push((":shard", &shard));
-    }
-    if !filter.states.is_empty() {
-        params.push((":states", &states));
-    }
-    let mut statement = connection.prepare_cached(&list_sql(filter))?;
-    let rows = statement.query_map(&params[..], |row| Ok(run_row(row)?.1))?;
+    Ok(runs_query::choose(filter, &counts))
+}
+
+/// Runs a statement with its parameters.
+fn run<One>(
+    connection: &Connection,
+    Statement { sql, parameters }: &Statement,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<One>,
+) -> rusqlite::Result<Vec<One>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let parameters: Vec<&dyn ToSql> = parameters.iter().map(parameter).collect();
+    let rows = statement.query_map(&parameters[..], |row| read(row))?;
     rows.collect()
+}
+
+fn parameter(parameter: &Parameter) -> &dyn ToSql {
+    match parameter {
+        Parameter::Number(number) => number,
+        Parameter::Text(text) => text,
+    }
+}
+
+fn labels(connection: &Connection, key: i64) -> rusqlite::Result<Vec<(String, String)>> {
+    connection.prepare_cached(LABELS)?.query_map([key], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// Reads a page of the attempt logs of a run, if the run exists.
@@ -283,6 +299,7 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<(i64, RunRow)> {
         started_at: row.get(6)?,
         changed_at: row.get(7)?,
         published: row.get(8)?,
+        labels: Vec::new(),
     };
     Ok((row.get(0)?, run))
 }

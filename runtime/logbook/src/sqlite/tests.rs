@@ -8,7 +8,10 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{MaxUnended, MemoChanges, RunInfo, contract};
+use crate::{
+    MaxUnended, MemoChanges, RunInfo, contract,
+    runs_query::{self, SQLITE, Start, Statement},
+};
 
 fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append {
     let record = |at| Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed };
@@ -104,12 +107,15 @@ async fn ended_runs_are_deleted_in_batches() {
         append
     };
     logbook.append((0..2 * DELETE_BATCH + 3).map(ended).collect()).await.unwrap();
+    let found_by = "INSERT INTO labels SELECT key, 'a', 'b', 1, id FROM runs;
+        INSERT INTO search_texts SELECT key, 'b', 1, id FROM runs";
+    Connection::open(&path).unwrap().execute_batch(found_by).unwrap();
     assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(2)).await.unwrap(), 2 * DELETE_BATCH as u64 + 3);
     let count = |table: &str| {
         let connection = Connection::open(&path).unwrap();
         connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
     };
-    assert_eq!((count("runs"), count("records")), (0, 0));
+    assert_eq!(["runs", "records", "labels", "search_texts"].map(count), [0; 4]);
 }
 
 #[tokio::test]
@@ -261,30 +267,6 @@ fn only_the_logs_that_are_asked_for_are_read() {
     starts(trim::EXCHANGES, "SEARCH logs USING COVERING INDEX logs_http (run=? AND first>?)");
 }
 
-/// A namespace with few runs does not go through the runs of others.
-#[test]
-fn a_list_goes_through_the_runs_that_it_is_about() {
-    let mut connection = Connection::open_in_memory().unwrap();
-    schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
-    let (flow, namespace) = (Some("shop/f".parse().unwrap()), Some("shop".parse().unwrap()));
-    let states = vec![RunState::Suspended];
-    let suspended = Filter { shard: Some(Shard::new("s").unwrap()), states: states.clone(), ..Filter::default() };
-    for (filter, index) in [
-        (Filter::default(), "runs_youngest"),
-        (Filter { states, ..Filter::default() }, "runs_youngest"),
-        (Filter { flow: flow.clone(), ..Filter::default() }, "runs_of_flow (flow=? AND"),
-        (Filter { namespace: namespace.clone(), ..Filter::default() }, "runs_of_namespace (<expr>=? AND"),
-        (Filter { flow, namespace, states: vec![RunState::Running], ..Filter::default() }, "runs_of_flow (flow=? AND"),
-        (suspended, "runs_suspended (shard=? AND"),
-    ] {
-        let sql = read::list_sql(&filter);
-        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let plan = statement.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>().unwrap();
-        let expected = format!("SEARCH runs USING INDEX {index}");
-        assert!(plan.len() == 1 && plan[0].starts_with(&expected), "{sql}: {plan:#?}");
-    }
-}
-
 #[tokio::test]
 async fn clients_delay_no_read_of_an_engine_and_what_they_left_is_not_read() {
     let folder = TempDir::new().unwrap();
@@ -310,6 +292,72 @@ async fn clients_delay_no_read_of_an_engine_and_what_they_left_is_not_read() {
     assert!(slow.await.unwrap());
     assert_eq!(summary.await.unwrap().version, Version::new(1));
     assert!(was_read.recv().is_err(), "its work was dropped");
+}
+
+/// A list ends once its page is full, and a count reads no run.
+#[test]
+fn lists_and_counts_use_the_index_that_finds_the_fewest_runs() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
+    let plan = |statement: &Statement| {
+        let mut prepared = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", statement.sql)).unwrap();
+        let lines = prepared.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>().unwrap();
+        lines.join("\n")
+    };
+    let labelled = |conditions: &[&str]| Filter {
+        labels: conditions.iter().map(|condition| condition.parse().unwrap()).collect(),
+        ..Filter::default()
+    };
+    let after = Some((Timestamp::from_micros(5), RunId::new("r").unwrap()));
+    let by_flow = || Filter { flow: Some("f".parse().unwrap()), ..Filter::default() };
+    let of_namespace = || Filter { namespace: Some("shop".parse().unwrap()), ..Filter::default() };
+    let suspended = || {
+        let (shard, states) = (Some(Shard::new("s").unwrap()), vec![RunState::Suspended]);
+        Filter { shard, states, ..Filter::default() }
+    };
+    assert_eq!(runs_query::choose(&suspended(), &[]), [Start::Suspended]);
+    assert_eq!(runs_query::choose(&of_namespace(), &[]), [Start::Namespace]);
+    let text = || Filter { text: Some(flow::LabelValue::new("47").unwrap()), ..Filter::default() };
+    let sorts = "USE TEMP B-TREE FOR ORDER BY";
+    for (filter, start, expected) in [
+        (
+            Filter { after: after.clone(), ..labelled(&["a=1"]) },
+            Start::Label(0),
+            "found USING COVERING INDEX labels_by_value (name=? AND value=? AND (started_at,id)<(?,?))",
+        ),
+        (labelled(&["a"]), Start::Label(0), "found USING COVERING INDEX labels_by_name (name=?)"),
+        (
+            Filter { after: after.clone(), ..by_flow() },
+            Start::Flow,
+            "runs USING INDEX runs_of_flow (flow=? AND (started_at,id)<(?,?))",
+        ),
+        (text(), Start::Text, "found USING COVERING INDEX search_texts_by_text (text=?)"),
+        (
+            Filter { states: vec![RunState::Failure], ..text() },
+            Start::YoungestId,
+            "SCAN runs USING INDEX runs_youngest",
+        ),
+        (of_namespace(), Start::Namespace, "runs USING INDEX runs_of_namespace (<expr>=?)"),
+        (suspended(), Start::Suspended, "runs USING INDEX runs_suspended (shard=?)"),
+        (
+            Filter { after, ..Filter::default() },
+            Start::Youngest,
+            "runs USING INDEX runs_youngest ((started_at,id)<(?,?))",
+        ),
+    ] {
+        let list = plan(&runs_query::list(&filter, start, SQLITE));
+        assert!(list.contains(expected) && !list.contains(sorts), "{start:?}: {list}");
+    }
+    let by_id = plan(&runs_query::list(&text(), Start::Id, SQLITE));
+    assert!(by_id.contains("runs USING INDEX sqlite_autoindex_runs_1 (id>? AND id<?)"), "{by_id}");
+    let count = plan(&runs_query::count_of_start(&text(), Start::Id, SQLITE));
+    assert!(count.contains("COVERING INDEX"), "{count}");
+    let other = plan(&runs_query::list(&labelled(&["a=1", "b=2"]), Start::Label(1), SQLITE));
+    assert!(other.contains("SEARCH other USING PRIMARY KEY (run=? AND name=?)"), "{other}");
+    for filter in [Filter::default(), by_flow(), of_namespace()] {
+        let counts = plan(&runs_query::counts(&filter, &[Start::Youngest], 10, 10, SQLITE));
+        assert!(counts.contains("runs USING COVERING INDEX runs_of_flow"), "{counts}");
+    }
 }
 
 async fn find(path: &Path) -> crate::ExistingLogbook {
@@ -341,7 +389,7 @@ async fn an_inspection_of_a_file_reads_its_runs_and_changes_nothing() {
     let run = RunId::new("r").unwrap();
     let before = files(&folder);
     let found = find(&path).await;
-    assert_eq!((found.schema, found.known, found.write_error.clone()), (14, 14, None));
+    assert_eq!((found.schema, found.known, found.write_error.clone()), (15, 15, None));
     assert_eq!(
         found.logbook().unwrap().load(&run).await.unwrap().version(),
         Version::new(2),

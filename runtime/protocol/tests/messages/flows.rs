@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flow::{
-    Condition, Digest, Edit, Execution, Failure, FailureKind, Flow, FlowSource, Join, LimitOverrides, ModuleContent,
-    ModuleInfo, Parameter, Provided, Rollback, Signal, SkipReach, SourceOutcome, TaskInfo, TaskResult, Timestamp,
-    Value, Values,
+    Condition, Digest, Edit, Execution, Failure, FailureKind, Flow, FlowSource, Join, Labels, LimitOverrides,
+    ModuleContent, ModuleInfo, Parameter, Provided, Revision, Rollback, Signal, SkipReach, SourceOutcome, TaskInfo,
+    TaskResult, Timestamp, Value, Values,
 };
-use machine::{Event, Machine, Snapshot};
+use machine::{Event, Fact, Machine, Snapshot};
 
 /// A flow with links, conditions, a waiting task, and delayed starts.
 pub(crate) fn linked_flow() -> Arc<Flow> {
@@ -253,4 +253,10 @@ pub(crate) fn snapshot_of(flow: Arc<Flow>, seed: u64) -> Snapshot {
     }
     assert!(!out.is_empty());
     machine.snapshot()
+}
+
+/// The start of a run with labels.
+pub(crate) fn labelled_start() -> Fact {
+    let labels = Labels::parse(["team=shop", "order=№ 4711", "empty="]).unwrap();
+    Fact::RunStarted { flow: flow(), revision: Revision::FIRST, labels }
 }

@@ -4,8 +4,9 @@ use std::{num::NonZeroU32, path::Path, time::Duration};
 
 use flow::{
     Access, Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing,
-    GrantedPart, Json, Limits, Memo, NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState, Signal,
-    SkipReach, SkipReason, TaskNotification, TaskResult, Timestamp, Value, Values, WorkerName, graph::ScopeIndex,
+    GrantedPart, Json, Labels, Limits, Memo, NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState,
+    Signal, SkipReach, SkipReason, TaskNotification, TaskResult, Timestamp, Value, Values, WorkerName,
+    graph::ScopeIndex,
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
@@ -17,7 +18,9 @@ use protocol::{
     WithdrawnCall, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
-use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
+use crate::flows::{
+    edited_flow, flow, labelled_start, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of,
+};
 
 type Samples = Vec<(&'static str, Vec<u8>)>;
 
@@ -115,6 +118,7 @@ fn records() -> Samples {
             "record-remembered-1",
             of_run(vec![Fact::Remembered { attempt: ATTEMPT, provided: values(), computed_by: apply() }]),
         ),
+        ("record-labelled-1", of_run(vec![labelled_start()])),
         ("remembered-1", RememberedResult { computed_by: apply(), at: AT, values: values() }.encode()),
     ]
 }
@@ -122,7 +126,7 @@ fn records() -> Samples {
 fn facts_of_calls() -> Vec<Fact> {
     let (attempt, action, execution) = (ATTEMPT, Action::Apply, Some(Execution::new(300)));
     vec![
-        Fact::RunStarted { flow: flow(), revision: Revision::FIRST },
+        Fact::RunStarted { flow: flow(), revision: Revision::FIRST, labels: Labels::default() },
         Fact::Started { attempt, action },
         Fact::Leased { attempt, action, worker: worker() },
         Fact::Lost { attempt, action, worker: Some(worker()) },
@@ -167,7 +171,7 @@ fn facts_of_rollbacks() -> Vec<Fact> {
 
 fn facts_of_links() -> Vec<Fact> {
     vec![
-        Fact::RunStarted { flow: linked_flow(), revision: Revision::FIRST },
+        Fact::RunStarted { flow: linked_flow(), revision: Revision::FIRST, labels: Labels::default() },
         Fact::Ignored { node: NodeIndex(2), reach: SkipReach::Flow },
         Fact::ScopeStarted { node: NodeIndex(3) },
         Fact::Delayed { node: NodeIndex(3), until: AT },
@@ -180,7 +184,7 @@ fn facts_of_firings() -> Vec<(Option<u64>, Fact)> {
     let (entry, firing) = (NodeIndex(1), Firing::new(7));
     let by = Trigger::Notification { key: Some("server-1".into()) };
     vec![
-        (None, Fact::RunStarted { flow: long_lived_flow(), revision: Revision::FIRST }),
+        (None, Fact::RunStarted { flow: long_lived_flow(), revision: Revision::FIRST, labels: Labels::default() }),
         (None, Fact::Scheduled { schedule: 0, next: Some(AT) }),
         (None, Fact::Triggered { firing, entry, by, values: values() }),
         (Some(7), Fact::Started { attempt: ATTEMPT, action: Action::Apply }),

@@ -4,8 +4,8 @@ use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
     Access, Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing,
-    GrantedPart, Json, Limits, NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Revision, RunState, Shard,
-    Signal, SkipReach, SkipReason, Stored, TaskNotification, TaskResult, Timestamp, Value, ValueKind, Values,
+    GrantedPart, Json, Labels, Limits, NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Revision, RunState,
+    Shard, Signal, SkipReach, SkipReason, Stored, TaskNotification, TaskResult, Timestamp, Value, ValueKind, Values,
     graph::ScopeIndex,
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
@@ -390,12 +390,17 @@ fn fact_of_trigger() -> impl Strategy<Value = Fact> {
     ]
 }
 
+fn labels() -> impl Strategy<Value = Labels> {
+    proptest::collection::btree_map("[a-z0-9][a-z0-9._/-]{0,9}", "\\PC{0,20}", 0..=16)
+        .prop_filter_map("a value may have a character that reorders text", |labels| Labels::of(labels).ok())
+}
+
 fn fact_of_run() -> impl Strategy<Value = Fact> {
     prop_oneof![
-        Just(Fact::RunStarted { flow: flow(), revision: Revision::new(3) }),
-        Just(Fact::RunStarted { flow: linked_flow(), revision: Revision::FIRST }),
+        Just(Fact::RunStarted { flow: flow(), revision: Revision::new(3), labels: Labels::default() }),
+        labels().prop_map(|labels| Fact::RunStarted { flow: linked_flow(), revision: Revision::FIRST, labels }),
         Just(Fact::Expired),
-        Just(Fact::RunStarted { flow: long_lived_flow(), revision: Revision::FIRST }),
+        Just(Fact::RunStarted { flow: long_lived_flow(), revision: Revision::FIRST, labels: Labels::default() }),
         Just(Fact::Edited { flow: linked_flow(), revision: Revision::new(2) }),
         Just(Fact::Edited { flow: edited_flow(), revision: Revision::new(3) }),
         Just(Fact::Reset),

@@ -10,6 +10,21 @@ use crate::{problem::Problem, state::State};
 #[derive(Clone)]
 pub(crate) struct CallerNamespace(pub(crate) Option<Namespace>);
 
+impl CallerNamespace {
+    /// Limits a filter to the namespace of the caller.
+    ///
+    /// # Errors
+    /// [`Problem`] when the filter names another namespace.
+    pub(crate) fn limit(&self, namespace: &mut Option<String>) -> Result<(), Problem> {
+        let Some(own) = &self.0 else { return Ok(()) };
+        if namespace.as_ref().is_some_and(|wanted| *wanted != own.as_str()) {
+            return Err(Problem::forbidden(format!("the token is limited to the namespace {own}")));
+        }
+        *namespace = Some(own.to_string());
+        Ok(())
+    }
+}
+
 /// What a route is about, for senders that are limited to a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {

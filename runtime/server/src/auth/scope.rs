@@ -25,6 +25,7 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
         _ if is_read => (Scope::Read, READ),
         "/v1/runs" => (Scope::Submit, "submit"),
         "/v1/grants/explain" => (Scope::Submit, "explain-grants"),
+        "/v1/runs/bulk" => (Scope::Operate, "bulk"),
         "/v1/runs/{run}/notify" => (Scope::Submit, "notify"),
         "/v1/runs/{run}/cancel" => (Scope::Operate, "cancel"),
         "/v1/runs/{run}/suspend" => (Scope::Operate, "suspend"),
@@ -42,9 +43,8 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
 /// What a route is about. One that is not named here is about the whole server.
 fn reach(route: &str) -> Reach {
     match route {
-        "/v1/runs" | "/v1/grants/explain" | "/v1/modules" | "/v1/modules/{module}" | "/v1/openapi.json" => {
-            Reach::Namespace
-        }
+        "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" => Reach::Namespace,
+        "/v1/modules" | "/v1/modules/{module}" | "/v1/openapi.json" => Reach::Namespace,
         route if route == "/v1/runs/{run}" || route.starts_with("/v1/runs/{run}/") => Reach::Run,
         _ => Reach::Server,
     }
@@ -83,12 +83,14 @@ mod tests {
                 "GET /v1/modules/{module} read read Namespace",
                 "GET /v1/openapi.json read read Namespace",
                 "GET /v1/runs read read Namespace",
+                "GET /v1/runs/counts read read Namespace",
                 "GET /v1/tokens admin read Server",
                 "GET /v1/workers read read Server",
                 "POST /v1/grants/explain submit explain-grants Namespace",
                 "POST /v1/modules push push Namespace",
                 "POST /v1/modules/{module}/signatures push sign Server",
                 "POST /v1/runs submit submit Namespace",
+                "POST /v1/runs/bulk operate bulk Namespace",
                 "POST /v1/runs/{run}/cancel operate cancel Run",
                 "POST /v1/runs/{run}/edits operate edit Run",
                 "POST /v1/runs/{run}/notify submit notify Run",

@@ -105,7 +105,7 @@ async fn flow_of_revision(
             break;
         }
         let mut flows = records.iter().filter_map(|record| match &record.fact {
-            Fact::RunStarted { flow, revision } | Fact::Edited { flow, revision } => Some((flow, *revision)),
+            Fact::RunStarted { flow, revision, .. } | Fact::Edited { flow, revision } => Some((flow, *revision)),
             _ => None,
         });
         if let Some((flow, _)) = flows.find(|(_, revision)| *revision == wanted) {

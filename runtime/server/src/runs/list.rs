@@ -1,12 +1,12 @@
 //! Lists runs, page by page.
 
-use api::{self, ListQuery, Runs};
+use api::{self, ListQuery, RunFilter, Runs};
 use axum::{Extension, Json, extract::State};
-use flow::{FlowName, Namespace, RunId, RunState, Timestamp};
+use flow::{FlowName, LabelCondition, LabelValue, MAX_LABELS, Namespace, RunId, RunState, Timestamp};
 use logbook::{Filter, Logbook, Summary};
 use protocol::events::rfc3339;
 
-use crate::{auth::namespace::CallerNamespace, extract::Query, problem::Problem, state::Shared, turns};
+use crate::{auth::namespace::CallerNamespace, extract::RepeatedQuery, problem::Problem, state::Shared, turns};
 
 /// The maximum page size.
 const MAX_PAGE: usize = 1_000;
@@ -22,17 +22,11 @@ const DEFAULT_PAGE: usize = 100;
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(
     State(state): Shared,
-    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
-    Query(mut query): Query<ListQuery>,
+    Extension(caller): Extension<CallerNamespace>,
+    RepeatedQuery(mut query): RepeatedQuery<ListQuery>,
 ) -> Result<Json<Runs>, Problem> {
-    if let Some(own) = namespace {
-        if query.namespace.as_ref().is_some_and(|wanted| *wanted != own.as_str()) {
-            return Err(Problem::forbidden(format!("the token is limited to the namespace {own}")));
-        }
-        query.namespace = Some(own.to_string());
-    }
-    let owner = query.namespace.as_ref().and_then(|namespace| namespace.parse().ok());
-    let _turn = turns::for_page(owner).await;
+    caller.limit(&mut query.namespace)?;
+    let _turn = turns::for_page(caller.0.clone()).await;
     Ok(Json(read(&*state.dependencies.logbook, query).await?))
 }
 
@@ -41,14 +35,32 @@ pub(crate) async fn list(
 /// # Errors
 /// [`Problem`] when the filter or the logbook cannot be read.
 pub async fn read(logbook: &dyn Logbook, query: ListQuery) -> Result<Runs, Problem> {
-    let filter = filter(query)?;
+    let ListQuery { flow, namespace, label, text, state, since, until, limit, after } = query;
+    let filter = RunFilter { flow, namespace, label, text, state, since, until };
+    let limit = page_size(limit, DEFAULT_PAGE)?;
+    let after = after.map(|cursor| parse_cursor(&cursor)).transpose()?;
+    let (found, next) = page(logbook, &Filter { after, limit, ..parse_filter(filter)? }).await?;
+    Ok(Runs { runs: found.iter().map(summary).collect(), next })
+}
+
+/// The size of a page.
+pub(super) fn page_size(limit: Option<usize>, default: usize) -> Result<usize, Problem> {
+    let limit = limit.unwrap_or(default);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit: {limit} is not from 1 to {MAX_PAGE}")));
+    }
+    Ok(limit)
+}
+
+/// The runs of a page, and the cursor after it if there is another page.
+pub(super) async fn page(logbook: &dyn Logbook, filter: &Filter) -> Result<(Vec<Summary>, Option<String>), Problem> {
     let page = filter.limit;
     // One more run than requested shows whether there is another page.
-    let mut found = logbook.list(&Filter { limit: page + 1, ..filter }).await?;
+    let mut found = logbook.list(&Filter { limit: page + 1, ..filter.clone() }).await?;
     let more = found.len() > page;
     found.truncate(page);
     let next = found.last().filter(|_| more).map(cursor);
-    Ok(Runs { runs: found.iter().map(summary).collect(), next })
+    Ok((found, next))
 }
 
 fn summary(summary: &Summary) -> api::Summary {
@@ -56,29 +68,41 @@ fn summary(summary: &Summary) -> api::Summary {
         run: summary.run.to_string(),
         flow: summary.info.flow.to_string(),
         state: summary.info.state.into(),
+        labels: summary.labels.to_map(),
         started_at: rfc3339(summary.started_at),
         changed_at: rfc3339(summary.changed_at),
     }
 }
 
-fn filter(query: ListQuery) -> Result<Filter, Problem> {
-    let ListQuery { flow, namespace, state, since, until, limit, after } = query;
-    let limit = limit.unwrap_or(DEFAULT_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit: {limit} is not from 1 to {MAX_PAGE}")));
-    }
+/// Reads a filter for runs.
+pub(super) fn parse_filter(filter: RunFilter) -> Result<Filter, Problem> {
+    let RunFilter { flow, namespace, label, text, state, since, until } = filter;
     let namespace = namespace.map(Namespace::new).transpose();
     let namespace = namespace.map_err(|error| Problem::bad_request(format!("namespace: {error}")))?;
     let flow = flow.map(|flow| FlowName::new(flow)?.within(namespace.as_ref())).transpose();
+    if label.len() > MAX_LABELS {
+        let detail = format!("label: these are {} conditions, and a run has at most {MAX_LABELS} labels", label.len());
+        return Err(Problem::bad_request(detail));
+    }
+    let labels = label.iter().map(|label| label.parse()).collect::<Result<Vec<LabelCondition>, _>>();
+    let labels = labels.map_err(|error| {
+        Problem::bad_request(format!("label: {error}")).hint("write NAME=VALUE, or only NAME for any value")
+    })?;
+    let text = text.map(LabelValue::new).transpose();
+    let text = text.map_err(|error| Problem::bad_request(format!("text: {error}")))?;
+    if text.as_ref().is_some_and(|text| text.as_str().is_empty()) {
+        return Err(Problem::bad_request("text: it is empty").hint("leave it out to find all runs"));
+    }
     Ok(Filter {
         flow: flow.map_err(|error| Problem::bad_request(format!("flow: {error}")))?,
         namespace,
         shard: None,
+        labels,
+        text,
         states: state.map(|states| self::states(&states)).transpose()?.unwrap_or_default(),
         since: since.map(|time| timestamp("since", &time)).transpose()?,
         until: until.map(|time| timestamp("until", &time)).transpose()?,
-        after: after.map(|cursor| parse_cursor(&cursor)).transpose()?,
-        limit,
+        ..Filter::default()
     })
 }
 
@@ -104,11 +128,11 @@ pub(super) fn timestamp(name: &str, text: &str) -> Result<Timestamp, Problem> {
 }
 
 /// The cursor after a page.
-fn cursor(last: &Summary) -> String {
+pub(super) fn cursor(last: &Summary) -> String {
     format!("{}.{}", last.started_at.as_micros(), last.run)
 }
 
-fn parse_cursor(text: &str) -> Result<(Timestamp, RunId), Problem> {
+pub(super) fn parse_cursor(text: &str) -> Result<(Timestamp, RunId), Problem> {
     let parse = || {
         let (micros, run) = text.split_once('.')?;
         Some((Timestamp::from_micros(micros.parse().ok()?), RunId::new(run).ok()?))

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
 use flow::{
-    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, Namespace, RunId, RunLimits, Severity, Value, ValueKind,
-    ValueName, Values,
+    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, LabelName, Labels, Namespace, RunId, RunLimits, Severity, Value,
+    ValueKind, ValueName, Values,
 };
 use machine::Machine;
 
@@ -23,6 +23,7 @@ pub(super) struct Resubmission<'a> {
     pub(super) text: &'a str,
     /// The values that override the flow's values.
     pub(super) overrides: &'a Values,
+    pub(super) labels: &'a Labels,
     /// The namespace that its sender is limited to.
     pub(super) namespace: Option<&'a Namespace>,
     pub(super) client: &'a Client,
@@ -30,7 +31,8 @@ pub(super) struct Resubmission<'a> {
 
 /// Refuses a submission whose id belongs to a run with other content. Otherwise the response would show the run of another client.
 pub(super) async fn reject_different(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
-    let Resubmission { run, draft, text, overrides, namespace, client } = submitted;
+    let Resubmission { run, draft, text, overrides, labels, namespace, client } = submitted;
+    let known_labels = state.dependencies.logbook.summary(run).await?.labels;
     // The turn is kept as long as the run is in memory.
     let (machine, _turn) = client.while_present(load_machine(&state.dependencies.logbook, run)).await?;
     let flow = &machine.flow().name;
@@ -59,6 +61,7 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
         }
     };
     differences.extend(inputs_differ(&machine, draft, overrides));
+    differences.extend(labels_differ(&known_labels, labels));
     if differences.is_empty() {
         return Ok(());
     }
@@ -147,6 +150,12 @@ fn inputs_differ(machine: &Machine, draft: &Draft, overrides: &Values) -> Vec<St
         (_, _) => true,
     };
     names.into_iter().filter(differs).map(|name| format!("input {:?}", name.as_str())).collect()
+}
+
+fn labels_differ(known: &Labels, submitted: &Labels) -> Vec<String> {
+    let names: BTreeSet<_> = known.iter().chain(submitted.iter()).map(|(name, _)| name).collect();
+    let differs = |name: &&LabelName| known.get(name.as_str()) != submitted.get(name.as_str());
+    names.into_iter().filter(differs).map(|name| format!("label {name}")).collect()
 }
 
 /// Whether a run's value equals a given one. The run's value may be in the store.

@@ -54,7 +54,7 @@ pub async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, run: &RunId) ->
     read_with_machine(logbook, store, run).await.map(|(run, _)| run)
 }
 
-async fn read_with_machine(
+pub(super) async fn read_with_machine(
     logbook: &Arc<dyn Logbook>,
     store: &dyn Store,
     run: &RunId,
@@ -226,6 +226,7 @@ async fn shown(
         flow: machine.flow().name.to_string(),
         state: machine.state().into(),
         cancelling: false,
+        labels: summary.labels.to_map(),
         revision: machine.revision().get(),
         started_at: rfc3339(summary.started_at),
         changed_at: rfc3339(summary.changed_at),

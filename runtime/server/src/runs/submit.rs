@@ -10,7 +10,7 @@ use axum::{
 };
 use engine::SubmitError;
 use flow::{
-    Diagnostic, Draft, Flow, Namespace, NodeName, QueueName, RunId, Severity, StoredReferences, Values,
+    Diagnostic, Draft, Flow, Labels, Namespace, NodeName, QueueName, RunId, Severity, StoredReferences, Values,
     draft::{DraftNode, FlowBody, MissingModule, Span},
 };
 use logbook::LoadError;
@@ -35,10 +35,13 @@ use crate::{
 /// The maximum number of diagnostics in an answer. A text can have hundreds of thousands, each longer than its cause.
 const MAX_DIAGNOSTICS: usize = 100;
 
+/// The ids that a run must not have: `/v1/runs/counts` is about all runs.
+const RESERVED: [&str; 2] = ["bulk", "counts"];
+
 /// Starts a run of a flow.
 ///
 /// If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
-/// with another flow, other inputs or other modules is refused.
+/// with another flow, other inputs, modules or labels is refused.
 #[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
     (status = 201, description = "The run has started", body = api::Run),
     (status = 200, description = "The run already exists", body = api::Run),
@@ -61,6 +64,11 @@ pub(crate) async fn submit(
         None => RunId::new(uuid::Uuid::now_v7().to_string()),
     };
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
+    if RESERVED.contains(&run.as_str()) {
+        return Err(Problem::bad_request(format!("run: {run} is a part of the path of another request"))
+            .hint("choose another run id"));
+    }
+    let labels = Labels::of(&submission.labels).map_err(|error| Problem::bad_request(format!("labels: {error}")))?;
     let overrides = parse_values("inputs", &submission.inputs)?;
     let text = submission.flow.clone();
     let mut draft = turns::in_turn(namespace.clone(), move || flow::file::read(&text)).await;
@@ -74,6 +82,7 @@ pub(crate) async fn submit(
         draft: &draft,
         text: &submission.flow,
         overrides: &overrides,
+        labels: &labels,
         namespace: namespace.as_ref(),
         client: &client,
     };
@@ -120,9 +129,10 @@ async fn start(
     state: &Arc<state::State>,
     submitted: &Resubmission<'_>,
 ) -> Result<(StatusCode, Vec<api::Diagnostic>), Problem> {
-    let Resubmission { run, draft, text, overrides, namespace, client: _ } = *submitted;
+    let Resubmission { run, draft, text, overrides, labels, namespace, client: _ } = *submitted;
     let input_bytes: usize = overrides.values().map(flow::Value::size).sum();
-    state.add_bytes(draft.namespace().as_ref(), text.len() + input_bytes).await?;
+    let label_bytes: usize = labels.iter().map(|(name, value)| name.as_str().len() + value.as_str().len()).sum();
+    state.add_bytes(draft.namespace().as_ref(), text.len() + input_bytes + label_bytes).await?;
     let wired = wire(&state.dependencies.modules, draft, overrides, namespace)
         .await
         .map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;
@@ -135,7 +145,8 @@ async fn start(
         return Err(diagnostics_problem(&unserved, text));
     }
     let warnings = api_diagnostics(&wired.warnings, text);
-    match state.dependencies.engine.submit(run.clone(), Arc::new(wired.with_source(text))).await {
+    let flow = Arc::new(wired.with_source(text));
+    match state.dependencies.engine.submit_labelled(run.clone(), flow, labels.clone()).await {
         Ok(_) => Ok((StatusCode::CREATED, warnings)),
         // A concurrent request created the run first.
         Err(SubmitError::Exists { .. }) => {

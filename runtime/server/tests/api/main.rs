@@ -4,8 +4,10 @@
 
 mod access;
 mod bodies;
+mod bulk;
 mod dashboard;
 mod exchanges;
+mod labels;
 mod large_values;
 mod logs;
 mod namespaces;
@@ -24,8 +26,8 @@ use broker::{Broker, Message, Properties, Routing};
 use client::{
     Client, ClientError,
     api::{
-        AuditQuery, Edit, Edits, ListQuery, NewToken, NodeState, Notification, Outcome, Problem, RunState, Scope,
-        Severity, SkipRollback, Submission,
+        AuditQuery, BulkAction, BulkRequest, Edit, Edits, FlowTextQuery, ListQuery, NewToken, NodeState, Notification,
+        Outcome, Problem, RunFilter, RunState, Scope, Severity, SkipRollback, Submission,
     },
 };
 use engine::Engine;

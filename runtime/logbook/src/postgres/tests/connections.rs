@@ -83,9 +83,9 @@ async fn a_list_goes_through_the_runs_that_it_is_about() {
         (Filter { namespace, ..Filter::default() }, "runs_of_namespace", 20),
         (suspended, "runs_suspended", 20),
     ] {
-        let (sql, params) = read::list_query(&filter);
-        let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
-            params.iter().map(|param| &**param as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
+        let [start] = runs_query::choose(&filter, &[])[..] else { panic!("{filter:?} has one start") };
+        let Statement { sql, parameters } = runs_query::list(&filter, start, POSTGRES);
+        let params: Vec<_> = parameters.iter().map(read::parameter).collect();
         let plan = logbook.with_connection(async |client| client.query(&format!("EXPLAIN {sql}"), &params).await);
         let plan: Vec<String> = plan.await.unwrap().iter().map(|row| row.get(0)).collect();
         assert!(plan.iter().any(|line| line.contains(index)), "{sql}: {plan:#?}");

@@ -1,0 +1,139 @@
+//! Labels, and commands to the runs that a filter selects, over SQLite and through the binary.
+
+use super::*;
+
+/// A flow whose only task waits to be notified.
+const WAITS: &str = "name = \"shop\"\n[[task]]\nname = \"w\"\nwait = \"a word\"\nprovides = [\"v\"]\n\
+                     [inputs]\nguest = \"Ann\"\n";
+
+fn server_with_runs() -> TestServer {
+    let server = TestServer::new();
+    server.waft.flow(WAITS);
+    for (run, team) in [("r1", "shop"), ("r2", "shop"), ("r3", "bank")] {
+        let labels = [format!("team={team}"), format!("order={run}")];
+        let submit = ["submit", "flow.toml", "--run-id", run, "--label", &labels[0], "--label", &labels[1]];
+        server.run(&submit).expect(0);
+    }
+    server
+}
+
+fn runs(output: &CommandOutput) -> Vec<String> {
+    let runs = output.expect(0).json();
+    runs.iter().map(|run| run["run"].as_str().expect("an id").to_owned()).collect()
+}
+
+fn wait_for(server: &TestServer, run: &str, state: &str) {
+    while server.state(run) != state {}
+}
+
+#[test]
+fn runs_are_listed_by_labels_and_texts() {
+    let server = server_with_runs();
+    let list = |flags: &[&str]| runs(&server.run(&[&["list", "--json"], flags].concat()));
+    assert_eq!(list(&["--label", "team=shop"]), ["r2", "r1"]);
+    assert_eq!(list(&["--label", "team", "--label", "order=r3"]), ["r3"]);
+    assert_eq!(list(&["--text", "Ann", "--limit", "2"]), ["r3", "r2"]);
+    assert_eq!(list(&["--text", "r1", "--state", "running"]), ["r1"]);
+    let table = server.run(&["list"]).expect(0).stdout.clone();
+    assert!(table.contains("LABELS") && table.contains("order=r3 team=bank"), "{table}");
+    let shown = server.run(&["show", "r1"]).expect(0).stdout.clone();
+    assert!(shown.contains("labels: order=r1 team=shop"), "{shown}");
+    assert_eq!(server.run(&["show", "r1", "--json"]).expect(0).end()["labels"], json!({"order": "r1", "team": "shop"}));
+    let refused = |flags: &[&str], message: &str| {
+        assert_error(&server.run(&[&["submit", "flow.toml"], flags].concat()), 2, message);
+    };
+    refused(&["--label", "team"], "write NAME=VALUE");
+    refused(&["--label", "Team=x"], "is not the name of a label");
+    refused(&["--label", "team=\u{1b}[31m"], "the value has the character");
+    refused(&["--label", "team=a", "--label", "team=b"], "label team is given twice");
+    refused(&["--run-id", "r1", "--label", "team=shop"], "submitted with other content: label order");
+    assert_error(&server.run(&["list", "--label", "%"]), 2, "is not the name of a label");
+}
+
+#[test]
+fn a_local_run_has_labels_too() {
+    let waft = Waft::default();
+    let text = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n";
+    let output = waft.run_flow(text, &["--run-id", "r", "--label", "team=shop"]);
+    assert_eq!(output.expect(0).json()[0]["labels"], json!({"team": "shop"}));
+    let listed = waft.run(["list", "--label", "team=shop", "--json"]);
+    assert_eq!(runs(&listed), ["r"]);
+    assert_error(&waft.run(["list", "--label", "team=bank"]), 0, "no run fits");
+    assert_eq!(waft.run(["watch", "r", "--json"]).expect(0).json()[0]["labels"], json!({"team": "shop"}));
+}
+
+#[test]
+fn a_command_reaches_all_runs_of_a_filter() {
+    let server = server_with_runs();
+    let output = server.run(&["cancel", "--label", "team=shop", "--dry-run"]);
+    assert_eq!(output.expect(0).stdout, "r2\nr1\n");
+    assert!(output.stderr.contains("2 runs would be asked to cancel"), "{}", output.stderr);
+    let unanswered = server.run(&["cancel", "--label", "team=shop"]);
+    assert_error(&unanswered, 2, "this would cancel 2 runs, and there is no terminal to ask at");
+    assert_error(&server.run(&["cancel"]), 2, "nothing says which runs to cancel");
+    assert_error(&server.run(&["cancel", "r1", "--flow", "shop"]), 2, "r1 names one run");
+    assert_error(
+        &server.run(&["cancel", "--flow", "shop", "--logbook", "memory:"]),
+        2,
+        "a filter selects runs on a server",
+    );
+    assert_error(&server.run(&["resume", "--state", "running", "--yes"]), 2, "cannot be asked for resume");
+    assert_eq!(server.state("r1"), "running");
+    let suspended = server.run(&["suspend", "--flow", "shop", "--label", "team=shop", "--yes"]);
+    assert_eq!(suspended.expect(0).stdout, "suspend: 2 runs done, 0 refused\n");
+    wait_for(&server, "r1", "suspended");
+    wait_for(&server, "r2", "suspended");
+    let resumed = server.run(&["resume", "--text", "Ann", "--yes", "--json"]).expect(0).end();
+    assert_eq!((&resumed["done"], &resumed["next"]), (&json!(2), &Value::Null), "{resumed}");
+    let cancelled = server.run(&["cancel", "--all", "--yes"]);
+    assert_eq!(cancelled.expect(0).stdout, "cancel: 3 runs done, 0 refused\n");
+    wait_for(&server, "r3", "rolled-back");
+    let audit = server.run(&["audit", "r3", "--json"]).expect(0).json();
+    assert!(audit.iter().any(|entry| entry["action"] == "cancel"), "{audit:#?}");
+    assert_eq!(server.run(&["cancel", "r3"]).expect(2).stdout, "", "one run is commanded as before");
+}
+
+#[test]
+fn runs_without_a_server_are_not_selected() {
+    let waft = Waft::default();
+    let output = waft.run(["cancel", "--flow", "f", "--yes", "--server", "http://127.0.0.1:1"]);
+    assert_error(&output, 4, "127.0.0.1:1");
+}
+
+/// Runs a command in a terminal, at which somebody answers; returns what it prints.
+fn answered(server: &TestServer, arguments: &[&str], answer: &str) -> String {
+    use std::io::Write as _;
+    let command = server.command(arguments);
+    let spawn = "import os, pty, sys; status = pty.spawn(sys.argv[1:]); sys.exit(os.waitstatus_to_exitcode(status))";
+    let mut python = Command::new(waft_tests::python());
+    python.args(["-c", spawn]).arg(command.get_program()).args(command.get_args());
+    python.current_dir(command.get_current_dir().expect("it has a folder")).env("TERM", "dumb");
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => python.env(name, value),
+            None => python.env_remove(name),
+        };
+    }
+    python.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut python = python.spawn().expect("Python starts");
+    let mut terminal = python.stdin.take().expect("it has an input");
+    terminal.write_all(answer.as_bytes()).expect("it reads");
+    let output = python.wait_with_output().expect("it ends");
+    drop(terminal);
+    String::from_utf8(output.stdout).expect("waft prints UTF-8")
+}
+
+#[test]
+fn a_person_is_asked_before_several_runs_get_a_command() {
+    let server = server_with_runs();
+    let cancel = ["cancel", "--label", "team=shop"];
+    let printed = answered(&server, &cancel, "n\n");
+    assert!(printed.contains("2 runs: r2, r1") && printed.contains("nothing was done"), "{printed}");
+    assert_eq!(server.state("r1"), "running");
+    let printed = answered(&server, &cancel, "y\n");
+    assert!(printed.contains("cancel: 2 runs done, 0 refused"), "{printed}");
+    wait_for(&server, "r1", "rolled-back");
+    let printed = answered(&server, &cancel, "");
+    assert!(printed.contains("no run fits that can be asked to cancel"), "{printed}");
+    assert_eq!(server.state("r3"), "running");
+}
