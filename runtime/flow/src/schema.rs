@@ -4,11 +4,13 @@
 //! keywords are ignored, so a value is refused only where it surely does not fit.
 
 mod check;
+mod conflict;
 
 use serde_json::Value as Tree;
 
 pub(crate) use check::Budget;
 pub use check::SchemaMismatch;
+pub(crate) use conflict::SchemaConflict;
 
 use crate::{
     Json, Value,
@@ -80,6 +82,12 @@ impl Schema {
             let mismatch = self.mismatch_within(&Value::Json(element), budget)?;
             Some((index, mismatch))
         })
+    }
+
+    /// Why no value of this schema fits a parameter with another schema; `None` where one may fit. An optional parameter also takes
+    /// `null`.
+    pub(crate) fn conflict_with(&self, accepted: &Self, is_optional: bool, budget: &Budget) -> Option<SchemaConflict> {
+        conflict::find_conflict(self.view(), accepted.view(), is_optional, budget)
     }
 
     /// The schema as JSON.

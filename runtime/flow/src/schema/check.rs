@@ -21,7 +21,7 @@ impl Budget {
     }
 
     /// Takes some steps. Returns whether there were any.
-    fn spend(&self, steps: usize) -> bool {
+    pub(super) fn spend(&self, steps: usize) -> bool {
         let left = self.0.get();
         self.0.set(left.saturating_sub(steps));
         left > 0
@@ -235,7 +235,7 @@ fn type_name(value: &Tree) -> &'static str {
     }
 }
 
-fn excerpt(value: &Tree) -> String {
+pub(super) fn excerpt(value: &Tree) -> String {
     match value {
         Tree::Array(_) => "a list".into(),
         Tree::Object(_) => "an object".into(),
@@ -247,7 +247,7 @@ fn excerpt(value: &Tree) -> String {
     }
 }
 
-fn listed(names: impl Iterator<Item = String>) -> String {
+pub(super) fn listed(names: impl Iterator<Item = String>) -> String {
     let mut names: Vec<String> = names.take(MAX_LISTED + 1).collect();
     if names.len() > MAX_LISTED {
         names[MAX_LISTED] = "others".into();
