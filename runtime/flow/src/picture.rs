@@ -12,7 +12,11 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::{dot::dot, mermaid::mermaid, svg::svg};
+pub use self::{
+    dot::dot,
+    mermaid::mermaid,
+    svg::{svg, svg_with_states},
+};
 use crate::{
     Flow, NodeIndex, Otherwise, SourceOutcome, Strategy, ValueName,
     graph::{Controller, Role, ScopeIndex, Source},
