@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// The crates from top to bottom, with the lower crates that each may use.
-const CRATES: [(&str, &[&str]); 15] = [
+const CRATES: [(&str, &[&str]); 16] = [
     (
         "cli",
         &[
@@ -19,6 +19,7 @@ const CRATES: [(&str, &[&str]); 15] = [
             "store",
             "broker",
             "protocol",
+            "rehearsal",
             "machine",
             "api",
             "flow",
@@ -50,6 +51,7 @@ const CRATES: [(&str, &[&str]); 15] = [
     ("store", &["broker", "protocol", "flow"]),
     ("broker", &["protocol", "flow", "credentials"]),
     ("protocol", &["machine", "api", "flow"]),
+    ("rehearsal", &["machine", "api", "flow"]),
     ("machine", &["flow"]),
     ("api", &["flow"]),
     ("flow", &[]),
