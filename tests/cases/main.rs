@@ -17,6 +17,7 @@ mod local;
 mod memo;
 mod output;
 mod outside;
+mod rehearse;
 mod replay;
 mod roles;
 mod secrets;
