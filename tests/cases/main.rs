@@ -18,6 +18,7 @@ mod memo;
 mod metrics;
 mod output;
 mod outside;
+mod rehearse;
 mod replay;
 mod roles;
 mod secrets;

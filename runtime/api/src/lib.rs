@@ -28,6 +28,7 @@ mod logs;
 mod module;
 mod open_enum;
 mod problem;
+mod rehearsal;
 mod run;
 #[cfg(feature = "openapi")]
 mod schema;
@@ -56,6 +57,10 @@ pub use log_event::{LogAttempt, LogEvent};
 pub use logs::{Action, AttemptLog, LogLevel, LogLine, LogsQuery, RunLogs};
 pub use module::{Module, ModuleSignature, Modules, StoredModule};
 pub use problem::{Diagnostic, Problem, Severity};
+pub use rehearsal::{
+    FailingCall, FailingTries, Rehearsal, RehearsedCase, RehearsedFiring, RehearsedNode, RetriedCall, RetriedFlow,
+    SkippedLink, SkippedNode, StubOrigin, StubbedValue,
+};
 pub use run::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FailureKind, FiringState, LostWorker, NextTime, Node,
     NodeKind, NodeState, OutstandingCall, Run, RunState, SkipReason, SkippedTriggers,

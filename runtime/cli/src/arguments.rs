@@ -8,6 +8,7 @@ mod grants;
 mod keys;
 mod logs;
 mod quarantine;
+mod rehearse;
 mod replay;
 mod token;
 
@@ -22,6 +23,7 @@ pub(crate) use grants::GrantsCommand;
 pub(crate) use keys::{KeysCommand, ModulesCommand, SignFlags};
 pub(crate) use logs::ExchangesFlags;
 pub(crate) use quarantine::{MessageSelection, QuarantineCommand};
+pub(crate) use rehearse::RehearseFlags;
 pub(crate) use replay::{ReplayFlags, VerifyFlags};
 pub(crate) use token::TokenCommand;
 

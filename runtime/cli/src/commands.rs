@@ -20,6 +20,7 @@ mod new;
 mod run_location;
 mod push;
 mod quarantine;
+mod rehearse;
 mod remote;
 mod remote_grants;
 mod replay;
@@ -82,6 +83,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Modules { command, json } => modules::run(&settings, command, json).await,
         Command::Keys(command) => keys::run(command),
         Command::Check { flow, values, json } => check::run(&settings, &flow, &values, json).await,
+        Command::Rehearse(flags) => rehearse::run(&settings, flags).await,
         Command::Grants(command) => grants::run(&settings, command).await,
         Command::Graph { flow, format, values } => graph::run(&settings, &flow, format, &values).await,
         Command::Run { flow, values, broker, isolate, labels, run_id, resume, quiet, json } => {

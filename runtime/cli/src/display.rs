@@ -2,6 +2,7 @@
 
 pub(crate) mod exchanges;
 pub(crate) mod log;
+pub(crate) mod rehearsal;
 pub(crate) mod state;
 mod summary;
 mod table;

@@ -1,13 +1,18 @@
 //! Reads a flow file into a flow that can run, or into all of its diagnostics.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use ::server::wire_draft;
 use anyhow::anyhow;
-use flow::{Diagnostic, Flow, Json, Severity, Value, ValueName, Values, draft::MissingModule, invalid::InvalidJson};
+use flow::{
+    Diagnostic, Digest, Flow, Json, ModuleContent, Severity, Value, ValueName, Values, draft::MissingModule,
+    invalid::InvalidJson,
+};
 
 use crate::{
     arguments::ValueFlags,
@@ -22,6 +27,8 @@ pub(crate) struct CheckedFlow {
     /// `None` when an error prevents it from running.
     pub(crate) flow: Option<Flow>,
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// The modules that were found.
+    pub(crate) modules: BTreeMap<Digest, ModuleContent>,
 }
 
 impl CheckedFlow {
@@ -67,8 +74,12 @@ pub(crate) async fn check(
     let draft = flow::file::read(&text);
     let folder = folder_of(path);
     let namespace = draft.namespace();
+    let known = RefCell::new(BTreeMap::new());
     let find = async |reference: String| {
         let found = modules::find(library, &reference, (&folder, namespace.as_ref()), purpose).await;
+        if let Ok(found) = &found {
+            known.borrow_mut().insert(found.digest, found.content.clone());
+        }
         found.map_err(|error| {
             let reason = format!("{error:#}");
             match modules::advice(&error) {
@@ -84,7 +95,7 @@ pub(crate) async fn check(
         }
         Err(diagnostics) => (None, diagnostics),
     };
-    Ok(CheckedFlow { path: path.to_owned(), text, flow, diagnostics })
+    Ok(CheckedFlow { path: path.to_owned(), text, flow, diagnostics, modules: known.into_inner() })
 }
 
 /// Parses `--set` and `--set-file`, and reports all errors at once.

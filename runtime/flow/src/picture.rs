@@ -17,7 +17,7 @@ pub use self::{
     dot::dot,
     mermaid::mermaid,
     outline::{Outline, OutlineArrow, OutlineLink, OutlineShape, ShapeKind, outline},
-    svg::svg,
+    svg::{svg, svg_with_states},
 };
 use crate::{
     Flow, NodeIndex, Otherwise, SourceOutcome, Strategy, ValueName,

@@ -5,6 +5,7 @@
 
 mod budget;
 mod check;
+mod conflict;
 
 use std::{
     fmt,
@@ -15,6 +16,7 @@ use serde_json::Value as Tree;
 
 pub(crate) use budget::{Budget, tree_bytes};
 pub use check::SchemaMismatch;
+pub(crate) use conflict::SchemaConflict;
 
 use crate::{
     Json, Value,
@@ -124,6 +126,12 @@ impl Schema {
             let mismatch = check::find_mismatch(self.view(), element, budget)?;
             Some((index, mismatch))
         })
+    }
+
+    /// Why no value of this schema fits a parameter with another schema; `None` where one may fit. An optional parameter also takes
+    /// `null`.
+    pub(crate) fn conflict_with(&self, accepted: &Self, is_optional: bool, budget: &Budget) -> Option<SchemaConflict> {
+        conflict::find_conflict(self.view(), accepted.view(), is_optional, budget)
     }
 
     /// The schema as JSON.

@@ -6,8 +6,8 @@ use clap::{Subcommand, ValueEnum};
 
 use super::{
     BrokerCommand, BrokerFlag, EditCommand, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand, LabelFlags,
-    ListFlags, ModulesCommand, QuarantineCommand, ReplayFlags, RunsFlags, SignFlags, SubmitFlags, TokenCommand,
-    ValueFlags, VerifyFlags,
+    ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SignFlags, SubmitFlags,
+    TokenCommand, ValueFlags, VerifyFlags,
 };
 
 /// A command of waft.
@@ -62,6 +62,11 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Report what happens if a task of a flow fails, for each task; call no guest
+    ///
+    /// waft runs the flow without guests, time and broker: first without a failure, then with a failure of each task. Values that stand for
+    /// the results of tasks are those of --results, or fit the JSON schemas of the modules.
+    Rehearse(RehearseFlags),
     /// Explain what tasks may reach outside their sandbox
     #[command(subcommand)]
     Grants(GrantsCommand),
@@ -339,6 +344,7 @@ impl Command {
             | Self::Modules { command: None, .. }
             | Self::Keys(KeysCommand::List { .. } | KeysCommand::Show { .. })
             | Self::Check { .. }
+            | Self::Rehearse(RehearseFlags { report: None, .. })
             | Self::Grants(GrantsCommand::Explain { .. })
             | Self::Graph { .. }
             | Self::List(_)
@@ -371,6 +377,7 @@ impl Command {
             | Self::Broker(BrokerCommand::Setup { .. })
             | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
             | Self::Token(TokenCommand::Create { .. } | TokenCommand::Revoke { .. })
+            | Self::Rehearse(RehearseFlags { report: Some(_), .. })
             | Self::Replay(_)
             | Self::Verify(_)
             | Self::Gc { .. } => false,

@@ -173,7 +173,7 @@ async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
     let edits_in_file = match flow::file::edits(&text) {
         Ok(edits_in_file) => edits_in_file,
         Err(diagnostics) => {
-            let checked = CheckedFlow { path: file.into(), text, flow: None, diagnostics };
+            let checked = CheckedFlow { path: file.into(), text, flow: None, diagnostics, modules: Default::default() };
             return checked.into_flow().map(|_| Vec::new());
         }
     };

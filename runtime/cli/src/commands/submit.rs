@@ -82,7 +82,8 @@ pub(super) async fn push_modules(
     }
     if !diagnostics.is_empty() {
         diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
-        let checked = CheckedFlow { path: path.into(), text: text.into(), flow: None, diagnostics };
+        let checked =
+            CheckedFlow { path: path.into(), text: text.into(), flow: None, diagnostics, modules: Default::default() };
         return checked.into_flow().map(|_| BTreeMap::new());
     }
     let mut digests = BTreeMap::new();

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::{
     OutlineLink, ShapeKind, dot,
     layers::{Arrow, Layers, lay_out},
-    mermaid, outline, svg,
+    mermaid, outline, svg, svg_with_states,
 };
-use crate::{Digest, Flow, ModuleContent, ModuleInfo, SourceOutcome, Values, file, seeded_rng::SeededRng, wire};
+use crate::{Digest, Flow, ModuleContent, ModuleInfo, SourceOutcome, State, Values, file, seeded_rng::SeededRng, wire};
 
 fn flow(text: &str) -> Flow {
     let text = format!("{text}\n[modules]\nm = \"m.wasm\"");
@@ -91,6 +91,26 @@ flowchart TB
   f2 --> t8
 "#;
     assert_eq!(mermaid(&flow(CAKE)), expected);
+}
+
+#[test]
+fn svg_shows_the_states_of_tasks_as_colours_and_as_text() {
+    let flow = flow(CAKE);
+    let index = |name: &str| flow.indices().find(|index| flow.node(*index).name.as_str() == name).unwrap();
+    let states = BTreeMap::from([(index("mix"), State::RolledBack), (index("pan"), State::RollbackFailure)]);
+    let picture = svg_with_states(&flow, 7, &states);
+    for shape in [
+        "<rect class=\"task rolled-back\"",
+        "text-anchor=\"middle\">rolled-back</text>",
+        "<rect class=\"task rollback-failure\"",
+        "text-anchor=\"middle\">rollback-failure</text>",
+        "<rect class=\"task pending\"",
+        "<marker id=\"head-7\"",
+        "marker-end=\"url(#head-7)\"",
+    ] {
+        assert!(picture.contains(shape), "{shape} is not in {picture}");
+    }
+    assert!(!svg(&flow).contains("class=\"task "), "a flow without states has none");
 }
 
 #[test]

@@ -354,7 +354,7 @@ fn type_name(value: &Tree) -> &'static str {
     }
 }
 
-fn excerpt(value: &Tree) -> String {
+pub(super) fn excerpt(value: &Tree) -> String {
     match value {
         Tree::Array(_) => "a list".into(),
         Tree::Object(_) => "an object".into(),
@@ -380,7 +380,7 @@ fn quoted(name: &str) -> String {
     format!("{:?}", shortened(name, MAX_NAME_CHARS))
 }
 
-fn listed(names: impl Iterator<Item = String>) -> String {
+pub(super) fn listed(names: impl Iterator<Item = String>) -> String {
     let mut names: Vec<String> = names.take(MAX_LISTED + 1).collect();
     if names.len() > MAX_LISTED {
         names[MAX_LISTED] = "others".into();

@@ -34,7 +34,7 @@ const TASKS: [Described; 7] = [
 type Typed = (&'static str, &'static str);
 
 /// The tasks of the module `typed`, with a schema for each value.
-const TYPED: [(&str, &[Typed], &[Typed]); 4] = [
+const TYPED: [(&str, &[Typed], &[Typed]); 5] = [
     (
         "sum",
         &[("orders", r#"{"type": "array", "items": {"type": "integer"}}"#), ("factor?", r#"{"type": "number"}"#)],
@@ -42,6 +42,11 @@ const TYPED: [(&str, &[Typed], &[Typed]); 4] = [
     ),
     ("label", &[("text", r#"{"type": "string"}"#)], &[("label", r#"{"type": "string"}"#)]),
     ("double", &[("item", r#"{"type": "integer"}"#)], &[("doubled", r#"{"type": "integer"}"#)]),
+    (
+        "pack",
+        &[("box", r#"{"type": "object", "properties": {"size": {"type": "string"}}, "required": ["size"]}"#)],
+        &[],
+    ),
     (
         "list",
         &[],

@@ -154,15 +154,25 @@ impl<'a> TypeChecker<'a, '_> {
                     continue;
                 };
                 let (provided_types, accepted_types) = (provided.types(), target.types());
-                if provided_types.and(accepted_types).is_empty() {
-                    let (consumer, provider) = (self.layout.describe(target.node), self.layout.describe(*provider));
-                    let message = format!(
-                        "{consumer} takes {accepted_types} as {:?}, and {value:?} of {provider} is {provided_types}",
-                        target.parameter
-                    );
-                    let span = self.layout.span(target.node, &format!("requires.{}", target.parameter));
-                    diagnostics.push(Diagnostic::error(span, message).hint(self.hint(&target)));
-                }
+                let (consumer, provider) = (self.layout.describe(target.node), self.layout.describe(*provider));
+                let parameter = target.parameter;
+                let message = if provided_types.and(accepted_types).is_empty() {
+                    format!(
+                        "{consumer} takes {accepted_types} as {parameter:?}, and {value:?} of {provider} is {provided_types}"
+                    )
+                } else {
+                    let spec = target.spec;
+                    match provided.conflict_with(&spec.schema, spec.optional, &self.budget) {
+                        Some(conflict) => {
+                            format!(
+                                "{value:?} of {provider} never fits {consumer}, which takes it as {parameter:?}: {conflict}"
+                            )
+                        }
+                        None => continue,
+                    }
+                };
+                let span = self.layout.span(target.node, &format!("requires.{parameter}"));
+                diagnostics.push(Diagnostic::error(span, message).hint(self.hint(&target)));
             }
             if self.is_list(resolved) {
                 self.check_list(&schemas, resolved, diagnostics);

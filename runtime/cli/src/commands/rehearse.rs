@@ -1,0 +1,130 @@
+//! `waft rehearse`: reports what happens if a task of a flow fails, without calling a guest.
+
+mod page;
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context as _, anyhow};
+use engine::{Clock as _, SystemClock};
+use flow::{Flow, NodeName};
+use logbook::LoadError;
+use machine::Machine;
+use rehearsal::{InvalidResults, Modules, Request, Results, Stubs};
+
+use super::run_location::{LocalRun, RunLocation, locate_to_read, missing};
+use crate::{
+    arguments::RehearseFlags,
+    colour,
+    display::rehearsal::lines,
+    exit::{CliError, Exit},
+    flow_file,
+    modules::{self, Purpose},
+    output::{self, Stream},
+    settings::Settings,
+};
+
+/// The maximum size of a file with results, in bytes.
+const MAX_RESULTS_BYTES: u64 = 64 << 20;
+
+pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exit, CliError> {
+    let results = flags.results.as_deref().map(read_results).transpose()?.unwrap_or_default();
+    let only = flags.node.as_deref().map(NodeName::new).transpose().map_err(CliError::invalid)?;
+    let (flow, modules, machine) = match (&flags.against, &flags.flow) {
+        (Some(run), _) => {
+            let machine = recorded(settings, run).await?;
+            let flow = machine.flow().clone();
+            (flow.clone(), stored_modules(settings, &flow).await?, Some(machine))
+        }
+        (None, Some(path)) => {
+            let inputs = flow_file::parse_values(&flags.values)?;
+            let library = modules::open_to_read(settings).await?;
+            let mut checked = flow_file::check(&library, path, &inputs, Purpose::Check).await?;
+            let modules = std::mem::take(&mut checked.modules);
+            (checked.into_flow()?, modules, None)
+        }
+        (None, None) => unreachable!("clap requires one of them"),
+    };
+    let stubs = Stubs::new(&flow, &modules, &results).map_err(|errors| invalid_results(&errors, &flags))?;
+    let request = Request { stubs: &stubs, now: SystemClock.now(), only };
+    let rehearsed = match machine {
+        None => rehearsal::rehearse(flow.clone(), &request),
+        Some(machine) => rehearsal::rehearse_recorded(machine, &request),
+    };
+    let rehearsed = rehearsed.map_err(|error| {
+        let hint = error.hint.clone();
+        CliError::invalid(error).hint(hint)
+    })?;
+    if let Some(path) = &flags.report {
+        let written = std::fs::write(path, page::page(&flow, &rehearsed));
+        written.with_context(|| format!("could not write {}", path.display())).map_err(|error| {
+            CliError::unreachable(error).hint("name a file in a folder that can be written with --report")
+        })?;
+    }
+    match flags.json {
+        true => output::json(serde_json::to_string(&rehearsed).map_err(CliError::unreachable)?),
+        false => lines(&rehearsed, colour::on(Stream::Out)).iter().for_each(|line| output::line(line)),
+    }
+    Ok(Exit::Success)
+}
+
+fn read_results(path: &Path) -> Result<Results, CliError> {
+    let shown = path.display();
+    let read = || -> anyhow::Result<String> {
+        let size = std::fs::metadata(path)?.len();
+        if size > MAX_RESULTS_BYTES {
+            return Err(anyhow!("it has {size} bytes, and may have {MAX_RESULTS_BYTES}"));
+        }
+        Ok(std::fs::read_to_string(path)?)
+    };
+    let text = read().with_context(|| format!("could not read the results {shown}")).map_err(CliError::invalid)?;
+    Results::parse(&text).map_err(|error| {
+        let hint = error.hint().to_owned();
+        CliError::invalid(anyhow!(error).context(format!("{shown} has no results"))).hint(hint)
+    })
+}
+
+/// The error for results that do not fit the flow: all problems at once.
+fn invalid_results(errors: &[InvalidResults], flags: &RehearseFlags) -> CliError {
+    let file = flags.results.as_deref().unwrap_or(Path::new("")).display();
+    let problems: Vec<String> = errors.iter().map(|error| format!("{file}: {error}")).collect();
+    let error = CliError::invalid(anyhow!("{}", problems.join("\n       ")));
+    errors.first().map(|first| first.hint().to_owned()).into_iter().fold(error, CliError::hint)
+}
+
+/// The state of a run in the logbook of this machine.
+async fn recorded(settings: &Settings, run: &str) -> Result<Machine, CliError> {
+    let LocalRun { logbook, run } = match locate_to_read(settings, run).await? {
+        RunLocation::Local(local) => local,
+        RunLocation::Server(_) => {
+            return Err(CliError::invalid(anyhow!("run {run} is not in the logbook of this machine"))
+                .hint("a rehearsal reads the records of a run: name the logbook of the server with --logbook"));
+        }
+    };
+    let history = logbook.load(&run).await.map_err(|error| match error {
+        LoadError::Missing { .. } => missing(settings, &run),
+        error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => CliError::unreachable(error),
+    })?;
+    let machine = history.into_machine().map_err(CliError::unreachable)?;
+    let state = machine.state();
+    if state.is_final() {
+        return Err(CliError::invalid(anyhow!("run {run} has ended in {state}: nothing of it can fail any more"))
+            .hint("rehearse its flow: `waft rehearse FLOW`"));
+    }
+    Ok(machine)
+}
+
+/// The modules of a recorded flow, as far as the store has them. Of the results of others nothing is known.
+async fn stored_modules(settings: &Settings, flow: &Arc<Flow>) -> Result<Modules, CliError> {
+    let library = modules::open_to_read(settings).await?;
+    let mut known = Modules::new();
+    for (_, name, task) in flow.tasks() {
+        if known.contains_key(&task.module) {
+            continue;
+        }
+        match modules::find(&library, &task.module.to_string(), (Path::new("."), None), Purpose::Inspect).await {
+            Ok(found) => drop(known.insert(found.digest, found.content)),
+            Err(error) => output::note!("the results of {name} are not known: {error:#}"),
+        }
+    }
+    Ok(known)
+}
