@@ -98,6 +98,7 @@ impl Guest {
             let call = Call {
                 export: Some("visit".parse()?),
                 inputs: [("urls".parse()?, urls.clone())].into_iter().collect(),
+                required_outputs: vec!["outcomes".parse()?],
                 outside: Outside { gateway: Some(Arc::new(gateway)), ..Outside::default() },
                 ..instance::call()
             };

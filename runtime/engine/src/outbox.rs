@@ -175,7 +175,8 @@ pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effe
     let mut retrying: Option<BoxFuture<'static, Vec<OutgoingMessage>>> = None;
     let mut publishing_probes: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut is_open = true;
-    while is_open || !in_flight.is_empty() {
+    // Probes too: nobody sends the last permit requests of an engine again.
+    while is_open || !in_flight.is_empty() || !publishing_probes.is_empty() {
         // After the last batch, all are taken: the engine ends, and their runs continue elsewhere.
         let takes_batches = is_open && in_flight.len() < IN_FLIGHT && (to_retry.has_room() || batches.is_closed());
         // All arms only receive. Their order is fixed, so that the same batches always go out in the same order.

@@ -3,7 +3,9 @@
 //! The messages come from one queue, in order, and to one coordinator at a time. Before a coordinator grants permits,
 //! it writes a snapshot of all granted permits to that queue, and grants only when it receives that snapshot back.
 //! That proves that it was still the coordinator, and the snapshot is there for the next one. The last snapshot stays
-//! unsettled. A redelivered message tells a coordinator that another one may have been active meanwhile.
+//! unsettled, and so do the requests since it that returned permits: an engine whose last run has ended requests nothing
+//! again, and the next coordinator would otherwise wait for it. A redelivered message tells a coordinator that another one
+//! may have been active meanwhile.
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,10 @@ const MAX_UNANSWERED_TICKS: u32 = 10;
 /// stuck.
 const SNAPSHOT_RENEW_TICKS: u32 = 600;
 
+/// Number of requests that returned permits, after which a snapshot is written although nobody waits for a permit: so few
+/// messages stay unsettled.
+const MAX_RETURNS_PER_SNAPSHOT: u32 = 32;
+
 /// Calls that are due within this time may start together, since requests come in bursts.
 const MAX_BURST: Duration = Duration::from_millis(100);
 
@@ -48,7 +54,9 @@ pub(crate) enum DeliveryDisposition {
     Accept,
     /// It stays unsettled, beside the earlier ones.
     Hold,
-    /// It stays unsettled, and the earlier ones are accepted.
+    /// It stays unsettled if there is room: it is repeated, unless its sender needs no permits any more.
+    HoldIfRoom,
+    /// It stays unsettled, and those are accepted that were there when it was written.
     Replace,
 }
 
@@ -72,6 +80,9 @@ pub(crate) struct PermitCoordinator {
     /// Permits that are granted.
     permits: BTreeMap<CallId, Permit>,
     requesters: BTreeMap<Shard, Requester>,
+    /// While it is not known to be the active one: the last request of each shard. An earlier coordinator may have received it
+    /// before it wrote a snapshot that is delivered later.
+    requests_while_probing: BTreeMap<Shard, PermitRequest>,
     /// For each shard that holds permits but has no requester: the number of ticks without a message from it.
     absent: BTreeMap<Shard, u32>,
     /// Calls that wait for a permit. Their runs alternate.
@@ -87,6 +98,8 @@ pub(crate) struct PermitCoordinator {
     max_permits: usize,
     /// Whether the unsettled snapshot must be written again, since it is incomplete or too old.
     needs_renewal: bool,
+    /// Number of requests since the last snapshot that returned permits.
+    returns: u32,
     age: u32,
     ticks: u64,
     unanswered_ticks: u32,
@@ -139,6 +152,7 @@ impl PermitCoordinator {
             stage: Leadership::Idle,
             permits: BTreeMap::new(),
             requesters: BTreeMap::new(),
+            requests_while_probing: BTreeMap::new(),
             absent: BTreeMap::new(),
             queue: FairQueue::default(),
             arrivals: 0,
@@ -147,6 +161,7 @@ impl PermitCoordinator {
             pending_snapshot: None,
             max_permits: MAX_PERMITS,
             needs_renewal: false,
+            returns: 0,
             age: 0,
             ticks: first_number,
             unanswered_ticks: 0,
@@ -172,13 +187,18 @@ impl PermitCoordinator {
         let is_probing = matches!(self.stage, Leadership::Probing { .. });
         if !is_probing && (redelivered || self.stage == Leadership::Idle) {
             self.pending_snapshot = None;
+            self.requests_while_probing.clear();
             self.stage = Leadership::Probing { tick: self.ticks + 1 };
             self.probe();
         }
         match message {
             PermitMessage::Request(request) => {
-                self.on_request(request);
-                DeliveryDisposition::Accept
+                if !self.on_request(request) {
+                    return DeliveryDisposition::Accept;
+                }
+                self.returns += 1;
+                self.needs_renewal |= self.returns >= MAX_RETURNS_PER_SNAPSHOT || self.stage != Leadership::Active;
+                DeliveryDisposition::HoldIfRoom
             }
             PermitMessage::Snapshot(snapshot) => self.on_snapshot(snapshot),
             PermitMessage::Tick(tick) => {
@@ -281,6 +301,7 @@ impl PermitCoordinator {
         let calls = calls.into_iter().map(|wanted| (wanted.shard, wanted.call)).collect();
         self.pending_snapshot = Some(PendingSnapshot { number, calls });
         self.needs_renewal = false;
+        self.returns = 0;
         self.age = 0;
     }
 
@@ -300,10 +321,15 @@ impl PermitCoordinator {
         self.stage == Leadership::Idle || self.is_empty(now)
     }
 
-    fn on_request(&mut self, request: PermitRequest) {
+    /// Handles a request. Returns whether it has returned a permit, or may have: then it counts again for the next coordinator.
+    fn on_request(&mut self, request: PermitRequest) -> bool {
         let shard = request.shard.clone();
         if self.requesters.get(&shard).is_some_and(|current| current.is_outdated(&request)) {
-            return;
+            return false;
+        }
+        let is_probing = matches!(self.stage, Leadership::Probing { .. });
+        if is_probing {
+            self.requests_while_probing.insert(shard.clone(), request.clone());
         }
         let earlier = self.requesters.remove(&shard);
         self.absent.remove(&shard);
@@ -330,12 +356,13 @@ impl PermitCoordinator {
         for position in positions.into_values() {
             self.queue.remove(&position);
         }
-        let mentioned: BTreeSet<&CallId> =
-            request.held.iter().chain(request.wanted.iter().map(|wanted| &wanted.call)).collect();
+        let mentioned = mentioned_calls(&request);
+        let permits = self.permits.len();
         self.permits.retain(|call, permit| {
             let is_newer = permit.engine == request.engine && permit.request_number >= request.number;
             permit.shard != shard || mentioned.contains(call) || is_newer || request.unloaded.contains(&call.run)
         });
+        let returns_permits = self.permits.len() < permits;
         self.permits.extend(request.held.iter().map(|call| (call.clone(), permit(call))));
         if self.stage == Leadership::Active && (request.wants_reply || !granted.is_empty()) {
             self.send_grant(shard.clone(), request.engine.clone(), request.number, granted);
@@ -343,6 +370,20 @@ impl PermitCoordinator {
         if !requests.is_empty() || !request.held.is_empty() {
             let PermitRequest { engine, since, number, pace, .. } = request;
             self.requesters.insert(shard, Requester { engine, since, number, pace, silent: 0, requests });
+        }
+        is_probing || returns_permits
+    }
+
+    /// It is the active coordinator: it has received all requests and snapshots of earlier ones. A request that was delivered before
+    /// the snapshot may have returned permits in it.
+    fn become_active(&mut self) {
+        self.stage = Leadership::Active;
+        for (shard, request) in std::mem::take(&mut self.requests_while_probing) {
+            let mentioned = mentioned_calls(&request);
+            self.permits.retain(|call, permit| {
+                let is_older = permit.engine == request.engine && permit.request_number < request.number;
+                permit.shard != shard || !is_older || mentioned.contains(call) || request.unloaded.contains(&call.run)
+            });
         }
     }
 
@@ -408,7 +449,7 @@ impl PermitCoordinator {
         if let Leadership::Probing { tick } = self.stage
             && number >= tick
         {
-            self.stage = Leadership::Active;
+            self.become_active();
         }
         if self.stage != Leadership::Active {
             return;
@@ -451,6 +492,11 @@ impl PermitCoordinator {
             }
         }
     }
+}
+
+/// The calls that hold a permit or wait for one, as the engine that sends a request knows it.
+fn mentioned_calls(request: &PermitRequest) -> BTreeSet<&CallId> {
+    request.held.iter().chain(request.wanted.iter().map(|wanted| &wanted.call)).collect()
 }
 
 impl Requester {

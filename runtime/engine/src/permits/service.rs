@@ -39,6 +39,10 @@ const DELIVERY_LIMIT: u32 = 1_000;
 /// Maximum number of unsettled messages: requests come once a second from each engine, and with each change.
 const PREFETCH: u16 = 256;
 
+/// Maximum number of messages that stay unsettled besides snapshots. The others are needed for what follows: with all
+/// of them unsettled, the broker would deliver nothing.
+const MAX_HELD: usize = PREFETCH as usize / 2;
+
 /// The exchanges through which messages reach the queue: from engines, and from the quarantine.
 const EXCHANGES: [&str; 2] = [names::ENGINES, names::RELEASED];
 
@@ -102,7 +106,8 @@ impl PermitService {
             queue: names::permit_queue(&self.secret, flow, task),
             flow: flow.clone(),
             task: task.clone(),
-            held_snapshots: Vec::new(),
+            held: Vec::new(),
+            held_at_snapshot: 0,
             publishing: FuturesUnordered::new(),
         };
         let (stop, broker) = (self.stop.clone(), self.broker.clone());
@@ -158,8 +163,11 @@ struct CoordinatorRunner {
     queue: String,
     flow: FlowName,
     task: NodeName,
-    /// Deliveries of snapshots: unsettled, so that the next coordinator receives them.
-    held_snapshots: Vec<Delivery>,
+    /// Deliveries of snapshots, and of requests that returned permits since: unsettled, so that the next coordinator receives
+    /// them, in this order.
+    held: Vec<Delivery>,
+    /// The number of held deliveries that the last snapshot replaces once it comes back.
+    held_at_snapshot: usize,
     /// The messages that are being published. Each ends with the number of its snapshot if no broker takes it.
     publishing: FuturesUnordered<BoxFuture<'static, Option<u64>>>,
 }
@@ -183,7 +191,8 @@ impl CoordinatorRunner {
                 }
                 Err(error) => warn!(queue, %error, "the permit queue cannot be consumed yet"),
             }
-            self.held_snapshots.clear();
+            self.held.clear();
+            self.held_at_snapshot = 0;
             coordinator.restart();
             if self.ends(&coordinator) {
                 return;
@@ -234,10 +243,12 @@ impl CoordinatorRunner {
             let now = self.service.clock.now();
             due = coordinator.poll_grants(now);
             if coordinator.is_empty(now) {
-                self.held_snapshots.drain(..).for_each(Delivery::accept);
+                self.held.drain(..).for_each(Delivery::accept);
+                self.held_at_snapshot = 0;
             }
             for action in coordinator.take_actions() {
-                self.publishing.push(self.perform(action));
+                let action = self.perform(action);
+                self.publishing.push(action);
             }
         }
     }
@@ -257,10 +268,12 @@ impl CoordinatorRunner {
         };
         match coordinator.on_message(delivery.redelivered, message) {
             DeliveryDisposition::Accept => delivery.accept(),
-            DeliveryDisposition::Hold => self.held_snapshots.push(delivery),
+            DeliveryDisposition::HoldIfRoom if self.held.len() >= MAX_HELD => delivery.accept(),
+            DeliveryDisposition::Hold | DeliveryDisposition::HoldIfRoom => self.held.push(delivery),
             DeliveryDisposition::Replace => {
-                let earlier = std::mem::replace(&mut self.held_snapshots, vec![delivery]);
-                earlier.into_iter().for_each(Delivery::accept);
+                self.held.drain(..self.held_at_snapshot).for_each(Delivery::accept);
+                self.held_at_snapshot = 0;
+                self.held.push(delivery);
             }
         }
     }
@@ -283,7 +296,7 @@ impl CoordinatorRunner {
         }));
     }
 
-    fn perform(&self, action: CoordinatorAction) -> BoxFuture<'static, Option<u64>> {
+    fn perform(&mut self, action: CoordinatorAction) -> BoxFuture<'static, Option<u64>> {
         let broker = self.service.broker.clone();
         let to_own =
             |permits: &PermitMessage| messages::permit_message(&self.flow, &self.task, permits, &self.service.secret);
@@ -291,6 +304,7 @@ impl CoordinatorRunner {
             // Persistent: a snapshot is not repeated, and no other message has its information.
             CoordinatorAction::WriteSnapshot(snapshot) => {
                 let number = snapshot.number;
+                self.held_at_snapshot = self.held.len();
                 let message = Message { persistent: true, ..to_own(&PermitMessage::Snapshot(snapshot)) };
                 Box::pin(async move { publish_until_confirmed(broker, message).await.err().map(|NeverTaken| number) })
             }

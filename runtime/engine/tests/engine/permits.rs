@@ -166,6 +166,23 @@ async fn permits_of_a_dead_engine_are_released_on_takeover() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_engine_that_stops_after_its_last_run_leaves_no_permit_behind() {
+    let mut one = Harness::new().await;
+    let other = one.another_engine().await;
+    let flow = paced("max_running = 1");
+    // The engine that stops coordinates the permits.
+    let watch = one.submit("first", &flow).await.expect("the run begins");
+    let job = one.take_job().await;
+    other.submit("waits", &flow).await.map(drop).expect("the run begins");
+    assert!(job_within(&mut one, SHORT_TIMEOUT).await.is_none());
+    one.signal_job(&job).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+    one.engine.stop().await;
+    let next = job_within(&mut one, SHORT_TIMEOUT).await.expect("its permit is free");
+    assert_eq!(next.call.run.as_str(), "waits");
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_of_a_dead_engine_still_count() {
     let mut harness = Harness::new().await;
     let flow = paced("max_running = 1");

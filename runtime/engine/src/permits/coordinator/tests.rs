@@ -17,6 +17,8 @@ struct Harness {
     queue: VecDeque<(bool, PermitMessage)>,
     /// Messages that the coordinator has not settled.
     unsettled: Vec<PermitMessage>,
+    /// The number of unsettled messages when the last snapshot was written.
+    unsettled_at_snapshot: usize,
     granted: Vec<(Shard, PermitGrant)>,
 }
 
@@ -75,21 +77,30 @@ impl Harness {
             for action in coordinator.take_actions() {
                 match action {
                     CoordinatorAction::WriteSnapshot(snapshot) => {
-                        self.queue.push_back((false, PermitMessage::Snapshot(snapshot)))
+                        self.unsettled_at_snapshot = self.unsettled.len();
+                        self.queue.push_back((false, PermitMessage::Snapshot(snapshot)));
                     }
                     CoordinatorAction::SendTick(tick) => self.queue.push_back((false, PermitMessage::Tick(tick))),
                     CoordinatorAction::Grant(shard, granted) => self.granted.push((shard, granted)),
                 }
             }
             let Some((redelivered, message)) = self.queue.pop_front() else { break };
-            match coordinator.on_message(redelivered, message.clone()) {
-                DeliveryDisposition::Accept => {}
-                DeliveryDisposition::Hold => self.unsettled.push(message),
-                DeliveryDisposition::Replace => self.unsettled = vec![message],
-            }
+            self.deliver(coordinator, redelivered, message);
         }
         let granted = std::mem::take(&mut self.granted);
         granted.into_iter().flat_map(|(_, granted)| granted.calls).map(|call| call.run.to_string()).collect()
+    }
+
+    /// Delivers a message, and settles it as the coordinator wants it.
+    fn deliver(&mut self, coordinator: &mut PermitCoordinator, redelivered: bool, message: PermitMessage) {
+        match coordinator.on_message(redelivered, message.clone()) {
+            DeliveryDisposition::Accept => {}
+            DeliveryDisposition::Hold | DeliveryDisposition::HoldIfRoom => self.unsettled.push(message),
+            DeliveryDisposition::Replace => {
+                self.unsettled.drain(..self.unsettled_at_snapshot);
+                self.unsettled.push(message);
+            }
+        }
     }
 
     /// Advances the clock by a second, with a tick.
@@ -101,6 +112,7 @@ impl Harness {
 
     /// The coordinator dies: its unsettled messages are redelivered first.
     fn dies(&mut self) {
+        self.unsettled_at_snapshot = 0;
         for message in std::mem::take(&mut self.unsettled).into_iter().rev() {
             self.queue.push_front((true, message));
         }
@@ -300,6 +312,81 @@ fn grants_survive_the_coordinator() {
     let mut third = coordinator("c");
     harness.send_request("1", at_once(2), &["r1"], &["r3"]);
     assert!(harness.settle(&mut third).is_empty());
+}
+
+#[test]
+fn the_next_coordinator_knows_of_permits_that_were_returned_by_an_engine_that_has_gone() {
+    let (mut harness, mut one) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(1), &[], &["r1"]);
+    assert_eq!(harness.settle(&mut one), ["r1"]);
+    // The last run of this engine ends, and so does the engine.
+    harness.send_request("1", at_once(1), &[], &[]);
+    assert!(harness.settle(&mut one).is_empty());
+    harness.dies();
+    let mut other = coordinator("b");
+    harness.send_request("2", at_once(1), &[], &["s1", "s2"]);
+    assert_eq!(harness.settle(&mut other), ["s1"], "without waiting for the engine that has gone");
+}
+
+#[test]
+fn a_permit_that_is_returned_while_a_snapshot_names_it_is_free_for_the_next_coordinator() {
+    let (mut harness, mut one) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(2), &[], &["r1"]);
+    assert_eq!(harness.settle(&mut one), ["r1"]);
+    harness.send_request("2", at_once(2), &[], &["s1"]);
+    let (_, request) = harness.queue.pop_front().unwrap();
+    harness.deliver(&mut one, false, request);
+    one.poll_grants(harness.now);
+    harness.unsettled_at_snapshot = harness.unsettled.len();
+    let written = one.take_actions();
+    let [CoordinatorAction::WriteSnapshot(snapshot)] = &written[..] else { panic!("{written:?}") };
+    // The request that returns the permit is delivered after the snapshot was written, and before it comes back.
+    let request = harness.request("1", at_once(2), &[], &[]);
+    harness.deliver(&mut one, false, PermitMessage::Request(request));
+    harness.deliver(&mut one, false, PermitMessage::Snapshot(snapshot.clone()));
+    assert_eq!(harness.unsettled.len(), 2, "the request and the snapshot: {:?}", harness.unsettled);
+    harness.dies();
+    let mut other = coordinator("b");
+    harness.send_request("2", at_once(2), &["s1"], &["s2"]);
+    assert_eq!(harness.settle(&mut other), ["s2"]);
+    // The snapshot that granted it has replaced them.
+    assert_eq!(harness.unsettled.len(), 1, "{:?}", harness.unsettled);
+}
+
+#[test]
+fn a_request_that_counts_again_returns_no_permit_that_was_granted_later() {
+    let (mut harness, mut one) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(1), &[], &["r1"]);
+    assert_eq!(harness.settle(&mut one), ["r1"]);
+    // It returns a permit, and then asks for one again.
+    let request = harness.request("1", at_once(1), &[], &[]);
+    harness.deliver(&mut one, false, PermitMessage::Request(request));
+    let request = harness.request("1", at_once(1), &[], &["r2"]);
+    harness.deliver(&mut one, false, PermitMessage::Request(request));
+    one.poll_grants(harness.now);
+    let written = one.take_actions();
+    let [CoordinatorAction::WriteSnapshot(snapshot)] = &written[..] else { panic!("{written:?}") };
+    harness.queue.push_back((false, PermitMessage::Snapshot(snapshot.clone())));
+    harness.dies();
+    let mut other = coordinator("b");
+    // The grant may have arrived, so nobody else gets this permit.
+    harness.send_request("2", at_once(1), &[], &["s1"]);
+    assert!(harness.settle(&mut other).is_empty());
+}
+
+#[test]
+fn few_messages_stay_unsettled_however_many_permits_are_returned() {
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    let runs: Vec<String> = (0..500).map(|number| format!("r{number}")).collect();
+    let mut held: Vec<&str> = runs.iter().map(String::as_str).collect();
+    harness.send_request("1", at_once(500), &[], &held);
+    assert_eq!(harness.settle(&mut coordinator).len(), 500);
+    while held.len() > 1 {
+        held.pop();
+        harness.send_request("1", at_once(500), &held, &[]);
+        harness.settle(&mut coordinator);
+        assert!(harness.unsettled.len() <= 40, "{}", harness.unsettled.len());
+    }
 }
 
 #[test]

@@ -37,6 +37,16 @@ struct Consumer {
     coordinator: PermitCoordinator,
     delivered: VecDeque<(bool, u64)>,
     unsettled: Vec<u64>,
+    /// The number of unsettled messages when the last snapshot was written.
+    unsettled_at_snapshot: usize,
+}
+
+impl Consumer {
+    /// The broker delivers its unsettled messages to another one.
+    fn lose_deliveries(&mut self) {
+        self.unsettled.clear();
+        self.unsettled_at_snapshot = 0;
+    }
 }
 
 struct FaultSimulation {
@@ -60,6 +70,7 @@ impl FaultSimulation {
             coordinator: coordinator(&format!("k{number}")),
             delivered: VecDeque::new(),
             unsettled: Vec::new(),
+            unsettled_at_snapshot: 0,
         };
         Self {
             rng: SeededRng(seed),
@@ -89,11 +100,16 @@ impl FaultSimulation {
         if let Some((redelivered, number)) = consumer.delivered.pop_front() {
             let is_settled = match consumer.coordinator.on_message(redelivered, self.messages[&number].clone()) {
                 DeliveryDisposition::Accept => vec![number],
-                DeliveryDisposition::Hold => {
+                DeliveryDisposition::Hold | DeliveryDisposition::HoldIfRoom => {
                     consumer.unsettled.push(number);
                     Vec::new()
                 }
-                DeliveryDisposition::Replace => std::mem::replace(&mut consumer.unsettled, vec![number]),
+                DeliveryDisposition::Replace => {
+                    let settled = consumer.unsettled.drain(..consumer.unsettled_at_snapshot).collect();
+                    consumer.unsettled_at_snapshot = 0;
+                    consumer.unsettled.push(number);
+                    settled
+                }
             };
             // The broker ignores what a coordinator without the subscription settles.
             if at == self.active {
@@ -103,7 +119,11 @@ impl FaultSimulation {
         consumer.coordinator.poll_grants(now);
         for action in consumer.coordinator.take_actions() {
             match action {
-                CoordinatorAction::WriteSnapshot(snapshot) => self.publish(PermitMessage::Snapshot(snapshot)),
+                CoordinatorAction::WriteSnapshot(snapshot) => {
+                    let consumer = &mut self.consumers[at];
+                    consumer.unsettled_at_snapshot = consumer.unsettled.len();
+                    self.publish(PermitMessage::Snapshot(snapshot));
+                }
                 CoordinatorAction::SendTick(beat) => self.publish(PermitMessage::Tick(beat)),
                 CoordinatorAction::Grant(shard, granted) => {
                     self.holders.get_mut(&shard).unwrap().grants.push_back(granted)
@@ -128,7 +148,7 @@ impl FaultSimulation {
     /// Makes another coordinator active. The previous one may stay alive and still handle its delivered messages.
     fn cut_off(&mut self, dies: bool) {
         let consumer = &mut self.consumers[self.active];
-        consumer.unsettled.clear();
+        consumer.lose_deliveries();
         if dies {
             consumer.delivered.clear();
             self.calls += 1;
@@ -137,7 +157,7 @@ impl FaultSimulation {
         self.active = (self.active + 1) % COORDINATORS;
         // A coordinator that becomes active again has lost the deliveries of its earlier subscription.
         self.consumers[self.active].delivered.clear();
-        self.consumers[self.active].unsettled.clear();
+        self.consumers[self.active].lose_deliveries();
     }
 
     fn send_request(&mut self, of: &Shard) {
