@@ -49,10 +49,10 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
   }, [data.id]);
   const { run } = data;
   useEffect(() => {
-    if (run && !isFinal(run.state) && stream.state === "ended") following.current?.restart();
-  }, [run, stream.state]);
+    if (run && (!isFinal(run.state) || stream.state === "refused")) following.current?.resume();
+  }, [run]);
   const shown = useMemo(() => select(book.current.lines, { task: of, levels, text: text.trim() }), [version, of, levels, text]);
-  const tasks = [...book.current.tasks].map((task) => task.replace(/\[\d+\]$/, ""));
+  const { tasks } = book.current;
   const names = [...new Set(of ? [...tasks, of] : tasks)].sort();
   const { total, dropped } = book.current;
   return (

@@ -125,7 +125,7 @@ export function useRun(id: string): RunData {
       const seen = events.current.elements.get(name);
       const elements = progress && {
         count: progress.count,
-        succeeded: seen && isNewer ? Math.min(progress.count, seen.succeeded) : progress.succeeded,
+        succeeded: seen && isNewer && !events.current.trimmed ? Math.min(progress.count, seen.size) : progress.succeeded,
       };
       const isWaiting = state === "running" && (graphNode?.kind === "wait" || ofRun?.awaits != null);
       const retryIn = isNewer ? event.retryIn : (ofRun?.retry_in ?? null);
