@@ -12,7 +12,7 @@ import { count, oneLine } from "../../model/text.ts";
 import { Dialog, Empty, Rows, Trouble } from "../../ui/parts.tsx";
 import { Line, LongText } from "../../ui/text.tsx";
 import { StreamNote } from "./stream-note.tsx";
-import type { RunData } from "./use-run.ts";
+import { shownState, type RunData } from "./use-run.ts";
 
 export function LogsView({ data, of, onFilter }: { data: RunData; of: string; onFilter: (of: string) => void }) {
   const book = useRef(new LogBook());
@@ -91,7 +91,7 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
           {shown.length === total - dropped ? count(total, "line") : `${shown.length.toLocaleString("en-US")} of ${count(total, "line")}`}
           {dropped ? `; the first ${dropped.toLocaleString("en-US")} are not kept here` : ""}
         </span>
-        <StreamNote state={stream.state} />
+        <StreamNote state={shownState(stream.state, run)} />
       </div>
       <Trouble error={stream.error} />
       {shown.length ? (
