@@ -20,6 +20,9 @@ import { TimelineView } from "./run/timeline-view.tsx";
 import { useRun, type RunData } from "./run/use-run.ts";
 import { ValuesView } from "./run/values-view.tsx";
 
+/** The greatest number of changes of the flow that are shown. */
+const REVISIONS = 100;
+
 /** The number of nodes up to which a graph is drawn at once. */
 const DRAWN_NODES = 2000;
 
@@ -140,8 +143,9 @@ function RunFacts({ run }: { run: Run }) {
       </Facts>
       {showsRevisions ? (
         <Dialog title="Changes of the flow" wide onClose={() => setShowsRevisions(false)}>
+          {(run.revisions?.length ?? 0) > REVISIONS ? <p class="quiet">The last {REVISIONS} changes:</p> : null}
           <ol class="revisions">
-            {(run.revisions ?? []).map(({ revision, at, edits }) => (
+            {(run.revisions ?? []).slice(-REVISIONS).map(({ revision, at, edits }) => (
               <li key={revision}>
                 <strong>revision {revision}</strong>{" "}
                 <span class="quiet">
