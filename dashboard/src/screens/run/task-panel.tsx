@@ -30,6 +30,14 @@ export function TaskPanel({ data, name, onClose, act }: { data: RunData; name: s
   const now = data.node(name, node);
   const run = now.run;
   const heading = useRef<HTMLHeadingElement>(null);
+  // Whoever closes the panel by a key goes on where it was opened.
+  useEffect(() => {
+    const before = document.activeElement;
+    return () => {
+      const now = document.activeElement;
+      if (before instanceof HTMLElement && before.isConnected && (now === null || now === document.body)) before.focus({ preventScroll: true });
+    };
+  }, []);
   useEffect(() => heading.current?.focus({ preventScroll: true }), [name]);
   const isKnown = node !== undefined || run !== null;
   return (
