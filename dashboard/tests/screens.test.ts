@@ -2,16 +2,26 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import type { TimelineAttempt } from "../src/api/types.ts";
-import { fromQuery, isEmpty, toApi, toQuery } from "../src/model/filters.ts";
+import { fromQuery, isEmpty, labelTexts, ofLabel, toApi, toQuery } from "../src/model/filters.ts";
 import { attemptText, attemptTitle, distinctBars, gantt, joinAttempts, justAfter } from "../src/model/gantt.ts";
 import { commands, ending, look, RUN_STATES } from "../src/model/states.ts";
 
 test("filters come back from the address", () => {
-  const text = "state=running,failure&flow=bake&namespace=shop&since=24h&until=2026-01-01T00:00:00Z&after=7.r";
+  const text = "state=running,failure&label=team=shop&label=urgent&flow=bake&namespace=shop&text=42&since=24h&until=2026-01-01T00:00:00Z&after=7.r";
   const filter = fromQuery(new URLSearchParams(text));
   assert.deepEqual(filter.states, ["running", "failure"]);
+  assert.deepEqual([filter.labels, filter.text], [["team=shop", "urgent"], "42"]);
   assert.equal(decodeURIComponent(toQuery(filter).toString()), text);
-  assert.ok(isEmpty(fromQuery(new URLSearchParams("other=1"))));
+  assert.ok(isEmpty(fromQuery(new URLSearchParams("other=1&label=&text=+"))));
+  for (const some of ["label=a", "text=a"]) assert.ok(!isEmpty(fromQuery(new URLSearchParams(some))), some);
+  assert.deepEqual(fromQuery(new URLSearchParams("label=a&label=b&label=a")).labels, ["a", "b"]);
+});
+
+test("a label of a run is a filter for all runs with it", () => {
+  const [label = ""] = labelTexts({ note: "a & b = c+d" });
+  assert.equal(label, "note=a & b = c+d");
+  assert.deepEqual(fromQuery(new URLSearchParams(ofLabel(label).toString())).labels, [label]);
+  assert.deepEqual([labelTexts(undefined), labelTexts({ team: "", order: "7" })], [[], ["team=", "order=7"]]);
 });
 
 test("a period is a time for the API", () => {

@@ -3,9 +3,10 @@
 import { useEffect, useState } from "preact/hooks";
 
 import type { Run } from "../api/types.ts";
+import { labelTexts, ofLabel } from "../model/filters.ts";
 import { isFinal } from "../model/states.ts";
 import { count, oneLine } from "../model/text.ts";
-import { runAddress, setQuery, usePlace } from "../router.ts";
+import { address, runAddress, setQuery, usePlace } from "../router.ts";
 import { Dialog, Fact, Facts, StateBadge, Trouble, Views, Waiting } from "../ui/parts.tsx";
 import { Copyable, Line, LongText } from "../ui/text.tsx";
 import { Ago, At, Lasted } from "../ui/time.tsx";
@@ -105,6 +106,7 @@ export function RunScreen({ id }: { id: string }) {
 function RunFacts({ run }: { run: Run }) {
   const [showsRevisions, setShowsRevisions] = useState(false);
   const ended = isFinal(run.state);
+  const labels = labelTexts(run.labels);
   return (
     <>
       <Facts>
@@ -120,6 +122,19 @@ function RunFacts({ run }: { run: Run }) {
         <Fact name="Lasted">
           <Lasted from={run.started_at} until={ended ? run.changed_at : null} />
         </Fact>
+        {labels.length ? (
+          <Fact name="Labels">
+            <ul class="tags">
+              {labels.map((label) => (
+                <li key={label}>
+                  <a href={address("/ui/runs", ofLabel(label))}>
+                    <Line text={label} />
+                  </a>
+                </li>
+              ))}
+            </ul>
+          </Fact>
+        ) : null}
         <Fact name="Revision">
           {run.revisions?.length ? (
             <button type="button" class="link" onClick={() => setShowsRevisions(true)}>
