@@ -542,8 +542,10 @@ describe("the dashboard of a server with a token", { timeout: 300_000 }, () => {
     await prompt.waitFor({ state: "detached" });
     await server.api("POST", "/v1/runs/approval-1/notify", { task: "approve", values: { by: "eve", limit: 1 } });
     await page.locator(".run-title .state.success").waitFor({ timeout: PATIENCE });
-    await page.getByRole("button", { name: "Forget the token of this tab" }).click();
+    await Promise.all([page.waitForEvent("load"), page.getByRole("button", { name: "Forget the token of this tab" }).click()]);
     await prompt.waitFor();
+    assert.equal(await page.locator(".outline-task").count(), 0, "what the token could read is gone");
+    assert.deepEqual(await page.evaluate(() => Object.keys(sessionStorage)), []);
     await looker.close();
   });
 });

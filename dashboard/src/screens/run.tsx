@@ -74,7 +74,7 @@ export function RunScreen({ id }: { id: string }) {
           <h1 tabIndex={-1}>
             <Line text={flow || id} />
           </h1>
-          {run ? <StateBadge state={run.cancelling ? "cancelling" : run.state} strong /> : null}
+          <span role="status">{run ? <StateBadge state={run.cancelling ? "cancelling" : run.state} strong /> : null}</span>
           <div class="screen-actions">{run ? <ActionButtons run={run} act={setAct} /> : null}</div>
         </div>
         {run ? <RunFacts run={run} /> : null}

@@ -14,6 +14,13 @@ import { Line, LongText } from "../../ui/text.tsx";
 import { StreamNote } from "./stream-note.tsx";
 import { shownState, type RunData } from "./use-run.ts";
 
+/** The pause between a line and the next drawing, in milliseconds; many lines take longer to search. */
+const BEFORE_DRAWING = 80;
+const BEFORE_LONG_DRAWING = 500;
+
+/** The number of lines from which a log is long. */
+const LONG = 5000;
+
 export function LogsView({ data, of, onFilter }: { data: RunData; of: string; onFilter: (of: string) => void }) {
   const book = useRef(new LogBook());
   const [version, setVersion] = useState(0);
@@ -37,7 +44,7 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
         frame ??= setTimeout(() => {
           frame = undefined;
           setVersion((version) => version + 1);
-        }, 80);
+        }, book.current.lines.length > LONG ? BEFORE_LONG_DRAWING : BEFORE_DRAWING);
       },
       onState: (state, error) => setStream({ state, error }),
     });
@@ -55,6 +62,7 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
   const { tasks } = book.current;
   const names = [...new Set(of ? [...tasks, of] : tasks)].sort();
   const { total, dropped } = book.current;
+  const state = shownState(stream.state, run);
   return (
     <div class="logs">
       <div class="list-tools">
@@ -91,7 +99,7 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
           {shown.length === total - dropped ? count(total, "line") : `${shown.length.toLocaleString("en-US")} of ${count(total, "line")}`}
           {dropped ? `; the first ${dropped.toLocaleString("en-US")} are not kept here` : ""}
         </span>
-        <StreamNote state={shownState(stream.state, run)} />
+        <StreamNote state={state} />
       </div>
       <Trouble error={stream.error} />
       {shown.length ? (
@@ -113,7 +121,7 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
                 <Line text={line.text} />
               </span>
               {isLong(line.text) ? (
-                <button type="button" class="link" onClick={() => setOpen(line)}>
+                <button type="button" class="link" aria-label="Show all of the line" onClick={() => setOpen(line)}>
                   all
                 </button>
               ) : null}
@@ -121,7 +129,7 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
           )}
         />
       ) : (
-        <Empty title={total ? "No line matches" : stream.state === "ended" ? "The guests wrote nothing" : "Nothing written yet"} />
+        <Empty title={total ? "No line matches" : state === "ended" ? "The guests wrote nothing" : "Nothing written yet"} />
       )}
       {open ? (
         <Dialog title={`${oneLine(open.task)}, ${open.attempt}`} wide onClose={() => setOpen(null)}>
