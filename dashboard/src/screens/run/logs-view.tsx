@@ -21,6 +21,9 @@ const BEFORE_LONG_DRAWING = 500;
 /** The number of lines from which a log is long. */
 const LONG = 5000;
 
+/** The greatest number of tasks to choose from. The page of a task leads to the lines of any other one. */
+const TASKS = 500;
+
 export function LogsView({ data, of, onFilter }: { data: RunData; of: string; onFilter: (of: string) => void }) {
   const book = useRef(new LogBook());
   const [version, setVersion] = useState(0);
@@ -59,8 +62,11 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
     if (run && (!isFinal(run.state) || stream.state === "refused")) following.current?.resume();
   }, [run]);
   const shown = useMemo(() => select(book.current.lines, { task: of, levels, text: text.trim() }), [version, of, levels, text]);
-  const { tasks } = book.current;
-  const names = [...new Set(of ? [...tasks, of] : tasks)].sort();
+  const names = useMemo(() => {
+    const tasks = [...book.current.tasks].sort();
+    const first = tasks.slice(0, TASKS);
+    return { first: of && !first.includes(of) ? [of, ...first] : first, left: tasks.length - first.length };
+  }, [version, of]);
   const { total, dropped } = book.current;
   const state = shownState(stream.state, run);
   return (
@@ -74,11 +80,12 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
           <span>Task</span>
           <select value={of} onChange={(event) => onFilter(event.currentTarget.value)}>
             <option value="">all</option>
-            {names.map((name) => (
+            {names.first.map((name) => (
               <option key={name} value={name}>
                 {oneLine(name)}
               </option>
             ))}
+            {names.left ? <option disabled>and {names.left} more</option> : null}
           </select>
         </label>
         <label class="filter">
