@@ -190,6 +190,42 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await looker.close();
   });
 
+  test("runs are found by their labels and by texts", async () => {
+    await server.submit("labelled-1", APPROVAL, {}, { team: "shop", note: "a <b>label</b> with spaces" });
+    await server.submit("labelled-2", APPROVAL, {}, { team: "shop" });
+    const looker = await Looker.open(browser, server, "/ui/runs");
+    const { page } = looker;
+    const shown = () => page.locator(".runs-table .run-link").allInnerTexts();
+    await page.getByRole("link", { name: "order-1" }).waitFor();
+    await page.locator(".runs-table .labels").getByText("note=a <b>label</b> with spaces").waitFor();
+    const field = page.getByLabel("Label", { exact: true });
+    await field.fill("team=shop");
+    await page.keyboard.press("Enter");
+    await page.waitForURL("**/ui/runs?label=team=shop");
+    await page.getByRole("link", { name: "order-1" }).waitFor({ state: "detached" });
+    assert.deepEqual(await shown(), ["labelled-2", "labelled-1"]);
+    assert.equal(await field.inputValue(), "");
+    await field.fill("note");
+    await page.keyboard.press("Enter");
+    await page.waitForURL("**/ui/runs?label=team=shop&label=note");
+    await page.getByRole("link", { name: "labelled-2" }).waitFor({ state: "detached" });
+    assert.deepEqual(await shown(), ["labelled-1"]);
+    await looker.checkAccess("labels");
+    await page.getByRole("button", { name: "Remove the label team=shop" }).click();
+    await page.waitForURL("**/ui/runs?label=note");
+    // The label of a run leads to all runs with it.
+    await page.getByRole("link", { name: "labelled-1" }).click();
+    await page.getByRole("link", { name: "team=shop" }).click();
+    await page.waitForURL("**/ui/runs?label=team=shop");
+    await page.getByRole("link", { name: "labelled-2" }).waitFor();
+    await looker.goto("/ui/runs?text=labelled-1");
+    await page.getByRole("link", { name: "labelled-1" }).waitFor();
+    assert.deepEqual(await shown(), ["labelled-1"]);
+    await looker.goto("/ui/runs?label=No+label");
+    await page.getByRole("alert").waitFor();
+    await looker.close();
+  });
+
   test("the list has pages", async () => {
     for (let number = 0; number < 52; number += 1) await server.submit(`many-${number}`, 'name = "many"\n[[task]]\nname = "w"\nwait = "a word"\n');
     const looker = await Looker.open(browser, server, "/ui/runs?flow=many");
@@ -506,8 +542,10 @@ describe("the dashboard of a server with a token", { timeout: 300_000 }, () => {
     await prompt.waitFor({ state: "detached" });
     await server.api("POST", "/v1/runs/approval-1/notify", { task: "approve", values: { by: "eve", limit: 1 } });
     await page.locator(".run-title .state.success").waitFor({ timeout: PATIENCE });
-    await page.getByRole("button", { name: "Forget the token of this tab" }).click();
+    await Promise.all([page.waitForEvent("load"), page.getByRole("button", { name: "Forget the token of this tab" }).click()]);
     await prompt.waitFor();
+    assert.equal(await page.locator(".outline-task").count(), 0, "what the token could read is gone");
+    assert.deepEqual(await page.evaluate(() => Object.keys(sessionStorage)), []);
     await looker.close();
   });
 });

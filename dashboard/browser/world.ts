@@ -86,8 +86,8 @@ export class Server {
     await this.api("POST", `/v1/modules?tag=${name}`, new Uint8Array(bytes));
   }
 
-  async submit(run: string, flow: string, inputs: object = {}): Promise<void> {
-    await this.api("POST", "/v1/runs", { run, flow, inputs });
+  async submit(run: string, flow: string, inputs: object = {}, labels: object = {}): Promise<void> {
+    await this.api("POST", "/v1/runs", { run, flow, inputs, labels });
   }
 
   async state(run: string): Promise<string> {

@@ -1,6 +1,7 @@
 // The frame of the page: navigation, theme, token, and the screen.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
 
 import { forgetToken, giveToken, reachable, token, tokenWanted } from "./api/session.ts";
 import { usePlace } from "./router.ts";
@@ -9,6 +10,7 @@ import { useStore } from "./store.ts";
 import { chooseTheme, theme, type Theme } from "./theme.ts";
 import { Icon, IconButton, type IconName } from "./ui/icons.tsx";
 import { Dialog, Empty } from "./ui/parts.tsx";
+import { LongText } from "./ui/text.tsx";
 
 export function App() {
   const { path } = usePlace();
@@ -35,11 +37,28 @@ export function App() {
       <div class="content">
         <Connection />
         <main id="main" ref={main} tabIndex={-1}>
-          {found && found.id !== null && Item ? <Item key={found.id} id={found.id} /> : Shown ? <Shown /> : <Nowhere />}
+          <Guarded key={path}>{found && found.id !== null && Item ? <Item key={found.id} id={found.id} /> : Shown ? <Shown /> : <Nowhere />}</Guarded>
         </main>
       </div>
       <TokenPrompt />
     </div>
+  );
+}
+
+/** Shows a screen, and says so if it fails: the other screens stay. */
+function Guarded({ children }: { children: ComponentChildren }) {
+  const [error, reset] = useErrorBoundary((error) => console.error(error));
+  if (!error) return <>{children}</>;
+  return (
+    <>
+      <h1 tabIndex={-1}>This screen has failed</h1>
+      <div class="notice bad" role="alert">
+        <LongText text={String(error)} most={600} />
+        <button type="button" onClick={reset}>
+          Try again
+        </button>
+      </div>
+    </>
   );
 }
 

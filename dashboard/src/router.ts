@@ -31,8 +31,8 @@ export function setQuery(changes: { [key: string]: string }, how: "push" | "repl
 
 /** An address with a query. */
 export function address(path: string, query: URLSearchParams): string {
-  // Commas and colons need no escapes in a query, and are easier to read without.
-  const text = query.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
+  // These need no escapes in a query, and are easier to read without.
+  const text = query.toString().replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%3D", "=").replaceAll("%2F", "/");
   return text ? `${path}?${text}` : path;
 }
 

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import type { EventPayload } from "../src/api/types.ts";
 import { SseParser, pause } from "../src/api/sse.ts";
 import { describe, elementOf, MAX_EVENTS, RunEvents } from "../src/model/events.ts";
-import { LogBook, MAX_LINES, select } from "../src/model/logs.ts";
+import { LogBook, MAX_KNOWN, MAX_LINES, select } from "../src/model/logs.ts";
 
 const state = (name: string, state: string, more = {}): EventPayload =>
   ({ event: "state", kind: "task", name, state, firing: 1, attempt: 1, at: "2026-01-01T00:00:00Z", ...more }) as unknown as EventPayload;
@@ -34,9 +34,9 @@ test("a failed rollback that is tried again is part of the rollback", () => {
 test("elements count once, and count no more when they are rolled back", () => {
   const events = new RunEvents();
   for (const number of [0, 1, 1]) events.add("", state(`t[${number}]`, "success"));
-  assert.equal(events.elements.get("t")?.succeeded, 2);
+  assert.equal(events.elements.get("t")?.size, 2);
   events.add("", state("t[1]", "rolled-back"));
-  assert.equal(events.elements.get("t")?.succeeded, 1);
+  assert.equal(events.elements.get("t")?.size, 1);
   assert.equal(events.nodes.has("t[1]"), false);
   assert.deepEqual(elementOf("a[b][12]"), { task: "a[b]", number: 12 });
   assert.equal(elementOf("a[x]"), null);
@@ -55,6 +55,12 @@ test("values are not kept with events", () => {
   events.add("1", state("a", "success", { provides: { large: "x".repeat(1000) } }));
   assert.equal(JSON.stringify(events.last).includes("large"), false);
   assert.equal(events.nodes.get("a")?.state, "success");
+  const failure = { kind: "permanent", message: "m".repeat(5000), details: { large: 1 }, apply: { kind: "trap", message: "large" } };
+  events.add("2", state("a", "failure", { failure }));
+  events.add("3", { event: "run", run: "r", state: "rolled-back", failures: { large: failure } } as unknown as EventPayload);
+  const kept = JSON.stringify(events.last);
+  assert.ok(!kept.includes("large") && kept.length < 2000, kept);
+  assert.match(describe(events.last[1]!.event).detail, /^permanent: m{1000}…$/);
 });
 
 test("an event is described in words", () => {
@@ -85,6 +91,29 @@ test("a line that comes again after a reconnect is shown once", () => {
   book.add(line(1, "printed", { level: "stdout" }));
   book.add(line(1, "again", { attempt: 2 }));
   assert.deepEqual(book.lines.map(({ text }) => text), ["line 1", "line 2", "line 3", "printed", "again"]);
+});
+
+test("lines that were missing are shown when they come", () => {
+  const book = new LogBook();
+  for (const number of [5, 6]) book.add(line(number, `line ${number}`));
+  for (const number of [1, 2, 5, 6]) book.add(line(number, `line ${number}`));
+  // The recorded line counts, if it differs from the one that came first.
+  book.add(line(6, "another line 6"));
+  assert.deepEqual(book.lines.map(({ text }) => text), ["line 5", "line 6", "line 1", "line 2", "another line 6"]);
+});
+
+test("the lines of attempts that have ended are not remembered", () => {
+  const book = new LogBook();
+  const known = () => (book as unknown as { countOfKnown: number; known: Map<string, unknown> });
+  for (let attempt = 1; attempt <= 50; attempt += 1) {
+    book.add(line(1, "x", { attempt, task: `t[${attempt}]` }));
+    book.add({ event: "log-end", task: `t[${attempt}]`, call: "apply", firing: 1, attempt } as never);
+  }
+  assert.deepEqual([known().countOfKnown, known().known.size], [0, 0]);
+  assert.deepEqual([...book.tasks], ["t"]);
+  // The end of an attempt may never be reported.
+  for (let number = 0; number < MAX_KNOWN + 100; number += 1) book.add(line(1 + (number % 10), "x", { attempt: 100 + Math.floor(number / 10) }));
+  assert.ok(known().countOfKnown <= MAX_KNOWN && known().known.size <= MAX_KNOWN / 10);
 });
 
 test("lines are found by task, level and text", () => {

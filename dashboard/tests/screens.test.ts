@@ -2,16 +2,26 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import type { TimelineAttempt } from "../src/api/types.ts";
-import { fromQuery, isEmpty, toApi, toQuery } from "../src/model/filters.ts";
-import { attemptText, gantt } from "../src/model/gantt.ts";
+import { fromQuery, isEmpty, labelTexts, ofLabel, toApi, toQuery } from "../src/model/filters.ts";
+import { attemptText, attemptTitle, distinctBars, gantt, joinAttempts, justAfter } from "../src/model/gantt.ts";
 import { commands, ending, look, RUN_STATES } from "../src/model/states.ts";
 
 test("filters come back from the address", () => {
-  const text = "state=running,failure&flow=bake&namespace=shop&since=24h&until=2026-01-01T00:00:00Z&after=7.r";
+  const text = "state=running,failure&label=team=shop&label=urgent&flow=bake&namespace=shop&text=42&since=24h&until=2026-01-01T00:00:00Z&after=7.r";
   const filter = fromQuery(new URLSearchParams(text));
   assert.deepEqual(filter.states, ["running", "failure"]);
+  assert.deepEqual([filter.labels, filter.text], [["team=shop", "urgent"], "42"]);
   assert.equal(decodeURIComponent(toQuery(filter).toString()), text);
-  assert.ok(isEmpty(fromQuery(new URLSearchParams("other=1"))));
+  assert.ok(isEmpty(fromQuery(new URLSearchParams("other=1&label=&text=+"))));
+  for (const some of ["label=a", "text=a"]) assert.ok(!isEmpty(fromQuery(new URLSearchParams(some))), some);
+  assert.deepEqual(fromQuery(new URLSearchParams("label=a&label=b&label=a")).labels, ["a", "b"]);
+});
+
+test("a label of a run is a filter for all runs with it", () => {
+  const [label = ""] = labelTexts({ note: "a & b = c+d" });
+  assert.equal(label, "note=a & b = c+d");
+  assert.deepEqual(fromQuery(new URLSearchParams(ofLabel(label).toString())).labels, [label]);
+  assert.deepEqual([labelTexts(undefined), labelTexts({ team: "", order: "7" })], [[], ["team=", "order=7"]]);
 });
 
 test("a period is a time for the API", () => {
@@ -58,6 +68,41 @@ test("a timeline has a row for each task, with calls, pauses and rollbacks", () 
   assert.equal(rows[1]?.bars[0]?.isOpen, true);
   assert.deepEqual([from, to], [Date.parse("2026-01-01T00:00:00Z"), now]);
   assert.deepEqual(gantt([], now, new Set()).rows, []);
+});
+
+const startedAt = (micros: number, more: object = {}) =>
+  attempt({ started_at: `2026-01-01T00:00:00.${String(micros).padStart(6, "0")}Z`, ...more });
+
+test("attempts that were read at several times are joined", () => {
+  const before = [startedAt(1), startedAt(2)];
+  const later = [startedAt(2, { outcome: "success" }), startedAt(2, { task: "b" }), startedAt(3)];
+  const joined = joinAttempts(before, later, 10);
+  assert.deepEqual(joined.map(({ task, started_at, outcome }) => [task, started_at.slice(-3), outcome]), [
+    ["a", "01Z", undefined],
+    ["a", "02Z", "success"],
+    ["b", "02Z", undefined],
+    ["a", "03Z", undefined],
+  ]);
+  assert.deepEqual(joinAttempts(before, later, 2), joined.slice(2), "the latest ones stay");
+  assert.equal(justAfter("2026-01-01T00:00:00.000009Z"), "2026-01-01T00:00:00.000010Z");
+  assert.equal(justAfter("2025-12-31T23:59:59.999999Z"), "2026-01-01T00:00:00.000000Z");
+  assert.equal(justAfter("no time"), "no time");
+});
+
+test("attempts that cannot be told from each other are drawn once", () => {
+  const short = Array.from({ length: 1000 }, (_, number) => startedAt(number, { attempt: number + 1, ended_at: startedAt(number + 1).started_at, outcome: "success" }));
+  const { rows } = gantt([...short, startedAt(900_000, { outcome: "failure" })], Date.parse("2026-01-01T00:00:02Z"), new Set());
+  const bars = rows[0]?.bars ?? [];
+  assert.equal(bars.length, 1001);
+  const [from, scale] = [Date.parse("2026-01-01T00:00:00Z"), 0.1];
+  const drawn = distinctBars(bars, (time) => (time - from) * scale);
+  assert.ok(drawn.length < 5 && drawn.some(({ outcome }) => outcome === "failure"), `${drawn.length}`);
+});
+
+test("a tooltip names characters that cannot be seen", () => {
+  const hostile = attempt({ ended_at: "2026-01-01T00:00:01Z", outcome: "failure", worker: "w\u202e", failure: { kind: "permanent", message: "\u001b[31mred" } });
+  const title = attemptTitle(hostile, 0);
+  assert.ok(title.includes("on w\\u{202e}") && title.includes("permanent: \\x1b[31mred"), title);
 });
 
 test("an attempt is described in words", () => {

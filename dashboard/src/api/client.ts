@@ -23,6 +23,33 @@ export class ApiError extends Error {
 
 const UNREACHABLE = "the server cannot be reached";
 
+/** The longest time that an answer may take, in milliseconds. The checks of a server take half a minute. */
+const LONGEST = 120_000;
+
+/** The reason with which a request ends that has taken this long. */
+const TOO_LONG = new Error(UNREACHABLE);
+
+/** Whether the page itself gave a request up. */
+function isGivenUp(signal: AbortSignal | null | undefined): boolean {
+  return signal?.aborted === true && signal.reason !== TOO_LONG;
+}
+
+/** Does something that takes a signal, and raises the signal after a time. A connection may be gone without a word, and a request would
+ * wait for minutes. */
+async function limited<Result>(signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  const own = new AbortController();
+  const giveUp = () => own.abort(signal?.reason);
+  if (signal?.aborted) giveUp();
+  signal?.addEventListener("abort", giveUp);
+  const timer = setTimeout(() => own.abort(TOO_LONG), LONGEST);
+  try {
+    return await work(own.signal);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", giveUp);
+  }
+}
+
 /** Sends a request; the answer is one of success.
  * @throws ApiError when the request is refused, fails, or does not reach the server. */
 export async function send(path: string, options: RequestInit = {}): Promise<Response> {
@@ -33,7 +60,7 @@ export async function send(path: string, options: RequestInit = {}): Promise<Res
   try {
     response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
   } catch (error) {
-    if (options.signal?.aborted) throw error;
+    if (isGivenUp(options.signal)) throw error;
     reachable.set(false);
     throw new ApiError(0, UNREACHABLE, null, "unreachable");
   }
@@ -59,15 +86,14 @@ async function refusal(response: Response): Promise<ApiError> {
 /** The JSON that a path gives. Numbers of values stay as they were written.
  * @throws ApiError as `send` does. */
 export async function get<Answer>(path: string, signal?: AbortSignal): Promise<Answer> {
-  const response = await send(path, { signal: signal ?? null });
-  return parseJson(await text(response, signal)) as Answer;
+  return limited(signal, async (signal) => parseJson(await text(await send(path, { signal }), signal)) as Answer);
 }
 
-async function text(response: Response, signal?: AbortSignal): Promise<string> {
+async function text(response: Response, signal: AbortSignal): Promise<string> {
   try {
     return await response.text();
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (isGivenUp(signal)) throw error;
     reachable.set(false);
     throw new ApiError(0, UNREACHABLE, null, "unreachable");
   }
@@ -77,8 +103,7 @@ async function text(response: Response, signal?: AbortSignal): Promise<string> {
  * @throws ApiError as `send` does. */
 export async function post<Answer>(path: string, body: string | null): Promise<Answer> {
   const headers: Record<string, string> = body === null ? {} : { "content-type": "application/json" };
-  const response = await send(path, { method: "POST", headers, body });
-  return parseJson(await text(response)) as Answer;
+  return limited(undefined, async (signal) => parseJson(await text(await send(path, { method: "POST", headers, body, signal }), signal)) as Answer);
 }
 
 /** The path of a run, or of something in it. */

@@ -861,6 +861,10 @@ export interface components {
             /** @description The name of its flow; only in the event of a run that started or continues. */
             flow?: string | null;
             inputs?: components["schemas"]["Values"] | null;
+            /** @description The labels of the run; only in the event of a run that started or continues, if it has some. */
+            labels?: {
+                [key: string]: string;
+            };
             provides?: components["schemas"]["Values"] | null;
             /** @description The run's id. */
             run: string;
@@ -1381,6 +1385,10 @@ export interface components {
             flow: string;
             /** @description The values that the run started with. */
             inputs: components["schemas"]["Values"];
+            /** @description Its labels, which never change. */
+            labels?: {
+                [key: string]: string;
+            };
             /** @description The values that its tasks provided and that were not rolled back. */
             provides: components["schemas"]["Values"];
             /**
@@ -1505,6 +1513,13 @@ export interface components {
             flow: string;
             /** @description Values that the run starts with. They replace those in `[inputs]` of the file. */
             inputs?: components["schemas"]["Values"];
+            /**
+             * @description The labels of the run, at most 16. They never change. A name has 1 to 63 of the characters `a-z 0-9 - _ . /`, and begins with
+             *     a letter or a digit; a value has at most 128 characters, without control characters.
+             */
+            labels?: {
+                [key: string]: string;
+            };
             /** @description Modules by alias, each a tag or a digest. They replace those in `[modules]` of the file. */
             modules?: {
                 [key: string]: string;
@@ -1518,6 +1533,10 @@ export interface components {
             changed_at: string;
             /** @description The name of its flow. */
             flow: string;
+            /** @description Its labels, which never change. */
+            labels?: {
+                [key: string]: string;
+            };
             /** @description The run's id. */
             run: string;
             /** @description When it started, as an RFC 3339 time. */
@@ -2077,6 +2096,8 @@ export interface operations {
                 after?: string;
                 /** @description Only runs of this flow. */
                 flow?: string;
+                /** @description Only runs with this label: `team=shop`, or `team` for any value. Several may be given, and all must hold. */
+                label?: string[];
                 /** @description The maximum number of runs: 1 to 1000; the default is 100. */
                 limit?: number;
                 /** @description Only runs of flows in this namespace. */
@@ -2085,6 +2106,11 @@ export interface operations {
                 since?: string;
                 /** @description Only runs in one of these states, separated by commas. */
                 state?: string;
+                /**
+                 * @description Only runs whose id begins with this text, or that have it as the value of a label or as an input: a string, a number or a
+                 *     boolean of at most 128 characters.
+                 */
+                text?: string;
                 /** @description Only runs that started before this time. */
                 until?: string;
             };

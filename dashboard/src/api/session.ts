@@ -37,10 +37,10 @@ export function giveToken(text: string): void {
   session.set(session.value + 1);
 }
 
-/** Forgets the token of this tab. */
+/** Forgets the token of this tab, and everything that was read with it: the page starts anew at the same address. */
 export function forgetToken(): void {
   keep("");
-  session.set(session.value + 1);
+  location.reload();
 }
 
 function keep(text: string): void {

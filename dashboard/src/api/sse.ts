@@ -10,17 +10,18 @@ export class SseParser {
   /** The events that a piece of text completes. */
   add(piece: string): SseEvent[] {
     const found: SseEvent[] = [];
-    const text = this.rest + piece;
     let start = 0;
     for (;;) {
-      const end = text.indexOf("\n", start);
+      // Only the new piece is searched: a line of megabytes comes in many pieces.
+      const end = piece.indexOf("\n", start);
       if (end < 0) break;
-      const line = text.slice(start, text[end - 1] === "\r" && end > start ? end - 1 : end);
+      const line = this.rest + piece.slice(start, end);
+      this.rest = "";
       start = end + 1;
-      const event = this.line(line);
+      const event = this.line(line.endsWith("\r") ? line.slice(0, -1) : line);
       if (event) found.push(event);
     }
-    this.rest = text.slice(start);
+    this.rest += piece.slice(start);
     return found;
   }
 

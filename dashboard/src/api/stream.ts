@@ -19,9 +19,10 @@ const SILENCE = 25_000;
 /** Follows the stream at a path until it is closed. */
 export class EventStream {
   private last = "";
+  /** The number of connections since the last one that brought something: the pause before the next one grows with it. */
   private tries = 0;
   private closed = false;
-  private state: StreamState = "connecting";
+  private isRefused = false;
   private connection: AbortController | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly stopWatching: () => void;
@@ -31,16 +32,16 @@ export class EventStream {
     private readonly options: StreamOptions,
   ) {
     document.addEventListener("visibilitychange", this.onVisibility);
-    this.stopWatching = session.watch(() => this.restart());
+    // What another token may not read does not go on under the one before.
+    this.stopWatching = session.watch(() => this.connectAnew());
     if (!document.hidden) void this.connect();
   }
 
-  /** Connects again, unless it is connected: the run may go on after its end. */
-  restart(): void {
-    if (this.closed || document.hidden) return;
-    if (this.state === "open" && this.connection) return;
-    this.tries = 0;
-    void this.connect();
+  /** Connects again if the stream has ended or was refused: the run may go on after its end. A stream that ends at once each time is
+   * asked for more and more seldom. */
+  resume(): void {
+    if (this.closed || document.hidden || this.connection || this.timer !== undefined) return;
+    this.connectLater();
   }
 
   close(): void {
@@ -53,20 +54,33 @@ export class EventStream {
   // A browser opens only a few connections to one server, and all its tabs share them.
   private readonly onVisibility = () => {
     if (document.hidden) this.disconnect();
-    else if (this.state !== "refused") {
-      this.tries = 0;
-      void this.connect();
-    }
+    else if (!this.isRefused) this.connectAnew();
   };
+
+  private connectAnew(): void {
+    if (this.closed) return;
+    this.disconnect();
+    if (document.hidden) {
+      this.isRefused = false;
+      return;
+    }
+    this.tries = 0;
+    void this.connect();
+  }
+
+  private connectLater(): void {
+    this.timer = setTimeout(() => void this.connect(), pause(this.tries));
+  }
 
   private disconnect(): void {
     clearTimeout(this.timer);
+    this.timer = undefined;
     this.connection?.abort();
     this.connection = null;
   }
 
   private enter(state: StreamState, error: ApiError | null = null): void {
-    this.state = state;
+    this.isRefused = state === "refused";
     this.options.onState(state, error);
   }
 
@@ -79,20 +93,20 @@ export class EventStream {
       await this.read(connection);
       if (this.connection !== connection) return;
       this.connection = null;
-      this.tries = 0;
+      this.tries += 1;
       // The server also ends streams when it stops, or when a token is revoked: whoever reads the run finds out.
       this.enter("ended");
     } catch (error) {
       if (this.connection !== connection || this.closed) return;
       this.connection = null;
+      this.tries += 1;
       if (error instanceof ApiError && error.status >= 400 && error.status < 500) {
         this.enter("refused", error);
         return;
       }
       reachable.set(!(error instanceof ApiError && error.isUnreachable));
-      this.tries += 1;
       this.enter("retrying", error instanceof ApiError ? error : null);
-      this.timer = setTimeout(() => void this.connect(), pause(this.tries));
+      this.connectLater();
     }
   }
 
@@ -100,16 +114,16 @@ export class EventStream {
     const headers: Record<string, string> = { accept: "text/event-stream" };
     if (this.last) headers["last-event-id"] = this.last;
     const { signal } = connection;
-    const response = await send(this.path, { headers, signal });
+    const response = await within(send(this.path, { headers, signal }), connection);
     const reader = response.body?.getReader();
     if (!reader || this.connection !== connection) return;
     this.enter("open");
-    this.tries = 0;
     const [parser, decoder] = [new SseParser(), new TextDecoder()];
     for (;;) {
       const piece = await within(reader.read(), connection);
       if (this.connection !== connection) return;
       if (piece.done) return;
+      this.tries = 0;
       const events = parser.add(decoder.decode(piece.value, { stream: true }));
       const latest = events.at(-1);
       if (!latest) continue;
@@ -119,7 +133,7 @@ export class EventStream {
   }
 }
 
-/** Waits for a piece of a stream, and gives the connection up if none comes. */
+/** Waits for the head or a piece of a stream, and gives the connection up if none comes. */
 async function within<Piece>(piece: Promise<Piece>, connection: AbortController): Promise<Piece> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const silence = new Promise<never>((_, reject) => {

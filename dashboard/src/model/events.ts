@@ -1,6 +1,7 @@
 // Folds the events of a run into the states of its tasks, and keeps the last ones to show.
 
-import type { EventPayload } from "../api/types.ts";
+import type { EventPayload, Failure } from "../api/types.ts";
+import { cut } from "./text.ts";
 
 /** An event with its number among those that were received. */
 export type SeenEvent = { number: number; id: string; event: EventPayload };
@@ -19,11 +20,11 @@ export type NodeNow = {
   event: number;
 };
 
-/** The states of the elements of a task's list. */
-export type ElementStates = { succeeded: number; states: Map<number, string> };
-
 /** The greatest number of events that are kept to show. */
 export const MAX_EVENTS = 5000;
+
+/** The longest message of a failure that is kept with an event, in characters. */
+const MAX_MESSAGE = 1000;
 
 /** What the events of a run say. */
 export class RunEvents {
@@ -36,11 +37,12 @@ export class RunEvents {
   /** The last state of the run. */
   state: string | null = null;
   readonly nodes = new Map<string, NodeNow>();
-  readonly elements = new Map<string, ElementStates>();
+  /** The numbers of the elements that have succeeded, by the task of their list. A list may have a million. */
+  readonly elements = new Map<string, Set<number>>();
 
   add(id: string, event: EventPayload): void {
     this.total += 1;
-    this.last.push({ number: this.total, id, event: withoutValues(event) });
+    this.last.push({ number: this.total, id, event: brief(event) });
     // Half a list at once: removing one at a time would move all others each time.
     if (this.last.length > MAX_EVENTS * 1.5) this.last.splice(0, this.last.length - MAX_EVENTS);
     switch (event.event) {
@@ -68,21 +70,31 @@ export class RunEvents {
   }
 
   private addElement(task: string, number: number, state: string): void {
-    let known = this.elements.get(task);
-    if (!known) {
-      known = { succeeded: 0, states: new Map() };
-      this.elements.set(task, known);
+    let succeeded = this.elements.get(task);
+    if (!succeeded) {
+      succeeded = new Set();
+      this.elements.set(task, succeeded);
     }
-    const before = known.states.get(number);
-    known.succeeded += Number(state === "success") - Number(before === "success");
-    known.states.set(number, state);
+    if (state === "success") succeeded.add(number);
+    else succeeded.delete(number);
   }
 }
 
-/** An event without its values: thousands of events may each have a megabyte of them, and the run has those that count. */
-function withoutValues(event: EventPayload): EventPayload {
-  const { provides, inputs, ...rest } = event as EventPayload & { provides?: unknown; inputs?: unknown };
-  return provides === undefined && inputs === undefined ? event : (rest as EventPayload);
+type Long = { provides?: unknown; inputs?: unknown; failures?: unknown; failure?: Failure | null };
+
+/** An event without its values, and with the beginning of its failure: thousands of events may each have a megabyte of them, and the run
+ * has those that count. */
+function brief(event: EventPayload): EventPayload {
+  const { provides, inputs, failures, failure, ...rest } = event as EventPayload & Long;
+  if (provides === undefined && inputs === undefined && failures === undefined && !failure) return event;
+  const shown = failure ? { failure: { kind: failure.kind, message: beginning(failure.message) } } : {};
+  return { ...rest, ...shown } as unknown as EventPayload;
+}
+
+/** The beginning of a text, without the memory of the rest: a part of a text is otherwise a view of the whole. */
+function beginning(text: string): string {
+  const { text: part, isCut } = cut(text, MAX_MESSAGE);
+  return isCut ? `${JSON.parse(JSON.stringify(part)) as string}…` : text;
 }
 
 /** The task and the number of an element, if a name is that of one: `task[number]`. */

@@ -6,6 +6,10 @@ export type RunFilter = {
   states: string[];
   flow: string;
   namespace: string;
+  /** Labels that a run has to have: `team=shop`, or `team` for any value. */
+  labels: string[];
+  /** The beginning of an id, or the value of a label or of an input. */
+  text: string;
   /** A period before now, as `24h`, or a time. */
   since: string;
   until: string;
@@ -20,6 +24,8 @@ export function fromQuery(query: URLSearchParams): RunFilter {
     states: text("state").split(",").filter(Boolean),
     flow: text("flow"),
     namespace: text("namespace"),
+    labels: [...new Set(query.getAll("label").map((label) => label.trim()).filter(Boolean))],
+    text: text("text"),
     since: text("since"),
     until: text("until"),
     after: text("after"),
@@ -30,10 +36,21 @@ export function fromQuery(query: URLSearchParams): RunFilter {
 export function toQuery(filter: RunFilter): URLSearchParams {
   const query = new URLSearchParams();
   if (filter.states.length) query.set("state", filter.states.join(","));
-  for (const name of ["flow", "namespace", "since", "until", "after"] as const) {
+  for (const label of filter.labels) query.append("label", label);
+  for (const name of ["flow", "namespace", "text", "since", "until", "after"] as const) {
     if (filter[name]) query.set(name, filter[name]);
   }
   return query;
+}
+
+/** The labels of a run as texts: `team=shop`. */
+export function labelTexts(labels: { [name: string]: string } | null | undefined): string[] {
+  return Object.entries(labels ?? {}).map(([name, value]) => `${name}=${value}`);
+}
+
+/** The query of the list of all runs with a label. */
+export function ofLabel(label: string): URLSearchParams {
+  return new URLSearchParams({ label });
 }
 
 /** The query of the API for a filter, at a time. */
@@ -48,7 +65,8 @@ export function toApi(filter: RunFilter, now: number, limit: number): URLSearchP
 
 /** Whether a filter selects everything. */
 export function isEmpty(filter: RunFilter): boolean {
-  return !filter.states.length && !filter.flow && !filter.namespace && !filter.since && !filter.until;
+  const { states, labels, flow, namespace, text, since, until } = filter;
+  return !states.length && !labels.length && !flow && !namespace && !text && !since && !until;
 }
 
 /** A time for the field of a form, in the reader's zone; empty if the text is no time. */

@@ -2,6 +2,7 @@
 
 import type { TimelineAttempt } from "../api/types.ts";
 import { elementOf } from "./events.ts";
+import { cut, oneLine } from "./text.ts";
 import { duration, parse } from "./time.ts";
 
 export type Bar = {
@@ -68,6 +69,50 @@ export function gantt(attempts: TimelineAttempt[], now: number, waits: ReadonlyS
   return { rows: sorted, from, to: Math.max(to, from + 1) };
 }
 
+/** What tells an attempt from all others of its run. */
+export function attemptKey({ task, firing, attempt, call, started_at }: TimelineAttempt): string {
+  return `${task} ${firing} ${attempt} ${call} ${started_at}`;
+}
+
+/** Attempts that were read before and attempts that were read later, each once and as it was read last, in the order of their start. Of too
+ * many, the ones that started last. */
+export function joinAttempts(before: TimelineAttempt[], later: TimelineAttempt[], most: number): TimelineAttempt[] {
+  const all = new Map<string, TimelineAttempt>();
+  for (const attempt of before) all.set(attemptKey(attempt), attempt);
+  for (const attempt of later) all.set(attemptKey(attempt), attempt);
+  // All times of the API have the same length.
+  const order = (one: TimelineAttempt, other: TimelineAttempt) => (one.started_at < other.started_at ? -1 : one.started_at > other.started_at ? 1 : 0);
+  return [...all.values()].sort(order).slice(-most);
+}
+
+/** The next time after a time of the API, which has microseconds. */
+export function justAfter(time: string): string {
+  const match = /^(.*)\.(\d{6})Z$/.exec(time);
+  if (!match) return time;
+  const micros = Number(match[2]) + 1;
+  if (micros < 1_000_000) return `${match[1]}.${String(micros).padStart(6, "0")}Z`;
+  return `${new Date(Date.parse(`${match[1]}Z`) + 1000).toISOString().slice(0, 19)}.000000Z`;
+}
+
+/** The bars of a row that can be told from each other, where `x` gives the place of a time on the screen. A task may have thousands of short
+ * attempts in one pixel. */
+export function distinctBars(bars: Bar[], x: (time: number) => number): Bar[] {
+  const taken = new Set<string>();
+  return bars.filter((bar) => {
+    if (x(bar.to) - x(bar.from) >= 1) return true;
+    const place = `${Math.round(x(bar.from))} ${bar.kind} ${bar.outcome} ${bar.isRollback}`;
+    if (taken.has(place)) return false;
+    taken.add(place);
+    return true;
+  });
+}
+
+/** What an attempt did, and why it failed: the text of a tooltip. */
+export function attemptTitle(attempt: TimelineAttempt, now: number): string {
+  const { failure } = attempt;
+  return failure ? `${attemptText(attempt, now)}\n${oneLine(failure.kind)}: ${oneLine(cut(failure.message, 300).text)}` : attemptText(attempt, now);
+}
+
 /** What an attempt did, in words. */
 export function attemptText(attempt: TimelineAttempt, now: number): string {
   const started = parse(attempt.started_at) ?? now;
@@ -76,7 +121,7 @@ export function attemptText(attempt: TimelineAttempt, now: number): string {
   if (attempt.firing > 1) words.push(`firing ${attempt.firing}`);
   words.push(attempt.outcome ?? "running");
   words.push(`${ended === null ? "for" : "after"} ${duration((ended ?? now) - started)}`);
-  if (attempt.worker) words.push(`on ${attempt.worker}`);
+  if (attempt.worker) words.push(`on ${oneLine(attempt.worker)}`);
   if (attempt.retry_in != null) words.push(`again in ${attempt.retry_in.toFixed(1)}s`);
   return words.join(", ");
 }

@@ -166,7 +166,7 @@ export function arrangeGrid(
 ): { width: number; height: number; nodes: Map<string, Box> } {
   const area = nodes.reduce((sum, node) => sum + (node.width + GAP.node) * (node.height + GAP.node), 0);
   const shape = direction === "right" ? 1.9 : 0.7;
-  const widest = Math.max(...nodes.map((node) => node.width));
+  const widest = nodes.reduce((most, node) => Math.max(most, node.width), 0);
   const limit = Math.max(widest, Math.sqrt(area * shape));
   const placed = new Map<string, Box>();
   let x = 0;

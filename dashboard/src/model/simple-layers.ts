@@ -48,7 +48,12 @@ export function extent(nodes: { name: string }[], links: { from: string; to: str
     before[to]?.push(from);
   }
   const layers = inLayers(nodes.length, after, before);
-  return { layers: layers.length, longest: Math.max(0, ...layers.map((layer) => layer.length)) };
+  return { layers: layers.length, longest: greatest(layers, (layer) => layer.length) };
+}
+
+/** The greatest of numbers; 0 if there is none. A list may be longer than what a function takes as arguments. */
+function greatest<Item>(items: Item[], of: (item: Item) => number): number {
+  return items.reduce((most, item) => Math.max(most, of(item)), 0);
 }
 
 /** The nodes in layers: each is one layer after the last of those before it. */
@@ -91,11 +96,11 @@ function place(
   const along = (node: number) => (direction === "right" ? nodes[node]?.width : nodes[node]?.height) ?? 0;
   const across = (node: number) => (direction === "right" ? nodes[node]?.height : nodes[node]?.width) ?? 0;
   const breadth = (layer: number[]) => layer.reduce((sum, node) => sum + across(node) + GAP.node, -GAP.node);
-  const broadest = Math.max(0, ...layers.map(breadth));
+  const broadest = greatest(layers, breadth);
   const boxes: Box[] = [];
   let position = 0;
   for (const layer of layers) {
-    const depth = Math.max(0, ...layer.map(along));
+    const depth = greatest(layer, along);
     let offset = (broadest - breadth(layer)) / 2;
     for (const node of layer) {
       const [width, height] = [nodes[node]?.width ?? 0, nodes[node]?.height ?? 0];

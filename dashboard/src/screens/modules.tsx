@@ -1,6 +1,6 @@
 // The contents of the store: modules with their tags, and values that were too large for messages.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 
 import type { Module, Modules, StoredModule } from "../api/types.ts";
 import { count, size } from "../model/text.ts";
@@ -11,22 +11,22 @@ import { Empty, Fact, Facts, ScreenHead, Trouble, Waiting } from "../ui/parts.ts
 import { Digest, Line } from "../ui/text.tsx";
 import { Ago, At } from "../ui/time.tsx";
 
-/** The number of contents that are shown at first. */
+/** The number of contents of a list that are shown at first. */
 const FIRST = 200;
+
+/** The greatest number of tags that are shown of a module, and of its tasks. */
+const TAGS = 20;
+const TASKS = 200;
 
 export function ModulesScreen() {
   const { query } = usePlace();
   const open = query.get("open") ?? "";
-  const [most, setMost] = useState(FIRST);
   const { data, error, isLoading, refresh } = useLoaded<Modules>("modules", () => "/v1/modules", { every: 15_000 });
   useEffect(() => {
     document.title = "Modules · waft";
   }, []);
-  const all = data?.modules ?? [];
-  const tagged = all.filter((module) => module.tags.length);
-  const others = all.filter((module) => !module.tags.length);
-  const newest = (list: StoredModule[]) => [...list].sort((one, other) => other.stored_at.localeCompare(one.stored_at));
-  const untagged = newest(others);
+  const tagged = useMemo(() => (data?.modules ?? []).filter((module) => module.tags.length), [data]);
+  const others = useMemo(() => (data?.modules ?? []).filter((module) => !module.tags.length), [data]);
   return (
     <>
       <ScreenHead title="Modules">
@@ -37,20 +37,15 @@ export function ModulesScreen() {
         ) : null}
       </ScreenHead>
       <Trouble error={error} onRetry={refresh} />
-      {tagged.length ? <Contents label="Tagged modules" modules={newest(tagged)} open={open} /> : null}
-      {untagged.length ? (
+      {tagged.length ? <Contents label="Tagged modules" modules={tagged} open={open} /> : null}
+      {others.length ? (
         <section>
           <h2>Without a tag</h2>
           <p class="quiet note">Modules that flows name by their digest, and values that were too large for messages.</p>
-          <Contents label="Contents without a tag" modules={untagged.slice(0, most)} open={open} />
-          {untagged.length > most ? (
-            <button type="button" onClick={() => setMost(most * 5)}>
-              Show more of {untagged.length}
-            </button>
-          ) : null}
+          <Contents label="Contents without a tag" modules={others} open={open} />
         </section>
       ) : null}
-      {data && !all.length ? (
+      {data && !data.modules.length ? (
         <Empty title="The store is empty">
           <code>waft push FILE --tag NAME</code> uploads a module.
         </Empty>
@@ -60,7 +55,23 @@ export function ModulesScreen() {
   );
 }
 
+/** A table of contents, the newest first. */
 function Contents({ label, modules, open }: { label: string; modules: StoredModule[]; open: string }) {
+  const [most, setMost] = useState(FIRST);
+  const newest = useMemo(() => [...modules].sort((one, other) => (one.stored_at < other.stored_at ? 1 : one.stored_at > other.stored_at ? -1 : 0)), [modules]);
+  return (
+    <>
+      <ContentTable label={label} modules={newest.slice(0, most)} open={open} />
+      {newest.length > most ? (
+        <button type="button" onClick={() => setMost(most * 5)}>
+          Show more of {newest.length}
+        </button>
+      ) : null}
+    </>
+  );
+}
+
+function ContentTable({ label, modules, open }: { label: string; modules: StoredModule[]; open: string }) {
   return (
     <div class="table-box">
       <table class="table" aria-label={label}>
@@ -101,11 +112,12 @@ function Content({ module, isOpen }: { module: StoredModule; isOpen: boolean }) 
             </span>
             {module.tags.length ? (
               <span class="tags">
-                {module.tags.map((tag) => (
+                {module.tags.slice(0, TAGS).map((tag) => (
                   <span key={tag}>
                     <Line text={tag} />
                   </span>
                 ))}
+                {module.tags.length > TAGS ? <span>and {module.tags.length - TAGS} more</span> : null}
               </span>
             ) : (
               <span class="quiet">no tag</span>
@@ -144,11 +156,12 @@ function ModuleDetails({ module }: { module: StoredModule }) {
           <Fact name={count(data.tasks.length, "task")}>
             {data.tasks.length ? (
               <ul class="tags">
-                {data.tasks.map((task) => (
+                {data.tasks.slice(0, TASKS).map((task) => (
                   <li key={task} class="mono">
                     <Line text={task} />
                   </li>
                 ))}
+                {data.tasks.length > TASKS ? <li>and {data.tasks.length - TASKS} more</li> : null}
               </ul>
             ) : (
               "It is a WASI command: the module itself is the task."

@@ -3,9 +3,10 @@
 import { useEffect, useState } from "preact/hooks";
 
 import type { Run } from "../api/types.ts";
+import { labelTexts, ofLabel } from "../model/filters.ts";
 import { isFinal } from "../model/states.ts";
 import { count, oneLine } from "../model/text.ts";
-import { runAddress, setQuery, usePlace } from "../router.ts";
+import { address, runAddress, setQuery, usePlace } from "../router.ts";
 import { Dialog, Fact, Facts, StateBadge, Trouble, Views, Waiting } from "../ui/parts.tsx";
 import { Copyable, Line, LongText } from "../ui/text.tsx";
 import { Ago, At, Lasted } from "../ui/time.tsx";
@@ -19,6 +20,9 @@ import { TaskPanel } from "./run/task-panel.tsx";
 import { TimelineView } from "./run/timeline-view.tsx";
 import { useRun, type RunData } from "./run/use-run.ts";
 import { ValuesView } from "./run/values-view.tsx";
+
+/** The greatest number of changes of the flow that are shown. */
+const REVISIONS = 100;
 
 /** The number of nodes up to which a graph is drawn at once. */
 const DRAWN_NODES = 2000;
@@ -70,7 +74,7 @@ export function RunScreen({ id }: { id: string }) {
           <h1 tabIndex={-1}>
             <Line text={flow || id} />
           </h1>
-          {run ? <StateBadge state={run.cancelling ? "cancelling" : run.state} strong /> : null}
+          <span role="status">{run ? <StateBadge state={run.cancelling ? "cancelling" : run.state} strong /> : null}</span>
           <div class="screen-actions">{run ? <ActionButtons run={run} act={setAct} /> : null}</div>
         </div>
         {run ? <RunFacts run={run} /> : null}
@@ -102,6 +106,7 @@ export function RunScreen({ id }: { id: string }) {
 function RunFacts({ run }: { run: Run }) {
   const [showsRevisions, setShowsRevisions] = useState(false);
   const ended = isFinal(run.state);
+  const labels = labelTexts(run.labels);
   return (
     <>
       <Facts>
@@ -117,6 +122,19 @@ function RunFacts({ run }: { run: Run }) {
         <Fact name="Lasted">
           <Lasted from={run.started_at} until={ended ? run.changed_at : null} />
         </Fact>
+        {labels.length ? (
+          <Fact name="Labels">
+            <ul class="tags">
+              {labels.map((label) => (
+                <li key={label}>
+                  <a href={address("/ui/runs", ofLabel(label))}>
+                    <Line text={label} />
+                  </a>
+                </li>
+              ))}
+            </ul>
+          </Fact>
+        ) : null}
         <Fact name="Revision">
           {run.revisions?.length ? (
             <button type="button" class="link" onClick={() => setShowsRevisions(true)}>
@@ -140,8 +158,9 @@ function RunFacts({ run }: { run: Run }) {
       </Facts>
       {showsRevisions ? (
         <Dialog title="Changes of the flow" wide onClose={() => setShowsRevisions(false)}>
+          {(run.revisions?.length ?? 0) > REVISIONS ? <p class="quiet">The last {REVISIONS} changes:</p> : null}
           <ol class="revisions">
-            {(run.revisions ?? []).map(({ revision, at, edits }) => (
+            {(run.revisions ?? []).slice(-REVISIONS).map(({ revision, at, edits }) => (
               <li key={revision}>
                 <strong>revision {revision}</strong>{" "}
                 <span class="quiet">

@@ -4,9 +4,9 @@ import { useEffect, useState } from "preact/hooks";
 
 import { serverNow } from "../api/session.ts";
 import type { Runs, RunSummary } from "../api/types.ts";
-import { fromField, fromQuery, isEmpty, toApi, toField, toQuery, type RunFilter } from "../model/filters.ts";
+import { fromField, fromQuery, isEmpty, labelTexts, toApi, toField, toQuery, type RunFilter } from "../model/filters.ts";
 import { isFinal, look, RUN_STATES } from "../model/states.ts";
-import { count } from "../model/text.ts";
+import { count, oneLine } from "../model/text.ts";
 import { parsePeriod } from "../model/time.ts";
 import { address, go, runAddress, usePlace } from "../router.ts";
 import { useLoaded } from "../ui/hooks.ts";
@@ -20,6 +20,9 @@ const INTERVAL = 3000;
 
 /** The number of runs on a page. */
 const PAGE = 50;
+
+/** The greatest number of labels that the list shows of a run. */
+const LABELS = 4;
 
 export function RunsScreen() {
   const { query } = usePlace();
@@ -97,6 +100,7 @@ function RunTable({ runs }: { runs: RunSummary[] }) {
               </td>
               <td class="wide-cell">
                 <Line text={run.flow} />
+                <Labels labels={labelTexts(run.labels)} />
               </td>
               <td class="wide-cell">
                 <a class="run-link mono" href={runAddress(run.run)}>
@@ -114,6 +118,20 @@ function RunTable({ runs }: { runs: RunSummary[] }) {
         </tbody>
       </table>
     </div>
+  );
+}
+
+function Labels({ labels }: { labels: string[] }) {
+  if (!labels.length) return null;
+  return (
+    <ul class="tags labels" aria-label="Labels">
+      {labels.slice(0, LABELS).map((label) => (
+        <li key={label}>
+          <Line text={label} most={40} />
+        </li>
+      ))}
+      {labels.length > LABELS ? <li>and {labels.length - LABELS} more</li> : null}
+    </ul>
   );
 }
 
@@ -185,6 +203,8 @@ function Filters({ filter, change }: { filter: RunFilter; change: (changes: Part
       </div>
       <TextFilter label="Flow" value={filter.flow} onChange={(flow) => change({ flow })} />
       <TextFilter label="Namespace" value={filter.namespace} onChange={(namespace) => change({ namespace })} />
+      <LabelFilter labels={filter.labels} onChange={(labels) => change({ labels })} />
+      <TextFilter label="Text" value={filter.text} placeholder="id, label or input" onChange={(text) => change({ text })} />
       <label class="filter">
         <span>Started</span>
         <select
@@ -219,12 +239,51 @@ function Filters({ filter, change }: { filter: RunFilter; change: (changes: Part
   );
 }
 
+/** The labels that runs have to have: each is added by itself, since its value may have spaces. */
+function LabelFilter({ labels, onChange }: { labels: string[]; onChange: (labels: string[]) => void }) {
+  return (
+    <>
+      <TextFilter
+        label="Label"
+        value=""
+        isAdded
+        placeholder="team=shop"
+        onChange={(label) => {
+          if (!labels.includes(label)) onChange([...labels, label]);
+        }}
+      />
+      {labels.map((label) => (
+        <button
+          key={label}
+          type="button"
+          class="chip label-chip"
+          aria-label={`Remove the label ${oneLine(label)}`}
+          onClick={() => onChange(labels.filter((other) => other !== label))}
+        >
+          <Line text={label} most={60} />
+          <Icon name="close" />
+        </button>
+      ))}
+    </>
+  );
+}
+
 /** A text that filters once it is entered: by the key Enter, or on leaving the field. */
-function TextFilter({ label, value, onChange }: { label: string; value: string; onChange: (value: string) => void }) {
+function TextFilter(props: {
+  label: string;
+  value: string;
+  placeholder?: string;
+  /** Whether the text is added to others, and leaves the field. */
+  isAdded?: boolean;
+  onChange: (value: string) => void;
+}) {
+  const { label, value, placeholder = "any", isAdded = false, onChange } = props;
   const [text, setText] = useState(value);
   useEffect(() => setText(value), [value]);
   const enter = () => {
-    if (text.trim() !== value) onChange(text.trim());
+    if (text.trim() === value) return;
+    onChange(text.trim());
+    if (isAdded) setText("");
   };
   return (
     <label class="filter">
@@ -233,7 +292,7 @@ function TextFilter({ label, value, onChange }: { label: string; value: string; 
         type="search"
         spellcheck={false}
         autocomplete="off"
-        placeholder="any"
+        placeholder={placeholder}
         value={text}
         onInput={(event) => setText(event.currentTarget.value)}
         onBlur={enter}

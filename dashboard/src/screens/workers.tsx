@@ -1,6 +1,6 @@
 // The workers that answer, and what they do.
 
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 
 import type { Worker, Workers } from "../api/types.ts";
 import { count } from "../model/text.ts";
@@ -11,11 +11,18 @@ import { Line } from "../ui/text.tsx";
 /** The pause between two questions, in milliseconds. */
 const INTERVAL = 5000;
 
+/** The number of workers that are shown at first. */
+const FIRST = 200;
+
+/** The greatest number of queues that are shown of a worker. */
+const QUEUES = 20;
+
 export function WorkersScreen() {
   const { data, error, isLoading, refresh } = useLoaded<Workers>("workers", () => "/v1/workers", { every: INTERVAL });
   useEffect(() => {
     document.title = "Workers · waft";
   }, []);
+  const [most, setMost] = useState(FIRST);
   const workers = data?.workers ?? [];
   const slots = workers.reduce((sum, worker) => sum + worker.slots, 0);
   const busy = workers.reduce((sum, worker) => sum + worker.busy, 0);
@@ -43,7 +50,7 @@ export function WorkersScreen() {
               </tr>
             </thead>
             <tbody>
-              {workers.map((worker) => (
+              {workers.slice(0, most).map((worker) => (
                 <tr key={worker.name}>
                   <td class="wide-cell mono">
                     <Line text={worker.name} />
@@ -53,11 +60,12 @@ export function WorkersScreen() {
                   </td>
                   <td>
                     <ul class="tags">
-                      {worker.queues.map((queue) => (
+                      {worker.queues.slice(0, QUEUES).map((queue) => (
                         <li key={queue}>
                           <Line text={queue} />
                         </li>
                       ))}
+                      {worker.queues.length > QUEUES ? <li>and {worker.queues.length - QUEUES} more</li> : null}
                     </ul>
                   </td>
                   <td>
@@ -72,6 +80,11 @@ export function WorkersScreen() {
             </tbody>
           </table>
         </div>
+      ) : null}
+      {workers.length > most ? (
+        <button type="button" onClick={() => setMost(most * 5)}>
+          Show more of {workers.length}
+        </button>
       ) : null}
       {data && !workers.length ? (
         <Empty title="No worker answers">

@@ -37,6 +37,8 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
     let request: AbortController | null = null;
     let isWanted = false;
     let tries = 0;
+    // What costs the server much time is not asked for all the time: the page pauses at least as long as an answer took.
+    let earliest = 0;
     const schedule = (after: number) => {
       clearTimeout(timer);
       timer = setTimeout(() => void read(), after);
@@ -51,8 +53,10 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
       }
       const own = new AbortController();
       request = own;
+      const started = performance.now();
       setState((before) => (before.key === key ? { ...before, isLoading: true } : { key, data: null, error: null, isLoading: true }));
       let next = every;
+      let least = 0;
       try {
         const data = await get<Data>(makePath.current(), own.signal);
         if (request !== own) return;
@@ -64,20 +68,32 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
         tries += 1;
         setState((before) => ({ ...before, error: shown, isLoading: false }));
         // A refusal of a token waits for another token.
-        if (shown.isUnreachable || shown.status >= 500) next = pause(tries);
-        else next = every && shown.status !== 401 ? Math.max(every, 10_000) : 0;
+        if (shown.isUnreachable || shown.status >= 500) {
+          least = pause(tries);
+          next = least;
+        } else {
+          next = shown.status === 401 ? 0 : Math.max(every, 10_000);
+          isWanted = false;
+        }
       }
       request = null;
-      if (isWanted) next = Math.max(100, Math.min(next || Infinity, 300));
+      const now = performance.now();
+      least = Math.max(least, now - started);
+      earliest = now + least;
+      if (isWanted) next = Math.min(next || Infinity, 300);
       isWanted = false;
-      if (next) schedule(next);
+      if (next) schedule(Math.max(next, least));
     };
     const readAnew = () => {
       request?.abort();
       request = null;
       void read();
     };
-    again.current = () => void read();
+    again.current = () => {
+      const wait = earliest - performance.now();
+      if (request || wait <= 0) void read();
+      else schedule(wait);
+    };
     const onVisible = () => {
       if (!document.hidden) void read();
     };
@@ -88,6 +104,7 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
       clearTimeout(timer);
       request?.abort();
       request = null;
+      again.current = () => undefined;
       stopWatching();
       document.removeEventListener("visibilitychange", onVisible);
     };
@@ -95,6 +112,20 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
   const refresh = useCallback(() => again.current(), []);
   if (state.key !== key) return { data: null, error: null, isLoading: key !== null, refresh };
   return { data: state.data, error: state.error, isLoading: state.isLoading, refresh };
+}
+
+/** Reads again some time after something has changed, in milliseconds. The changes of a busy run never pause: the first one starts the
+ * time. */
+export function useRefreshAfter(version: number, refresh: () => void, after: number): void {
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  useEffect(() => {
+    if (!version) return;
+    timer.current ??= setTimeout(() => {
+      timer.current = undefined;
+      refresh();
+    }, after);
+  }, [version, refresh, after]);
+  useEffect(() => () => clearTimeout(timer.current), []);
 }
 
 /** The time by the server's clock, while something depends on it: every so many milliseconds, and only while the page is looked at. */

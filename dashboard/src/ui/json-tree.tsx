@@ -1,6 +1,6 @@
 // A value of JSON as a tree. Only what is opened is drawn.
 
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 
 import { ExactNumber, isContainer, toText, type Json } from "../model/json.ts";
 import { count, cut } from "../model/text.ts";
@@ -21,7 +21,8 @@ export function JsonTree({ value, open = true }: { value: Json; open?: boolean }
 }
 
 function JsonNode({ name, value, open }: { name: string | null; value: Json; open: boolean }) {
-  const [isOpen, setOpen] = useState(open && isContainer(value) && entriesOf(value).length <= ENTRIES);
+  const size = useMemo(() => (isContainer(value) ? sizeOf(value) : 0), [value]);
+  const [isOpen, setOpen] = useState(open && isContainer(value) && size <= ENTRIES);
   const [most, setMost] = useState(ENTRIES);
   const label = name === null ? null : <JsonName name={name} />;
   if (!isContainer(value)) {
@@ -32,10 +33,9 @@ function JsonNode({ name, value, open }: { name: string | null; value: Json; ope
       </div>
     );
   }
-  const entries = entriesOf(value);
   const isList = Array.isArray(value);
-  const summary = isList ? count(entries.length, "element") : count(entries.length, "key");
-  if (!entries.length) {
+  const summary = isList ? count(size, "element") : count(size, "key");
+  if (!size) {
     return (
       <div class="json-line">
         {label}
@@ -57,12 +57,12 @@ function JsonNode({ name, value, open }: { name: string | null; value: Json; ope
       </button>
       {isOpen ? (
         <div class="json-inner">
-          {entries.slice(0, most).map(([name, inner]) => (
+          {firstEntries(value, most).map(([name, inner]) => (
             <JsonNode key={name} name={name} value={inner} open={false} />
           ))}
-          {entries.length > most ? (
+          {size > most ? (
             <button type="button" class="link" onClick={() => setMost(most + ENTRIES * 10)}>
-              Show {Math.min(entries.length - most, ENTRIES * 10)} more of {entries.length}
+              Show {Math.min(size - most, ENTRIES * 10)} more of {size}
             </button>
           ) : null}
         </div>
@@ -79,14 +79,23 @@ function JsonName({ name }: { name: string }) {
   );
 }
 
-function entriesOf(value: Json[] | { [name: string]: Json }): [string, Json][] {
-  return Array.isArray(value) ? value.map((item, index) => [String(index), item]) : Object.entries(value);
+type Container = Json[] | { [name: string]: Json };
+
+function sizeOf(value: Container): number {
+  return Array.isArray(value) ? value.length : Object.keys(value).length;
+}
+
+/** The first entries of a value, which may have millions. */
+function firstEntries(value: Container, most: number): [string, Json][] {
+  if (Array.isArray(value)) return value.slice(0, most).map((item, index): [string, Json] => [String(index), item]);
+  return Object.keys(value)
+    .slice(0, most)
+    .map((name): [string, Json] => [name, value[name] as Json]);
 }
 
 /** The beginning of a closed value. Only small values have one: to write a large one takes long. */
-function Preview({ value }: { value: Json[] | { [name: string]: Json } }) {
-  const entries = entriesOf(value).slice(0, 6);
-  const flat = entries.map(([name, inner]) => {
+function Preview({ value }: { value: Container }) {
+  const flat = firstEntries(value, 6).map(([name, inner]) => {
     const text = isContainer(inner) ? (Array.isArray(inner) ? "[…]" : "{…}") : cut(scalarText(inner), 24).text;
     return Array.isArray(value) ? text : `${name}: ${text}`;
   });

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    extract::{Path, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -137,6 +137,7 @@ pub(crate) fn router() -> Router {
     Router::new()
         .route("/", get(page))
         .route("/ui", get(page))
+        .route("/ui/", get(page))
         .route("/ui/{*place}", get(page))
         .route("/assets/{name}", get(asset))
         .method_not_allowed_fallback(wrong_method)
@@ -147,12 +148,9 @@ async fn page(State(files): State<Arc<Files>>, headers: HeaderMap) -> Response {
     files.page.answer(&headers)
 }
 
-async fn asset(
-    State(files): State<Arc<Files>>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    uri: axum::http::Uri,
-) -> Result<Response, Problem> {
+async fn asset(State(files): State<Arc<Files>>, headers: HeaderMap, uri: Uri) -> Result<Response, Problem> {
+    // No name has characters that a path escapes, so the path is compared as it is.
+    let name = uri.path().strip_prefix("/assets/").unwrap_or_default();
     match files.assets.iter().find(|served| served.file.name == name) {
         Some(served) => Ok(served.answer(&headers)),
         None => Err(unknown(uri).await),

@@ -1,5 +1,7 @@
 // Why a run failed, and what a person can do next, in the words of `waft show`.
 
+import { useMemo } from "preact/hooks";
+
 import type { Failure, Run } from "../../api/types.ts";
 import { toText, type Json } from "../../model/json.ts";
 import { commands, ending, isFinal } from "../../model/states.ts";
@@ -14,14 +16,15 @@ const MOST = 20;
 
 /** A failure, its details, and the failure of the apply before that of a rollback. */
 export function FailureChain({ failure }: { failure: Failure }) {
+  const details = useMemo(() => (failure.details == null ? null : toText(failure.details as Json, 2)), [failure.details]);
   return (
     <div class="failure-chain">
       <p class="failure-kind">{oneLine(failure.kind)}</p>
       <LongText text={failure.message} most={1500} />
-      {failure.details != null ? (
+      {details !== null ? (
         <details>
           <summary>Details</summary>
-          <LongText text={toText(failure.details as Json, 2)} most={4000} class="mono" />
+          <LongText text={details} most={4000} class="mono" />
         </details>
       ) : null}
       {failure.apply ? (

@@ -218,6 +218,11 @@ function usePointers(box: { current: HTMLDivElement | null }, view: { current: V
     const moved = (event: PointerEvent) => {
       const before = pointers.get(event.pointerId);
       if (!before) return;
+      // The button was let go outside of the window.
+      if (!event.buttons) {
+        up(event);
+        return;
+      }
       const now = at(event);
       travelled += Math.abs(now.x - before.x) + Math.abs(now.y - before.y);
       const other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];

@@ -12,7 +12,17 @@ import { count, oneLine } from "../../model/text.ts";
 import { Dialog, Empty, Rows, Trouble } from "../../ui/parts.tsx";
 import { Line, LongText } from "../../ui/text.tsx";
 import { StreamNote } from "./stream-note.tsx";
-import type { RunData } from "./use-run.ts";
+import { shownState, type RunData } from "./use-run.ts";
+
+/** The pause between a line and the next drawing, in milliseconds; many lines take longer to search. */
+const BEFORE_DRAWING = 80;
+const BEFORE_LONG_DRAWING = 500;
+
+/** The number of lines from which a log is long. */
+const LONG = 5000;
+
+/** The greatest number of tasks to choose from. The page of a task leads to the lines of any other one. */
+const TASKS = 500;
 
 export function LogsView({ data, of, onFilter }: { data: RunData; of: string; onFilter: (of: string) => void }) {
   const book = useRef(new LogBook());
@@ -37,7 +47,7 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
         frame ??= setTimeout(() => {
           frame = undefined;
           setVersion((version) => version + 1);
-        }, 80);
+        }, book.current.lines.length > LONG ? BEFORE_LONG_DRAWING : BEFORE_DRAWING);
       },
       onState: (state, error) => setStream({ state, error }),
     });
@@ -49,12 +59,16 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
   }, [data.id]);
   const { run } = data;
   useEffect(() => {
-    if (run && !isFinal(run.state) && stream.state === "ended") following.current?.restart();
-  }, [run, stream.state]);
+    if (run && (!isFinal(run.state) || stream.state === "refused")) following.current?.resume();
+  }, [run]);
   const shown = useMemo(() => select(book.current.lines, { task: of, levels, text: text.trim() }), [version, of, levels, text]);
-  const tasks = [...book.current.tasks].map((task) => task.replace(/\[\d+\]$/, ""));
-  const names = [...new Set(of ? [...tasks, of] : tasks)].sort();
+  const names = useMemo(() => {
+    const tasks = [...book.current.tasks].sort();
+    const first = tasks.slice(0, TASKS);
+    return { first: of && !first.includes(of) ? [of, ...first] : first, left: tasks.length - first.length };
+  }, [version, of]);
   const { total, dropped } = book.current;
+  const state = shownState(stream.state, run);
   return (
     <div class="logs">
       <div class="list-tools">
@@ -66,11 +80,12 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
           <span>Task</span>
           <select value={of} onChange={(event) => onFilter(event.currentTarget.value)}>
             <option value="">all</option>
-            {names.map((name) => (
+            {names.first.map((name) => (
               <option key={name} value={name}>
                 {oneLine(name)}
               </option>
             ))}
+            {names.left ? <option disabled>and {names.left} more</option> : null}
           </select>
         </label>
         <label class="filter">
@@ -91,7 +106,7 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
           {shown.length === total - dropped ? count(total, "line") : `${shown.length.toLocaleString("en-US")} of ${count(total, "line")}`}
           {dropped ? `; the first ${dropped.toLocaleString("en-US")} are not kept here` : ""}
         </span>
-        <StreamNote state={stream.state} />
+        <StreamNote state={state} />
       </div>
       <Trouble error={stream.error} />
       {shown.length ? (
@@ -113,7 +128,7 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
                 <Line text={line.text} />
               </span>
               {isLong(line.text) ? (
-                <button type="button" class="link" onClick={() => setOpen(line)}>
+                <button type="button" class="link" aria-label="Show all of the line" onClick={() => setOpen(line)}>
                   all
                 </button>
               ) : null}
@@ -121,7 +136,7 @@ export function LogsView({ data, of, onFilter }: { data: RunData; of: string; on
           )}
         />
       ) : (
-        <Empty title={total ? "No line matches" : stream.state === "ended" ? "The guests wrote nothing" : "Nothing written yet"} />
+        <Empty title={total ? "No line matches" : state === "ended" ? "The guests wrote nothing" : "Nothing written yet"} />
       )}
       {open ? (
         <Dialog title={`${oneLine(open.task)}, ${open.attempt}`} wide onClose={() => setOpen(null)}>

@@ -2,12 +2,13 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ApiError, get, runPath } from "../../api/client.ts";
+import { runPath } from "../../api/client.ts";
 import type { Elements, GraphNode, RunNode } from "../../api/types.ts";
 import { runValues } from "../../model/json.ts";
 import { isCalled } from "../../model/states.ts";
 import { count, oneLine, size } from "../../model/text.ts";
 import { runAddress } from "../../router.ts";
+import { useLoaded, useRefreshAfter } from "../../ui/hooks.ts";
 import { IconButton } from "../../ui/icons.tsx";
 import { Fact, Facts, StateBadge, Trouble } from "../../ui/parts.tsx";
 import { Digest, Line, LongText } from "../../ui/text.tsx";
@@ -17,11 +18,26 @@ import { ValueList } from "./values-view.tsx";
 import type { Act } from "./actions.tsx";
 import type { RunData } from "./use-run.ts";
 
+/** The number of elements that are shown at first, and the greatest number: the API gives no longer page. */
+const FIRST_ELEMENTS = 50;
+const MOST_ELEMENTS = 1000;
+
+/** The pause between an event and the read that shows the elements, in milliseconds. */
+const AFTER_EVENT = 1000;
+
 export function TaskPanel({ data, name, onClose, act }: { data: RunData; name: string; onClose: () => void; act: (act: Act) => void }) {
   const node = data.graph?.nodes.find((node) => node.name === name);
   const now = data.node(name, node);
   const run = now.run;
   const heading = useRef<HTMLHeadingElement>(null);
+  // Whoever closes the panel by a key goes on where it was opened.
+  useEffect(() => {
+    const before = document.activeElement;
+    return () => {
+      const now = document.activeElement;
+      if (before instanceof HTMLElement && before.isConnected && (now === null || now === document.body)) before.focus({ preventScroll: true });
+    };
+  }, []);
   useEffect(() => heading.current?.focus({ preventScroll: true }), [name]);
   const isKnown = node !== undefined || run !== null;
   return (
@@ -75,7 +91,7 @@ export function TaskPanel({ data, name, onClose, act }: { data: RunData; name: s
             </p>
           ) : null}
           <TaskFacts data={data} name={name} node={node} run={run} state={now.state} />
-          {now.elements ? <ElementList run={data.id} task={name} version={data.version} elements={now.elements} /> : null}
+          {now.elements ? <ElementList key={name} run={data.id} task={name} version={data.version} elements={now.elements} /> : null}
           {run?.provides ? (
             <section>
               <h3>Provided</h3>
@@ -198,34 +214,32 @@ function TaskFacts(props: { data: RunData; name: string; node: GraphNode | undef
   );
 }
 
-/** The elements of a task's list, those that need a look first. */
+/** The elements of a task's list: a page of them, as it is now. */
 function ElementList(props: { run: string; task: string; version: number; elements: { count: number; succeeded: number } }) {
-  const { run, task, elements } = props;
-  const [wanted, setWanted] = useState("");
-  const [pages, setPages] = useState<Elements | null>(null);
-  const [error, setError] = useState<ApiError | null>(null);
-  const read = async (after: number | null) => {
-    const query = new URLSearchParams({ limit: "50" });
-    if (wanted) query.set("state", wanted);
-    if (after !== null) query.set("after", String(after));
-    try {
-      const page = await get<Elements>(`${runPath(run, "elements", task)}?${query}`);
-      setError(null);
-      setPages((before) => (after !== null && before ? { ...page, elements: [...before.elements, ...page.elements] } : page));
-    } catch (error) {
-      setError(error instanceof ApiError ? error : new ApiError(0, String(error), null, "unexpected"));
-    }
-  };
-  useEffect(() => {
-    void read(null);
-  }, [run, task, wanted, elements.succeeded, elements.count]);
+  const { run, task, version, elements } = props;
+  const [shows, setShows] = useState({ state: "", limit: FIRST_ELEMENTS, after: "" });
+  const query = new URLSearchParams({ limit: String(shows.limit) });
+  if (shows.state) query.set("state", shows.state);
+  if (shows.after) query.set("after", shows.after);
+  const path = `${runPath(run, "elements", task)}?${query}`;
+  const { data, error, refresh } = useLoaded<Elements>(path, () => path);
+  useRefreshAfter(version, refresh, AFTER_EVENT);
+  // What was there stays until the next page is.
+  const last = useRef<Elements | null>(null);
+  if (data) last.current = data;
+  const page = data ?? last.current;
+  const next = page?.next ?? null;
   return (
     <section>
       <div class="section-head">
         <h3>
           {elements.succeeded} of {count(elements.count, "element")}
         </h3>
-        <select aria-label="State of the elements" value={wanted} onChange={(event) => setWanted(event.currentTarget.value)}>
+        <select
+          aria-label="State of the elements"
+          value={shows.state}
+          onChange={(event) => setShows({ state: event.currentTarget.value, limit: FIRST_ELEMENTS, after: "" })}
+        >
           <option value="">all</option>
           <option value="failure,rollback-failure">failed</option>
           <option value="running,rolling-back">in progress</option>
@@ -236,7 +250,7 @@ function ElementList(props: { run: string; task: string; version: number; elemen
       </div>
       <Trouble error={error} />
       <ul class="elements">
-        {(pages?.elements ?? []).map((element) => (
+        {(page?.elements ?? []).map((element) => (
           <li key={element.number}>
             <span class="number quiet">{element.number}</span>
             <StateBadge state={element.state} />
@@ -245,12 +259,21 @@ function ElementList(props: { run: string; task: string; version: number; elemen
           </li>
         ))}
       </ul>
-      {pages && !pages.elements.length ? <p class="quiet">No element is in this state.</p> : null}
-      {pages?.next != null ? (
-        <button type="button" onClick={() => void read(pages.next ?? null)}>
+      {page && !page.elements.length ? <p class="quiet">No element is in this state.</p> : null}
+      {shows.after ? (
+        <button type="button" onClick={() => setShows({ ...shows, after: "" })}>
+          From the start
+        </button>
+      ) : null}{" "}
+      {next === null ? null : shows.limit < MOST_ELEMENTS ? (
+        <button type="button" onClick={() => setShows({ ...shows, limit: Math.min(MOST_ELEMENTS, shows.limit * 5) })}>
           Show more
         </button>
-      ) : null}
+      ) : (
+        <button type="button" onClick={() => setShows({ ...shows, after: String(next) })}>
+          The next ones
+        </button>
+      )}
     </section>
   );
 }

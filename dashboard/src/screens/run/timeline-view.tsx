@@ -1,19 +1,25 @@
 // The timeline of a run: its attempts, retries, waits and rollbacks over time.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 
-import { get, runPath } from "../../api/client.ts";
+import { ApiError, get, runPath } from "../../api/client.ts";
 import { serverNow } from "../../api/session.ts";
 import type { Timeline, TimelineAttempt } from "../../api/types.ts";
-import { attemptText, gantt, type Bar, type Row } from "../../model/gantt.ts";
+import { attemptKey, attemptText, attemptTitle, distinctBars, gantt, joinAttempts, justAfter, type Bar, type Row } from "../../model/gantt.ts";
 import { isFinal } from "../../model/states.ts";
 import { count } from "../../model/text.ts";
 import { duration, exact, marks } from "../../model/time.ts";
-import { useLoaded, useNow, useSize } from "../../ui/hooks.ts";
+import { useLoaded, useNow, useRefreshAfter, useSize } from "../../ui/hooks.ts";
 import { IconButton } from "../../ui/icons.tsx";
 import { Empty, Rows, Trouble, Waiting } from "../../ui/parts.tsx";
 import { Line } from "../../ui/text.tsx";
 import type { RunData } from "./use-run.ts";
+
+/** The greatest number of attempts that are kept. */
+const MOST = 10_000;
+
+/** The pause between an event and the read that shows its attempt, in milliseconds. */
+const AFTER_EVENT = 700;
 
 /** The height of a row, in pixels. */
 const ROW = 28;
@@ -22,36 +28,41 @@ export function TimelineView({ data, of, onTask, onFilter }: { data: RunData; of
   const query = new URLSearchParams(of ? { task: of } : {});
   const key = `timeline ${data.id} ${of}`;
   const { data: timeline, error, isLoading, refresh } = useLoaded<Timeline>(key, () => `${runPath(data.id, "timeline")}?${query}`);
-  const [earlier, setEarlier] = useState<{ key: string; attempts: TimelineAttempt[]; left: number } | null>(null);
-  const reading = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const [held, setHeld] = useState<{ key: string; attempts: TimelineAttempt[] } | null>(null);
+  const [problem, setProblem] = useState<ApiError | null>(null);
   // Attempts begin and end with events.
+  useRefreshAfter(data.version, refresh, AFTER_EVENT);
+  // Once somebody has asked for earlier attempts, those that are no longer among the latest ones stay.
   useEffect(() => {
-    if (!data.version) return;
-    // Events of a busy run never pause: the first one starts the time.
-    reading.current ??= setTimeout(() => {
-      reading.current = undefined;
-      refresh();
-    }, 700);
-  }, [data.version, refresh]);
-  useEffect(() => () => clearTimeout(reading.current), []);
-  const older = earlier?.key === key ? earlier : null;
+    if (!timeline) return;
+    setHeld((before) => (before?.key === key ? { key, attempts: joinAttempts(before.attempts, timeline.attempts, MOST) } : null));
+  }, [timeline, key]);
+  const older = held?.key === key ? held : null;
   const attempts = useMemo(() => {
     const latest = timeline?.attempts ?? [];
-    const first = latest[0];
-    const before = (older?.attempts ?? []).filter((attempt) => !first || attempt.started_at < first.started_at);
-    return [...before, ...latest];
+    return older ? joinAttempts(older.attempts, latest, MOST) : latest;
   }, [timeline, older]);
   const isMoving = attempts.some((attempt) => !attempt.ended_at) && !isFinal(data.run?.state ?? "");
   const now = useNow(isMoving ? 500 : 0);
   const waits = useMemo(() => new Set((data.graph?.nodes ?? []).filter((node) => node.kind === "wait").map((node) => node.name)), [data.graph]);
   const shown = useMemo(() => gantt(attempts, isMoving ? now : serverNow(), waits), [attempts, now, waits, isMoving]);
   const [zoom, setZoom] = useState(1);
-  const left = older ? older.left : (timeline?.earlier ?? 0);
+  const left = timeline ? Math.max(0, timeline.earlier + timeline.attempts.length - attempts.length) : 0;
   const readEarlier = async () => {
     const first = attempts[0];
     if (!first) return;
-    const page = await get<Timeline>(`${runPath(data.id, "timeline")}?${new URLSearchParams([...query, ["before", first.started_at]])}`);
-    setEarlier({ key, attempts: [...page.attempts, ...(older?.attempts ?? [])], left: page.earlier });
+    const known = new Set(attempts.map(attemptKey));
+    const before = (time: string) => get<Timeline>(`${runPath(data.id, "timeline")}?${new URLSearchParams([...query, ["before", time]])}`);
+    try {
+      // Others may have started at the same time, and are not here.
+      let page = await before(justAfter(first.started_at));
+      if (page.attempts.every((attempt) => known.has(attemptKey(attempt)))) page = await before(first.started_at);
+      const found = page.attempts;
+      setHeld((held) => ({ key, attempts: joinAttempts(found, joinAttempts(held?.key === key ? held.attempts : [], attempts, MOST), MOST) }));
+      setProblem(null);
+    } catch (error) {
+      setProblem(error instanceof ApiError ? error : new ApiError(0, String(error), null, "unexpected"));
+    }
   };
   return (
     <div class="timeline">
@@ -71,14 +82,16 @@ export function TimelineView({ data, of, onTask, onFilter }: { data: RunData; of
           <IconButton name="fit" label="Show everything" onClick={() => setZoom(1)} />
         </div>
       </div>
-      <Trouble error={error} onRetry={refresh} />
+      <Trouble error={error ?? problem} onRetry={refresh} />
       {timeline?.trimmed_records ? <p class="quiet">{count(timeline.trimmed_records, "old record was", "old records were")} deleted with their attempts.</p> : null}
-      {left ? (
+      {left && attempts.length < MOST ? (
         <p>
-          <button type="button" onClick={() => void readEarlier().catch(() => undefined)}>
+          <button type="button" onClick={() => void readEarlier()}>
             Show earlier attempts ({left.toLocaleString("en-US")})
           </button>
         </p>
+      ) : left ? (
+        <p class="quiet">{count(left, "earlier attempt")} not shown here.</p>
       ) : null}
       {shown.rows.length ? <Chart rows={shown.rows} from={shown.from} to={shown.to} now={now} zoom={zoom} onTask={onTask} /> : null}
       {timeline && !shown.rows.length ? <Empty title="No attempt yet" /> : null}
@@ -141,7 +154,7 @@ function Chart(props: { rows: Row[]; from: number; to: number; now: number; zoom
                     <Line text={row.task} />
                   </button>
                   <div class="gantt-bars" style={{ left: `${names}px`, width: `${width}px` }}>
-                    {row.bars.map((bar, index) => (
+                    {distinctBars(row.bars, x).map((bar, index) => (
                       <GanttBar key={index} bar={bar} x={x} now={now} />
                     ))}
                   </div>
@@ -160,9 +173,8 @@ function GanttBar({ bar, x, now }: { bar: Bar; x: (time: number) => number; now:
   const width = Math.max(bar.kind === "pause" ? 1 : 3, x(bar.to) - left);
   const classes = ["gantt-bar", bar.kind, bar.isRollback ? "rollback" : "", `outcome-${bar.outcome}`, bar.isOpen ? "open" : ""];
   const { attempt } = bar;
-  const text = `${attemptText(attempt, now)}${attempt.failure ? `\n${attempt.failure.kind}: ${attempt.failure.message.slice(0, 300)}` : ""}`;
   return (
-    <div class={classes.join(" ")} style={{ left: `${left}px`, width: `${width}px` }} title={`${text}\nfrom ${exact(attempt.started_at)}`}>
+    <div class={classes.join(" ")} style={{ left: `${left}px`, width: `${width}px` }} title={`${attemptTitle(attempt, now)}\nfrom ${exact(attempt.started_at)}`}>
       {bar.kind === "pause" || bar.kind === "queued" ? null : <span class="visually-hidden">{attemptText(attempt, now)}</span>}
     </div>
   );

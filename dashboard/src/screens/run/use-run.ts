@@ -19,6 +19,13 @@ const ENDED_INTERVAL = 15_000;
 /** The pause between an event and the read that shows the rest, in milliseconds. */
 const AFTER_EVENT = 600;
 
+/** The pause between an event and the next drawing, in milliseconds; a large run takes longer to draw. */
+const BEFORE_DRAWING = 60;
+const BEFORE_LARGE_DRAWING = 500;
+
+/** The number of tasks from which a run is large. */
+const LARGE = 2000;
+
 /** A node as the views show it. */
 export type NodeView = {
   state: string;
@@ -79,7 +86,7 @@ export function useRun(id: string): RunData {
           const event = readEvent(data);
           if (event) events.current.add(id, event);
         }
-        frame ??= setTimeout(draw, 60);
+        frame ??= setTimeout(draw, events.current.nodes.size > LARGE ? BEFORE_LARGE_DRAWING : BEFORE_DRAWING);
         reading ??= setTimeout(() => {
           reading = undefined;
           refresh();
@@ -105,9 +112,9 @@ export function useRun(id: string): RunData {
   useEffect(() => {
     if (!run) return;
     setPollInterval(isFinal(run.state) ? ENDED_INTERVAL : INTERVAL);
-    // The stream ends when the server stops, and a run that has ended may go on.
-    if (!isFinal(run.state) && stream.state === "ended") following.current?.restart();
-  }, [run, stream.state]);
+    // The stream ends when the server stops, and a run that has ended may go on. Each answer is newer than the end.
+    if (!isFinal(run.state) || stream.state === "refused") following.current?.resume();
+  }, [run]);
   const shown = graph.data;
   useEffect(() => {
     if (run && shown && run.revision > shown.last_revision) graph.refresh();
@@ -125,7 +132,7 @@ export function useRun(id: string): RunData {
       const seen = events.current.elements.get(name);
       const elements = progress && {
         count: progress.count,
-        succeeded: seen && isNewer ? Math.min(progress.count, seen.succeeded) : progress.succeeded,
+        succeeded: seen && isNewer && !events.current.trimmed ? Math.min(progress.count, seen.size) : progress.succeeded,
       };
       const isWaiting = state === "running" && (graphNode?.kind === "wait" || ofRun?.awaits != null);
       const retryIn = isNewer ? event.retryIn : (ofRun?.retry_in ?? null);
@@ -138,7 +145,7 @@ export function useRun(id: string): RunData {
   );
   const refreshAll = useCallback(() => {
     refresh();
-    following.current?.restart();
+    following.current?.resume();
   }, [refresh]);
   return {
     id,
@@ -148,11 +155,16 @@ export function useRun(id: string): RunData {
     graphError: graph.error,
     events: events.current,
     version,
-    stream: stream.state,
+    stream: shownState(stream.state, run),
     streamError: stream.error,
     node,
     refresh: refreshAll,
   };
+}
+
+/** The state of a stream, as it is shown: one that has ended before its run is connected again soon. */
+export function shownState(state: StreamState, run: Run | null): StreamState {
+  return state === "ended" && run && !isFinal(run.state) ? "connecting" : state;
 }
 
 function readEvent(data: string): EventPayload | null {

@@ -38,7 +38,7 @@ export function ValueList({ run, values }: { run: string; values: RunValue[] }) 
     <>
       <ul class="value-list">
         {values.slice(0, most).map((value) => (
-          <li key={value.name}>
+          <li key={value.kind === "stored" ? `${value.name} ${value.digest}` : value.name}>
             <Value run={run} value={value} />
           </li>
         ))}

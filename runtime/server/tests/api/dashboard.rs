@@ -8,7 +8,7 @@ async fn the_page_needs_no_token_and_each_address_below_ui_is_the_page() {
     let get = async |path: &str| harness.request(Method::GET, path).send().await.unwrap();
     let page = get("/").await.text().await.unwrap();
     assert!(page.starts_with("<!doctype html>") && page.contains("/assets/app.js"), "{page}");
-    for path in ["/ui", "/ui/runs", "/ui/runs/r-1?view=timeline", "/ui/no/such/place"] {
+    for path in ["/ui", "/ui/", "/ui/runs", "/ui/runs/r-1?view=timeline", "/ui/no/such/place"] {
         let response = get(path).await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
@@ -27,7 +27,9 @@ async fn the_page_needs_no_token_and_each_address_below_ui_is_the_page() {
         assert!(!response.bytes().await.unwrap().is_empty(), "{name}");
     }
     // The rest is as it was.
-    assert_eq!(problem(harness.request(Method::GET, "/assets/nothing.js")).await.status, 404);
+    for path in ["/assets/nothing.js", "/assets/%FF", "/assets/app.js%2F.."] {
+        assert_eq!(problem(harness.request(Method::GET, path)).await.status, 404, "{path}");
+    }
     assert_eq!(problem(harness.request(Method::POST, "/")).await.kind, "urn:waft:problem:method-not-allowed");
     assert_eq!(problem(harness.request(Method::GET, "/v1/runs")).await.status, 401);
     assert_eq!(problem(harness.request(Method::GET, "/nothing")).await.status, 401);
@@ -40,15 +42,19 @@ async fn the_page_needs_no_token_and_each_address_below_ui_is_the_page() {
 #[tokio::test]
 async fn each_file_says_what_a_browser_may_do_with_it() {
     let harness = Harness::new().await;
-    for path in ["/", "/ui/runs", "/assets/app.js", "/assets/icon.svg"] {
+    for path in ["/", "/ui/runs", "/ui/runs/%FF", "/assets/app.js", "/assets/icon.svg"] {
         let response = harness.request(Method::GET, path).send().await.unwrap();
         let header = |name: &str| response.headers()[name].to_str().unwrap();
         let policy = header("content-security-policy");
         for part in ["default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
             assert!(policy.contains(part), "{path}: {policy}");
         }
+        for part in ["script-src 'self';", "style-src 'self';", "require-trusted-types-for 'script'"] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
         assert!(!policy.contains("unsafe") && !policy.contains('*') && !policy.contains("http"), "{path}: {policy}");
         assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header("x-frame-options"), "DENY", "{path}");
         assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
         assert_eq!(header("cache-control"), "no-cache", "{path}");
     }
@@ -68,6 +74,8 @@ async fn a_browser_loads_a_file_once_and_compressed() {
     assert_ne!(plain_tag, gzip_tag, "they are different bytes");
     assert!(gzip.bytes().await.unwrap().len() * 2 < plain.bytes().await.unwrap().len());
     let again = get("if-none-match", &plain_tag).await;
+    assert_eq!(again.headers()["x-content-type-options"], "nosniff", "a file that is known keeps its rules");
+    assert_eq!(again.headers()["vary"], "accept-encoding");
     assert_eq!((again.status(), tag(&again)), (StatusCode::NOT_MODIFIED, plain_tag));
     assert!(again.bytes().await.unwrap().is_empty());
     assert_eq!(get("if-none-match", "\"another\"").await.status(), StatusCode::OK);
