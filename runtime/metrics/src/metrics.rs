@@ -242,21 +242,25 @@ impl Metrics {
     pub fn count_run(&self, flow: &FlowName, state: RunState) {
         let Some(state) = FINAL_STATES.iter().position(|other| *other == state) else { return };
         // Its series would have the labels of all others.
-        match flow.as_str() == OTHER {
-            true => self.runs.count_other(state),
-            false => self.runs.count(flow, state, self.max_names.load(Relaxed), Instant::now()),
+        if flow.as_str() == OTHER {
+            return self.runs.count_other(state);
         }
+        self.runs.count([(flow.clone(), state)].into_iter(), self.max_names.load(Relaxed), Instant::now());
     }
 
-    /// An attempt of a task has ended.
-    pub fn count_attempt(&self, flow: &FlowName, task: &NodeName, outcome: AttemptOutcome) {
-        let outcome = outcome as usize;
+    /// Attempts of tasks of a flow have ended. All of them take one lock, and none if there are none.
+    pub fn count_attempts<'a>(
+        &self,
+        flow: &FlowName,
+        attempts: impl IntoIterator<Item = (&'a NodeName, AttemptOutcome)>,
+    ) {
+        let attempts = attempts.into_iter();
         if flow.as_str() == OTHER {
-            return self.attempts.count_other(outcome);
+            return attempts.for_each(|(_, outcome)| self.attempts.count_other(outcome as usize));
         }
         // Cloning a name allocates nothing.
-        let name = (flow.clone(), task.clone());
-        self.attempts.count(&name, outcome, self.max_names.load(Relaxed), Instant::now());
+        let named = attempts.map(|(task, outcome)| ((flow.clone(), task.clone()), outcome as usize));
+        self.attempts.count(named, self.max_names.load(Relaxed), Instant::now());
     }
 
     /// Something failed, and another attempt follows.
