@@ -173,7 +173,7 @@ pub struct Metrics {
     held_permits: Gauge,
     awaited_permits: Gauge,
     leases: Gauge,
-    missed_leases: Counter,
+    expired_leases: Counter,
     append: Histogram,
     shards: Mutex<BTreeMap<Shard, bool>>,
     queues: Mutex<Vec<QueueLength>>,
@@ -214,7 +214,7 @@ impl Metrics {
             held_permits: Gauge::default(),
             awaited_permits: Gauge::default(),
             leases: Gauge::default(),
-            missed_leases: Counter::default(),
+            expired_leases: Counter::default(),
             append: histogram(&names::APPEND),
             shards: Mutex::default(),
             queues: Mutex::default(),
@@ -300,8 +300,8 @@ impl Metrics {
     }
 
     /// Leases have expired.
-    pub fn count_missed_leases(&self, leases: usize) {
-        self.missed_leases.add(leases as u64);
+    pub fn count_expired_leases(&self, leases: usize) {
+        self.expired_leases.add(leases as u64);
     }
 
     /// The logbook took this long for an append.
@@ -400,7 +400,7 @@ impl Metrics {
         permits.number(&["held"], self.held_permits.get());
         permits.number(&["waiting"], self.awaited_permits.get());
         writer.number(&names::LEASES, self.leases.get());
-        writer.family(&names::LEASE_MISSED).count(&[], self.missed_leases.get());
+        writer.family(&names::LEASES_EXPIRED).count(&[], self.expired_leases.get());
         writer.histogram(&names::APPEND, &self.append);
         let mut owners = writer.family(&names::SHARD_OWNER);
         lock(&self.shards).iter().for_each(|(shard, owned)| owners.count(&[shard.as_str()], u64::from(*owned)));

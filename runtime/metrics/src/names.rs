@@ -74,7 +74,7 @@ definitions! {
     OLDEST_CALL = "waft_oldest_call_seconds", Kind::Gauge, [], "Age of the oldest call that was sent and that no worker is known to have";
     PERMITS = "waft_permits", Kind::Gauge, ["state"], "Calls of tasks with a rate or a maximum that hold or wait for a permit";
     LEASES = "waft_leases", Kind::Gauge, [], "Long calls whose heartbeats this engine watches";
-    LEASE_MISSED = "waft_lease_missed_total", Kind::Counter, [], "Leases that have expired: their workers count as lost";
+    LEASES_EXPIRED = "waft_leases_expired_total", Kind::Counter, [], "Leases that have expired: their workers count as lost";
     APPEND = "waft_append_seconds", Kind::Histogram(SHORT), [], "Time that the logbook takes to append the records of a batch";
     SHARD_OWNER = "waft_shard_owner", Kind::Gauge, ["shard"], "1 for a shard that this engine drives, and 0 for any other";
     QUEUE_MESSAGES = "waft_queue_messages", Kind::Gauge, ["queue"], "Messages that wait in a queue";
