@@ -187,6 +187,8 @@ fn the_elements_of_each_firing_count_and_the_run_ends_once() {
     let metrics = server.metrics();
     assert_eq!(metrics.of("waft_attempts_total"), ["{flow=\"sweeps\",outcome=\"success\",task=\"sweep\"} 6"]);
     assert_eq!(metrics.of("waft_runs_total"), ["{flow=\"sweeps\",state=\"success\"} 1"]);
+    let firings = metrics.get("waft_firings_total{flow=\"sweeps\",state=\"success\"}");
+    assert!(firings.is_some_and(|firings| firings >= 2.0), "{firings:?}");
 }
 
 #[test]

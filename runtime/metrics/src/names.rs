@@ -67,6 +67,7 @@ definitions! {
     BUILD_INFO = "waft_build_info", Kind::Gauge, ["version"], "The version of waft; the value is always 1";
     RUNS = "waft_runs_total", Kind::Counter, ["flow", "state"], "Ends of runs";
     RUNS_OPEN = "waft_runs_open", Kind::Gauge, [], "Runs that this engine drives: neither ended nor suspended";
+    FIRINGS = "waft_firings_total", Kind::Counter, ["flow", "state"], "Ends of firings of runs that fire more than once";
     ATTEMPTS = "waft_attempts_total", Kind::Counter, ["flow", "task", "outcome"], "Ended attempts of tasks";
     RETRIES = "waft_retries_total", Kind::Counter, ["of"], "Failures after which another attempt follows";
     ROLLBACKS = "waft_rollbacks_total", Kind::Counter, ["outcome"], "Ended rollbacks of tasks";

@@ -38,8 +38,10 @@ fn count_record(metrics: &Metrics, flow: &FlowName, record: &Record) {
             }
         }
         Fact::Retrying { .. } => metrics.count_retry(Retried::Flow),
-        // With a firing, it is the end of that firing.
-        Fact::RunStateChanged { state } if record.firing.is_none() => metrics.count_run(flow, *state),
+        Fact::RunStateChanged { state } => match record.firing {
+            Some(_) => metrics.count_firing(flow, *state),
+            None => metrics.count_run(flow, *state),
+        },
         Fact::RunStarted { .. }
         | Fact::Started { .. }
         | Fact::Succeeded { .. }
@@ -71,8 +73,7 @@ fn count_record(metrics: &Metrics, flow: &FlowName, record: &Record) {
         | Fact::Reset
         | Fact::CancelRequested
         | Fact::SuspendRequested
-        | Fact::Resumed
-        | Fact::RunStateChanged { .. } => {}
+        | Fact::Resumed => {}
     }
 }
 
@@ -101,7 +102,7 @@ mod tests {
     fn counted(metrics: &Metrics) -> Vec<String> {
         let lines = metrics.render();
         let is_ours = |line: &&str| {
-            ["waft_runs_", "waft_attempts_", "waft_re", "waft_ro", "waft_schedule_delay_seconds_sum"]
+            ["waft_runs_", "waft_firings_", "waft_attempts_", "waft_re", "waft_ro", "waft_schedule_delay_seconds_sum"]
                 .iter()
                 .any(|start| line.starts_with(start))
         };
@@ -150,6 +151,7 @@ mod tests {
         count_records(&metrics, &"f".parse().expect("a name"), &step);
         let expected = [
             "waft_runs_total{flow=\"f\",state=\"success\"} 1",
+            "waft_firings_total{flow=\"f\",state=\"rolled-back\"} 1",
             "waft_attempts_total{flow=\"f\",task=\"t\",outcome=\"failure\"} 2",
             "waft_attempts_total{flow=\"f\",task=\"t\",outcome=\"lost\"} 1",
             "waft_attempts_total{flow=\"f\",task=\"u\",outcome=\"success\"} 1",

@@ -34,6 +34,7 @@ fn every_metric_is_written_once_with_its_definition() {
     metrics.set_shards([("1".parse().expect("a name"), true)]);
     metrics.set_queues(vec![QueueLength { queue: "waft.quarantine".into(), messages: 2, consumers: 0 }]);
     metrics.count_run(&flow("f"), RunState::Success);
+    metrics.count_firing(&flow("f"), RunState::Success);
     metrics.count_attempts(&flow("f"), [(&task("t"), AttemptOutcome::Lost)]);
     let lines = parse(&metrics.render()).expect("it is in the format");
     let mut written = Vec::new();
