@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flow::{FlowName, Namespace, NodeName};
+use flow::{FlowName, NodeName};
 
 use crate::cells::Counter;
 
@@ -28,19 +28,20 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A name that users choose.
 pub(crate) trait ChosenName: Clone + Eq + Hash + Ord {
-    /// The namespace whose users chose it.
-    fn namespace(&self) -> Option<Namespace>;
+    /// The namespace whose users chose it, with the separator; empty for none. It allocates nothing, since each event of a name
+    /// without a series asks for it.
+    fn namespace_prefix(&self) -> &str;
 }
 
 impl ChosenName for FlowName {
-    fn namespace(&self) -> Option<Namespace> {
-        FlowName::namespace(self)
+    fn namespace_prefix(&self) -> &str {
+        self.as_str().strip_suffix(self.in_its_namespace()).unwrap_or_default()
     }
 }
 
 impl ChosenName for (FlowName, NodeName) {
-    fn namespace(&self) -> Option<Namespace> {
-        self.0.namespace()
+    fn namespace_prefix(&self) -> &str {
+        self.0.namespace_prefix()
     }
 }
 
@@ -55,8 +56,8 @@ pub(crate) struct Named<Name, const STATES: usize> {
 struct Counted<Name, const STATES: usize> {
     /// The hash is seeded at random, so that nobody can choose names that collide.
     series: HashMap<Name, Series<STATES>>,
-    /// The namespaces of the names, and `None` for names without one. Each has a name.
-    shares: HashMap<Option<Namespace>, Share>,
+    /// By the prefix of the namespace. Each has a name.
+    shares: HashMap<Box<str>, Share>,
     swept_at: Option<Instant>,
 }
 
@@ -123,30 +124,30 @@ impl<Name: ChosenName, const STATES: usize> Counted<Name, STATES> {
             series.counted_at = now;
             return true;
         }
-        let namespace = name.namespace();
-        if !self.has_place(namespace.as_ref(), max) && !self.make_place(namespace.as_ref(), max, now) {
+        let namespace = name.namespace_prefix();
+        if !self.has_place(namespace, max) && !self.make_place(namespace, max, now) {
             return false;
         }
+        self.shares.entry(namespace.into()).or_default().names += 1;
         let mut counts = [0; STATES];
         counts[state] = 1;
         self.series.insert(name, Series { counts, counted_at: now });
-        self.shares.entry(namespace).or_default().names += 1;
         true
     }
 
     /// Whether a new name of a namespace may have a series. Names without a namespace may take all places: they come from people
     /// with a token for the whole server.
-    fn has_place(&self, namespace: Option<&Namespace>, max: usize) -> bool {
+    fn has_place(&self, namespace: &str, max: usize) -> bool {
         let free = max.saturating_sub(self.series.len());
-        let own = self.shares.get(&namespace.cloned()).map_or(0, |share| share.names);
-        free > 0 && (namespace.is_none() || own < free)
+        let own = self.shares.get(namespace).map_or(0, |share| share.names);
+        free > 0 && (namespace.is_empty() || own < free)
     }
 
     /// Drops names that were not counted for an hour: those of the namespace, and if no place is left for anybody, all. Returns
     /// whether a new name of the namespace may have a series then.
-    fn make_place(&mut self, namespace: Option<&Namespace>, max: usize, now: Instant) -> bool {
+    fn make_place(&mut self, namespace: &str, max: usize, now: Instant) -> bool {
         let is_full = self.series.len() >= max;
-        let swept_at = match self.shares.get_mut(&namespace.cloned()) {
+        let swept_at = match self.shares.get_mut(namespace) {
             Some(share) if !is_full => &mut share.swept_at,
             Some(_) | None => &mut self.swept_at,
         };
@@ -154,20 +155,20 @@ impl<Name: ChosenName, const STATES: usize> Counted<Name, STATES> {
             return false;
         }
         *swept_at = Some(now);
-        self.drop_idle(IDLE_WHEN_FULL, now, |other| is_full || other.as_ref() == namespace);
+        self.drop_idle(IDLE_WHEN_FULL, now, |other| is_full || other == namespace);
         self.has_place(namespace, max)
     }
 
     /// Drops the names of some namespaces that were not counted for long.
-    fn drop_idle(&mut self, idle: Duration, now: Instant, is_meant: impl Fn(&Option<Namespace>) -> bool) {
+    fn drop_idle(&mut self, idle: Duration, now: Instant, is_meant: impl Fn(&str) -> bool) {
         let shares = &mut self.shares;
         self.series.retain(|name, series| {
             if now.saturating_duration_since(series.counted_at) < idle {
                 return true;
             }
-            let namespace = name.namespace();
-            let is_kept = !is_meant(&namespace);
-            if !is_kept && let Some(share) = shares.get_mut(&namespace) {
+            let namespace = name.namespace_prefix();
+            let is_kept = !is_meant(namespace);
+            if !is_kept && let Some(share) = shares.get_mut(namespace) {
                 share.names -= 1;
             }
             is_kept
@@ -181,8 +182,8 @@ mod tests {
     use super::*;
 
     impl ChosenName for u32 {
-        fn namespace(&self) -> Option<Namespace> {
-            None
+        fn namespace_prefix(&self) -> &str {
+            ""
         }
     }
 
@@ -241,8 +242,7 @@ mod tests {
     fn shares(named: &Named<FlowName, 1>, now: Instant) -> String {
         let mut shares = std::collections::BTreeMap::<String, usize>::new();
         for (name, _) in named.read(now).0 {
-            let namespace = name.namespace().map(|namespace| namespace.to_string());
-            *shares.entry(namespace.unwrap_or_default()).or_default() += 1;
+            *shares.entry(name.namespace_prefix().to_owned()).or_default() += 1;
         }
         shares.iter().map(|(namespace, names)| format!("{namespace}:{names}")).collect::<Vec<_>>().join(" ")
     }
@@ -255,17 +255,17 @@ mod tests {
             (first..first + 1_000).for_each(|number| count(&named, (flow(prefix, number), 0), 100, now));
         };
         flood("a/", 0, start);
-        assert_eq!(shares(&named, start), "a:50");
+        assert_eq!(shares(&named, start), "a/:50");
         flood("b/", 0, start);
-        assert_eq!(shares(&named, start), "a:50 b:25");
+        assert_eq!(shares(&named, start), "a/:50 b/:25");
         flood("", 0, start);
-        assert_eq!(shares(&named, start), ":25 a:50 b:25");
+        assert_eq!(shares(&named, start), ":25 a/:50 b/:25");
         // An hour later, a new name takes only the place of an old one of its own namespace.
         let (named, later) = (Named::<FlowName, 1>::new(), start + IDLE_WHEN_FULL);
         count(&named, (flow("b/", 0), 0), 100, start);
         (0..1_000).for_each(|number| count(&named, (flow("a/", number), 0), 100, start));
-        assert_eq!(shares(&named, start), "a:50 b:1");
+        assert_eq!(shares(&named, start), "a/:50 b/:1");
         count(&named, (flow("a/", 1_000), 0), 100, later);
-        assert_eq!(shares(&named, later), "a:1 b:1");
+        assert_eq!(shares(&named, later), "a/:1 b/:1");
     }
 }
