@@ -1,9 +1,14 @@
-//! Measures what it costs to be scraped: the same flow on an installation whose server and worker are scraped each second, beside
-//! one that nobody scrapes. Both count.
+//! Measures what it costs to count, and to be scraped: the same flow on an installation whose server and worker are scraped each
+//! second, beside one that nobody scrapes. Both count.
 
-use std::time::Duration;
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
+use ::metrics::{AttemptOutcome, DEFAULT_MAX_NAMES, Metrics};
 use anyhow::ensure;
+use flow::{FlowName, NodeName};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -13,7 +18,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::{
     Bench,
     installation::{Installation, TASKS},
-    report::Pairs,
+    report::{Pairs, duration},
 };
 
 /// The number of installations of each kind, in alternation: two servers with different logbooks cannot share a broker.
@@ -25,7 +30,16 @@ const ROUNDS: usize = 4;
 /// Prometheus scrapes every fifteen seconds, or every minute.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The number of times that each task is counted.
+const COUNTS: usize = 1_000;
+
+/// The attempts that an engine counts together: those of one run in a batch.
+const ATTEMPTS_OF_STEP: usize = 10;
+
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
+    measure_counting("an attempt of a known task", "")?;
+    // Of a namespace, half of the tasks have series of their own.
+    measure_counting("an attempt, half of others", "shop/")?;
     let mut pairs = Pairs::default();
     for _ in 0..INSTALLATIONS {
         let scraped = rates(Installation::start_with_metrics(bench).await?, true).await?;
@@ -33,6 +47,25 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         scraped.into_iter().zip(other).for_each(|(scraped, other)| pairs.push(scraped, other));
     }
     pairs.print_rates("scraped each second", "not scraped", "tasks/s");
+    Ok(())
+}
+
+/// Prints what it costs to count an attempt of one of as many tasks as a process may have series for.
+fn measure_counting(what: &str, namespace: &str) -> anyhow::Result<()> {
+    let metrics = Metrics::new("bench");
+    let flow = FlowName::new(format!("{namespace}noops"))?;
+    let tasks: Vec<NodeName> =
+        (0..DEFAULT_MAX_NAMES).map(|number| NodeName::new(format!("t{number}"))).collect::<Result<_, _>>()?;
+    let count = || {
+        for step in tasks.chunks(ATTEMPTS_OF_STEP) {
+            metrics.count_attempts(black_box(&flow), step.iter().map(|task| (task, AttemptOutcome::Success)));
+        }
+    };
+    count();
+    let began_at = Instant::now();
+    (0..COUNTS).for_each(|_| count());
+    let each = began_at.elapsed().as_secs_f64() / (COUNTS * tasks.len()) as f64;
+    println!("{what:32} {}", duration(each));
     Ok(())
 }
 

@@ -177,6 +177,21 @@ fn a_schedule_shows_its_delay() {
 }
 
 #[test]
+fn the_elements_of_each_firing_count_and_the_run_ends_once() {
+    let server = Server::new();
+    let flow = "name = \"sweeps\"\npersistent = true\nmax_firings = 2\n\
+        [[task]]\nname = \"sweep\"\nuse = \"hostile#echo\"\nfor_each = [1, 2, 3]\nas = \"value\"\n\
+        [[schedule]]\ncron = \"* * * * * *\"\nto = \"sweep\"\n";
+    server.submit("r", flow, 0);
+    server.wait_for("waft_runs_total{flow=\"sweeps\",state=\"success\"}", 1.0);
+    let metrics = server.metrics();
+    assert_eq!(metrics.of("waft_attempts_total"), ["{flow=\"sweeps\",outcome=\"success\",task=\"sweep\"} 6"]);
+    assert_eq!(metrics.of("waft_runs_total"), ["{flow=\"sweeps\",state=\"success\"} 1"]);
+    let firings = metrics.get("waft_firings_total{flow=\"sweeps\",state=\"success\"}");
+    assert!(firings.is_some_and(|firings| firings >= 2.0), "{firings:?}");
+}
+
+#[test]
 fn a_call_that_waits_for_a_permit_is_shown() {
     let server = Server::new();
     let task = |name: &str| {

@@ -18,6 +18,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Shows the metrics of this server in the text format of Prometheus.
+         * @description The numbers of messages in queues may be ten seconds old, and all others one second.
+         */
+        get: operations["read_metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/ready": {
         parameters: {
             query?: never;
@@ -1239,7 +1259,7 @@ export interface components {
             name: string;
             /** @description The namespace that it is limited to: it reaches only the flows, runs and tags there. Without it, it reaches all. */
             namespace?: string | null;
-            /** @description What it allows: `read`, `submit`, `operate`, `push` or `admin`. */
+            /** @description What it allows: `read`, `submit`, `operate`, `push`, `metrics` or `admin`. */
             scopes: string[];
         };
         /** @description The next time of a schedule. */
@@ -1703,6 +1723,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+        };
+    };
+    read_metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The metrics */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };

@@ -410,7 +410,7 @@ impl Settings {
         let grace = parser.duration("worker.grace", written.worker.grace);
         let largest_request = parser.size("serve.largest_request", written.serve.largest_request);
         let listen = parser.address("serve.listen", written.serve.listen);
-        let metrics = written.metrics.read(&mut parser)?;
+        let metrics = written.metrics.read(&mut parser);
         let identity = parser.identity("serve", folder(written.serve.certificate), folder(written.serve.key));
         let serve_tls = parser.serve_tls(identity, folder(written.serve.client_authority));
         let identity = parser.identity("client", folder(written.client.certificate), folder(written.client.key));

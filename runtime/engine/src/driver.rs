@@ -33,12 +33,13 @@ mod unreadable;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use broker::{Delivery, Refusals};
-use flow::{RunId, Shard, Timestamp};
+use flow::{RunId, Shard};
 use logbook::{Logbook, MemoChanges, MemoLimits};
-use machine::{Command, Event, Machine, Record};
+use machine::{Command, EndedAttempt, Event, Machine, Record};
 use protocol::{AttemptLog, EngineSecret, Reply};
 use store::Store;
 use tokio::{
@@ -132,8 +133,10 @@ struct StepResult {
     is_retried: bool,
     /// What the records change in the remembered results.
     memos: MemoChanges,
-    /// The schedules that were due before the step, each with its time: for the metrics.
-    due_schedules: Vec<(u32, Timestamp)>,
+    /// The attempts that the records end: for the metrics.
+    ended_attempts: Vec<EndedAttempt>,
+    /// How late the records fire schedules: for the metrics.
+    schedule_delays: Vec<Duration>,
 }
 
 /// The dependencies of a driver.

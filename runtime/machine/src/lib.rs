@@ -16,9 +16,9 @@ mod seeded_rng;
 
 pub use command::{Call, Change, Command, Event, FetchResult, FetchTarget, NodeChange, RollbackCall, ValueFetch};
 pub use machine::{
-    Backlog, Backlogs, ElementState, Executions, Expansion, FiringSnapshot, GivenValues, IllegalRecord,
-    IllegalSnapshot, Intention, MAX_STEP_RECORDS, Machine, NextFiring, NodeRun, NodeState, NotificationKeys,
-    PendingTrigger, ProvidedValues, QueuedFiring, Rare, RareState, ScheduleTimes, SkipCount, Snapshot, Step,
-    StepLimits, TriggerState, collect_results, elements, panic_message,
+    AttemptEnd, Backlog, Backlogs, ElementState, EndedAttempt, Executions, Expansion, FiringSnapshot, GivenValues,
+    IllegalRecord, IllegalSnapshot, Intention, MAX_STEP_RECORDS, Machine, NextFiring, NodeRun, NodeState,
+    NotificationKeys, PendingTrigger, ProvidedValues, QueuedFiring, Rare, RareState, ScheduleTimes, SkipCount,
+    Snapshot, Step, StepLimits, TriggerState, collect_results, elements, panic_message,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, Trigger};

@@ -13,6 +13,7 @@ mod triggers;
 mod notifications;
 mod condition_budget;
 mod firing;
+mod ended_attempts;
 mod snapshot;
 mod queries;
 #[cfg(test)]
@@ -22,10 +23,12 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{Change, Command, Event, Fact, Record};
 use condition_budget::ConditionBudget;
+pub use ended_attempts::{AttemptEnd, EndedAttempt};
 pub use firing::for_each::{ElementState, Expansion, collect_results, elements};
 pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues, Rare, RareState};
 use firing::{FiringMachine, FiringStart};
@@ -63,6 +66,10 @@ pub struct Step {
     pub records: Vec<Record>,
     /// Commands to execute once the records are durable, in this order.
     pub commands: Vec<Command>,
+    /// The attempts that the records end.
+    pub ended_attempts: Vec<EndedAttempt>,
+    /// How late the records fire schedules, each by its time; times from a backlog are not included.
+    pub schedule_delays: Vec<Duration>,
     /// Whether more records may follow at this time: then the caller sends [`Event::Tick`] after other runs had their turn.
     pub is_unfinished: bool,
     /// Why a notification was refused, for people. Whoever needs it does not have to check the notification again.
@@ -308,6 +315,8 @@ impl Machine {
         }
         while !records.is_empty() {
             for record in &records {
+                step.ended_attempts.extend(self.ended_attempt(record));
+                step.schedule_delays.extend(self.schedule_delay(record));
                 let evolved = self.evolve(record);
                 let commands = evolved.unwrap_or_else(|error| panic!("the machine accepts what it decided: {error}"));
                 step.commands.extend(commands);

@@ -13,15 +13,14 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cells;
+mod labels;
 mod metrics;
 mod named;
 pub mod names;
 mod parse;
 mod text;
 
-pub use metrics::{
-    AttemptOutcome, Cache, DEFAULT_MAX_NAMES, Metrics, ProcessUsage, QueueLength, Retried, RollbackOutcome, SlotCounts,
-    global,
-};
+pub use labels::{AttemptOutcome, Cache, Retried, RollbackOutcome};
+pub use metrics::{DEFAULT_MAX_NAMES, Metrics, ProcessUsage, QueueLength, SlotCounts, global};
 pub use parse::{Line, ParseError, parse};
 pub use text::CONTENT_TYPE;

@@ -13,105 +13,20 @@ use flow::{Action, FlowName, NodeName, RunState, Shard};
 
 use crate::{
     cells::{Counter, Gauge, Histogram},
+    labels::{AttemptOutcome, Cache, Retried, RollbackOutcome},
     named::Named,
-    names::{self, OTHER},
+    names::{self, Definition, OTHER},
     text::Writer,
 };
 
 /// The maximum number of flows, and of tasks, that have series of their own, unless an operator sets another.
 pub const DEFAULT_MAX_NAMES: usize = 1_000;
 
-/// How an attempt of a task ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttemptOutcome {
-    /// It provided its values.
-    Success,
-    /// It failed.
-    Failure,
-    /// Its worker was lost.
-    Lost,
-    /// No guest was called: the result was remembered.
-    Remembered,
-}
-
-impl AttemptOutcome {
-    const ALL: [Self; 4] = [Self::Success, Self::Failure, Self::Lost, Self::Remembered];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failure => "failure",
-            Self::Lost => "lost",
-            Self::Remembered => "remembered",
-        }
-    }
-}
-
-/// How a rollback of a task ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RollbackOutcome {
-    /// The effects of the task are undone.
-    Success,
-    /// It failed. Another attempt may follow.
-    Failure,
-}
-
-impl RollbackOutcome {
-    const ALL: [Self; 2] = [Self::Success, Self::Failure];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failure => "failure",
-        }
-    }
-}
-
-/// What is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retried {
-    /// A task, by its retry policy.
-    Task,
-    /// The rollback of a task.
-    Rollback,
-    /// A flow or nested flow, by its retry controller.
-    Flow,
-}
-
-impl Retried {
-    const ALL: [Self; 3] = [Self::Task, Self::Rollback, Self::Flow];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Task => "task",
-            Self::Rollback => "rollback",
-            Self::Flow => "flow",
-        }
-    }
-}
-
-/// Where a compiled module was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cache {
-    /// In the memory of this process.
-    Memory,
-    /// On the disk of this machine.
-    Disk,
-}
-
-impl Cache {
-    const ALL: [Self; 2] = [Self::Memory, Self::Disk];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Disk => "disk",
-        }
-    }
-}
-
 /// The final states of a run.
 const FINAL_STATES: [RunState; 3] = [RunState::Success, RunState::Failure, RunState::RolledBack];
+
+/// The ends of runs, or of firings, by flow and state.
+type Ends = Named<FlowName, { FINAL_STATES.len() }>;
 
 /// The actions of a call.
 const ACTIONS: [Action; 2] = [Action::Apply, Action::Rollback];
@@ -163,8 +78,9 @@ pub struct Metrics {
     version: String,
     started_at: SystemTime,
     max_names: AtomicUsize,
-    runs: Named<FlowName, { FINAL_STATES.len() }>,
+    runs: Ends,
     open_runs: Gauge,
+    firings: Ends,
     attempts: Named<(FlowName, NodeName), { AttemptOutcome::ALL.len() }>,
     retries: [Counter; Retried::ALL.len()],
     rollbacks: [Counter; RollbackOutcome::ALL.len()],
@@ -173,7 +89,7 @@ pub struct Metrics {
     held_permits: Gauge,
     awaited_permits: Gauge,
     leases: Gauge,
-    missed_leases: Counter,
+    expired_leases: Counter,
     append: Histogram,
     shards: Mutex<BTreeMap<Shard, bool>>,
     queues: Mutex<Vec<QueueLength>>,
@@ -206,6 +122,7 @@ impl Metrics {
             max_names: AtomicUsize::new(DEFAULT_MAX_NAMES),
             runs: Named::new(),
             open_runs: Gauge::default(),
+            firings: Named::new(),
             attempts: Named::new(),
             retries: Default::default(),
             rollbacks: Default::default(),
@@ -214,7 +131,7 @@ impl Metrics {
             held_permits: Gauge::default(),
             awaited_permits: Gauge::default(),
             leases: Gauge::default(),
-            missed_leases: Counter::default(),
+            expired_leases: Counter::default(),
             append: histogram(&names::APPEND),
             shards: Mutex::default(),
             queues: Mutex::default(),
@@ -240,23 +157,36 @@ impl Metrics {
 impl Metrics {
     /// A run has ended. Other states are not counted.
     pub fn count_run(&self, flow: &FlowName, state: RunState) {
-        let Some(state) = FINAL_STATES.iter().position(|other| *other == state) else { return };
-        // Its series would have the labels of all others.
-        match flow.as_str() == OTHER {
-            true => self.runs.count_other(state),
-            false => self.runs.count(flow, state, self.max_names.load(Relaxed), Instant::now()),
-        }
+        self.count_end(&self.runs, flow, state);
     }
 
-    /// An attempt of a task has ended.
-    pub fn count_attempt(&self, flow: &FlowName, task: &NodeName, outcome: AttemptOutcome) {
-        let outcome = outcome as usize;
+    /// A firing of a run that fires more than once has ended. Other states are not counted.
+    pub fn count_firing(&self, flow: &FlowName, state: RunState) {
+        self.count_end(&self.firings, flow, state);
+    }
+
+    fn count_end(&self, ends: &Ends, flow: &FlowName, state: RunState) {
+        let Some(state) = FINAL_STATES.iter().position(|other| *other == state) else { return };
+        // Its series would have the labels of all others.
         if flow.as_str() == OTHER {
-            return self.attempts.count_other(outcome);
+            return ends.count_other(state);
+        }
+        ends.count([(flow.clone(), state)].into_iter(), self.max_names.load(Relaxed), Instant::now());
+    }
+
+    /// Attempts of tasks of a flow have ended. All of them take one lock, and none if there are none.
+    pub fn count_attempts<'a>(
+        &self,
+        flow: &FlowName,
+        attempts: impl IntoIterator<Item = (&'a NodeName, AttemptOutcome)>,
+    ) {
+        let attempts = attempts.into_iter();
+        if flow.as_str() == OTHER {
+            return attempts.for_each(|(_, outcome)| self.attempts.count_other(outcome as usize));
         }
         // Cloning a name allocates nothing.
-        let name = (flow.clone(), task.clone());
-        self.attempts.count(&name, outcome, self.max_names.load(Relaxed), Instant::now());
+        let named = attempts.map(|(task, outcome)| ((flow.clone(), task.clone()), outcome as usize));
+        self.attempts.count(named, self.max_names.load(Relaxed), Instant::now());
     }
 
     /// Something failed, and another attempt follows.
@@ -296,8 +226,8 @@ impl Metrics {
     }
 
     /// Leases have expired.
-    pub fn count_missed_leases(&self, leases: usize) {
-        self.missed_leases.add(leases as u64);
+    pub fn count_expired_leases(&self, leases: usize) {
+        self.expired_leases.add(leases as u64);
     }
 
     /// The logbook took this long for an append.
@@ -385,8 +315,9 @@ impl Metrics {
     }
 
     fn write_engine(&self, writer: &mut Writer) {
-        self.write_runs(writer);
+        write_ends(writer, &names::RUNS, &self.runs);
         writer.number(&names::RUNS_OPEN, self.open_runs.get());
+        write_ends(writer, &names::FIRINGS, &self.firings);
         self.write_attempts(writer);
         writer.counters(&names::RETRIES, Retried::ALL.map(Retried::as_str), &self.retries);
         writer.counters(&names::ROLLBACKS, RollbackOutcome::ALL.map(RollbackOutcome::as_str), &self.rollbacks);
@@ -396,7 +327,7 @@ impl Metrics {
         permits.number(&["held"], self.held_permits.get());
         permits.number(&["waiting"], self.awaited_permits.get());
         writer.number(&names::LEASES, self.leases.get());
-        writer.family(&names::LEASE_MISSED).count(&[], self.missed_leases.get());
+        writer.family(&names::LEASES_EXPIRED).count(&[], self.expired_leases.get());
         writer.histogram(&names::APPEND, &self.append);
         let mut owners = writer.family(&names::SHARD_OWNER);
         lock(&self.shards).iter().for_each(|(shard, owned)| owners.count(&[shard.as_str()], u64::from(*owned)));
@@ -405,19 +336,6 @@ impl Metrics {
         queues.iter().for_each(|queue| messages.count(&[&queue.queue], queue.messages));
         let mut consumers = writer.family(&names::QUEUE_CONSUMERS);
         queues.iter().for_each(|queue| consumers.count(&[&queue.queue], queue.consumers));
-    }
-
-    fn write_runs(&self, writer: &mut Writer) {
-        let mut family = writer.family(&names::RUNS);
-        let (flows, other) = self.runs.read(Instant::now());
-        for (flow, counts) in &flows {
-            for (state, count) in FINAL_STATES.iter().zip(counts) {
-                family.count(&[flow.as_str(), state.as_str()], *count);
-            }
-        }
-        for (state, count) in FINAL_STATES.iter().zip(other).filter(|(_, count)| *count > 0) {
-            family.count(&[OTHER, state.as_str()], count);
-        }
     }
 
     fn write_attempts(&self, writer: &mut Writer) {
@@ -475,6 +393,19 @@ impl Metrics {
             true
         });
         all
+    }
+}
+
+fn write_ends(writer: &mut Writer, definition: &Definition, ends: &Ends) {
+    let mut family = writer.family(definition);
+    let (flows, other) = ends.read(Instant::now());
+    for (flow, counts) in &flows {
+        for (state, count) in FINAL_STATES.iter().zip(counts) {
+            family.count(&[flow.as_str(), state.as_str()], *count);
+        }
+    }
+    for (state, count) in FINAL_STATES.iter().zip(other).filter(|(_, count)| *count > 0) {
+        family.count(&[OTHER, state.as_str()], count);
     }
 }
 

@@ -67,6 +67,7 @@ definitions! {
     BUILD_INFO = "waft_build_info", Kind::Gauge, ["version"], "The version of waft; the value is always 1";
     RUNS = "waft_runs_total", Kind::Counter, ["flow", "state"], "Ends of runs";
     RUNS_OPEN = "waft_runs_open", Kind::Gauge, [], "Runs that this engine drives: neither ended nor suspended";
+    FIRINGS = "waft_firings_total", Kind::Counter, ["flow", "state"], "Ends of firings of runs that fire more than once";
     ATTEMPTS = "waft_attempts_total", Kind::Counter, ["flow", "task", "outcome"], "Ended attempts of tasks";
     RETRIES = "waft_retries_total", Kind::Counter, ["of"], "Failures after which another attempt follows";
     ROLLBACKS = "waft_rollbacks_total", Kind::Counter, ["outcome"], "Ended rollbacks of tasks";
@@ -74,7 +75,7 @@ definitions! {
     OLDEST_CALL = "waft_oldest_call_seconds", Kind::Gauge, [], "Age of the oldest call that was sent and that no worker is known to have";
     PERMITS = "waft_permits", Kind::Gauge, ["state"], "Calls of tasks with a rate or a maximum that hold or wait for a permit";
     LEASES = "waft_leases", Kind::Gauge, [], "Long calls whose heartbeats this engine watches";
-    LEASE_MISSED = "waft_lease_missed_total", Kind::Counter, [], "Leases that have expired: their workers count as lost";
+    LEASES_EXPIRED = "waft_leases_expired_total", Kind::Counter, [], "Leases that have expired: their workers count as lost";
     APPEND = "waft_append_seconds", Kind::Histogram(SHORT), [], "Time that the logbook takes to append the records of a batch";
     SHARD_OWNER = "waft_shard_owner", Kind::Gauge, ["shard"], "1 for a shard that this engine drives, and 0 for any other";
     QUEUE_MESSAGES = "waft_queue_messages", Kind::Gauge, ["queue"], "Messages that wait in a queue";

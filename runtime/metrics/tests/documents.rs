@@ -62,6 +62,52 @@ fn rules_and_dashboard_use_only_metrics_that_exist() {
     }
 }
 
+/// The selectors of a text, `waft_runs_total{flow="a"}`: each metric's series, with the names of the labels in braces.
+fn selectors(text: &str) -> Vec<(String, Vec<String>)> {
+    let is_word = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    let mut selectors = Vec::new();
+    for (at, _) in text.match_indices('{') {
+        let name = text[..at].rsplit(|char| !is_word(char)).next().unwrap_or_default();
+        if !name.starts_with("waft_") && !name.starts_with("process_") {
+            continue;
+        }
+        let inside = text[at + 1..].split('}').next().unwrap_or_default();
+        let label = |part: &str| part.split(['=', '!']).next().unwrap_or_default().trim().to_owned();
+        selectors.push((name.to_owned(), inside.split(',').map(label).collect()));
+    }
+    selectors
+}
+
+#[test]
+fn selectors_use_only_labels_that_exist() {
+    for file in ["docs/monitoring/alerts.yml", "docs/monitoring/dashboard.json", "docs/monitoring/alerts-test.yml"] {
+        let selectors = selectors(&read(file));
+        assert!(selectors.len() > 5, "{file} selects series: {selectors:?}");
+        for (series, labels) in selectors {
+            let is_of = |definition: &&names::Definition| {
+                let suffix = series.strip_prefix(definition.name);
+                suffix.is_some_and(|suffix| ["", "_bucket", "_sum", "_count"].contains(&suffix))
+            };
+            let definition = names::ALL.iter().find(is_of).unwrap_or_else(|| panic!("{file}: {series}"));
+            for label in labels {
+                let is_known = definition.labels.contains(&&*label) || ["instance", "le"].contains(&&*label);
+                assert!(is_known, "{file}: {series} has no label {label}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_page_describes_each_alert_and_no_other() {
+    let rules = read("docs/monitoring/alerts.yml");
+    let alerts: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let page = read("docs/metrics.md");
+    let described: BTreeSet<&str> =
+        page.split('`').filter(|word| word.starts_with("Waft") && word.chars().all(char::is_alphanumeric)).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    assert_eq!(described, alerts);
+}
+
 #[test]
 fn the_dashboard_is_json_with_one_expression_for_each_query() {
     let dashboard: serde_json::Value =

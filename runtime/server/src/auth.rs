@@ -214,7 +214,7 @@ fn out_of_scope(caller: &Caller, needed: &Scope) -> Response {
 
 /// Finds out who sends a request.
 ///
-/// With a token it is the server's configured one, or one of the logbook. Without a token, the server listens only on this
+/// With a token it is one of the server's configured ones, or one of the logbook. Without a token, the server listens only on this
 /// machine and has none configured, and serves the user who started it. Then the request must name an IP address or
 /// `localhost` as its host. This stops a web page whose own host name resolves to this machine from acting for its visitor.
 ///
@@ -224,6 +224,10 @@ pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &P
     if let Some(text) = bearer(headers) {
         if state.token.as_ref().is_some_and(|token| token.is(text.as_bytes())) {
             return Ok(Caller::admin("(server token)"));
+        }
+        // Without the logbook: the metrics are wanted most while it does not answer.
+        if state.metrics_token.as_ref().is_some_and(|token| token.is(text.as_bytes())) {
+            return Ok(Caller { name: "(metrics token)".into(), scopes: vec![Scope::Metrics], namespace: None });
         }
         let found = state.tokens.find(&*state.dependencies.logbook, text).await;
         // It is not known yet who asks.

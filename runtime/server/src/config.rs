@@ -10,6 +10,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The token that requests must carry, if any.
     pub token: Option<Token>,
+    /// A token that allows requests for the metrics, and nothing else. The server knows it without the logbook.
+    pub metrics_token: Option<Token>,
     /// The certificate with which connections are encrypted; without one they are not.
     pub tls: Option<Tls>,
     /// The maximum size of a request body, in bytes.

@@ -91,7 +91,7 @@ impl Routes {
     pub fn new(dependencies: Dependencies, token: Token, max_request_bytes: u64) -> Self {
         let stop = CancellationToken::new();
         let largest_request = usize::try_from(max_request_bytes).unwrap_or(usize::MAX);
-        let parts = server::parts(dependencies, Some(token), largest_request, stop.clone());
+        let parts = server::parts(dependencies, (Some(token), None), largest_request, stop.clone());
         Self { router: parts.router, audit: parts.audit_writer, stop }
     }
 

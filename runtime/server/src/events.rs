@@ -166,7 +166,7 @@ mod tests {
         let sandbox = sandbox::Sandbox::new(sandbox::Config::default()).unwrap();
         let (logbook, store) = (Arc::new(logbook::Memory::new()), Arc::new(store::Memory::new()));
         let dependencies = Dependencies::in_memory(logbook, store, sandbox).await.unwrap();
-        let router = server::parts(dependencies, Token::new("secret"), 10_000, CancellationToken::new()).router;
+        let router = server::parts(dependencies, (Token::new("secret"), None), 10_000, CancellationToken::new()).router;
         let run = r#"{"run":"r","flow":"name = \"f\"\n[[task]]\nname = \"w\"\nwait = \"a word\"\n"}"#;
         assert_eq!(send(&router, "POST", "/v1/runs", "secret", run).await.status(), StatusCode::CREATED);
         router

@@ -118,3 +118,65 @@ async fn require_token(
         Err(refusal) => refusal,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::{
+        body::Body,
+        http::{self, HeaderName, header},
+    };
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    type Headers<'h> = &'h [(HeaderName, &'h str)];
+
+    /// The status of the answer to a request without a body.
+    async fn status(token: Option<&str>, path: &str, headers: Headers<'_>) -> u16 {
+        let metrics = Metrics { token: token.and_then(Token::new), scrapes: Scrapes::default() };
+        let request = http::Request::builder().uri(path).extension(Arc::new(Peer::unconnected()));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, *value));
+        let answer = router(Arc::new(metrics)).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let (status, is_identified) = (answer.status().as_u16(), answer.extensions().get::<Identified>().is_some());
+        assert_eq!(is_identified, ![401, 403].contains(&status), "only a known sender keeps its connection: {status}");
+        status
+    }
+
+    #[tokio::test]
+    async fn only_the_token_shows_the_metrics() {
+        let bearer = |token: &'static str| (header::AUTHORIZATION, token);
+        let cases: [(&str, Headers<'_>, u16); 7] = [
+            ("/metrics", &[], 401),
+            ("/metrics", &[bearer("Bearer wrong")], 401),
+            ("/metrics", &[bearer("Basic secret")], 401),
+            ("/nothing", &[], 401),
+            ("/metrics", &[bearer("Bearer secret")], 200),
+            ("/nothing", &[bearer("Bearer secret")], 404),
+            ("/metrics", &[bearer("Bearer secret"), (header::ORIGIN, "https://evil.example")], 403),
+        ];
+        for (path, headers, expected) in cases {
+            assert_eq!(status(Some("secret"), path, headers).await, expected, "{path} {headers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_token_only_the_own_user_sees_the_metrics() {
+        // Nobody knows who opened the connection.
+        assert_eq!(status(None, "/metrics", &[]).await, 403);
+        assert_eq!(status(None, "/metrics", &[(header::HOST, "evil.example")]).await, 403);
+        assert_eq!(status(None, "/metrics", &[(header::AUTHORIZATION, "Bearer secret")]).await, 401);
+    }
+
+    #[tokio::test]
+    async fn other_machines_need_a_token() {
+        let config = |token| {
+            let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+            MetricsConfig { listen, token, tls: None }
+        };
+        assert!(matches!(MetricsServer::bind(config(None)).await, Err(BindError::NoMetricsToken { .. })));
+        let server = MetricsServer::bind(config(Token::new("secret"))).await.unwrap();
+        assert!(server.url().starts_with("http://0.0.0.0:") && server.url().ends_with("/metrics"), "{}", server.url());
+    }
+}

@@ -8,6 +8,7 @@ use std::{
 };
 
 use axum::Router;
+use futures::future::join_all;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
@@ -61,6 +62,7 @@ pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
     token: Option<Token>,
+    metrics_token: Option<Token>,
     tls: Option<Tls>,
     largest_request: usize,
     dashboard: bool,
@@ -72,7 +74,7 @@ impl Server {
     /// # Errors
     /// [`BindError`] when the system refuses, or the server would be open to everybody.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
-        let Config { listen, token, tls, max_request_bytes: largest_request, dashboard } = config;
+        let Config { listen, token, metrics_token, tls, max_request_bytes: largest_request, dashboard } = config;
         if token.is_none() && !is_loopback(listen.ip()) {
             return Err(BindError::NoToken { listen });
         }
@@ -80,7 +82,7 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         let largest_request = usize::try_from(largest_request).unwrap_or(usize::MAX);
-        Ok(Self { listener, local_addr, token, tls, largest_request, dashboard })
+        Ok(Self { listener, local_addr, token, metrics_token, tls, largest_request, dashboard })
     }
 
     /// The address it listens on, with the port that the system chose for port 0.
@@ -92,11 +94,12 @@ impl Server {
     /// Handles requests until `stop`. Then it accepts no more requests, ends event streams, and waits at most
     /// five seconds for the other requests, and as long again for those that do more than read.
     pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) {
-        let Self { listener, mut token, tls, largest_request, dashboard, local_addr: _ } = self;
+        let Self { listener, mut token, mut metrics_token, tls, largest_request, dashboard, local_addr: _ } = self;
         let acceptor = tls.as_ref().map(Tls::acceptor);
-        let token_file = token.as_mut().and_then(Token::take_file);
+        let token_files = [&mut token, &mut metrics_token].map(|token| token.as_mut().and_then(Token::take_file));
         let asks_for_user = token.is_none();
-        let Parts { router, mut audit_writer, requests } = parts(dependencies, token, largest_request, stop.clone());
+        let Parts { router, mut audit_writer, requests } =
+            parts(dependencies, (token, metrics_token), largest_request, stop.clone());
         let router = if dashboard { router.merge(dashboard::router()) } else { router };
         let serving = connections::serve(listener, acceptor, asks_for_user, router, stop.clone());
         let overdue = async {
@@ -105,7 +108,7 @@ impl Server {
         };
         tokio::select! {
             () = serving => {}
-            () = follow_files(tls, token_file) => {}
+            () = follow_files(tls, token_files.into_iter().flatten()) => {}
             () = audit_writer.run() => {}
             () = overdue => info!("some requests were not answered to the end"),
         }
@@ -128,7 +131,7 @@ pub(crate) struct Parts {
 
 pub(crate) fn parts(
     dependencies: Dependencies,
-    token: Option<Token>,
+    (token, metrics_token): (Option<Token>, Option<Token>),
     largest_request: usize,
     stop: CancellationToken,
 ) -> Parts {
@@ -139,6 +142,7 @@ pub(crate) fn parts(
     let state = State {
         dependencies,
         token,
+        metrics_token,
         tokens: RecentTokens::default(),
         audit,
         requests: requests.clone(),
@@ -155,21 +159,15 @@ pub(crate) fn parts(
     Parts { router: routes::router(Arc::new(state), largest_request), audit_writer, requests }
 }
 
-/// Reads the certificate and the token again whenever their files change, for ever.
-pub(crate) async fn follow_files(tls: Option<Tls>, token: Option<TokenFile>) {
+/// Reads the certificate and the tokens again whenever their files change, for ever.
+pub(crate) async fn follow_files(tls: Option<Tls>, tokens: impl IntoIterator<Item = TokenFile>) {
     let certificate = async {
         match tls {
             Some(tls) => tls.follow_files().await,
             None => std::future::pending().await,
         }
     };
-    let token = async {
-        match token {
-            Some(file) => file.follow().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::join!(certificate, token);
+    tokio::join!(certificate, join_all(tokens.into_iter().map(TokenFile::follow)));
 }
 
 pub(crate) fn is_loopback(address: IpAddr) -> bool {

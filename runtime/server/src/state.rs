@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) dependencies: Dependencies,
     /// The configured token, which allows everything.
     pub(crate) token: Option<Token>,
+    /// The configured token that allows requests for the metrics only.
+    pub(crate) metrics_token: Option<Token>,
     pub(crate) tokens: RecentTokens,
     pub(crate) audit: Audit,
     /// Requests that do more than read.

@@ -7,7 +7,8 @@ use super::Server;
 #[test]
 fn the_metrics_of_a_server_need_a_token_for_the_whole_server() {
     let waft = Waft::default();
-    let mut process = Process::spawn(waft.command(["serve", "--listen", "127.0.0.1:0"]).env("WAFT_TOKEN", "secret"));
+    let mut serve = waft.command(["serve", "--listen", "127.0.0.1:0"]);
+    let mut process = Process::spawn(serve.env("WAFT_TOKEN", "secret").env("WAFT_METRICS_TOKEN", "scrape me"));
     let line = process.wait_for("waft listens on ");
     let address = line.trim_start_matches("waft listens on ").trim().to_owned();
     let run = |arguments: &[&str]| -> waft_tests::CommandOutput {
@@ -20,9 +21,11 @@ fn the_metrics_of_a_server_need_a_token_for_the_whole_server() {
     let reader = token(&["reader", "--scope", "read,submit,operate,push"]);
     let tenant = token(&["tenant", "--scope", "read", "--namespace", "shop"]);
     let status = |path: &str, token: &str| Scrape::of(&address, path, token).status;
-    let statuses = ["", "wrong", &reader, &tenant, &scraper, "secret"].map(|token| status("/metrics", token));
-    assert_eq!(statuses, [401, 401, 403, 403, 200, 200]);
-    assert_eq!(status("/v1/runs", &scraper), 403, "a token for metrics reads no run");
+    let tokens = ["", "wrong", &reader, &tenant, &scraper, "scrape me", "secret"];
+    assert_eq!(tokens.map(|token| status("/metrics", token)), [401, 401, 403, 403, 200, 200, 200]);
+    for token in [scraper.as_str(), "scrape me"] {
+        assert_eq!(status("/v1/runs", token), 403, "a token for metrics reads no run");
+    }
     let refused = Scrape::of(&address, "/metrics", &reader);
     assert!(refused.text.contains("this needs metrics"), "{}", refused.text);
     let limited = run(&["token", "create", "x", "--scope", "metrics", "--namespace", "shop"]);

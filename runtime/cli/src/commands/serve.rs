@@ -42,6 +42,7 @@ pub(super) async fn run(
     let config = ::server::Config {
         listen: settings.listen,
         token,
+        metrics_token: settings.metrics.token()?,
         tls,
         max_request_bytes: settings.largest_request,
         dashboard: settings.dashboard,

@@ -59,12 +59,13 @@ pub(super) async fn run(
         })?;
     info!(name = %config.name, slots, queues = shown, "the worker takes jobs");
     let serving = async {
-        match metrics {
-            // The metrics show the worker until it has ended.
-            Some(metrics) => metrics.run(CancellationToken::new()).await,
-            None => std::future::pending().await,
+        if let Some(metrics) = metrics {
+            metrics.run(CancellationToken::new()).await;
         }
+        // Whatever becomes of the metrics, the worker goes on.
+        std::future::pending::<()>().await;
     };
+    // The metrics show the worker until it has ended.
     tokio::select! {
         biased;
         () = worker.run(stop.requested, stop.forced) => {}
@@ -79,7 +80,7 @@ pub(super) async fn run(
 async fn bind_metrics(settings: &Settings) -> Result<Option<MetricsServer>, CliError> {
     let Some(listen) = settings.metrics.listen else { return Ok(None) };
     let tls = settings.serve_tls.clone().map(Tls::read).transpose().map_err(serve::tls_error)?;
-    let config = MetricsConfig { listen, token: settings.metrics.token(), tls };
+    let config = MetricsConfig { listen, token: settings.metrics.token()?, tls };
     let metrics = MetricsServer::bind(config).await.map_err(serve::bind_error)?;
     crate::output::note!("the metrics of the worker are at {}", metrics.url());
     Ok(Some(metrics))

@@ -1,6 +1,6 @@
 //! The table `[metrics]` of a settings file.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::Path};
 
 use ::server::Token;
 use serde::Deserialize;
@@ -28,8 +28,8 @@ pub(crate) struct MetricsSettings {
     pub(crate) listen: Option<SocketAddr>,
     /// The token; it is never shown.
     token: Option<String>,
-    /// The file that the token comes from, if it comes from one.
-    token_file: Option<PathBuf>,
+    /// The file of the token, in place of it.
+    token_file: Option<String>,
     /// The maximum number of flows, and of tasks, that have series of their own.
     pub(crate) max_names: usize,
 }
@@ -58,27 +58,31 @@ impl RawMetrics {
         keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key)
     }
 
-    /// Checks the table, and reads the file of the token.
-    pub(super) fn read(self, parser: &mut Parser) -> Result<MetricsSettings, CliError> {
+    /// Checks the table.
+    pub(super) fn read(self, parser: &mut Parser) -> MetricsSettings {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let token_file = given(self.token_file.clone()).map(PathBuf::from);
-        Ok(MetricsSettings {
+        MetricsSettings {
             listen: given(self.listen).map(|text| parser.address("metrics.listen", Some(text))),
-            token: secrets::read("the token of the metrics", self.token, self.token_file)?,
-            token_file,
+            token: given(self.token),
+            token_file: given(self.token_file),
             max_names: self.names.unwrap_or(metrics::DEFAULT_MAX_NAMES),
-        })
+        }
     }
 }
 
 impl MetricsSettings {
-    /// The token that scrapes of a worker must carry.
-    pub(crate) fn token(&self) -> Option<Token> {
-        let token = self.token.as_deref().and_then(Token::new)?;
-        Some(match &self.token_file {
-            Some(file) => token.of_file(file),
+    /// The token that allows scrapes: those of a worker must carry it. Its file is read only now, since the other commands need
+    /// no token for metrics, and their users may not be allowed to read it.
+    ///
+    /// # Errors
+    /// Why the file of the token cannot be used.
+    pub(crate) fn token(&self) -> Result<Option<Token>, CliError> {
+        let text = secrets::read("the token of the metrics", self.token.clone(), self.token_file.clone())?;
+        let token = text.as_deref().and_then(Token::new);
+        Ok(token.map(|token| match &self.token_file {
+            Some(file) => token.of_file(Path::new(file)),
             None => token,
-        })
+        }))
     }
 }
 

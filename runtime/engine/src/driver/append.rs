@@ -56,7 +56,7 @@ impl Driver {
                         AppendOutcome::Durable => {
                             if let Some(active) = self.runs.get_mut(run) {
                                 active.version = active.version.after(&step.records);
-                                count_records(metrics, active, step);
+                                count_records(metrics, &active.machine.flow().name, step);
                             }
                             self.memo_trim.on_added(step.memos.remembered.len());
                             let published = self.publications.cursors.published(run);

@@ -104,7 +104,7 @@ impl Driver {
         }
         self.publications.barrier.on_probe(shard, number);
         let expired = self.leases.on_probe(shard, number);
-        metrics::global().count_missed_leases(expired.len());
+        metrics::global().count_expired_leases(expired.len());
         for (call, workers) in workers_by_call(&expired) {
             warn!(%call, workers, "the lease of a call has expired: its worker counts as lost");
         }

@@ -147,8 +147,6 @@ impl Driver {
         let is_remembering = !self.context.memo_limits.is_zero();
         let new_result = is_remembering.then(|| memo::new_result(&active.machine, &event, now)).flatten();
         let limits = StepLimits { records: decisions.records_left(&run), conditions: max_cost };
-        // None is due in most steps, and then nothing is allocated.
-        let due_schedules: Vec<(u32, Timestamp)> = active.machine.due_schedules(now).collect();
         let doing = || format!("after version {}, {}", active.version.get(), event.summary());
         let step = match catch_bug(&run, &doing(), || active.machine.step_within(now, &event, limits)) {
             Ok(step) => step,
@@ -184,7 +182,8 @@ impl Driver {
         memo::add_forgotten(&active.machine, &step.records, &mut result.memos);
         result.is_retried |= matches!(event, Event::Retry);
         result.ended = std::mem::take(&mut result.ended).and(EndedCalls::from_event(&event, &step.records));
-        result.due_schedules.extend(due_schedules);
+        result.ended_attempts.extend(step.ended_attempts);
+        result.schedule_delays.extend(step.schedule_delays);
         result.records.extend(step.records);
         result.commands.extend(step.commands);
         result.reply_to.extend(reply_to);
@@ -342,7 +341,8 @@ impl Driver {
             is_unfinished,
             is_retried: _,
             memos: _,
-            due_schedules: _,
+            ended_attempts: _,
+            schedule_delays: _,
         } = step;
         let mut state = RunState::Running;
         let mut sent = None;

@@ -73,10 +73,9 @@ impl Driver {
             let leased: BTreeSet<CallId> = active.machine.leased_calls().map(|(call, _)| call).collect();
             let sent = active
                 .machine
-                .outstanding_calls()
-                .filter(|call| !leased.contains(call) && !self.permits.is_waiting(call));
-            for call in sent {
-                let since = active.machine.outstanding_since(&call);
+                .outstanding_calls_since()
+                .filter(|(call, _)| !leased.contains(call) && !self.permits.is_waiting(call));
+            for (call, since) in sent {
                 oldest = oldest.into_iter().chain(since).min();
                 if let Some(task) = active.machine.task(&call.task) {
                     *waiting.entry(task.queue.clone()).or_default() += 1;

@@ -100,21 +100,6 @@ impl Machine {
         Some((firing.name(index), firing.task_called(index)?))
     }
 
-    /// The task that a node calls, or whose notification it waits for; for a list element, the task of its list. `None` for a node
-    /// without attempts of its own, such as a fan-in, and for one that the run has forgotten. A record without a firing concerns
-    /// the first.
-    #[must_use]
-    pub fn attempted_task(&self, number: Option<Firing>, index: NodeIndex) -> Option<&NodeName> {
-        let Some(firing) = self.firings.get(&number.unwrap_or(Firing::FIRST)) else {
-            let node = self.flow.nodes.get(index.0 as usize)?;
-            return match node.role {
-                Role::Task(_) | Role::Wait(_) => Some(&node.name),
-                Role::ForEach(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
-            };
-        };
-        firing.has_node(index).then(|| firing.attempted_task(index)).flatten()
-    }
-
     /// The name of a node, list elements included; `None` for a node that the firing does not have.
     pub(super) fn node_name(&self, number: Option<Firing>, index: NodeIndex) -> Option<NodeName> {
         match self.firings.get(&number.unwrap_or(Firing::FIRST)) {
@@ -166,6 +151,11 @@ impl Machine {
     /// The calls that are dispatched to workers and not answered.
     pub fn outstanding_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.firings.values().flat_map(FiringMachine::outstanding_calls)
+    }
+
+    /// The same calls, each with the time since when it is with the workers.
+    pub fn outstanding_calls_since(&self) -> impl Iterator<Item = (CallId, Option<Timestamp>)> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::outstanding_calls_since)
     }
 
     /// The time since when a call is with the workers; `None` when it is not.

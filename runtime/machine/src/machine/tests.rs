@@ -8,6 +8,7 @@ mod triggers;
 mod bounds;
 mod limits;
 mod memo;
+mod ended_attempts;
 mod open_firings;
 mod reports;
 mod traces;

@@ -34,7 +34,8 @@ fn every_metric_is_written_once_with_its_definition() {
     metrics.set_shards([("1".parse().expect("a name"), true)]);
     metrics.set_queues(vec![QueueLength { queue: "waft.quarantine".into(), messages: 2, consumers: 0 }]);
     metrics.count_run(&flow("f"), RunState::Success);
-    metrics.count_attempt(&flow("f"), &task("t"), AttemptOutcome::Lost);
+    metrics.count_firing(&flow("f"), RunState::Success);
+    metrics.count_attempts(&flow("f"), [(&task("t"), AttemptOutcome::Lost)]);
     let lines = parse(&metrics.render()).expect("it is in the format");
     let mut written = Vec::new();
     let mut has_samples = Vec::new();
@@ -67,7 +68,7 @@ fn a_hundred_thousand_flows_have_a_thousand_series_and_lose_no_count() {
     for number in 0..100_000 {
         let name = flow(format!("f{number}"));
         metrics.count_run(&name, RunState::Success);
-        metrics.count_attempt(&name, &task(format!("t{number}")), AttemptOutcome::Failure);
+        metrics.count_attempts(&name, [(&task(format!("t{number}")), AttemptOutcome::Failure)]);
     }
     let runs = samples(&metrics, "waft_runs_total");
     assert_eq!(runs.len(), 1_000 * 3 + 1, "one of each state for each flow, and one of all others");
@@ -101,8 +102,8 @@ fn a_flow_with_the_name_of_all_others_counts_with_them() {
     metrics.count_run(&flow(OTHER), RunState::Success);
     metrics.count_run(&flow("a"), RunState::Success);
     metrics.count_run(&flow("b"), RunState::Success);
-    metrics.count_attempt(&flow(OTHER), &task(OTHER), AttemptOutcome::Success);
-    metrics.count_attempt(&flow("a"), &task(OTHER), AttemptOutcome::Success);
+    metrics.count_attempts(&flow(OTHER), [(&task(OTHER), AttemptOutcome::Success)]);
+    metrics.count_attempts(&flow("a"), [(&task(OTHER), AttemptOutcome::Success)]);
     // The parser refuses a series that comes twice.
     assert!(samples(&metrics, "waft_runs_total").contains(&(vec![OTHER.into(), "success".into()], 2.0)));
     let attempts = samples(&metrics, "waft_attempts_total");

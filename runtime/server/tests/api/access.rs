@@ -108,6 +108,24 @@ async fn a_token_allows_what_its_scopes_say() {
 }
 
 #[tokio::test]
+async fn the_token_for_metrics_reads_nothing_else() {
+    for server_token in [Some("secret"), None] {
+        let config = Config { metrics_token: Token::new("scrape me"), ..config(server_token) };
+        let harness = Harness::with(config).await;
+        let get = |path: &str| harness.request(Method::GET, path).bearer_auth("scrape me");
+        let scraped = get("/metrics").send().await.unwrap();
+        assert_eq!(scraped.status(), StatusCode::OK);
+        assert_eq!(scraped.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+        assert!(scraped.text().await.unwrap().contains("waft_build_info{version="));
+        assert_eq!(
+            problem(get("/v1/runs")).await.detail,
+            "the token (metrics token) has the scopes metrics, and this needs read"
+        );
+        assert_eq!(problem(get("/v1/tokens")).await.status, 403);
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_revoked_while_a_body_arrives_allows_nothing() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let harness = Harness::new().await;

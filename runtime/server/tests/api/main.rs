@@ -60,6 +60,7 @@ fn config(token: Option<&str>) -> Config {
     Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         token: token.and_then(Token::new),
+        metrics_token: None,
         tls: None,
         max_request_bytes: LARGEST,
         dashboard: true,

@@ -124,6 +124,13 @@ impl FiringMachine {
         self.outstanding.iter().map(|index| self.call_id(*index))
     }
 
+    /// The same calls, each with the time since when it is with the workers.
+    pub(in crate::machine) fn outstanding_calls_since(
+        &self,
+    ) -> impl Iterator<Item = (CallId, Option<Timestamp>)> + use<'_> {
+        self.outstanding.iter().map(|index| (self.call_id(*index), self.node(*index).state.since()))
+    }
+
     /// The time since when a call is with the workers.
     pub(in crate::machine) fn outstanding_since(&self, call: &CallId) -> Option<Timestamp> {
         let index = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call))?;

@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    Call, Change, Command, Event, Fact, FetchResult, FetchTarget, MAX_STEP_RECORDS, Machine, NodeChange, Record,
-    StepLimits, ValueFetch,
+    Call, Change, Command, EndedAttempt, Event, Fact, FetchResult, FetchTarget, MAX_STEP_RECORDS, Machine, NodeChange,
+    Record, StepLimits, ValueFetch,
 };
 use flow::{
     Action, CallId, Digest, Edit, Execution, Failure, FailureKind, Firing, Flow, FlowSource, Json, NodeName, RunId,
@@ -42,6 +42,9 @@ pub(super) fn flow(text: &str) -> Arc<Flow> {
 pub(super) struct Harness {
     pub(super) machine: Machine,
     pub(super) records: Vec<Record>,
+    pub(super) ended: Vec<EndedAttempt>,
+    /// How late schedules fired.
+    pub(super) delays: Vec<Duration>,
     pub(super) published: Vec<NodeChange>,
     pub(super) outstanding: Vec<Call>,
     /// The outstanding fetches.
@@ -92,6 +95,8 @@ impl Harness {
         Self {
             machine,
             records: Vec::new(),
+            ended: Vec::new(),
+            delays: Vec::new(),
             published: Vec::new(),
             outstanding: Vec::new(),
             fetches: Vec::new(),
@@ -130,6 +135,8 @@ impl Harness {
             self.is_unfinished = step.is_unfinished;
         }
         self.records.extend(step.records);
+        self.ended.extend(step.ended_attempts);
+        self.delays.extend(step.schedule_delays);
         for command in step.commands {
             match command {
                 Command::Call(call) => self.outstanding.push(*call),

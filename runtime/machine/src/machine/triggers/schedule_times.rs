@@ -36,12 +36,6 @@ impl ScheduleTimes {
         time.is_none_or(|at| at <= now).then_some((schedule, time))
     }
 
-    /// The schedules that are due at a time, each with its time.
-    pub(super) fn due(&self, now: Timestamp) -> impl Iterator<Item = (u32, Timestamp)> + use<'_> {
-        let known = self.order.iter().filter_map(|(time, schedule)| Some((*schedule, (*time)?)));
-        known.take_while(move |(_, at)| *at <= now)
-    }
-
     /// The first known time.
     pub(super) fn first_time(&self) -> Option<Timestamp> {
         let first = self.order.range((Some(Timestamp::from_micros(0)), 0)..).next();

@@ -70,11 +70,6 @@ impl Machine {
         })
     }
 
-    /// The schedules that are due at a time, by their index in the flow, each with the time at which it was to fire.
-    pub fn due_schedules(&self, now: Timestamp) -> impl Iterator<Item = (u32, Timestamp)> + use<'_> {
-        self.triggers.iter().flat_map(move |trigger_state| trigger_state.schedules.due(now))
-    }
-
     /// The first missed time of each schedule with a backlog, by the node that it fires.
     pub fn backlogs(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
         let schedules = self.flow.triggers.iter().flat_map(|triggers| &triggers.schedules);
