@@ -173,8 +173,8 @@ fn a_command_that_fails_in_the_middle_says_how_far_it_came() {
     let (address, received) = scripted(vec![(200, page), (503, problem)]);
     let output = Waft::default().run(["cancel", "--flow", "f", "--yes", "--server", &address]);
     assert_error(&output, 4, "no logbook");
-    for line in ["1000 of 1500 so far", "cancel: 998 runs done, 2 refused, and more are left", "the same command again"] {
-        assert!(output.stderr.contains(line), "{line:?} is not in:\n{}", output.stderr);
+    for text in ["1000 of 1500 so far", "cancel: 998 runs done, 2 refused, and more", "the same command again"] {
+        assert!(output.stderr.contains(text), "{text:?} is not in:\n{}", output.stderr);
     }
     assert!(!output.stderr.contains(['\u{1b}']) && !output.stderr.contains("a\nb"), "{:?}", output.stderr);
     let requests: Vec<Value> = received.iter().collect();

@@ -213,7 +213,8 @@ async fn a_request_goes_on_when_its_client_leaves_after_the_first_commands() {
 #[tokio::test]
 async fn several_requests_take_turns_and_each_is_answered() {
     let shops = Shops::new().await;
-    let request = |order: &str| BulkRequest::new(BulkAction::Suspend, RunFilter::default().label(format!("order={order}")));
+    let of = |order: &str| RunFilter::default().label(format!("order={order}"));
+    let request = |order: &str| BulkRequest::new(BulkAction::Suspend, of(order));
     let (b1, o1, s1, s2) = (request("b1"), request("o1"), request("s1"), request("s2"));
     // More than send commands at the same time, and not only of one sender.
     let answers = futures::future::join_all([
