@@ -12,9 +12,7 @@ use futures::TryStreamExt;
 use serde_json::{Value, json};
 use waft_client::{
     Client, ClientError,
-    api::{
-        BulkAction, BulkRequest, Edits, ListQuery, LogsQuery, Notification, RunFilter, RunState, Submission,
-    },
+    api::{BulkAction, BulkRequest, Edits, ListQuery, LogsQuery, Notification, RunFilter, RunState, Submission},
     flow::{Draft, file},
 };
 
