@@ -118,6 +118,7 @@ fn a_person_is_asked_before_several_runs_get_a_command() {
     let printed = answered("y\n");
     assert!(printed.contains("cancel: 2 runs done, 0 refused"), "{printed}");
     wait_for(&server, "r1", "rolled-back");
+    wait_for(&server, "r2", "rolled-back");
     let printed = answered("");
     assert!(printed.contains("no run fits that can be asked to cancel"), "{printed}");
     assert_eq!(server.state("r3"), "running");
