@@ -239,7 +239,7 @@ impl Commands<'_> {
                 };
                 result.refused += 1;
                 if result.refusals.len() < MAX_NAMED {
-                    let api::Problem { status, detail, .. } = problem;
+                    let api::Problem { status, detail, .. } = *problem;
                     result.refusals.push(BulkRefusal { run: run.run.to_string(), status, reason: detail });
                 }
             }
@@ -252,7 +252,7 @@ impl Commands<'_> {
     }
 
     /// Sends the command to a run, unless another one has its id by now.
-    async fn send_one(&self, run: &Summary) -> Result<(), api::Problem> {
+    async fn send_one(&self, run: &Summary) -> Result<(), Box<api::Problem>> {
         let command = match self.action {
             BulkAction::Cancel => RunCommand::Cancel,
             BulkAction::Suspend => RunCommand::Suspend,
@@ -261,7 +261,7 @@ impl Commands<'_> {
         };
         let answer = self.command(run, command).await.map_err(|problem| {
             let problem = if self.is_limited { problem.limited() } else { problem };
-            problem.into_document()
+            Box::new(problem.into_document())
         });
         let status = answer.as_ref().map_or_else(|problem| problem.status, |()| StatusCode::OK.as_u16());
         self.audit.note(&self.action.to_string(), run.run.to_string(), status, "with others, by a filter").await;
