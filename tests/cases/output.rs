@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use waft_tests::{CommandOutput, Waft, example, guest};
+use waft_tests::{CommandOutput, Waft, example, guest, in_a_terminal};
 
 /// A pipe whose reader has left.
 fn broken_pipe() -> PipeWriter {
@@ -138,28 +138,11 @@ fn guest_output_cannot_control_the_terminal() {
     assert_harmless("a flow file", &waft.run(["check", "wrong.toml"]));
 }
 
-/// Runs a command in its own terminal; returns the terminal's input.
-fn in_a_terminal(command: &mut Command, term: &str) -> String {
-    let spawn = "import os, pty, sys; status = pty.spawn(sys.argv[1:]); sys.exit(os.waitstatus_to_exitcode(status))";
-    let mut python = Command::new(waft_tests::python());
-    python.args(["-c", spawn]).arg(command.get_program()).args(command.get_args());
-    python.current_dir(command.get_current_dir().expect("it has a folder")).env("TERM", term);
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => python.env(name, value),
-            None => python.env_remove(name),
-        };
-    }
-    python.env_remove("NO_COLOR");
-    let output = python.output().expect("Python starts");
-    String::from_utf8(output.stdout).expect("waft prints UTF-8")
-}
-
 #[test]
 fn guest_output_cannot_control_a_live_table() {
     let waft = Waft::default();
     evil_flow(&waft);
-    let shown = in_a_terminal(&mut waft.command(["run", "flow.toml"]), "xterm-256color");
+    let shown = in_a_terminal(&waft.command(["run", "flow.toml"]), "xterm-256color", "");
     assert!(shown.contains("\u{1b}[1m") && shown.contains("]0;title"), "colours and the text: {shown:?}");
     // Only colours and the cursor moves of the table remain.
     let mut parts = shown.split('\u{1b}').skip(1);
@@ -177,7 +160,7 @@ fn a_dumb_terminal_gets_plain_text() {
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     for arguments in [&["run", "flow.toml", "-vv"][..], &["--help"], &["inspect", guest("hostile").to_str().unwrap()]] {
         for term in ["dumb", ""] {
-            let shown = in_a_terminal(&mut waft.command(arguments), term);
+            let shown = in_a_terminal(&waft.command(arguments), term, "");
             assert!(!shown.is_empty() && !shown.contains('\u{1b}'), "{arguments:?}: {shown:?}");
         }
     }
@@ -201,7 +184,7 @@ fn a_long_value_is_truncated_and_show_prints_it_whole() {
     assert!(line.ends_with("… (4.8KiB)"), "{line}");
     assert!(output.stderr.ends_with("`waft show r --value NAME` prints the whole of a value\n"), "{}", output.stderr);
     assert!(line.chars().count() <= 200, "{line}");
-    let shown = in_a_terminal(&mut waft.command(["run", "flow.toml", "--set-file", "raw=raw"]), "xterm");
+    let shown = in_a_terminal(&waft.command(["run", "flow.toml", "--set-file", "raw=raw"]), "xterm", "");
     let line = shown.lines().find(|line| line.starts_with("json = ")).expect("it is printed");
     assert!(line.trim_end().chars().count() <= 80, "it fits the terminal: {line:?}");
     assert_eq!(waft.run(["show", "r", "--value", "json"]).expect(0).stdout, format!("{long}\n"));

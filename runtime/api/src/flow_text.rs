@@ -17,7 +17,7 @@ pub struct FlowText {
     pub text: String,
     /// Whether this is the text as it was submitted. Otherwise it was written anew, with the edits up to the revision.
     pub submitted: bool,
-    /// The digests of the modules that the text names, by alias.
+    /// The digests of the modules that the text names, by alias; perhaps also of modules that later edits name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, String>,
 }

@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use serde_json::{Value, json};
 use waft_client::{
     Client, ClientError,
-    api::{Edits, LogsQuery, Notification, RunState, Submission},
+    api::{BulkAction, BulkRequest, Edits, ListQuery, LogsQuery, Notification, RunFilter, RunState, Submission},
     flow::{Draft, file},
 };
 
@@ -197,4 +197,28 @@ async fn a_redirect_is_not_followed() {
     let says = "it redirects to https://waft.example.com/v1/runs; if that is your server, use its address instead";
     assert!(error.to_string().ends_with(says), "{error}");
     assert_eq!(played.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_filter_is_sent_with_each_of_its_labels() {
+    let answers = [
+        json!({"runs": [], "next": null}),
+        json!({"flows": [], "total": 0}),
+        json!({"action": "cancel", "dry_run": false, "done": 0, "refused": 0, "next": null}),
+    ];
+    let played = CannedServer::new(answers.map(|answer| (200, "application/json", answer.to_string())).into());
+    let client = played.client();
+    let query = ListQuery::default().label("team=a&b").label("order").text("50%").limit(2);
+    assert!(client.list(&query).await.unwrap().runs.is_empty());
+    let filter = RunFilter::default().label("team=a&b").label("order").text("50%");
+    let counts = client.counts(&filter).await.unwrap();
+    assert_eq!((counts.total, counts.more), (0, false));
+    let result = client.bulk(&BulkRequest::new(BulkAction::Cancel, filter).expect(3)).await.unwrap();
+    assert_eq!((result.matched, result.next), (None, None));
+    let requests = played.requests();
+    let filter = "label=team%3da%26b&label=order&text=50%25";
+    assert_eq!(requests[0].line, format!("get /v1/runs?{filter}&limit=2 http/1.1"));
+    assert_eq!(requests[1].line, format!("get /v1/runs/counts?{filter} http/1.1"));
+    let conditions = json!({"label": ["team=a&b", "order"], "text": "50%"});
+    assert_eq!(requests[2].body, json!({"action": "cancel", "where": conditions, "expect": 3}));
 }

@@ -317,8 +317,8 @@ pub enum OpenError {
 /// completely or not at all.
 #[async_trait]
 pub trait Logbook: Access + Memos {
-    /// The same logbook for the clients of a server: their reads take no connection or thread that an engine needs, and a database
-    /// server ends those that take long.
+    /// The same logbook for the clients of a server: their reads take no connection or thread that an engine needs, and those that
+    /// take long end with an error.
     fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook>;
 
     /// Appends to several runs in one transaction. The parts that follow the version they name become durable together, in

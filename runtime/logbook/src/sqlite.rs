@@ -1,9 +1,9 @@
 //! A logbook in one file, with SQLite.
 //!
 //! One thread owns the connection that writes. Two threads own connections that read, one for an engine and one for the clients
-//! of a server: so loads do not delay appends, and clients do not delay loads. Waiting appends are written together: a commit
-//! waits for the disk once, for any number of appends. Several processes of one machine may share the file; network file
-//! systems are not supported.
+//! of a server: so loads do not delay appends, and clients do not delay loads. A read of a client ends after some seconds, so that
+//! other clients have their turn. Waiting appends are written together: a commit waits for the disk once, for any number of
+//! appends. Several processes of one machine may share the file; network file systems are not supported.
 
 mod access;
 mod append;
@@ -19,7 +19,7 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use flow::{CallId, Digest, Namespace, RunId, Shard, Timestamp};
@@ -43,6 +43,10 @@ use crate::{
 
 /// The maximum number of runs to delete in one transaction: appends run in between.
 const DELETE_BATCH: usize = 500;
+
+/// The time limit for a read of a client. Each is about one run or a page, and takes milliseconds; a list with conditions that
+/// hundreds of thousands of runs meet, but not together, may take seconds.
+const CLIENT_READ_LIMIT: Duration = Duration::from_secs(10);
 
 const SAVE_SNAPSHOT: &str = "INSERT INTO snapshots (run, version, body)
     SELECT key, ?2, ?3 FROM runs WHERE id = ?1 AND version >= ?2
@@ -84,7 +88,7 @@ impl Sqlite {
         let locks = lock::sibling_path(&path, ".locks");
         let file = path.clone();
         let reader = ConnectionThread::start(&location, move || open_reader(&file)).await?;
-        let clients = ConnectionThread::start(&location, move || open_reader(&path)).await?;
+        let clients = ConnectionThread::start(&location, move || open_reader(&path)).await?.limited(CLIENT_READ_LIMIT);
         Ok(Self { location, writer, reader, clients, locks })
     }
 

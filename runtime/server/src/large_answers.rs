@@ -1,9 +1,13 @@
-//! The memory for large answers: values, recorded attempts and recorded exchanges. A slow reader keeps its answer in memory until
-//! it has received it.
+//! The memory for large answers, such as values, recorded attempts and lists of runs with long labels. A slow reader keeps its
+//! answer in memory until it has received it.
 
 use std::{convert::Infallible, sync::Arc};
 
-use axum::body::Body;
+use axum::{
+    body::Body,
+    http::header,
+    response::{IntoResponse as _, Response},
+};
 use bytes::Bytes;
 use futures::stream;
 
@@ -16,6 +20,9 @@ use crate::{
 /// most.
 const MAX_KIB: usize = 1 << 20;
 const MAX_KIB_OF_SENDER: usize = MAX_KIB / 2;
+
+/// The largest answer of [`LargeAnswers::json`] that needs no part of this memory.
+const SMALL: usize = 64 << 10;
 
 /// The bytes of an answer that are passed on at once. A connection takes few of them before its peer has received them.
 const CHUNK: usize = 64 << 10;
@@ -48,6 +55,24 @@ impl LargeAnswers {
             Problem::unavailable(detail).hint("try again later: an answer is sent when others have been received")
         })
     }
+
+    /// An answer with JSON that is made, of which only a few are made at the same time. A large one takes memory until it is sent.
+    ///
+    /// # Errors
+    /// As [`LargeAnswers::take`].
+    pub(crate) fn json(&self, sender: &Sender, json: Vec<u8>) -> Result<Response, Problem> {
+        let headers = json_headers(json.len());
+        if json.len() <= SMALL {
+            return Ok((headers, json).into_response());
+        }
+        let memory = self.take(sender, json.len())?;
+        Ok((headers, memory.body(json.into())).into_response())
+    }
+}
+
+/// The headers of an answer with JSON.
+fn json_headers(size: usize) -> [(header::HeaderName, String); 2] {
+    [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, size.to_string())]
 }
 
 fn kib(size: usize) -> usize {
@@ -105,6 +130,24 @@ mod tests {
             .collect();
         assert!(answers.take(&ann, most).is_ok());
         drop(slow);
+    }
+
+    #[test]
+    fn only_large_json_takes_memory_until_it_is_sent() {
+        let (answers, ann) = (LargeAnswers::default(), sender("ann"));
+        let rest = answers.take(&ann, MAX - 2 * SMALL).expect("there is room");
+        let small = answers.json(&ann, vec![b' '; SMALL]).expect("it needs none");
+        let large = answers.json(&ann, vec![b' '; 2 * SMALL]).expect("there is room");
+        for answer in [&small, &large] {
+            assert_eq!(answer.headers()["content-type"], "application/json");
+        }
+        assert_eq!(large.headers()["content-length"], (2 * SMALL).to_string());
+        let refused = answers.json(&ann, vec![b' '; SMALL + 1]).err().expect("all of its part is taken");
+        assert_eq!(refused.into_document().status, 503);
+        assert!(answers.json(&ann, vec![b' '; SMALL]).is_ok(), "a small one is answered nevertheless");
+        drop(large);
+        assert!(answers.json(&ann, vec![b' '; 2 * SMALL]).is_ok());
+        drop(rest);
     }
 
     #[test]

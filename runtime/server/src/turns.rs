@@ -2,7 +2,7 @@
 //!
 //! Work of the processor, such as reading and wiring flows, happens in threads of its own, so that the server answers others and its
 //! engine goes on. Long histories of runs, and pages of lists and logs, are read in turn, so that they do not take all memory and all
-//! connections to the logbook.
+//! connections to the logbook. Commands to many runs are sent in turn, so that the engine has time for the commands of others.
 
 use std::sync::LazyLock;
 
@@ -22,6 +22,9 @@ static HISTORIES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE,
 /// slow page leaves one for others.
 static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
+/// The turns at sending commands to many runs. Each has a page of runs in memory, and several commands under way.
+static COMMANDS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+
 /// A turn. Dropping it gives it to the next.
 pub(crate) type Turn = Permit;
 
@@ -34,6 +37,11 @@ pub(crate) async fn for_history(owner: Owner) -> Turn {
 /// Waits for a turn at reading a page for a sender, who may be limited to a namespace.
 pub(crate) async fn for_page(owner: Owner) -> Turn {
     turn_of(&PAGES, owner).await
+}
+
+/// Waits for a turn at sending commands to many runs for a sender, who may be limited to a namespace.
+pub(crate) async fn for_commands(owner: Owner) -> Turn {
+    turn_of(&COMMANDS, owner).await
 }
 
 async fn turn_of(turns: &Permits, owner: Owner) -> Turn {

@@ -144,9 +144,14 @@ fn print_table(runs: &[Summary]) {
     }
 }
 
-/// Labels on one line.
+/// Labels on one line. A value with spaces is in quotes, so that it cannot look like several labels.
 pub(super) fn shown_labels(labels: &BTreeMap<String, String>) -> String {
-    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    let is_plain = |value: &str| !value.contains(|character: char| character.is_whitespace() || character == '"');
+    let shown = |(name, value): (&String, &String)| match is_plain(value) {
+        true => format!("{name}={value}"),
+        false => format!("{name}={value:?}"),
+    };
+    labels.iter().map(shown).collect::<Vec<_>>().join(" ")
 }
 
 /// How long a run has lasted. A run that has not ended counts until now, however old its last change is.
@@ -183,5 +188,13 @@ mod tests {
         for state in ["success", "failure", "rolled-back"] {
             assert_eq!(seconds(state), Some(1), "{state}");
         }
+    }
+
+    #[test]
+    fn a_label_cannot_look_like_several() {
+        let labels = [("a", "1"), ("b", "2 team=shop"), ("c", "\""), ("e", ""), ("f", "x=y/z")];
+        let labels = BTreeMap::from(labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let shown = r#"a=1 b="2 team=shop" c="\"" e= f=x=y/z"#;
+        assert_eq!(shown_labels(&labels), shown);
     }
 }

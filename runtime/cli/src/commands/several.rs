@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 
 use anyhow::anyhow;
 use client::{
-    Client,
+    Client, ClientError,
     api::{BulkAction, BulkRequest, BulkResult, RunFilter},
 };
 
@@ -17,6 +17,7 @@ use crate::{
     arguments::RunsFlags,
     exit::{CliError, Exit},
     output,
+    sanitize::one_line,
     settings::Settings,
 };
 
@@ -80,14 +81,12 @@ impl Selection {
 
     async fn dry_run(&self) -> Result<BulkResult, CliError> {
         self.client.bulk(&self.request().dry_run()).await.map_err(|error| {
+            let is_unreachable = matches!(error, ClientError::Unreachable { .. });
             let failed = remote::cli_error(error);
-            match failed.exit {
-                Exit::Unreachable => {
-                    let hint = "a filter selects runs on a server; a run of `waft run` is named by its id";
-                    let hint = failed.hint.clone().map_or_else(|| hint.to_owned(), |known| format!("{known}; {hint}"));
-                    failed.hint(hint)
-                }
-                _ => failed,
+            if is_unreachable {
+                with_hint(failed, "a filter selects runs on a server; a run of `waft run` is named by its id")
+            } else {
+                failed
             }
         })
     }
@@ -119,7 +118,7 @@ impl Selection {
             let error = anyhow!("this would {} {counted}, and there is no terminal to ask at", self.action);
             return Err(CliError::invalid(error).hint("give --yes; --dry-run shows the runs"));
         }
-        let first: Vec<&str> = found.first.iter().take(3).map(String::as_str).collect();
+        let first: Vec<String> = found.first.iter().take(3).map(|run| one_line(run)).collect();
         let others = if count > first.len() as u64 { ", …" } else { "" };
         output::note!("{counted}: {}{others}\n{} them? [y/N]", first.join(", "), self.action);
         // The thread ends with the process, also if nobody answers.
@@ -136,19 +135,23 @@ impl Selection {
 
     /// Sends the command until no run is left.
     async fn send(&self, expected: Option<u64>) -> Result<Exit, CliError> {
-        let (mut done, mut refused, mut not_shown) = (0, 0, 0);
+        let (mut done, mut refused, mut not_shown, mut matched) = (0, 0, 0, None);
         let mut request = BulkRequest { expect: expected, ..self.request() };
         loop {
-            let result = self.client.bulk(&request).await.map_err(remote::cli_error)?;
+            let result = self.client.bulk(&request).await.map_err(|error| self.stopped(error, done, refused))?;
             done += result.done;
             refused += result.refused;
             not_shown += result.refused.saturating_sub(result.refusals.len() as u64);
+            matched = matched.or(result.matched);
             if self.as_json {
                 output::json(serde_json::to_string(&result).map_err(CliError::unreachable)?);
             } else {
                 for refusal in &result.refusals {
                     let line = format!("{}: {}", refusal.run, refusal.reason);
-                    output::note!("{}", crate::sanitize::one_line(&line));
+                    output::note!("{}", one_line(&line));
+                }
+                if result.next.is_some() {
+                    output::note!("{} of {} so far", done + refused, matched.unwrap_or_default());
                 }
             }
             match result.next {
@@ -164,6 +167,22 @@ impl Selection {
         }
         Ok(if refused == 0 { Exit::Success } else { Exit::Invalid })
     }
+
+    /// The error of a request, and how far the requests before it came.
+    fn stopped(&self, error: ClientError, done: u64, refused: u64) -> CliError {
+        let failed = remote::cli_error(error);
+        if done + refused == 0 {
+            return failed;
+        }
+        output::note!("{}: {} done, {refused} refused, and more are left", self.action, runs(done));
+        with_hint(failed, "the same command again goes on with the runs that are left")
+    }
+}
+
+/// An error with one more hint.
+fn with_hint(failed: CliError, hint: &str) -> CliError {
+    let hint = failed.hint.as_ref().map_or_else(|| hint.to_owned(), |known| format!("{known}; {hint}"));
+    failed.hint(hint)
 }
 
 fn runs(count: u64) -> String {

@@ -18,7 +18,7 @@ impl Client {
     }
 
     /// Sends a command to the runs that a filter selects: to at most 1,000, so send it again with [`BulkResult::next`] if there is
-    /// one. Once it is sent, dropping the future does not stop it.
+    /// one. Dropping the future stops it only until the server sends the first command.
     ///
     /// # Errors
     /// [`ClientError`]; with status 400 the filter has no condition, with 409 it selects another number of runs than expected.
@@ -29,7 +29,8 @@ impl Client {
     /// Reads the flow of a run at a revision, as the text of a flow file; of the last one by default.
     ///
     /// # Errors
-    /// [`ClientError`]; with status 404 there is no such run or revision, or the server has no text of its flow.
+    /// [`ClientError`]; with status 404 there is no such run or revision, or the server has no text of its flow; with 503 the server
+    /// sends other large answers now.
     pub async fn flow_text(&self, run: &str, query: &FlowTextQuery) -> Result<FlowText, ClientError> {
         self.json(self.request(Method::GET, &["v1", "runs", run, "flow"])?.query(query)).await
     }

@@ -1,4 +1,4 @@
-//! Reads rows. Each read is one statement, which sees one state of the database.
+//! Reads rows. Each read of a run is one statement, which sees one state of the database. A list may take several.
 
 use deadpool_postgres::Client;
 use flow::CallId;

@@ -152,7 +152,7 @@ async fn an_older_schema_is_migrated_and_a_newer_one_rejected() {
 }
 
 #[tokio::test]
-async fn a_migrated_database_has_the_last_usages() {
+async fn a_migrated_database_has_the_last_usages_and_finds_runs_by_their_ids() {
     let Some(server) = Server::find() else { return };
     let endpoint = server.database().await;
     let (client, connection) = endpoint.config.connect(endpoint.connector().unwrap()).await.unwrap();
@@ -181,6 +181,10 @@ async fn a_migrated_database_has_the_last_usages() {
     let usages = logbook.last_usages(&RunId::new("r").unwrap()).await.unwrap();
     let usages: Vec<_> = usages.iter().map(|log| (log.call.task.as_str(), log.call.attempt.get())).collect();
     assert_eq!(usages, [("x", 2), ("y", 1)]);
+    let by_id = Filter { text: Some(flow::LabelValue::new("r").unwrap()), ..Filter::default() };
+    let found = logbook.list(&by_id).await.unwrap();
+    assert_eq!((found.len(), found[0].labels.is_empty()), (1, true));
+    assert_eq!(logbook.counts(&by_id, 1).await.unwrap().total, 1);
     drop(logbook);
     server.clean_up().await;
 }

@@ -34,6 +34,7 @@ impl From<rusqlite::Error> for Failure {
             ErrorCode::PermissionDenied => "this user may not read and write it",
             ErrorCode::CannotOpen => "the file cannot be opened or created",
             ErrorCode::SystemIoFailure => "the disk cannot be read or written",
+            ErrorCode::OperationInterrupted => "the read took longer than one of a client may",
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
                 let seconds = BUSY_TIMEOUT.as_secs();
                 return Self::Unavailable(format!("another process has held it for {seconds} s ({error})"));

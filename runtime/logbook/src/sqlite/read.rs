@@ -147,7 +147,7 @@ fn run<One>(
 ) -> rusqlite::Result<Vec<One>> {
     let mut statement = connection.prepare_cached(sql)?;
     let parameters: Vec<&dyn ToSql> = parameters.iter().map(parameter).collect();
-    let rows = statement.query_map(&parameters[..], |row| read(row))?;
+    let rows = statement.query_map(&parameters[..], read)?;
     rows.collect()
 }
 

@@ -294,6 +294,37 @@ async fn clients_delay_no_read_of_an_engine_and_what_they_left_is_not_read() {
     assert!(was_read.recv().is_err(), "its work was dropped");
 }
 
+#[tokio::test]
+async fn a_migrated_file_finds_the_runs_of_an_older_waft_by_their_ids() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("logbook.db");
+    let mut older = Connection::open(&path).unwrap();
+    schema::migrate(&mut older, &schema::MIGRATIONS[..14]).unwrap();
+    older.execute("INSERT INTO runs VALUES (1, 'old-1', 's', 'shop/f', 'success', 1, 5, 6, 1, 0)", []).unwrap();
+    drop(older);
+    let logbook = open(&path).await;
+    let by_id = Filter { text: Some(flow::LabelValue::new("old").unwrap()), ..Filter::default() };
+    let found = logbook.list(&by_id).await.unwrap();
+    assert_eq!((found.len(), found[0].run.as_str(), found[0].labels.is_empty()), (1, "old-1", true));
+    assert_eq!(logbook.counts(&by_id, 1).await.unwrap().total, 1);
+    let labelled = Filter { labels: vec!["team".parse().unwrap()], ..Filter::default() };
+    assert!(logbook.list(&labelled).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_read_of_a_client_that_takes_long_ends_and_leaves_the_thread_to_others() {
+    let folder = TempDir::new().unwrap();
+    let logbook = open(folder.path().join("logbook.db")).await;
+    let endless = "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers)
+        SELECT count(*) FROM numbers";
+    let clients = logbook.clients.clone().limited(Duration::from_millis(20));
+    let failure = clients.read(move |connection| connection.query_row(endless, [], |row| row.get::<_, i64>(0))).await;
+    assert!(failure.unwrap_err().to_string().contains("took longer"));
+    let read = clients.read(|connection| connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0))).await;
+    assert_eq!(read, Ok(1));
+    assert!(logbook.list(&Filter::default()).await.unwrap().is_empty(), "an engine's reads have no limit");
+}
+
 /// A list ends once its page is full, and a count reads no run.
 #[test]
 fn lists_and_counts_use_the_index_that_finds_the_fewest_runs() {

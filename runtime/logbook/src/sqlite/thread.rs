@@ -1,6 +1,9 @@
 //! Threads that each own a connection, and their request queues.
 
-use std::thread;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +18,9 @@ use crate::{AppendOutcome, OpenError, row::AppendRow};
 /// with one commit, and small enough that a transaction takes milliseconds. Later callers wait until the queue has room.
 const QUEUE_CAPACITY: usize = 64;
 
+/// The number of instructions of SQLite's machine between two looks at the clock: they take about a millisecond.
+const INSTRUCTIONS_PER_LOOK: i32 = 100_000;
+
 enum ThreadJob {
     Append(AppendRequest),
     Other(Box<dyn FnOnce(&mut Connection) + Send>),
@@ -24,6 +30,8 @@ enum ThreadJob {
 #[derive(Clone)]
 pub(super) struct ConnectionThread {
     jobs: mpsc::Sender<ThreadJob>,
+    /// The time limit for a read.
+    limit: Option<Duration>,
 }
 
 impl ConnectionThread {
@@ -48,7 +56,12 @@ impl ConnectionThread {
         let spawned = thread::Builder::new().name("waft-logbook".to_owned()).spawn(body);
         spawned.map_err(|error| unavailable(format!("no thread could be started: {error}")))?;
         opened_rx.await.map_err(|_| unavailable("its thread has ended".to_owned()))??;
-        Ok(Self { jobs: jobs_tx })
+        Ok(Self { jobs: jobs_tx, limit: None })
+    }
+
+    /// A handle whose reads fail if they take longer.
+    pub(super) fn limited(self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self }
     }
 
     /// Appends in one transaction with all other waiting appends.
@@ -73,17 +86,18 @@ impl ConnectionThread {
         Ok(answer_rx.await.map_err(|_| ended())??)
     }
 
-    /// Reads on the connection, unless the caller has dropped its future before it is its turn.
+    /// Reads on the connection within the time limit, unless the caller has dropped its future before it is its turn.
     pub(super) async fn read<Answer, Work>(&self, work: Work) -> Result<Answer, Failure>
     where
         Answer: Send + 'static,
         Work: FnOnce(&mut Connection) -> rusqlite::Result<Answer> + Send + 'static,
     {
         let (answer_tx, answer_rx) = oneshot::channel();
+        let limit = self.limit;
         let job = move |connection: &mut Connection| {
             if !answer_tx.is_closed() {
                 // The caller may have dropped its future meanwhile.
-                let _ = answer_tx.send(work(connection));
+                let _ = answer_tx.send(within(limit, connection, work));
             }
         };
         self.send(ThreadJob::Other(Box::new(job))).await?;
@@ -93,6 +107,20 @@ impl ConnectionThread {
     async fn send(&self, job: ThreadJob) -> Result<(), Failure> {
         self.jobs.send(job).await.map_err(|_| ended())
     }
+}
+
+/// Does work that SQLite interrupts once it takes too long.
+fn within<Answer>(
+    limit: Option<Duration>,
+    connection: &mut Connection,
+    work: impl FnOnce(&mut Connection) -> rusqlite::Result<Answer>,
+) -> rusqlite::Result<Answer> {
+    let Some(limit) = limit else { return work(connection) };
+    let started_at = Instant::now();
+    connection.progress_handler(INSTRUCTIONS_PER_LOOK, Some(move || started_at.elapsed() >= limit))?;
+    let answer = work(connection);
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    answer
 }
 
 /// The error for a thread that ended while its handle exists, which only a bug can cause.

@@ -51,7 +51,7 @@ impl Permission {
         let Err(refusal) = self.check_again().await else { return true };
         let is_lost = refusal.status().is_client_error();
         if is_lost {
-            info!(sender = ?self.sender, status = refusal.status().as_u16(), "a sender may no longer read a run: its event stream ends");
+            info!(sender = ?self.sender, status = refusal.status().as_u16(), "a sender may no longer do what it began: its event stream or its request ends");
         }
         !is_lost
     }

@@ -1,7 +1,8 @@
 //! Commands to all runs that a filter selects.
 //!
 //! Each run gets its command as if it had been sent alone: the engine that drives the run decides, and the audit log has an
-//! entry for the run. A request ends after a number of runs or some time; its answer says where the next one continues.
+//! entry for the run. A request ends after a number of runs or some time; its answer says where the next one continues. Only a few
+//! requests send commands at the same time, and namespaces take turns.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,11 +20,11 @@ use super::{
 };
 use crate::{
     audit::{Detail, RequestAudit},
-    auth::{namespace::CallerNamespace, permission::Permission},
+    auth::{client::Client, namespace::CallerNamespace, permission::Permission},
     extract,
     problem::Problem,
     state::{self, Shared},
-    turns,
+    turns::{self, Turn},
 };
 
 /// The maximum number of runs of a request.
@@ -45,8 +46,8 @@ const MAX_DETAIL: usize = 500;
 /// Sends a command to all runs that a filter selects and that are in a state for it, page by page.
 ///
 /// It works through at most 1,000 runs, the youngest first, and for at most about half a minute. If `next` is not `null`, runs
-/// are left: send the request again with `after`. If the client leaves, the request goes on to its end, and no further one
-/// follows. A run that has changed meanwhile is among the refusals.
+/// are left: send the request again with `after`. If the client leaves before the first command is sent, nothing is done; later the
+/// request goes on to its end. A run that has changed meanwhile is among the refusals.
 #[utoipa::path(post, operation_id = "command_runs", path = "/v1/runs/bulk", tag = "runs", request_body = BulkRequest, responses(
     (status = 200, description = "What was done, or would be", body = BulkResult),
     (status = 400, description = "The filter cannot be read, or has no condition", body = api::Problem,
@@ -58,15 +59,12 @@ pub(crate) async fn bulk(
     State(state): Shared,
     Extension(caller): Extension<CallerNamespace>,
     Extension(permission): Extension<Arc<Permission>>,
+    Extension(client): Extension<Client>,
     Extension(audit): Extension<RequestAudit>,
     extract::Json(request): extract::Json<BulkRequest>,
 ) -> Result<(Extension<Detail>, Json<BulkResult>), Problem> {
     let plan = Plan::of(request, &caller)?;
-    let turn = turns::for_page(caller.0.clone()).await;
-    let matched = plan.check_count(&state).await?;
-    let (runs, next) = page(&*state.dependencies.logbook, &plan.filter).await?;
-    // Others may read, now that the page is read.
-    drop(turn);
+    let Selected { matched, runs, next, turn } = client.while_present(plan.select(&state, &caller)).await?;
     let mut result = BulkResult {
         action: plan.action,
         dry_run: plan.is_dry_run,
@@ -80,9 +78,14 @@ pub(crate) async fn bulk(
     if plan.is_dry_run {
         result.first = runs.iter().take(MAX_NAMED).map(|run| run.run.to_string()).collect();
     } else {
+        // It may have waited for its turn.
+        if !permission.still_holds().await {
+            return Err(Problem::forbidden("the token was revoked or changed before the first command was sent"));
+        }
         let commands = Commands { state: &state, audit: &audit, action: plan.action, is_limited: caller.0.is_some() };
         result.next = commands.send(runs, next, &permission, &mut result).await;
     }
+    drop(turn);
     let detail = plan.detail(&result);
     Ok((Extension(Detail(detail)), Json(result)))
 }
@@ -126,6 +129,22 @@ impl Plan {
         })
     }
 
+    /// Reads the page of runs, and counts all if this is the first request.
+    ///
+    /// # Errors
+    /// [`Problem`] when the logbook cannot be read, or another number of runs is expected.
+    async fn select(&self, state: &state::State, caller: &CallerNamespace) -> Result<Selected, Problem> {
+        let turn = match self.is_dry_run {
+            true => None,
+            false => Some(turns::for_commands(caller.0.clone()).await),
+        };
+        // Dropped at the end, when others may read.
+        let _reading = turns::for_page(caller.0.clone()).await;
+        let matched = self.check_count(state).await?;
+        let (runs, next) = page(&*state.dependencies.logbook, &self.filter).await?;
+        Ok(Selected { matched, runs, next, turn })
+    }
+
     /// The number of runs that the filter selects, if this is the first request.
     ///
     /// # Errors
@@ -155,6 +174,18 @@ impl Plan {
             false => format!("{action}: {shown}: {} done, {} refused{more}", result.done, result.refused),
         }
     }
+}
+
+/// The runs of a request.
+struct Selected {
+    /// The number of all that the filter selects, if this is the first request.
+    matched: Option<u64>,
+    /// Those that get the command.
+    runs: Vec<Summary>,
+    /// Where the next request continues, if all of them get it.
+    next: Option<String>,
+    /// The turn at sending the commands, unless none are sent.
+    turn: Option<Turn>,
 }
 
 /// The states in which runs are selected: those of the filter that the command is for.
@@ -208,12 +239,12 @@ impl Commands<'_> {
                 };
                 result.refused += 1;
                 if result.refusals.len() < MAX_NAMED {
-                    let api::Problem { status, detail, .. } = problem;
+                    let api::Problem { status, detail, .. } = *problem;
                     result.refusals.push(BulkRefusal { run: run.run.to_string(), status, reason: detail });
                 }
             }
-            let is_over = started_at.elapsed() >= TIME_LIMIT || !permission.still_holds().await;
-            if is_over && !left.is_empty() {
+            let is_over = started_at.elapsed() >= TIME_LIMIT || self.state.stop.is_cancelled();
+            if !left.is_empty() && (is_over || !permission.still_holds().await) {
                 return some.last().map(cursor);
             }
         }
@@ -221,7 +252,7 @@ impl Commands<'_> {
     }
 
     /// Sends the command to a run, unless another one has its id by now.
-    async fn send_one(&self, run: &Summary) -> Result<(), api::Problem> {
+    async fn send_one(&self, run: &Summary) -> Result<(), Box<api::Problem>> {
         let command = match self.action {
             BulkAction::Cancel => RunCommand::Cancel,
             BulkAction::Suspend => RunCommand::Suspend,
@@ -230,7 +261,7 @@ impl Commands<'_> {
         };
         let answer = self.command(run, command).await.map_err(|problem| {
             let problem = if self.is_limited { problem.limited() } else { problem };
-            problem.into_document()
+            Box::new(problem.into_document())
         });
         let status = answer.as_ref().map_or_else(|problem| problem.status, |()| StatusCode::OK.as_u16());
         self.audit.note(&self.action.to_string(), run.run.to_string(), status, "with others, by a filter").await;

@@ -1,11 +1,15 @@
 //! The text of a run's flow, at one of its revisions.
 
-use api::{self, FlowText, FlowTextQuery};
-use axum::{Json, extract::State, http::StatusCode};
-use flow::{FlowSource, RunId};
+use std::sync::Arc;
 
-use super::show::read_with_machine;
-use crate::{extract, problem::Problem, state::Shared, turns};
+use api::{self, FlowText, FlowTextQuery};
+use axum::{Extension, extract::State, http::StatusCode, response::Response};
+use flow::{FlowSource, Revision, RunId};
+use logbook::Logbook;
+use machine::Machine;
+
+use super::{graph::flow_of_revision, history::load_machine};
+use crate::{auth::permission::Permission, extract, problem::Problem, state::Shared, turns::in_turn};
 
 /// Shows the flow of a run at a revision, as the text of a flow file.
 ///
@@ -16,48 +20,84 @@ use crate::{extract, problem::Problem, state::Shared, turns};
         (status = 200, description = "The flow", body = FlowText),
         (status = 404, description = "There is no such run or revision, or the run has no text of its flow", body = api::Problem,
             content_type = "application/problem+json"),
+        (status = 503, description = "The server sends as many large answers as it has memory for", body = api::Problem,
+            content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn flow_text(
     State(state): Shared,
+    Extension(permission): Extension<Arc<Permission>>,
     extract::Run(run): extract::Run,
     extract::Query(FlowTextQuery { revision }): extract::Query<FlowTextQuery>,
-) -> Result<Json<FlowText>, Problem> {
-    let dependencies = &state.dependencies;
-    let (shown, machine) = read_with_machine(&dependencies.logbook, &*dependencies.modules.store, &run).await?;
-    let revision = revision.unwrap_or(shown.revision);
-    if revision == 0 || revision > shown.revision {
-        let detail = format!("run {run} has no revision {revision}: its flow is at revision {}", shown.revision);
-        return Err(missing(detail).hint("revisions count from 1"));
-    }
-    let Some(origin) = machine.flow().origin.clone() else {
-        let detail = format!("run {run} was started by `waft run`, which stores no text of its flow");
-        return Err(missing(detail).hint("`waft submit` stores it"));
-    };
-    let edits: usize =
-        shown.revisions.iter().filter(|known| known.revision <= revision).map(|known| known.edits.len()).sum();
-    let modules = origin.modules.iter().map(|(alias, digest)| (alias.clone(), digest.to_string())).collect();
-    let (text, submitted) = match edits {
-        0 => (origin.text.to_string(), true),
-        edits => {
-            let written = turns::in_turn(machine.flow().name.namespace(), move || text_with(&origin, edits)).await;
-            (written.map_err(|reason| unwritable(&run, &reason))?, false)
-        }
-    };
-    Ok(Json(FlowText { run: run.to_string(), revision, text, submitted, modules }))
+) -> Result<Response, Problem> {
+    let logbook = &state.dependencies.logbook;
+    let (machine, turn) = load_machine(logbook, &run).await?;
+    let revision = revision.map_or_else(|| machine.revision(), Revision::new);
+    let source = source_at(&**logbook, &run, &machine, revision).await?;
+    let owner = machine.flow().name.namespace();
+    // Others may read, now that the run is no longer in memory.
+    drop((machine, turn));
+    let json = in_turn(owner, move || shown(&run, revision, &source)).await?;
+    state.large_answers.json(permission.sender(), json)
 }
 
-/// The text of a flow with its first edits.
-fn text_with(origin: &FlowSource, edits: usize) -> Result<String, String> {
-    let edits = origin.edits.iter().take(edits).cloned().collect();
-    let draft = FlowSource { edits, ..origin.clone() }.draft()?.into_draft();
-    flow::file::write(&draft).map_err(|error| error.to_string())
+/// The text of the flow of a run at a revision, with the edits up to then.
+async fn source_at(
+    logbook: &dyn Logbook,
+    run: &RunId,
+    machine: &Machine,
+    wanted: Revision,
+) -> Result<FlowSource, Problem> {
+    let last = machine.revision();
+    if wanted.get() == 0 || wanted.get() > last.get() {
+        let detail = format!("run {run} has no revision {}: its flow is at revision {}", wanted.get(), last.get());
+        return Err(missing(detail).hint("revisions count from 1"));
+    }
+    let Some(source) = machine.flow().origin.as_deref() else { return Err(without_text(run)) };
+    let with_first = |edits: usize| FlowSource {
+        text: source.text.clone(),
+        modules: source.modules.clone(),
+        edits: source.edits.iter().take(edits).cloned().collect(),
+    };
+    if wanted == last {
+        return Ok(source.clone());
+    }
+    if wanted == Revision::FIRST {
+        return Ok(with_first(0));
+    }
+    // The trim point names the revisions of records that are deleted.
+    let trimmed = logbook.trim_point(run).await?.map(|point| point.revisions).unwrap_or_default();
+    if let Some(entry) = trimmed.iter().find(|entry| entry.revision == wanted) {
+        return Ok(with_first(entry.edits));
+    }
+    let flow = flow_of_revision(logbook, run, wanted, last).await?;
+    flow.origin.as_deref().cloned().ok_or_else(|| without_text(run))
+}
+
+/// The answer as JSON.
+fn shown(run: &RunId, revision: Revision, source: &FlowSource) -> Result<Vec<u8>, Problem> {
+    let submitted = source.edits.is_empty();
+    let text = match submitted {
+        true => source.text.to_string(),
+        false => written(source).map_err(|reason| {
+            missing(format!("the flow of run {run} cannot be written as a file: {reason}"))
+                .hint("GET /v1/runs/RUN lists the edits of each revision")
+        })?,
+    };
+    let modules = source.modules.iter().map(|(alias, digest)| (alias.clone(), digest.to_string())).collect();
+    let shown = FlowText { run: run.to_string(), revision: revision.get(), text, submitted, modules };
+    Ok(serde_json::to_vec(&shown).expect("strings and numbers are JSON"))
+}
+
+/// The text of a flow with its edits.
+fn written(source: &FlowSource) -> Result<String, String> {
+    flow::file::write(&source.draft()?.into_draft()).map_err(|error| error.to_string())
+}
+
+fn without_text(run: &RunId) -> Problem {
+    missing(format!("run {run} was started by `waft run`, which stores no text of its flow"))
+        .hint("`waft submit` stores it")
 }
 
 fn missing(detail: String) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no-such-flow", "the run has no such text of a flow", detail)
-}
-
-/// A flow that no file can express.
-fn unwritable(run: &RunId, reason: &str) -> Problem {
-    missing(format!("the flow of run {run} cannot be written as a file: {reason}"))
 }

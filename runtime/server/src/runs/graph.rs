@@ -79,7 +79,7 @@ fn size(flow: &Flow) -> usize {
 }
 
 /// The flow of an earlier revision.
-async fn flow_of_revision(
+pub(super) async fn flow_of_revision(
     logbook: &dyn Logbook,
     run: &RunId,
     wanted: Revision,

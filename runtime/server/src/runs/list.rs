@@ -1,12 +1,20 @@
 //! Lists runs, page by page.
 
+use std::sync::Arc;
+
 use api::{self, ListQuery, RunFilter, Runs};
-use axum::{Extension, Json, extract::State};
+use axum::{Extension, extract::State, response::Response};
 use flow::{FlowName, LabelCondition, LabelValue, MAX_LABELS, Namespace, RunId, RunState, Timestamp};
 use logbook::{Filter, Logbook, Summary};
 use protocol::events::rfc3339;
 
-use crate::{auth::namespace::CallerNamespace, extract::RepeatedQuery, problem::Problem, state::Shared, turns};
+use crate::{
+    auth::{namespace::CallerNamespace, permission::Permission},
+    extract::RepeatedQuery,
+    problem::Problem,
+    state::Shared,
+    turns,
+};
 
 /// The maximum page size.
 const MAX_PAGE: usize = 1_000;
@@ -19,15 +27,21 @@ const DEFAULT_PAGE: usize = 100;
     (status = 200, description = "A page of runs", body = Runs),
     (status = 400, description = "The filter cannot be read", body = api::Problem,
         content_type = "application/problem+json"),
+    (status = 503, description = "The server sends as many large answers as it has memory for", body = api::Problem,
+        content_type = "application/problem+json"),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(
     State(state): Shared,
     Extension(caller): Extension<CallerNamespace>,
+    Extension(permission): Extension<Arc<Permission>>,
     RepeatedQuery(mut query): RepeatedQuery<ListQuery>,
-) -> Result<Json<Runs>, Problem> {
+) -> Result<Response, Problem> {
     caller.limit(&mut query.namespace)?;
     let _turn = turns::for_page(caller.0.clone()).await;
-    Ok(Json(read(&*state.dependencies.logbook, query).await?))
+    let runs = read(&*state.dependencies.logbook, query).await?;
+    // The labels of a thousand runs take up to ten megabytes, and a slow reader leaves them in memory.
+    let json = serde_json::to_vec(&runs).expect("strings are JSON");
+    state.large_answers.json(permission.sender(), json)
 }
 
 /// Reads a page of the runs of a logbook.

@@ -54,7 +54,7 @@ pub async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, run: &RunId) ->
     read_with_machine(logbook, store, run).await.map(|(run, _)| run)
 }
 
-pub(super) async fn read_with_machine(
+async fn read_with_machine(
     logbook: &Arc<dyn Logbook>,
     store: &dyn Store,
     run: &RunId,

@@ -95,6 +95,7 @@ async fn a_filter_without_conditions_is_refused() {
         let request = shops.harness.request(Method::POST, "/v1/runs/bulk").header("content-type", "application/json");
         problem(request.body(body.to_owned()))
     };
+    let many_labels = serde_json::json!({"action": "cancel", "where": {"label": vec!["team"; 1_000]}}).to_string();
     for (body, message) in [
         (r#"{"action":"cancel"}"#, "where: it has no condition"),
         (r#"{"action":"cancel","where":{}}"#, "where: it has no condition"),
@@ -103,6 +104,7 @@ async fn a_filter_without_conditions_is_refused() {
         (r#"{"action":"cancel","where":{"flow":"f","limit":1}}"#, "unknown field `limit`"),
         (r#"{"action":"cancel","where":{"label":["a\u0000"]}}"#, "label: "),
         (r#"{"action":"cancel","where":{"text":"\u0000"}}"#, "text: "),
+        (many_labels.as_str(), "label: these are 1000 conditions"),
         (r#"{"action":"cancel","all":true,"limit":1001}"#, "limit: 1001"),
         (r#"{"action":"cancel","all":true,"after":"x"}"#, "after: "),
         (r#"{"action":"cancel","all":true,"after":"1.r","expect":1}"#, "expect: "),
@@ -182,8 +184,12 @@ async fn a_run_that_is_gone_meanwhile_is_among_the_refusals() {
 }
 
 #[tokio::test]
-async fn a_request_goes_on_when_its_client_leaves() {
+async fn a_request_goes_on_when_its_client_leaves_after_the_first_commands() {
     let shops = Shops::new().await;
+    // More than get their commands at the same time.
+    for number in 0..40 {
+        shops.owner.submit(&waiting("f", "x").run(format!("more-{number}"))).await.unwrap();
+    }
     let body = r#"{"action":"cancel","all":true}"#;
     let mut stream = tokio::net::TcpStream::connect(shops.harness.address).await.unwrap();
     let head = format!(
@@ -195,6 +201,29 @@ async fn a_request_goes_on_when_its_client_leaves() {
     let mut asked = [0; 25];
     stream.read_exact(&mut asked).await.unwrap();
     stream.write_all(body.as_bytes()).await.unwrap();
+    while rolled_back(&shops).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
     drop(stream);
-    until_rolled_back(&shops, &["b1", "o1", "s1", "s2"]).await;
+    while rolled_back(&shops).await.len() < 44 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn several_requests_take_turns_and_each_is_answered() {
+    let shops = Shops::new().await;
+    let of = |order: &str| RunFilter::default().label(format!("order={order}"));
+    let request = |order: &str| BulkRequest::new(BulkAction::Suspend, of(order));
+    let (b1, o1, s1, s2) = (request("b1"), request("o1"), request("s1"), request("s2"));
+    // More than send commands at the same time, and not only of one sender.
+    let answers = futures::future::join_all([
+        shops.owner.bulk(&b1),
+        shops.owner.bulk(&o1),
+        shops.owner.bulk(&s1),
+        shops.limited.bulk(&s2),
+        shops.limited.bulk(&b1),
+    ]);
+    let done: Vec<u64> = answers.await.into_iter().map(|answer| answer.unwrap().done).collect();
+    assert_eq!(done, [1, 1, 1, 1, 0]);
 }

@@ -222,3 +222,45 @@ async fn the_text_of_a_flow_is_read_at_each_revision() {
     assert!(refused.status == 404 && refused.detail.contains("stores no text"), "{refused:?}");
     assert_eq!(refusal(client.flow_text("nobody", &at(None)).await).status, 404);
 }
+
+#[tokio::test]
+async fn the_text_of_a_flow_is_known_after_its_records_are_deleted() {
+    let memory = Arc::new(Memory::new());
+    let harness = Harness::over(config(None), dependencies_over(memory.clone()).await).await;
+    let client = harness.client();
+    client.submit(&submission(WAITS).run("r")).await.unwrap();
+    for name in ["more", "most"] {
+        let flow = format!("[[task]]\nname = \"{name}\"\nwait = \"a word\"\nprovides = [\"{name}\"]\n");
+        let edits = Edits { edits: vec![Edit::Add { flow, modules: BTreeMap::new() }], ..Edits::default() };
+        client.edit("r", &edits).await.unwrap();
+    }
+    let run = RunId::new("r").unwrap();
+    let history = memory.load(&run).await.unwrap();
+    let version = history.version();
+    memory.mark_published(&[(run.clone(), version)]).await.unwrap();
+    memory.save_snapshot(&run, version, history.into_machine().unwrap().snapshot()).await.unwrap();
+    memory.trim(&run, version).await.unwrap();
+    assert_eq!(memory.trim_point(&run).await.unwrap().map(|point| point.revisions.len()), Some(2));
+    for (revision, expected) in [(1, &["w"][..]), (2, &["w", "more"]), (3, &["w", "more", "most"])] {
+        let shown = client.flow_text("r", &FlowTextQuery { revision: Some(revision) }).await.unwrap();
+        let known = flow::file::parse(&shown.text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
+        let names: Vec<_> = known.body.nodes.iter().map(|node| node.name().to_string()).collect();
+        assert_eq!(names, expected);
+        assert_eq!((shown.revision, shown.submitted), (revision, revision == 1));
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_runs_with_the_longest_labels_is_one_answer() {
+    let harness = Harness::new().await;
+    let client = harness.client();
+    // More than an answer may have without taking memory for large answers.
+    let labels: BTreeMap<String, String> = (0..16).map(|number| (format!("l{number}"), "🍰".repeat(128))).collect();
+    for number in 0..10 {
+        let run = Some(format!("r{number}"));
+        client.submit(&Submission { run, labels: labels.clone(), ..submission(WAITS) }).await.unwrap();
+    }
+    let found = client.list(&ListQuery::default()).await.unwrap().runs;
+    assert_eq!(found.len(), 10);
+    assert!(found.iter().all(|run| run.labels == labels));
+}
