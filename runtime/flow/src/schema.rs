@@ -110,6 +110,13 @@ impl Schema {
         self.mismatch_within(&ReadValue::new(value, &budget), &budget)
     }
 
+    /// As [`Schema::mismatch`], in some milliseconds at most: a value that takes longer may match.
+    #[must_use]
+    pub fn quick_mismatch(&self, value: &Value) -> Option<SchemaMismatch> {
+        let budget = Budget::of_notification();
+        self.mismatch_within(&ReadValue::new(value, &budget), &budget)
+    }
+
     /// As [`Schema::mismatch`], with the steps that are left for several checks.
     pub(crate) fn mismatch_within(&self, value: &ReadValue, budget: &Budget) -> Option<SchemaMismatch> {
         match value {

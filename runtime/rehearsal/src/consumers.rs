@@ -43,6 +43,12 @@ impl Consumers {
         consumers
     }
 
+    /// The values of notifications of which something is expected.
+    pub(crate) fn notified(&self) -> BTreeSet<&ValueName> {
+        let taken = self.lists.keys().chain(self.schemas.keys());
+        taken.filter(|(provider, _)| provider.is_none()).map(|(_, value)| value).collect()
+    }
+
     /// Whether a value is the list of a `for_each`.
     pub(crate) fn is_list(&self, provider: Option<NodeIndex>, value: &ValueName) -> bool {
         self.lists.contains_key(&(provider, value.clone()))

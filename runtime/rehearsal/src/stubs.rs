@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     consumers::{Consumers, described},
-    minimal::{minimal_list, minimal_value},
+    minimal::MinimalValues,
 };
 
 /// The modules of a flow, as far as they are known.
@@ -111,7 +111,8 @@ struct Stub {
 pub struct Stubs {
     /// By the task, and the flow's name for the value.
     provided: BTreeMap<(NodeIndex, ValueName), Stub>,
-    consumers: Consumers,
+    /// The values of notifications, where something is known of them.
+    notified: BTreeMap<ValueName, Json>,
 }
 
 impl Stubs {
@@ -121,14 +122,17 @@ impl Stubs {
     /// Everything in the given results that does not fit the flow.
     pub fn new(flow: &Flow, modules: &Modules, results: &Results) -> Result<Self, Vec<InvalidResults>> {
         let consumers = Consumers::of(flow, modules);
+        let mut finder = StubFinder { consumers: &consumers, minimal: MinimalValues::default() };
         let mut provided = BTreeMap::new();
         for index in flow.indices() {
             for (flow_name, schema) in provided_values(flow, index, modules) {
-                let stub = find_stub(&consumers, Some(index), &flow_name, schema.as_ref());
+                let stub = finder.find(Some(index), &flow_name, schema.as_ref());
                 provided.insert((index, flow_name), stub);
             }
         }
-        let mut stubs = Self { provided, consumers };
+        let notified = consumers.notified().into_iter();
+        let notified = notified.map(|name| (name.clone(), finder.find(None, name, None).value)).collect();
+        let mut stubs = Self { provided, notified };
         let errors = stubs.set_results(flow, modules, results);
         if errors.is_empty() { Ok(stubs) } else { Err(errors) }
     }
@@ -181,8 +185,8 @@ impl Stubs {
         let required = flow.notification_values(entry).into_iter();
         let required = required.filter(|(_, requiredness)| *requiredness == Requiredness::Required);
         let value = |(name, _): (ValueName, Requiredness)| {
-            let stub = find_stub(&self.consumers, None, &name, None);
-            (name, Value::Json(stub.value))
+            let value = self.notified.get(&name).cloned().unwrap_or_else(null);
+            (name, Value::Json(value))
         };
         required.map(value).collect()
     }
@@ -209,7 +213,7 @@ impl Stubs {
 /// A stubbed value as JSON.
 pub(crate) fn describe(task: &NodeName, name: &ValueName, value: &Json, from: StubOrigin) -> StubbedValue {
     let value = RawValue::from_string(value.as_str().to_owned()).expect("the text of `Json` is JSON");
-    StubbedValue { task: task.to_string(), name: name.to_string(), from, value }
+    StubbedValue { task: task.to_string(), name: name.to_string(), from, value: Some(value) }
 }
 
 /// Whether a node is a task, which a call or a notification completes.
@@ -239,18 +243,27 @@ fn provided_values<'a>(
     })
 }
 
-/// A value for the schema of its provider, or else for that of a consumer.
-fn find_stub(consumers: &Consumers, provider: Option<NodeIndex>, name: &ValueName, of_provider: Option<&Json>) -> Stub {
-    let from_schema = |value: Json| Stub { value, from: StubOrigin::Schema };
-    if consumers.is_list(provider, name) {
-        let of_elements = consumers.element_schema(provider, name).and_then(minimal_value);
-        let list = of_provider.and_then(minimal_list).or_else(|| list_of(&of_elements?));
-        let unknown = Json::parse(UNKNOWN_LIST).expect("the constant is JSON");
-        return list.map_or(Stub { value: unknown, from: StubOrigin::Nothing }, from_schema);
+/// The search for stubs.
+struct StubFinder<'c> {
+    consumers: &'c Consumers,
+    minimal: MinimalValues,
+}
+
+impl StubFinder<'_> {
+    /// A value for the schema of its provider, or else for that of a consumer.
+    fn find(&mut self, provider: Option<NodeIndex>, name: &ValueName, of_provider: Option<&Json>) -> Stub {
+        let from_schema = |value: Json| Stub { value, from: StubOrigin::Schema };
+        if self.consumers.is_list(provider, name) {
+            let of_elements = self.consumers.element_schema(provider, name);
+            let list = of_provider.and_then(|schema| self.minimal.list(schema));
+            let list = list.or_else(|| list_of(&self.minimal.value(of_elements?)?));
+            let unknown = Json::parse(UNKNOWN_LIST).expect("the constant is JSON");
+            return list.map_or(Stub { value: unknown, from: StubOrigin::Nothing }, from_schema);
+        }
+        let schemas = [of_provider, self.consumers.schema(provider, name)];
+        let value = schemas.into_iter().flatten().find_map(|schema| self.minimal.value(schema));
+        value.map_or_else(|| Stub { value: null(), from: StubOrigin::Nothing }, from_schema)
     }
-    let schemas = [of_provider, consumers.schema(provider, name)];
-    let value = schemas.into_iter().flatten().find_map(minimal_value);
-    value.map_or_else(|| Stub { value: null(), from: StubOrigin::Nothing }, from_schema)
 }
 
 /// A list of two elements.
@@ -291,7 +304,8 @@ mod tests {
             errors.iter().map(|error| format!("{error}: {}", error.hint())).collect::<Vec<_>>().join("; ")
         })?;
         let row = |stub: StubbedValue| {
-            (format!("{}.{}", stub.task, stub.name), stub.value.get().to_owned(), stub.from.to_string())
+            let value = stub.value.map(|value| value.get().to_owned());
+            (format!("{}.{}", stub.task, stub.name), value.unwrap_or_default(), stub.from.to_string())
         };
         Ok(stubs.all(&flow).into_iter().map(row).collect())
     }

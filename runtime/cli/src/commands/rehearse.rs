@@ -2,7 +2,7 @@
 
 mod page;
 
-use std::{path::Path, sync::Arc};
+use std::{fs::File, io::Read as _, path::Path, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use engine::{Clock as _, SystemClock};
@@ -25,6 +25,9 @@ use crate::{
 
 /// The maximum size of a file with results, in bytes.
 const MAX_RESULTS_BYTES: u64 = 64 << 20;
+
+/// The maximum number of problems with results that are printed.
+const MAX_PROBLEMS: usize = 100;
 
 pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exit, CliError> {
     let results = flags.results.as_deref().map(read_results).transpose()?.unwrap_or_default();
@@ -70,11 +73,13 @@ pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exi
 fn read_results(path: &Path) -> Result<Results, CliError> {
     let shown = path.display();
     let read = || -> anyhow::Result<String> {
-        let size = std::fs::metadata(path)?.len();
-        if size > MAX_RESULTS_BYTES {
-            return Err(anyhow!("it has {size} bytes, and may have {MAX_RESULTS_BYTES}"));
+        let mut bytes = Vec::new();
+        // A pipe does not have the size that it says.
+        File::open(path)?.take(MAX_RESULTS_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_RESULTS_BYTES {
+            return Err(anyhow!("it has more than {MAX_RESULTS_BYTES} bytes"));
         }
-        Ok(std::fs::read_to_string(path)?)
+        Ok(String::from_utf8(bytes)?)
     };
     let text = read().with_context(|| format!("could not read the results {shown}")).map_err(CliError::invalid)?;
     Results::parse(&text).map_err(|error| {
@@ -83,10 +88,13 @@ fn read_results(path: &Path) -> Result<Results, CliError> {
     })
 }
 
-/// The error for results that do not fit the flow: all problems at once.
+/// The error for results that do not fit the flow: the first few problems at once.
 fn invalid_results(errors: &[InvalidResults], flags: &RehearseFlags) -> CliError {
     let file = flags.results.as_deref().unwrap_or(Path::new("")).display();
-    let problems: Vec<String> = errors.iter().map(|error| format!("{file}: {error}")).collect();
+    let mut problems: Vec<String> = errors.iter().take(MAX_PROBLEMS).map(|error| format!("{file}: {error}")).collect();
+    if errors.len() > MAX_PROBLEMS {
+        problems.push(format!("and {} more", errors.len() - MAX_PROBLEMS));
+    }
     let error = CliError::invalid(anyhow!("{}", problems.join("\n       ")));
     errors.first().map(|first| first.hint().to_owned()).into_iter().fold(error, CliError::hint)
 }
