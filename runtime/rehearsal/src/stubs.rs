@@ -21,6 +21,9 @@ pub type Modules = BTreeMap<Digest, ModuleContent>;
 /// A list of two elements of which nothing is known.
 const UNKNOWN_LIST: &str = "[null,null]";
 
+/// The maximum number of errors that are reported for results: the search for an intended name takes a while.
+const MAX_ERRORS: usize = 20;
+
 /// The results that a person gives: an object of tasks, each with an object of its values by the flow's names.
 #[derive(Debug, Clone, Default)]
 pub struct Results(BTreeMap<String, BTreeMap<String, Json>>);
@@ -119,7 +122,7 @@ impl Stubs {
     /// Finds a value for everything that the tasks of a flow provide.
     ///
     /// # Errors
-    /// Everything in the given results that does not fit the flow.
+    /// What does not fit the flow in the given results, as far as it is reported.
     pub fn new(flow: &Flow, modules: &Modules, results: &Results) -> Result<Self, Vec<InvalidResults>> {
         let consumers = Consumers::of(flow, modules);
         let mut finder = StubFinder { consumers: &consumers, minimal: MinimalValues::default() };
@@ -139,14 +142,21 @@ impl Stubs {
 
     fn set_results(&mut self, flow: &Flow, modules: &Modules, results: &Results) -> Vec<InvalidResults> {
         let mut errors = Vec::new();
+        let tasks = flow.indices().filter(|index| is_task(flow, *index));
+        let tasks: BTreeMap<&str, NodeIndex> = tasks.map(|index| (flow.node(index).name.as_str(), index)).collect();
         for (task, values) in &results.0 {
-            let index = flow.indices().find(|index| is_task(flow, *index) && flow.node(*index).name.as_str() == task);
-            let Some(index) = index else {
+            if errors.len() >= MAX_ERRORS {
+                break;
+            }
+            let Some(index) = tasks.get(task.as_str()).copied() else {
                 errors.push(unknown_task(flow, task));
                 continue;
             };
             let schemas: BTreeMap<ValueName, Option<Json>> = provided_values(flow, index, modules).collect();
             for (name, value) in values {
+                if errors.len() >= MAX_ERRORS {
+                    break;
+                }
                 let (task, value_name) = (task.clone(), name.clone());
                 let known = schemas.get_key_value(name.as_str());
                 let Some((flow_name, schema)) = known else {

@@ -28,6 +28,9 @@ pub(crate) const MAX_STEPS: usize = if cfg!(test) { 10_000 } else { 100_000 };
 /// The cost of conditions that counts as one step, in the unit of [`flow::EvaluationBudget::MAX_COST`].
 const CONDITION_COST_PER_STEP: u64 = 50;
 
+/// The number of firings that cost another step. A run keeps some that have ended.
+const FIRINGS_PER_STEP: usize = 32;
+
 /// The id of a rehearsed run. It is a seed of the random part of pauses, so that each rehearsal has the same.
 const RUN: &str = "rehearsal";
 
@@ -278,7 +281,10 @@ impl<'r> World<'r> {
     fn step(&mut self, event: &Event) -> Option<String> {
         let step = self.machine.step(self.now, event);
         let conditions = usize::try_from(step.condition_cost / CONDITION_COST_PER_STEP).unwrap_or(usize::MAX);
-        self.steps = self.steps.saturating_add(step.records.len().max(1)).saturating_add(conditions);
+        // The machine asks each firing what follows.
+        let firings = self.machine.firings().count() / FIRINGS_PER_STEP;
+        let steps = step.records.len().max(1).saturating_add(conditions).saturating_add(firings);
+        self.steps = self.steps.saturating_add(steps);
         self.is_unfinished = step.is_unfinished;
         let flow = self.machine.flow().clone();
         for record in &step.records {

@@ -26,9 +26,6 @@ use crate::{
 /// The maximum size of a file with results, in bytes.
 const MAX_RESULTS_BYTES: u64 = 64 << 20;
 
-/// The maximum number of problems with results that are printed.
-const MAX_PROBLEMS: usize = 100;
-
 pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exit, CliError> {
     let results = flags.results.as_deref().map(read_results).transpose()?.unwrap_or_default();
     let only = flags.node.as_deref().map(NodeName::new).transpose().map_err(CliError::invalid)?;
@@ -88,13 +85,10 @@ fn read_results(path: &Path) -> Result<Results, CliError> {
     })
 }
 
-/// The error for results that do not fit the flow: the first few problems at once.
+/// The error for results that do not fit the flow: all known problems at once.
 fn invalid_results(errors: &[InvalidResults], flags: &RehearseFlags) -> CliError {
     let file = flags.results.as_deref().unwrap_or(Path::new("")).display();
-    let mut problems: Vec<String> = errors.iter().take(MAX_PROBLEMS).map(|error| format!("{file}: {error}")).collect();
-    if errors.len() > MAX_PROBLEMS {
-        problems.push(format!("and {} more", errors.len() - MAX_PROBLEMS));
-    }
+    let problems: Vec<String> = errors.iter().map(|error| format!("{file}: {error}")).collect();
     let error = CliError::invalid(anyhow!("{}", problems.join("\n       ")));
     errors.first().map(|first| first.hint().to_owned()).into_iter().fold(error, CliError::hint)
 }
