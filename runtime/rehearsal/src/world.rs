@@ -31,6 +31,9 @@ const CONDITION_COST_PER_STEP: u64 = 50;
 /// The number of firings that cost another step. A run keeps some that have ended.
 const FIRINGS_PER_STEP: usize = 32;
 
+/// The number of nodes of a new firing that cost a step.
+const NODES_PER_STEP: usize = 16;
+
 /// The id of a rehearsed run. It is a seed of the random part of pauses, so that each rehearsal has the same.
 const RUN: &str = "rehearsal";
 
@@ -288,6 +291,9 @@ impl<'r> World<'r> {
         self.is_unfinished = step.is_unfinished;
         let flow = self.machine.flow().clone();
         for record in &step.records {
+            if matches!(record.fact, machine::Fact::Triggered { .. }) {
+                self.steps = self.steps.saturating_add(flow.nodes.len() / NODES_PER_STEP);
+            }
             self.history.on_record(&flow, record, self.only);
         }
         for command in step.commands {
