@@ -125,7 +125,7 @@ impl Stubs {
     /// What does not fit the flow in the given results, as far as it is reported.
     pub fn new(flow: &Flow, modules: &Modules, results: &Results) -> Result<Self, Vec<InvalidResults>> {
         let consumers = Consumers::of(flow, modules);
-        let mut finder = StubFinder { consumers: &consumers, minimal: MinimalValues::default() };
+        let mut finder = StubFinder { flow, consumers: &consumers, minimal: MinimalValues::default() };
         let mut provided = BTreeMap::new();
         for index in flow.indices() {
             for (flow_name, schema) in provided_values(flow, index, modules) {
@@ -255,6 +255,7 @@ fn provided_values<'a>(
 
 /// The search for stubs.
 struct StubFinder<'c> {
+    flow: &'c Flow,
     consumers: &'c Consumers,
     minimal: MinimalValues,
 }
@@ -270,9 +271,22 @@ impl StubFinder<'_> {
             let unknown = Json::parse(UNKNOWN_LIST).expect("the constant is JSON");
             return list.map_or(Stub { value: unknown, from: StubOrigin::Nothing }, from_schema);
         }
-        let schemas = [of_provider, self.consumers.schema(provider, name)];
-        let value = schemas.into_iter().flatten().find_map(|schema| self.minimal.value(schema));
-        value.map_or_else(|| Stub { value: null(), from: StubOrigin::Nothing }, from_schema)
+        let mut first = None;
+        for schema in of_provider.into_iter().chain(self.consumers.schemas(provider, name)) {
+            let Some(value) = self.minimal.value(schema) else { continue };
+            if self.fits_notification(provider, name, &value) {
+                return from_schema(value);
+            }
+            first.get_or_insert(value);
+        }
+        first.map_or_else(|| Stub { value: null(), from: StubOrigin::Nothing }, from_schema)
+    }
+
+    /// Whether the notification of a waiting task may have a value: several tasks may take it.
+    fn fits_notification(&self, provider: Option<NodeIndex>, name: &ValueName, value: &Json) -> bool {
+        let wait = provider.filter(|index| matches!(self.flow.node(*index).role, Role::Wait(_)));
+        let values = || Values::from([(name.clone(), Value::Json(value.clone()))]);
+        wait.is_none_or(|index| self.flow.wait_mismatch(index, &values()).is_none())
     }
 }
 
@@ -322,6 +336,14 @@ mod tests {
 
     fn row(name: &str, value: &str, from: &str) -> (String, String, String) {
         (name.into(), value.into(), from.into())
+    }
+
+    /// The first of the schemas alone allows 0.
+    #[test]
+    fn a_notified_value_fits_all_tasks_that_take_it() {
+        let text = "[[task]]\nname = \"ask\"\nwait = \"a word\"\nprovides = [\"word\"]\n\
+            [[task]]\nname = \"a\"\nuse = \"m#count\"\n[[task]]\nname = \"b\"\nuse = \"m#seven\"\n";
+        assert_eq!(stubs(text, "{}").unwrap(), [row("ask.word", "7", "schema")]);
     }
 
     const FLOW: &str = "[[task]]\nname = \"a\"\nuse = \"m#measure\"\nprovides = { size = \"width\" }\n\

@@ -13,7 +13,7 @@ use crate::Modules;
 type Described = (&'static str, &'static [&'static str], &'static [&'static str], bool);
 
 /// The tasks of the module `m`.
-const TASKS: [Described; 8] = [
+const TASKS: [Described; 9] = [
     ("measure", &[], &["size:{\"type\": \"integer\", \"minimum\": 3}"], true),
     ("list", &[], &["items:{\"type\": \"array\", \"items\": {\"type\": \"integer\"}}"], false),
     ("make", &["item"], &["made"], true),
@@ -21,6 +21,7 @@ const TASKS: [Described; 8] = [
     ("plain", &[], &[], false),
     ("report", &["failure?"], &[], false),
     ("count", &["word:{\"type\": \"integer\"}"], &[], false),
+    ("seven", &["word:{\"enum\": [7]}"], &[], false),
     ("read", &["word:{\"type\": \"string\"}"], &[], false),
 ];
 
