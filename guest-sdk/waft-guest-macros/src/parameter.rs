@@ -1,7 +1,7 @@
 //! One parameter of a task or a rollback: its type, or else its name, selects the argument.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Expr, ExprLit, FnArg, GenericArgument, Ident, Lit, Meta, Pat, PathArguments, Type, TypeReference,
     parse_quote, spanned::Spanned,
@@ -130,7 +130,7 @@ impl Input {
     pub(crate) fn info(&self) -> TokenStream {
         let Self { name, doc, read, pass } = self;
         let optional = *pass == Pass::Optional;
-        let schema = schema(read);
+        let schema = schema(read, &format_ident!("of_parameter"));
         quote! {
             ::waft_guest::__private::Parameter { name: #name, doc: #doc, schema: #schema, optional: #optional }
         }
@@ -155,11 +155,16 @@ impl Input {
     }
 }
 
-/// The JSON schema of a type, where it has one.
-pub(crate) fn schema(of: &Type) -> TokenStream {
+/// The JSON schema of the values that a task provides as a type, where it has one.
+pub(crate) fn provided_schema(of: &Type) -> TokenStream {
+    schema(of, &format_ident!("of_provided"))
+}
+
+/// The JSON schema of a type, where it has one, by a method of `HasSchema`.
+fn schema(of: &Type, method: &Ident) -> TokenStream {
     quote! {{
         use ::waft_guest::__private::{HasSchema as _, NoSchema as _};
-        (&::waft_guest::__private::Schema::<#of>::of()).text()
+        (&::waft_guest::__private::Schema::<#of>::of()).#method()
     }}
 }
 

@@ -50,7 +50,7 @@ fn fields(item: &DeriveInput) -> syn::Result<Vec<Field>> {
 
 fn write(item: &Ident, fields: &[Field]) -> TokenStream {
     let infos = fields.iter().map(|Field { name, doc, value, .. }| {
-        let schema = parameter::schema(value);
+        let schema = parameter::provided_schema(value);
         quote!(::waft_guest::__private::Provided { name: #name, doc: #doc, schema: #schema })
     });
     let values = fields

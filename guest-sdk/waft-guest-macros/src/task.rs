@@ -230,7 +230,7 @@ impl Provided {
     /// Its description for `describe`.
     fn info(&self) -> TokenStream {
         let named = |name: &String, value: &Type| {
-            let schema = parameter::schema(value);
+            let schema = parameter::provided_schema(value);
             quote!(::waft_guest::__private::Provided { name: #name, doc: "", schema: #schema })
         };
         match self {

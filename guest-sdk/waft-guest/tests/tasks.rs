@@ -12,6 +12,20 @@ struct Pan {
     size_cm: u32,
 }
 
+/// serde writes it in another form than it reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+struct Sticker {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    note: String,
+    #[serde(rename(serialize = "label", deserialize = "text"))]
+    text: String,
+}
+
+#[task(provides = "printed")]
+fn print_sticker(sticker: Sticker) -> Sticker {
+    sticker
+}
+
 /// No schema: it does not implement `JsonSchema`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Lid(String);
@@ -143,6 +157,19 @@ fn types_that_implement_it_have_a_schema() {
     assert_eq!(pan["properties"]["size_cm"]["type"], "integer");
     let schemas: Vec<bool> = shout::info().requires.iter().map(|value| value.schema.is_some()).collect();
     assert_eq!(schemas, [true, false, false], "text has one; bytes and a list of lids have none");
+}
+
+#[test]
+fn the_schema_of_a_provided_value_is_that_of_what_is_written() {
+    let required = |schema: &Option<String>| {
+        let schema: serde_json::Value = serde_json::from_str(schema.as_ref().unwrap()).unwrap();
+        let mut names: Vec<String> = serde_json::from_value(schema["required"].clone()).unwrap();
+        names.sort();
+        names
+    };
+    let info = print_sticker::info();
+    assert_eq!(required(&info.requires[0].schema), ["note", "text"]);
+    assert_eq!(required(&info.provides[0].schema), ["label"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{Action, Failure, NodeKind, NodeState, RunState, open_enum::open_enum};
@@ -20,7 +20,8 @@ pub struct Rehearsal {
     pub stubs: Vec<StubbedValue>,
     /// The cases. The first one is the run without a failure; then come the cases of each node, in the order of the flow.
     pub cases: Vec<RehearsedCase>,
-    /// The number of cases that were left out, because the cases before had as many steps as a rehearsal may have.
+    /// The number of cases that were left out, because the cases before had as many steps as a rehearsal may have, or because too many
+    /// other failures lead to them. Others may be left out that only these cases lead to.
     pub omitted: u64,
 }
 
@@ -34,8 +35,14 @@ pub struct StubbedValue {
     pub name: String,
     /// The origin of the value.
     pub from: StubOrigin,
-    /// The value.
-    pub value: Box<RawValue>,
+    /// The value. Left out in a link if its text has more than 256 bytes: the `stubs` of the rehearsal have it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub value: Option<Box<RawValue>>,
+}
+
+/// A value that is there: it may be `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
 open_enum! {
@@ -101,7 +108,7 @@ pub struct RehearsedCase {
     /// The firings, in a flow that fires more than once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub firings: Vec<RehearsedFiring>,
-    /// The nodes that failed although the case does not let them fail, and why. Mostly a condition cannot be evaluated with a
+    /// The nodes that failed although the case does not let them fail, at most 20, and why. Mostly a condition cannot be evaluated with a
     /// stubbed value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unexpected: BTreeMap<String, Failure>,
@@ -193,7 +200,7 @@ pub struct SkippedLink {
     /// Whether it listens to a failure.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_failure: bool,
-    /// The stubbed values that its condition reads. With other values the node may start.
+    /// The stubbed values that its condition reads, at most 20. With other values the node may start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stubs: Vec<StubbedValue>,
 }

@@ -110,6 +110,13 @@ impl Schema {
         self.mismatch_within(&ReadValue::new(value, &budget), &budget)
     }
 
+    /// As [`Schema::mismatch`], in some milliseconds at most: a value that takes longer may match.
+    #[must_use]
+    pub fn quick_mismatch(&self, value: &Value) -> Option<SchemaMismatch> {
+        let budget = Budget::of_notification();
+        self.mismatch_within(&ReadValue::new(value, &budget), &budget)
+    }
+
     /// As [`Schema::mismatch`], with the steps that are left for several checks.
     pub(crate) fn mismatch_within(&self, value: &ReadValue, budget: &Budget) -> Option<SchemaMismatch> {
         match value {
@@ -131,7 +138,7 @@ impl Schema {
     /// Why no value of this schema fits a parameter with another schema; `None` where one may fit. An optional parameter also takes
     /// `null`.
     pub(crate) fn conflict_with(&self, accepted: &Self, is_optional: bool, budget: &Budget) -> Option<SchemaConflict> {
-        conflict::find_conflict(self.view(), accepted.view(), is_optional, budget)
+        conflict::find_conflict(self, accepted, is_optional, budget)
     }
 
     /// The schema as JSON.
@@ -300,35 +307,46 @@ impl<'s> SchemaView<'s> {
         types
     }
 
+    /// Whether it also allows null, as the schemas of OpenAPI 3.0 say it.
+    fn is_nullable(self) -> bool {
+        self.keyword("nullable") == Some(&Tree::Bool(true))
+    }
+
     fn types_within(self, depth: usize, seen: &mut usize) -> ValueTypes {
         let (view, references) = self.resolve_counted();
         *seen += 1 + references;
         if depth == 0 || *seen > MAX_ALTERNATIVES || view.node == &Tree::Bool(true) {
             return ValueTypes::ANY;
         }
-        if view.node == &Tree::Bool(false) {
+        let types = view.types_of_resolved(depth, seen);
+        if view.is_nullable() { types.or(ValueTypes::of(ValueType::Null)) } else { types }
+    }
+
+    /// The types of a schema that is no reference.
+    fn types_of_resolved(self, depth: usize, seen: &mut usize) -> ValueTypes {
+        if self.node == &Tree::Bool(false) {
             return ValueTypes::NONE;
         }
-        let mut types = match view.keyword("type") {
+        let mut types = match self.keyword("type") {
             Some(Tree::String(name)) => types_named(name),
             Some(Tree::Array(names)) if is_counted(names.len(), seen) => {
                 union(names.iter().filter_map(Tree::as_str).map(types_named))
             }
             Some(_) | None => ValueTypes::ANY,
         };
-        if let Some(only) = view.keyword("const") {
+        if let Some(only) = self.keyword("const") {
             types = types.and(type_of(only));
         }
-        if let Some(Tree::Array(only)) = view.keyword("enum")
+        if let Some(Tree::Array(only)) = self.keyword("enum")
             && is_counted(only.len() / ENTRIES_PER_ALTERNATIVE, seen)
         {
             types = types.and(union(only.iter().map(type_of)));
         }
         for either in ["anyOf", "oneOf"] {
-            if let Some(Tree::Array(alternatives)) = view.keyword(either) {
+            if let Some(Tree::Array(alternatives)) = self.keyword(either) {
                 let mut of_any = ValueTypes::NONE;
                 for one in alternatives {
-                    of_any = of_any.or(view.at(one).types_within(depth - 1, seen));
+                    of_any = of_any.or(self.at(one).types_within(depth - 1, seen));
                     if *seen > MAX_ALTERNATIVES {
                         return types;
                     }
@@ -336,9 +354,9 @@ impl<'s> SchemaView<'s> {
                 types = types.and(of_any);
             }
         }
-        if let Some(Tree::Array(all)) = view.keyword("allOf") {
+        if let Some(Tree::Array(all)) = self.keyword("allOf") {
             for one in all {
-                types = types.and(view.at(one).types_within(depth - 1, seen));
+                types = types.and(self.at(one).types_within(depth - 1, seen));
                 if *seen > MAX_ALTERNATIVES {
                     break;
                 }

@@ -14,9 +14,12 @@ use crate::Modules;
 pub(crate) struct Consumers {
     /// The values that are the list of a `for_each`, with the schema of an element, where known.
     lists: BTreeMap<Taken, Option<Json>>,
-    /// The schemas of parameters.
-    schemas: BTreeMap<Taken, Json>,
+    /// The different schemas of parameters, the first few of each value.
+    schemas: BTreeMap<Taken, Vec<Json>>,
 }
+
+/// The maximum number of schemas that are kept for a value: one of them mostly fits all parameters.
+const MAX_SCHEMAS: usize = 16;
 
 /// A value that a node takes: of a node, or of a notification.
 type Taken = (Option<NodeIndex>, ValueName);
@@ -43,6 +46,12 @@ impl Consumers {
         consumers
     }
 
+    /// The values of notifications of which something is expected.
+    pub(crate) fn notified(&self) -> BTreeSet<&ValueName> {
+        let taken = self.lists.keys().chain(self.schemas.keys());
+        taken.filter(|(provider, _)| provider.is_none()).map(|(_, value)| value).collect()
+    }
+
     /// Whether a value is the list of a `for_each`.
     pub(crate) fn is_list(&self, provider: Option<NodeIndex>, value: &ValueName) -> bool {
         self.lists.contains_key(&(provider, value.clone()))
@@ -53,16 +62,19 @@ impl Consumers {
         self.lists.get(&(provider, value.clone()))?.as_ref()
     }
 
-    /// The schema of a parameter that takes a value, where known.
-    pub(crate) fn schema(&self, provider: Option<NodeIndex>, value: &ValueName) -> Option<&Json> {
-        self.schemas.get(&(provider, value.clone()))
+    /// The schemas of the parameters that take a value, as far as they are known.
+    pub(crate) fn schemas(&self, provider: Option<NodeIndex>, value: &ValueName) -> &[Json] {
+        self.schemas.get(&(provider, value.clone())).map_or(&[], Vec::as_slice)
     }
 
     fn add_inputs(&mut self, task: &Task, modules: &Modules) {
         for input in &task.inputs {
             let Some(schema) = parameter_schema(task, &input.parameter, modules) else { continue };
             for taken in values_of(&input.source) {
-                self.schemas.entry(taken).or_insert_with(|| schema.clone());
+                let known = self.schemas.entry(taken).or_default();
+                if known.len() < MAX_SCHEMAS && !known.contains(&schema) {
+                    known.push(schema.clone());
+                }
             }
         }
     }

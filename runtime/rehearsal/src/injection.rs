@@ -45,6 +45,16 @@ impl Injection {
         Self(failing)
     }
 
+    /// The number of tasks whose calls fail.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The tasks whose calls fail.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.0.iter().map(|failing| &failing.node)
+    }
+
     /// The call of interest; `None` for a run without a failure.
     pub(crate) fn target(&self) -> Option<&FailingTask> {
         self.0.last()

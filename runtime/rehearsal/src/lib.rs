@@ -2,7 +2,7 @@
 //!
 //! No guest is called, and time does not pass by itself. A rehearsal answers each call with a stubbed value or with a failure, and
 //! reports what the machine decides. It has no rules of its own about retries, rollbacks or conditions. It has no I/O, no
-//! clock and no async, and it always ends.
+//! clock and no async, and it always ends: `world.rs` has the bounds of a case, and `rehearse.rs` those of all cases.
 //!
 //! Reading order: `rehearse.rs` (the cases of a flow), `world.rs` (one run of one case), `history.rs` (what happened in it),
 //! `report.rs` (the description of a case). `stubs.rs` has the values that stand for results, and `minimal.rs` finds a value for
@@ -28,4 +28,3 @@ mod tests;
 
 pub use rehearse::{Request, UnknownNode, rehearse, rehearse_recorded};
 pub use stubs::{InvalidResults, Modules, Results, Stubs};
-pub use world::MAX_FIRINGS;

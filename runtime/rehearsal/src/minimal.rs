@@ -1,8 +1,10 @@
 //! A small value that matches a JSON schema: it stands for the result of a task in a rehearsal.
 //!
-//! A schema states a value itself with `enum`, `const`, `default` or `examples`, in this order of preference. Otherwise the value
+//! The search has a bound, in what it looks at and in the size of what it finds: a schema may refer to itself. A schema states a value itself with `enum`, `const`, `default` or `examples`, in this order of preference. Otherwise the value
 //! is the least one of its first type: 0, an empty text, a list of as few elements as allowed, an object with its required
 //! fields. [`flow::Schema`] has the last word: a value that it refuses is not used.
+
+use std::collections::BTreeMap;
 
 use flow::{Json, Schema, Value};
 use serde_json::{Map, Number, Value as Tree};
@@ -13,27 +15,72 @@ const MAX_DEPTH: usize = 24;
 /// The maximum number of schemas that are visited for one value: each may have several that refer to it.
 const MAX_VISITS: usize = 10_000;
 
-/// The maximum number of elements of a list, and of characters of a text.
-const MAX_LENGTH: u64 = 1_000;
+/// The maximum size of a value in bytes, and of all that is tried for it.
+const MAX_BYTES: usize = 16 << 10;
+
+/// About the size of a value beside its text, in bytes.
+const BYTES_PER_VALUE: usize = 8;
+
+/// The maximum length of a reference, in bytes.
+const MAX_REFERENCE_BYTES: usize = 1_024;
+
+/// The maximum number of names in a `type`, of which there are seven.
+const MAX_TYPES: usize = 16;
+
+/// The maximum number of schemas for which a value is sought: each takes some milliseconds at most.
+const MAX_SCHEMAS: usize = 10_000;
 
 /// The number of elements of a list that a task is called for, where its schema allows this number.
 const LIST_LENGTH: u64 = 2;
 
-/// A small value that matches a schema; `None` if none is found.
-pub(crate) fn minimal_value(schema: &Json) -> Option<Json> {
-    checked(schema, Finder::of(&schema.to_tree().ok()?).value(0))
+/// The values that were found for schemas. Tasks share the text of a schema, whose address tells it from others.
+#[derive(Default)]
+pub(crate) struct MinimalValues(BTreeMap<(*const u8, Shape), Option<Json>>);
+
+/// What is sought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shape {
+    Any,
+    /// A list, with two elements if the schema allows that.
+    List,
 }
 
-/// A list that matches a schema, with two elements if the schema allows that; `None` if none is found.
-pub(crate) fn minimal_list(schema: &Json) -> Option<Json> {
+impl MinimalValues {
+    /// A small value that matches a schema; `None` if none is found.
+    pub(crate) fn value(&mut self, schema: &Json) -> Option<Json> {
+        self.find(schema, Shape::Any)
+    }
+
+    /// A list that matches a schema, with two elements if the schema allows that; `None` if none is found.
+    pub(crate) fn list(&mut self, schema: &Json) -> Option<Json> {
+        self.find(schema, Shape::List)
+    }
+
+    fn find(&mut self, schema: &Json, shape: Shape) -> Option<Json> {
+        let key = (schema.as_str().as_ptr(), shape);
+        if let Some(found) = self.0.get(&key) {
+            return found.clone();
+        }
+        if self.0.len() >= MAX_SCHEMAS {
+            return None;
+        }
+        let found = find(schema, shape);
+        self.0.insert(key, found.clone());
+        found
+    }
+}
+
+fn find(schema: &Json, shape: Shape) -> Option<Json> {
     let tree = schema.to_tree().ok()?;
-    let mut finder = Finder { lists_have_elements: true, ..Finder::of(&tree) };
-    checked(schema, finder.value(0).filter(Tree::is_array))
-}
-
-fn checked(schema: &Json, found: Option<Tree>) -> Option<Json> {
-    let value = found?;
-    Schema::new(schema).mismatch(&Value::json(&value)).is_none().then(|| Json::from(&value))
+    let mut finder = Finder {
+        root: &tree,
+        node: &tree,
+        visits: 0,
+        bytes_left: MAX_BYTES,
+        lists_have_elements: shape == Shape::List,
+    };
+    let value = finder.value(0).filter(|value| shape == Shape::Any || value.is_array())?;
+    Schema::new(schema).quick_mismatch(&Value::json(&value)).is_none().then(|| Json::from(&value))
 }
 
 /// The search for a value of a schema.
@@ -41,13 +88,17 @@ struct Finder<'s> {
     root: &'s Tree,
     node: &'s Tree,
     visits: usize,
+    /// The size that values may still have.
+    bytes_left: usize,
     /// Whether the outermost list gets elements that it need not have.
     lists_have_elements: bool,
 }
 
 impl<'s> Finder<'s> {
-    fn of(root: &'s Tree) -> Self {
-        Self { root, node: root, visits: 0, lists_have_elements: false }
+    /// Takes some of the size that values may have; `None` if there is not as much.
+    fn spend(&mut self, bytes: usize) -> Option<()> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes)?;
+        Some(())
     }
 
     /// The value of another schema in the same document.
@@ -63,6 +114,7 @@ impl<'s> Finder<'s> {
         if depth > MAX_DEPTH || self.visits > MAX_VISITS {
             return None;
         }
+        self.spend(BYTES_PER_VALUE)?;
         let schema = match self.node {
             Tree::Bool(false) => return None,
             Tree::Object(schema) => schema,
@@ -73,10 +125,12 @@ impl<'s> Finder<'s> {
         if let Some(stated) = stated(schema)
             && !(self.lists_have_elements && stated.as_array().is_some_and(Vec::is_empty))
         {
-            return Some(stated);
+            self.bytes_left = left_after(stated, self.bytes_left)?;
+            return Some(stated.clone());
         }
         if let Some(pointer) = schema.get("$ref").and_then(Tree::as_str) {
-            let target = pointer.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer))?;
+            let pointer = pointer.strip_prefix('#').filter(|pointer| pointer.len() <= MAX_REFERENCE_BYTES)?;
+            let target = self.root.pointer(pointer)?;
             return self.value_of(target, depth + 1);
         }
         for either in ["anyOf", "oneOf"] {
@@ -132,7 +186,7 @@ impl<'s> Finder<'s> {
     fn typed(&mut self, schema: &'s Map<String, Tree>, depth: usize) -> Option<Tree> {
         let names: Vec<&str> = match schema.get("type") {
             Some(Tree::String(name)) => vec![name],
-            Some(Tree::Array(names)) => names.iter().filter_map(Tree::as_str).collect(),
+            Some(Tree::Array(names)) => names.iter().take(MAX_TYPES).filter_map(Tree::as_str).collect(),
             Some(_) | None => vec![implied_type(schema)],
         };
         let has_list = self.lists_have_elements && names.contains(&"array");
@@ -141,7 +195,11 @@ impl<'s> Finder<'s> {
             "boolean" => Some(Tree::Bool(false)),
             "integer" => least_integer(schema).map(Tree::from),
             "number" => least_number(schema),
-            "string" => text(schema).map(Tree::from),
+            "string" => {
+                let text = text(schema)?;
+                self.spend(text.len())?;
+                Some(Tree::from(text))
+            }
             "array" => self.list(schema, depth),
             "object" => self.fields(schema, depth).map(Tree::Object),
             _ => Some(Tree::Null),
@@ -154,6 +212,7 @@ impl<'s> Finder<'s> {
         let properties = schema.get("properties").and_then(Tree::as_object);
         let mut fields = Map::new();
         for name in required.iter().filter_map(Tree::as_str) {
+            self.spend(BYTES_PER_VALUE + name.len())?;
             let value = match properties.and_then(|properties| properties.get(name)) {
                 Some(field) => {
                     let wanted = std::mem::take(&mut self.lists_have_elements);
@@ -177,6 +236,7 @@ impl<'s> Finder<'s> {
         let items = schema.get("items");
         let mut elements = Vec::new();
         for index in 0..length {
+            self.spend(BYTES_PER_VALUE)?;
             elements.push(match first.get(index).or(items) {
                 Some(item) => self.value_of(item, depth + 1)?,
                 None => Tree::Null,
@@ -187,10 +247,26 @@ impl<'s> Finder<'s> {
 }
 
 /// The value that a schema states itself.
-fn stated(schema: &Map<String, Tree>) -> Option<Tree> {
-    let first = |name: &str| schema.get(name)?.as_array()?.first().cloned();
-    let by_keyword = [first("enum"), schema.get("const").cloned(), schema.get("default").cloned(), first("examples")];
+fn stated(schema: &Map<String, Tree>) -> Option<&Tree> {
+    let first = |name: &str| schema.get(name)?.as_array()?.first();
+    let by_keyword = [first("enum"), schema.get("const"), schema.get("default"), first("examples")];
     by_keyword.into_iter().flatten().next()
+}
+
+/// What is left of some bytes after a value has taken its size of them; `None` if it is larger.
+fn left_after(value: &Tree, left: usize) -> Option<usize> {
+    match value {
+        Tree::Null | Tree::Bool(_) | Tree::Number(_) => left.checked_sub(BYTES_PER_VALUE),
+        Tree::String(text) => left.checked_sub(BYTES_PER_VALUE + text.len()),
+        Tree::Array(elements) => {
+            let left = left.checked_sub(BYTES_PER_VALUE)?;
+            elements.iter().try_fold(left, |left, element| left_after(element, left))
+        }
+        Tree::Object(fields) => {
+            let left = left.checked_sub(BYTES_PER_VALUE)?;
+            fields.iter().try_fold(left, |left, (name, value)| left_after(value, left.checked_sub(name.len())?))
+        }
+    }
 }
 
 /// The type that the keywords of a schema without `type` are about.
@@ -259,7 +335,7 @@ mod tests {
 
     #[track_caller]
     fn check(schema: &str, expected: Option<&str>) {
-        let found = minimal_value(&json(schema));
+        let found = MinimalValues::default().value(&json(schema));
         assert_eq!(found.as_ref().map(Json::as_str), expected, "{schema}");
     }
 
@@ -332,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_list_for_calls_has_two_elements_where_it_may() {
-        let list = |schema: &str| minimal_list(&json(schema)).map(|list| list.as_str().to_owned());
+        let list = |schema: &str| MinimalValues::default().list(&json(schema)).map(|list| list.as_str().to_owned());
         let integers = r#""type": "array", "items": {"type": "integer"}"#;
         assert_eq!(list(&format!("{{{integers}}}")).unwrap(), "[0,0]");
         assert_eq!(list(&format!("{{{integers}, \"maxItems\": 1}}")).unwrap(), "[0]");
@@ -343,5 +419,24 @@ mod tests {
         assert_eq!(list(nested).unwrap(), "[[],[]]", "only the list itself needs elements");
         assert_eq!(list(r#"{"type": "integer"}"#), None);
         assert_eq!(list("true"), None);
+    }
+
+    #[test]
+    fn a_value_that_takes_much_memory_is_not_found() {
+        let large = "x".repeat(1 << 20);
+        check(&format!("{{\"const\": \"{large}\"}}"), None);
+        check(&format!("{{\"type\": \"object\", \"required\": [\"{large}\"]}}"), None);
+        // A small text many times, and lists of lists of nothing.
+        let small = "x".repeat(900);
+        check(&format!("{{\"minItems\": 1000, \"items\": {{\"default\": \"{small}\"}}}}"), None);
+        check(r#"{"minItems": 1000, "items": {"minItems": 1000}}"#, None);
+        check(&format!("{{\"$ref\": \"#/{large}\"}}"), None);
+    }
+
+    #[test]
+    fn a_schema_is_searched_once_for_all_tasks() {
+        let (schema, mut values) = (json(r#"{"minimum": 3}"#), MinimalValues::default());
+        assert_eq!(values.value(&schema), values.value(&schema.clone()));
+        assert_eq!((values.list(&schema), values.0.len()), (None, 2));
     }
 }

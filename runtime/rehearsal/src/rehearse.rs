@@ -19,11 +19,17 @@ use crate::{
     Stubs,
     injection::{FailingTask, Injection, Tries},
     report,
-    world::{Beginning, TriggerKind, World},
+    world::{self, Beginning, TriggerKind, World},
 };
 
-/// The maximum number of steps of all cases. A step takes some microseconds. Small in tests, so that they reach it.
-const MAX_STEPS: usize = if cfg!(test) { 50_000 } else { 1_000_000 };
+/// The maximum number of steps of all cases. Small in tests, so that they reach it.
+const MAX_STEPS: usize = if cfg!(test) { 300_000 } else { 2_000_000 };
+
+/// The maximum number of failing calls of a case: a failure handler may listen to the failure of another one.
+const MAX_FAILING: usize = 16;
+
+/// The steps that the description of a link with stubbed values counts as.
+const STEPS_PER_LINK: usize = 4;
 
 /// What is rehearsed.
 #[derive(Debug)]
@@ -69,11 +75,12 @@ fn all_cases(beginning: Beginning, flow: Arc<Flow>, request: &Request<'_>) -> Re
     if let Some(node) = &request.only
         && !index_of.get(node).is_some_and(|index| is_task(&flow, *index))
     {
-        let hint = flow.unknown_task(node).map_or_else(|| "name a task, not a flow".into(), |unknown| unknown.hint());
+        let hint = flow.unknown_task(node);
+        let hint = hint.map_or_else(|| "name a task, not a flow or a list element".into(), |unknown| unknown.hint());
         return Err(UnknownNode { flow: flow.name.to_string(), node: node.clone(), hint });
     }
     let cases = Cases { beginning, flow: &flow, now: request.now, stubs: request.stubs, index_of };
-    let mut plan = Plan { cases: &cases, steps: 0, omitted: 0 };
+    let mut plan = Plan { cases: &cases, steps: 0, is_cut: false, omitted: 0 };
     let cases = plan.all(request.only.as_ref());
     let omitted = plan.omitted;
     Ok(Rehearsal { flow: flow.name.to_string(), run: None, stubs: request.stubs.all(&flow), cases, omitted })
@@ -91,7 +98,6 @@ pub(crate) struct Cases<'r> {
 
 /// A case that was run.
 struct RunCase {
-    injection: Injection,
     /// The tasks that were called, or waited.
     applied: BTreeSet<NodeName>,
     /// The tasks whose rollback was called.
@@ -99,28 +105,76 @@ struct RunCase {
     report: RehearsedCase,
 }
 
-/// The steps that cases may still have.
+/// The first case in which each task is called: the failures of that case lead to the call.
+#[derive(Default)]
+struct Causes {
+    applies: BTreeMap<NodeName, Injection>,
+    /// The calls of rollbacks after the failure of another task.
+    rollbacks: BTreeMap<NodeName, Injection>,
+    /// The calls of rollbacks after the failure of the task itself.
+    own_rollbacks: BTreeMap<NodeName, Injection>,
+}
+
+impl Causes {
+    /// Takes a case that was run.
+    fn add(&mut self, injection: &Injection, applied: BTreeSet<NodeName>, rollback_called: BTreeSet<NodeName>) {
+        for task in applied {
+            self.applies.entry(task).or_insert_with(|| injection.clone());
+        }
+        for task in rollback_called {
+            let is_own = injection.target().is_some_and(|target| target.node == task);
+            let rollbacks = if is_own { &mut self.own_rollbacks } else { &mut self.rollbacks };
+            rollbacks.entry(task).or_insert_with(|| injection.clone());
+        }
+    }
+
+    /// The failures that lead to the rollback of a task.
+    fn of_rollback(&self, task: &NodeName) -> Option<&Injection> {
+        self.rollbacks.get(task).or_else(|| self.own_rollbacks.get(task))
+    }
+}
+
+/// The cases in which the calls of a task fail.
+#[derive(Default)]
+struct ApplyCases {
+    /// The cases that are reported.
+    run: BTreeMap<NodeName, (Injection, RehearsedCase)>,
+    /// The tasks that no case calls.
+    unreached: BTreeSet<NodeName>,
+}
+
+/// The steps of the cases so far.
 struct Plan<'r> {
     cases: &'r Cases<'r>,
     steps: usize,
+    /// Whether some case was not run.
+    is_cut: bool,
+    /// The number of cases that are asked for and were not run.
     omitted: u64,
 }
 
 impl Plan<'_> {
     /// The run without a failure, and the cases of each task, in the order of the flow.
     fn all(&mut self, only: Option<&NodeName>) -> Vec<RehearsedCase> {
-        let base = self.run(Injection::default());
+        let none = Injection::default();
+        let RunCase { applied, rollback_called, report } = self.run(&none);
+        let mut causes = Causes::default();
+        causes.add(&none, applied, rollback_called);
+        let mut reports = vec![report];
         let mut tasks = self.tasks();
         // The cases that are asked for come first, in case that not all may be run.
         tasks.sort_by_key(|task| only.is_some_and(|only| only != task));
-        let applies = self.apply_cases(&base, &tasks);
-        let mut reports = vec![base.report];
+        let mut applies = self.apply_cases(&tasks, only, &mut causes);
         for task in tasks.iter().filter(|task| only.is_none_or(|only| only == *task)) {
-            if let Some(apply) = applies.get(task) {
-                reports.push(apply.report.clone());
-                reports.extend(self.first_try_case(apply).map(|case| case.report));
+            if let Some((injection, report)) = applies.run.remove(task) {
+                let first_try = self.first_try_case(&injection, &report);
+                reports.push(report);
+                reports.extend(first_try);
+            } else if applies.unreached.contains(task) {
+                let unreached = self.unreached_case(task, &reports[0]);
+                reports.extend(unreached);
             }
-            reports.extend(self.rollback_case(task, &tasks, &applies).map(|case| case.report));
+            reports.extend(self.rollback_case(task, &causes));
         }
         reports
     }
@@ -131,100 +185,156 @@ impl Plan<'_> {
         tasks.map(|index| flow.node(index).name.clone()).collect()
     }
 
-    /// The case of each task in which its calls fail.
-    fn apply_cases(&mut self, base: &RunCase, tasks: &[NodeName]) -> BTreeMap<NodeName, RunCase> {
-        let mut found: BTreeMap<NodeName, RunCase> = BTreeMap::new();
-        let mut unreached: Vec<&NodeName> = tasks.iter().collect();
+    /// Runs the case of each task in which its calls fail. Those of other tasks than the only one show what leads to its calls.
+    fn apply_cases(&mut self, tasks: &[NodeName], only: Option<&NodeName>, causes: &mut Causes) -> ApplyCases {
+        let mut cases = ApplyCases::default();
+        let mut waiting: Vec<&NodeName> = tasks.iter().collect();
         loop {
-            let before = unreached.len();
-            for task in std::mem::take(&mut unreached) {
-                let is_called = |case: &&RunCase| case.applied.contains(task);
-                let mut others = tasks.iter().filter_map(|other| found.get(other));
-                let leading = Some(base).filter(is_called).or_else(|| others.find(is_called));
-                let Some(injection) = leading.map(|case| case.injection.and(failing(task, Action::Apply))) else {
-                    unreached.push(task);
+            let before = waiting.len();
+            for task in std::mem::take(&mut waiting) {
+                let Some(cause) = causes.applies.get(task) else {
+                    waiting.push(task);
                     continue;
                 };
-                found.extend(self.try_run(injection).map(|case| (task.clone(), case)));
+                let injection = cause.and(failing(task, Action::Apply));
+                let is_wanted = only.is_none_or(|only| only == task);
+                match self.try_run(&injection) {
+                    Some(RunCase { applied, rollback_called, report }) => {
+                        causes.add(&injection, applied, rollback_called);
+                        if is_wanted {
+                            cases.run.insert(task.clone(), (injection, report));
+                        }
+                    }
+                    None => self.omitted += u64::from(is_wanted),
+                }
             }
             // A failure of one task may lead to the call of another.
-            if unreached.len() == before || unreached.is_empty() {
+            if waiting.len() == before || waiting.is_empty() {
                 break;
             }
         }
-        for task in unreached {
-            let injection = base.injection.and(failing(task, Action::Apply));
-            let report = RehearsedCase { failing: injection.describe(), reached: false, ..base.report.clone() };
-            let (applied, rollback_called) = (base.applied.clone(), base.rollback_called.clone());
-            found.insert(task.clone(), RunCase { injection, applied, rollback_called, report });
+        let wanted = waiting.into_iter().filter(|task| only.is_none_or(|only| only == *task));
+        if self.is_cut {
+            // A case that was not run may call them.
+            self.omitted += wanted.count() as u64;
+        } else {
+            cases.unreached = wanted.cloned().collect();
         }
-        found
+        cases
+    }
+
+    /// The description of a task that no case calls, beside that of the run without a failure.
+    fn unreached_case(&mut self, task: &NodeName, base: &RehearsedCase) -> Option<RehearsedCase> {
+        if self.steps > MAX_STEPS {
+            self.omitted += 1;
+            return None;
+        }
+        self.steps += steps_of_report(base);
+        let injection = Injection::default().and(failing(task, Action::Apply));
+        Some(RehearsedCase { failing: injection.describe(), reached: false, ..base.clone() })
     }
 
     /// The case in which a task succeeds once a retry controller runs its flow again.
-    fn first_try_case(&mut self, apply: &RunCase) -> Option<RunCase> {
-        let is_retried = apply.report.reached && !apply.report.retried_flows.is_empty();
-        is_retried.then(|| apply.injection.in_first_try()).and_then(|injection| self.try_run(injection))
+    fn first_try_case(&mut self, injection: &Injection, apply: &RehearsedCase) -> Option<RehearsedCase> {
+        if !apply.reached || apply.retried_flows.is_empty() {
+            return None;
+        }
+        self.reported(&injection.in_first_try())
     }
 
     /// The case in which the rollback of a task fails: it is called because another task fails, or else the task itself.
-    fn rollback_case(
-        &mut self,
-        task: &NodeName,
-        tasks: &[NodeName],
-        applies: &BTreeMap<NodeName, RunCase>,
-    ) -> Option<RunCase> {
-        let others = tasks.iter().filter(|other| *other != task).chain([task]);
-        let leading = others.filter_map(|other| applies.get(other)).find(|case| case.rollback_called.contains(task))?;
-        self.try_run(leading.injection.and(failing(task, Action::Rollback)))
+    fn rollback_case(&mut self, task: &NodeName, causes: &Causes) -> Option<RehearsedCase> {
+        let Some(cause) = causes.of_rollback(task) else {
+            // A case that was not run may call it.
+            self.omitted += u64::from(self.is_cut && self.has_rollback(task));
+            return None;
+        };
+        self.reported(&cause.and(failing(task, Action::Rollback)))
+    }
+
+    fn has_rollback(&self, task: &NodeName) -> bool {
+        let node = self.cases.index_of.get(task).map(|index| self.cases.flow.node(*index));
+        node.is_some_and(|node| match &node.role {
+            Role::Task(task) => task.rollback && !node.is_failure_handler,
+            Role::ForEach(each) => each.task.rollback && !node.is_failure_handler,
+            Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => false,
+        })
+    }
+
+    /// The description of a case that is asked for, if there are steps left for it.
+    fn reported(&mut self, injection: &Injection) -> Option<RehearsedCase> {
+        let case = self.try_run(injection);
+        self.omitted += u64::from(case.is_none());
+        case.map(|case| case.report)
     }
 
     /// Runs a case, if there are steps left for it.
-    fn try_run(&mut self, injection: Injection) -> Option<RunCase> {
-        if self.steps > MAX_STEPS {
-            self.omitted += 1;
+    fn try_run(&mut self, injection: &Injection) -> Option<RunCase> {
+        if self.steps > MAX_STEPS || injection.len() > MAX_FAILING {
+            self.is_cut = true;
             return None;
         }
         Some(self.run(injection))
     }
 
-    fn run(&mut self, injection: Injection) -> RunCase {
+    fn run(&mut self, injection: &Injection) -> RunCase {
         let Cases { flow, index_of, .. } = self.cases;
-        let mut world = World::start(self.cases, &injection);
-        world.drive();
+        let mut world = World::start(self.cases, injection);
+        world.drive(world::MAX_STEPS);
         let mut history = std::mem::take(&mut world.history);
         history.states = index_of.values().map(|index| (*index, world.machine.node_state(*index))).collect();
-        let (mut reached, mut stopped) = (world.reached, world.stopped.clone());
-        self.steps += world.steps;
+        let (mut reached, mut stopped, mut steps) = (world.reached, world.stopped.clone(), world.steps);
+        // The state of the flow was built, or is copied.
+        let copy = world.machine.size();
+        self.steps += copy;
         let triggers = if world.is_open() { triggers(flow, &world.machine) } else { Vec::new() };
+        let leading = self.nodes_before(injection);
         for (part, trigger) in (1..).zip(triggers) {
-            if injection.target().is_some() && (world.reached || !self.is_in_firing(&injection, trigger)) {
+            if injection.target().is_some() && (world.reached || !leading.contains(&trigger.entry())) {
                 continue;
             }
+            if steps > world::MAX_STEPS || self.steps > MAX_STEPS {
+                stopped = stopped.or_else(|| Some(world::out_of_steps()));
+                break;
+            }
+            self.steps += copy;
             let mut fired = world.fork(part);
             match fired.fire(trigger) {
-                Ok(()) => fired.drive(),
+                Ok(()) => fired.drive(world::MAX_STEPS.saturating_sub(steps)),
                 Err(reason) => fired.history.refuse(flow, trigger.entry(), &reason),
             }
-            self.steps += fired.steps;
+            steps += fired.steps;
             reached |= fired.reached;
             stopped = stopped.or(fired.stopped.take());
             fired.history.end_part(&fired.machine, index_of);
             history.absorb(fired.history);
         }
-        let state = world.machine.state();
-        let end = CaseEnd { reached, state, stopped };
-        let report = report::describe(self.cases, &injection, &history, end);
+        let end = CaseEnd { reached, state: world.machine.state(), stopped };
+        let report = report::describe(self.cases, injection, &history, end);
+        self.steps += steps + steps_of_report(&report);
         let applied = history.applied.iter().map(NodeName::base).collect();
         let rollback_called = history.rollback_calls.iter().map(|(.., task)| task.base()).collect();
-        RunCase { injection, applied, rollback_called, report }
+        RunCase { applied, rollback_called, report }
     }
 
-    /// Whether some task of an injection is in the firings that a trigger starts.
-    fn is_in_firing(&self, injection: &Injection, trigger: TriggerKind) -> bool {
-        let reachable = self.cases.flow.reachable_from([trigger.entry()]);
-        reachable.iter().any(|index| injection.concerns(&self.cases.flow.node(*index).name))
+    /// The tasks of an injection, and all nodes before them: a firing that begins with one of these may reach the tasks.
+    fn nodes_before(&self, injection: &Injection) -> BTreeSet<NodeIndex> {
+        let mut work: Vec<NodeIndex> =
+            injection.nodes().filter_map(|task| self.cases.index_of.get(task).copied()).collect();
+        let mut reached = BTreeSet::new();
+        while let Some(index) = work.pop() {
+            if reached.insert(index) {
+                work.extend(&self.cases.flow.node(index).before);
+            }
+        }
+        reached
     }
+}
+
+/// The steps that the description of a case counts as, since all of them are kept.
+fn steps_of_report(report: &RehearsedCase) -> usize {
+    let links = report.skipped.iter().flat_map(|skipped| &skipped.links);
+    report.nodes.len() + STEPS_PER_LINK * links.map(|link| 1 + link.stubs.len()).sum::<usize>()
 }
 
 /// How a case ended.

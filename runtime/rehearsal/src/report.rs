@@ -7,7 +7,7 @@ use api::{
     SkippedNode, StubOrigin, StubbedValue,
 };
 use flow::{
-    Action, FailureKind, Flow, NodeIndex, NodeName, RunState, SourceOutcome, State, Task, ValueName,
+    Action, FailureKind, Firing, Flow, NodeIndex, NodeName, RunState, SourceOutcome, State, Task, ValueName,
     graph::{Link, Role, ScopeIndex, Source},
 };
 use machine::NodeChange;
@@ -18,6 +18,15 @@ use crate::{
     rehearse::{CaseEnd, Cases},
     stubs,
 };
+
+/// The maximum number of stubbed values that are listed for a link.
+const MAX_STUBS_OF_LINK: usize = 20;
+
+/// The maximum length of the text of a stubbed value that is listed for a link, in bytes: many cases have the same link.
+const MAX_STUB_BYTES: usize = 256;
+
+/// The maximum number of nodes with unexpected failures that are listed: mostly they have the same reason.
+const MAX_UNEXPECTED: usize = 20;
 
 /// The case as JSON.
 pub(crate) fn describe(cases: &Cases<'_>, injection: &Injection, history: &History, end: CaseEnd) -> RehearsedCase {
@@ -198,34 +207,43 @@ impl<'h> Report<'h> {
     }
 
     fn retried_flows(&self) -> Vec<RetriedFlow> {
-        let mut retried = Vec::new();
+        // What was rolled back in a scope before its second run, by the part and the firing.
+        let mut rolled_back: BTreeMap<(usize, Firing, ScopeIndex), (usize, Vec<String>)> = BTreeMap::new();
+        let mut controllers = Vec::new();
         for (key, changes) in &self.executions {
-            let controller = changes.iter().find(|(_, change)| change.state == State::Retrying);
-            let Some((until, _)) = controller else { continue };
-            let Some(scope) = self.index(&key.2).map(|index| self.flow().node(index).scope) else { continue };
+            let (part, firing, name) = key;
+            let retrying = changes.iter().find(|(_, change)| change.state == State::Retrying);
+            let Some((until, _)) = retrying else { continue };
+            let Some(scope) = self.index(name).map(|index| self.flow().node(index).scope) else { continue };
             let starts = changes.iter().filter(|(_, change)| change.state == State::Running).count();
-            let runs = u32::try_from(starts).unwrap_or(u32::MAX);
-            let rolled_back = self.rolled_back_before(*until, key, scope);
-            retried.push(RetriedFlow { flow: key.2.to_string(), runs, rolled_back });
+            controllers.push((key, scope, u32::try_from(starts).unwrap_or(u32::MAX)));
+            rolled_back.insert((*part, *firing, scope), (*until, Vec::new()));
         }
-        retried
-    }
-
-    /// The tasks in a scope whose rollback was called in a firing before a position of the history.
-    fn rolled_back_before(&self, until: usize, (part, firing, _): &NodeKey, scope: ScopeIndex) -> Vec<String> {
-        let before = self.history.changes.iter().take(until);
-        let of_firing = before.filter(|(of_part, change)| (of_part, &change.firing) == (part, firing));
-        let is_called = |change: &NodeChange| {
+        if controllers.is_empty() {
+            return Vec::new();
+        }
+        for (position, (part, change)) in self.history.changes.iter().enumerate() {
+            if change.state != State::RolledBack {
+                continue;
+            }
             let key = (*part, change.firing, change.name.clone());
-            change.state == State::RolledBack && self.history.rollback_calls.contains(&key)
-        };
-        let is_inside = |name: &NodeName| {
-            let inner = self.index(name).map(|index| self.flow().node(index).scope);
-            std::iter::successors(inner, |scope| self.flow().scope(*scope).parent).any(|outer| outer == scope)
-        };
-        let rolled_back =
-            of_firing.map(|(_, change)| change).filter(|change| is_called(change) && is_inside(&change.name));
-        rolled_back.map(|change| change.name.to_string()).collect()
+            if !self.history.rollback_calls.contains(&key) {
+                continue;
+            }
+            let inner = self.index(&change.name).map(|index| self.flow().node(index).scope);
+            for scope in std::iter::successors(inner, |scope| self.flow().scope(*scope).parent) {
+                if let Some((until, names)) = rolled_back.get_mut(&(*part, change.firing, scope))
+                    && position < *until
+                {
+                    names.push(change.name.to_string());
+                }
+            }
+        }
+        let retried = controllers.into_iter().map(|((part, firing, name), scope, runs)| {
+            let names = rolled_back.remove(&(*part, *firing, scope)).map(|(_, names)| names).unwrap_or_default();
+            RetriedFlow { flow: name.to_string(), runs, rolled_back: names }
+        });
+        retried.collect()
     }
 
     fn firings(&self) -> Vec<RehearsedFiring> {
@@ -239,6 +257,9 @@ impl<'h> Report<'h> {
             let is_final = change.retry_in.is_none();
             let Some(failure) = change.failure.as_ref().filter(|_| is_final) else { continue };
             let is_consequence = failure.kind == FailureKind::Cancelled || failure.message == injection::MESSAGE;
+            if unexpected.len() == MAX_UNEXPECTED {
+                break;
+            }
             if !is_consequence && !self.injection.concerns(&change.name.base()) {
                 unexpected.entry(change.name.to_string()).or_insert_with(|| Failure::from(failure));
             }
@@ -269,9 +290,13 @@ impl<'h> Report<'h> {
             values_of(source, &mut read);
         }
         let flow = self.flow();
-        let mut stubs: Vec<StubbedValue> =
-            read.iter().filter_map(|(node, value)| self.cases.stubs.describe(flow, *node, value)).collect();
-        stubs.extend(link.reads.iter().filter_map(|(name, source)| self.failure_stub(name, source)));
+        let of_results = read.iter().filter_map(|(node, value)| self.cases.stubs.describe(flow, *node, value));
+        let of_failures = link.reads.iter().filter_map(|(name, source)| self.failure_stub(name, source));
+        let shown = |stub: StubbedValue| {
+            let value = stub.value.filter(|value| value.get().len() <= MAX_STUB_BYTES);
+            StubbedValue { value, ..stub }
+        };
+        let stubs = of_results.chain(of_failures).take(MAX_STUBS_OF_LINK).map(shown).collect();
         SkippedLink {
             from: flow.node(link.from).name.to_string(),
             when: link.when.as_ref().map(|when| when.as_str().to_owned()),

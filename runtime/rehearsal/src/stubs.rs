@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     consumers::{Consumers, described},
-    minimal::{minimal_list, minimal_value},
+    minimal::MinimalValues,
 };
 
 /// The modules of a flow, as far as they are known.
@@ -20,6 +20,9 @@ pub type Modules = BTreeMap<Digest, ModuleContent>;
 
 /// A list of two elements of which nothing is known.
 const UNKNOWN_LIST: &str = "[null,null]";
+
+/// The maximum number of errors that are reported for results: the search for an intended name takes a while.
+const MAX_ERRORS: usize = 20;
 
 /// The results that a person gives: an object of tasks, each with an object of its values by the flow's names.
 #[derive(Debug, Clone, Default)]
@@ -111,38 +114,49 @@ struct Stub {
 pub struct Stubs {
     /// By the task, and the flow's name for the value.
     provided: BTreeMap<(NodeIndex, ValueName), Stub>,
-    consumers: Consumers,
+    /// The values of notifications, where something is known of them.
+    notified: BTreeMap<ValueName, Json>,
 }
 
 impl Stubs {
     /// Finds a value for everything that the tasks of a flow provide.
     ///
     /// # Errors
-    /// Everything in the given results that does not fit the flow.
+    /// What does not fit the flow in the given results, as far as it is reported.
     pub fn new(flow: &Flow, modules: &Modules, results: &Results) -> Result<Self, Vec<InvalidResults>> {
         let consumers = Consumers::of(flow, modules);
+        let mut finder = StubFinder { flow, consumers: &consumers, minimal: MinimalValues::default() };
         let mut provided = BTreeMap::new();
         for index in flow.indices() {
             for (flow_name, schema) in provided_values(flow, index, modules) {
-                let stub = find_stub(&consumers, Some(index), &flow_name, schema.as_ref());
+                let stub = finder.find(Some(index), &flow_name, schema.as_ref());
                 provided.insert((index, flow_name), stub);
             }
         }
-        let mut stubs = Self { provided, consumers };
+        let notified = consumers.notified().into_iter();
+        let notified = notified.map(|name| (name.clone(), finder.find(None, name, None).value)).collect();
+        let mut stubs = Self { provided, notified };
         let errors = stubs.set_results(flow, modules, results);
         if errors.is_empty() { Ok(stubs) } else { Err(errors) }
     }
 
     fn set_results(&mut self, flow: &Flow, modules: &Modules, results: &Results) -> Vec<InvalidResults> {
         let mut errors = Vec::new();
+        let tasks = flow.indices().filter(|index| is_task(flow, *index));
+        let tasks: BTreeMap<&str, NodeIndex> = tasks.map(|index| (flow.node(index).name.as_str(), index)).collect();
         for (task, values) in &results.0 {
-            let index = flow.indices().find(|index| is_task(flow, *index) && flow.node(*index).name.as_str() == task);
-            let Some(index) = index else {
+            if errors.len() >= MAX_ERRORS {
+                break;
+            }
+            let Some(index) = tasks.get(task.as_str()).copied() else {
                 errors.push(unknown_task(flow, task));
                 continue;
             };
             let schemas: BTreeMap<ValueName, Option<Json>> = provided_values(flow, index, modules).collect();
             for (name, value) in values {
+                if errors.len() >= MAX_ERRORS {
+                    break;
+                }
                 let (task, value_name) = (task.clone(), name.clone());
                 let known = schemas.get_key_value(name.as_str());
                 let Some((flow_name, schema)) = known else {
@@ -181,8 +195,8 @@ impl Stubs {
         let required = flow.notification_values(entry).into_iter();
         let required = required.filter(|(_, requiredness)| *requiredness == Requiredness::Required);
         let value = |(name, _): (ValueName, Requiredness)| {
-            let stub = find_stub(&self.consumers, None, &name, None);
-            (name, Value::Json(stub.value))
+            let value = self.notified.get(&name).cloned().unwrap_or_else(null);
+            (name, Value::Json(value))
         };
         required.map(value).collect()
     }
@@ -209,7 +223,7 @@ impl Stubs {
 /// A stubbed value as JSON.
 pub(crate) fn describe(task: &NodeName, name: &ValueName, value: &Json, from: StubOrigin) -> StubbedValue {
     let value = RawValue::from_string(value.as_str().to_owned()).expect("the text of `Json` is JSON");
-    StubbedValue { task: task.to_string(), name: name.to_string(), from, value }
+    StubbedValue { task: task.to_string(), name: name.to_string(), from, value: Some(value) }
 }
 
 /// Whether a node is a task, which a call or a notification completes.
@@ -239,18 +253,41 @@ fn provided_values<'a>(
     })
 }
 
-/// A value for the schema of its provider, or else for that of a consumer.
-fn find_stub(consumers: &Consumers, provider: Option<NodeIndex>, name: &ValueName, of_provider: Option<&Json>) -> Stub {
-    let from_schema = |value: Json| Stub { value, from: StubOrigin::Schema };
-    if consumers.is_list(provider, name) {
-        let of_elements = consumers.element_schema(provider, name).and_then(minimal_value);
-        let list = of_provider.and_then(minimal_list).or_else(|| list_of(&of_elements?));
-        let unknown = Json::parse(UNKNOWN_LIST).expect("the constant is JSON");
-        return list.map_or(Stub { value: unknown, from: StubOrigin::Nothing }, from_schema);
+/// The search for stubs.
+struct StubFinder<'c> {
+    flow: &'c Flow,
+    consumers: &'c Consumers,
+    minimal: MinimalValues,
+}
+
+impl StubFinder<'_> {
+    /// A value for the schema of its provider, or else for that of a consumer.
+    fn find(&mut self, provider: Option<NodeIndex>, name: &ValueName, of_provider: Option<&Json>) -> Stub {
+        let from_schema = |value: Json| Stub { value, from: StubOrigin::Schema };
+        if self.consumers.is_list(provider, name) {
+            let of_elements = self.consumers.element_schema(provider, name);
+            let list = of_provider.and_then(|schema| self.minimal.list(schema));
+            let list = list.or_else(|| list_of(&self.minimal.value(of_elements?)?));
+            let unknown = Json::parse(UNKNOWN_LIST).expect("the constant is JSON");
+            return list.map_or(Stub { value: unknown, from: StubOrigin::Nothing }, from_schema);
+        }
+        let mut first = None;
+        for schema in of_provider.into_iter().chain(self.consumers.schemas(provider, name)) {
+            let Some(value) = self.minimal.value(schema) else { continue };
+            if self.fits_notification(provider, name, &value) {
+                return from_schema(value);
+            }
+            first.get_or_insert(value);
+        }
+        first.map_or_else(|| Stub { value: null(), from: StubOrigin::Nothing }, from_schema)
     }
-    let schemas = [of_provider, consumers.schema(provider, name)];
-    let value = schemas.into_iter().flatten().find_map(minimal_value);
-    value.map_or_else(|| Stub { value: null(), from: StubOrigin::Nothing }, from_schema)
+
+    /// Whether the notification of a waiting task may have a value: several tasks may take it.
+    fn fits_notification(&self, provider: Option<NodeIndex>, name: &ValueName, value: &Json) -> bool {
+        let wait = provider.filter(|index| matches!(self.flow.node(*index).role, Role::Wait(_)));
+        let values = || Values::from([(name.clone(), Value::Json(value.clone()))]);
+        wait.is_none_or(|index| self.flow.wait_mismatch(index, &values()).is_none())
+    }
 }
 
 /// A list of two elements.
@@ -291,13 +328,22 @@ mod tests {
             errors.iter().map(|error| format!("{error}: {}", error.hint())).collect::<Vec<_>>().join("; ")
         })?;
         let row = |stub: StubbedValue| {
-            (format!("{}.{}", stub.task, stub.name), stub.value.get().to_owned(), stub.from.to_string())
+            let value = stub.value.map(|value| value.get().to_owned());
+            (format!("{}.{}", stub.task, stub.name), value.unwrap_or_default(), stub.from.to_string())
         };
         Ok(stubs.all(&flow).into_iter().map(row).collect())
     }
 
     fn row(name: &str, value: &str, from: &str) -> (String, String, String) {
         (name.into(), value.into(), from.into())
+    }
+
+    /// The first of the schemas alone allows 0.
+    #[test]
+    fn a_notified_value_fits_all_tasks_that_take_it() {
+        let text = "[[task]]\nname = \"ask\"\nwait = \"a word\"\nprovides = [\"word\"]\n\
+            [[task]]\nname = \"a\"\nuse = \"m#count\"\n[[task]]\nname = \"b\"\nuse = \"m#seven\"\n";
+        assert_eq!(stubs(text, "{}").unwrap(), [row("ask.word", "7", "schema")]);
     }
 
     const FLOW: &str = "[[task]]\nname = \"a\"\nuse = \"m#measure\"\nprovides = { size = \"width\" }\n\

@@ -268,7 +268,8 @@ fn a_condition_on_a_stub_is_named() {
         ("large", "measure", Some("size > 5"))
     );
     let stub = &link.stubs[0];
-    assert_eq!((stub.task.as_str(), stub.value.get(), stub.from.as_str()), ("measure", "3", "schema"));
+    let value = stub.value.as_ref().map(|value| value.get());
+    assert_eq!((stub.task.as_str(), value, stub.from.as_str()), ("measure", Some("3"), "schema"));
     let lines: Vec<String> = rehearsal.cases.iter().map(line).collect();
     assert_eq!(lines[2], "apply of measure + rollback of measure: failure; stuck [measure]");
     assert_eq!(lines[3], "apply of large (not reached): success");
@@ -317,15 +318,15 @@ fn only_the_cases_of_one_task_are_rehearsed_if_asked_for() {
 
 #[test]
 fn a_case_has_a_bound() {
-    // The last task is called for more elements than a case may have steps.
-    let list: Vec<String> = (0..3_000).map(|number| number.to_string()).collect();
+    // The call of each element is more than one step.
+    let list: Vec<String> = (0..6_000).map(|number| number.to_string()).collect();
     let text = format!(
         "pattern = \"linear\"\n[[task]]\nname = \"a\"\nuse = \"m#noop\"\n\
          [[task]]\nname = \"make\"\nuse = \"m#make\"\nfor_each = [{}]\nas = \"item\"\n",
         list.join(",")
     );
     let cases = rehearsed(&text).cases;
-    assert_eq!(line(&cases[0]), ": running; stopped after 2000 steps, as many as a case may have");
+    assert_eq!(line(&cases[0]), ": running; stopped after 10000 steps, as many as a case may have");
     assert_eq!(line(&cases[1]), "apply of a: rolled-back; rolled back [a]");
 }
 
@@ -335,4 +336,73 @@ fn a_rehearsal_has_a_bound() {
     let rehearsal = rehearsed(&tasks);
     assert!(rehearsal.omitted > 0 && rehearsal.cases.len() > 1, "{} of {}", rehearsal.omitted, rehearsal.cases.len());
     assert_eq!(rehearsal.cases[0].nodes.len(), 200);
+}
+
+#[test]
+fn a_list_is_rolled_back_from_the_element_that_fails() {
+    let list: Vec<String> = (0..1_500).map(|number| number.to_string()).collect();
+    let text = format!(
+        "[[task]]\nname = \"make\"\nuse = \"m#make\"\nfor_each = [{}]\nas = \"item\"\nretry = {{ attempts = 1 }}\n",
+        list.join(",")
+    );
+    let cases = rehearsed(&text).cases;
+    let fails = cases.iter().find(|case| line(case).starts_with("apply of make:")).unwrap();
+    assert_eq!((fails.reached, &fails.state, fails.rolled_back.len()), (true, &api::RunState::RolledBack, 1_500));
+}
+
+#[test]
+fn a_notification_that_a_run_would_refuse_ends_a_case() {
+    let text = r#"
+        [[task]]
+        name = "ask"
+        wait = "a word"
+        provides = ["word"]
+        [[task]]
+        name = "count"
+        use = "m#count"
+        [[task]]
+        name = "read"
+        use = "m#read"
+        "#;
+    let lines: Vec<String> = rehearsed(text).cases.iter().map(line).collect();
+    let reason = "\"word\" does not fit task \"read\", which takes it: it is a whole number, and has to be a text";
+    let stopped = format!("running; stopped at ask, where a run would refuse the stubbed values: {reason}");
+    assert_eq!(
+        lines,
+        [
+            format!(": {stopped}"),
+            "apply of ask: rolled-back; notified [ask]".into(),
+            format!("apply of count (not reached): {stopped}"),
+            format!("apply of read (not reached): {stopped}"),
+        ],
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn a_long_value_is_listed_once_and_null_is_a_value() {
+    let text = r#"
+        [[task]]
+        name = "ask"
+        wait = "a word"
+        provides = ["word", "other"]
+        [[task]]
+        name = "b"
+        use = "m#noop"
+        [[link]]
+        from = "ask"
+        to = "b"
+        when = "word == 'x' && other == 'x'"
+        "#;
+    let long = "y".repeat(300);
+    let rehearsal = rehearsed_with(&flow(text), &format!("{{\"ask\": {{\"word\": \"{long}\"}}}}"));
+    let printed = serde_json::to_string(&rehearsal).unwrap();
+    assert_eq!(printed.matches(&long).count(), 1);
+    let read: Rehearsal = serde_json::from_str(&printed).unwrap();
+    let values = |stubs: &[api::StubbedValue]| -> Vec<(String, Option<usize>)> {
+        stubs.iter().map(|stub| (stub.name.clone(), stub.value.as_ref().map(|value| value.get().len()))).collect()
+    };
+    let expected = |length: Option<usize>| vec![("other".to_owned(), Some(4)), ("word".to_owned(), length)];
+    assert_eq!(values(&read.stubs), expected(Some(302)));
+    assert_eq!(values(&read.cases[0].skipped[0].links[0].stubs), expected(None));
 }

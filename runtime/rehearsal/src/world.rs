@@ -19,10 +19,20 @@ use crate::{
 };
 
 /// The maximum number of firings that follow one another from one trigger; a cycle may fire for ever.
-pub const MAX_FIRINGS: u64 = 3;
+pub(crate) const MAX_FIRINGS: u64 = 3;
 
-/// The maximum number of steps of a case. A list may have a million elements. Small in tests, so that they reach it.
-const MAX_STEPS: usize = if cfg!(test) { 2_000 } else { 100_000 };
+/// The maximum number of steps of a case. A step is a record of the machine, or what takes as long: some microseconds. A list may have a
+/// million elements. Small in tests, so that they reach it.
+pub(crate) const MAX_STEPS: usize = if cfg!(test) { 10_000 } else { 100_000 };
+
+/// The cost of conditions that counts as one step, in the unit of [`flow::EvaluationBudget::MAX_COST`].
+const CONDITION_COST_PER_STEP: u64 = 50;
+
+/// The number of firings that cost another step. A run keeps some that have ended.
+const FIRINGS_PER_STEP: usize = 32;
+
+/// The number of nodes of a new firing that cost a step.
+const NODES_PER_STEP: usize = 16;
 
 /// The id of a rehearsed run. It is a seed of the random part of pauses, so that each rehearsal has the same.
 const RUN: &str = "rehearsal";
@@ -70,6 +80,8 @@ pub(crate) struct World<'r> {
     index_of: &'r BTreeMap<NodeName, NodeIndex>,
     now: Timestamp,
     calls: VecDeque<Call>,
+    /// The calls of firings after the last one, which are not answered.
+    later_calls: Vec<Call>,
     fetches: VecDeque<ValueFetch>,
     interrupted: BTreeSet<CallId>,
     elements: FailingElements,
@@ -107,6 +119,7 @@ impl<'r> World<'r> {
             index_of,
             now: *now,
             calls: VecDeque::new(),
+            later_calls: Vec::new(),
             fetches: VecDeque::new(),
             interrupted: BTreeSet::new(),
             elements: FailingElements::default(),
@@ -117,12 +130,10 @@ impl<'r> World<'r> {
             last_firing: 0,
             only: None,
         };
-        // Each case builds the state of the flow anew.
-        world.steps = world.machine.flow().nodes.len() / 16;
         if is_recorded {
-            world.continue_recorded()
+            world.continue_recorded();
         } else {
-            world.step(&Event::Start)
+            world.step(&Event::Start);
         }
         world.last_firing = world.machine.firing_count().max(1) + MAX_FIRINGS - 1;
         world
@@ -163,6 +174,7 @@ impl<'r> World<'r> {
             index_of: self.index_of,
             now: self.now,
             calls: self.calls.clone(),
+            later_calls: self.later_calls.clone(),
             fetches: self.fetches.clone(),
             interrupted: self.interrupted.clone(),
             elements: FailingElements::default(),
@@ -190,10 +202,9 @@ impl<'r> World<'r> {
                 let flow = self.machine.flow().clone();
                 let (task, values) = (flow.node(entry).name.clone(), self.stubs.notification(&flow, entry));
                 let result = TaskResult::Succeeded(values);
-                if let Some(reason) = self.machine.notification_error(&task, &result) {
-                    return Err(reason);
+                if let Some(refusal) = self.step(&Event::Notify { task, result, key: None }) {
+                    return Err(refusal);
                 }
-                self.step(&Event::Notify { task, result, key: None });
             }
             TriggerKind::Schedule(entry, at) => {
                 self.only = Some(entry);
@@ -202,15 +213,15 @@ impl<'r> World<'r> {
             }
         }
         self.last_firing = self.machine.firing_count() + MAX_FIRINGS - 1;
+        self.calls.extend(self.later_calls.drain(..));
         Ok(())
     }
 
-    /// Continues until the run has ended, or nothing happens before its next trigger.
-    pub(crate) fn drive(&mut self) {
-        while self.advance() {
-            if self.steps > MAX_STEPS {
-                self.stopped = Some(format!("after {MAX_STEPS} steps, as many as a case may have"));
-                return;
+    /// Continues until the run has ended, or nothing happens before its next trigger, or it has had as many steps as the case has left.
+    pub(crate) fn drive(&mut self, max_steps: usize) {
+        while self.stopped.is_none() && self.advance() {
+            if self.steps > max_steps {
+                self.stopped = Some(out_of_steps());
             }
         }
     }
@@ -244,10 +255,15 @@ impl<'r> World<'r> {
         self.machine.waiting_tasks().next().map(|(index, _)| index)
     }
 
-    /// The next call to be answered. The calls of firings after the last one are never answered.
+    /// The next call to be answered.
     fn next_call(&mut self) -> Option<Call> {
-        let position = self.calls.iter().position(|call| call.id.firing.get() <= self.last_firing)?;
-        self.calls.remove(position)
+        while let Some(call) = self.calls.pop_front() {
+            if call.id.firing.get() <= self.last_firing {
+                return Some(call);
+            }
+            self.later_calls.push(call);
+        }
+        None
     }
 
     /// Whether as many firings have ended as one trigger may have, and another one has started.
@@ -264,12 +280,20 @@ impl<'r> World<'r> {
         !triggers.persistent || self.machine.firings().any(|(_, state)| !state.is_final())
     }
 
-    fn step(&mut self, event: &Event) {
-        self.steps += 1;
+    /// Lets the machine take an event. Returns why it refuses a notification, if it does.
+    fn step(&mut self, event: &Event) -> Option<String> {
         let step = self.machine.step(self.now, event);
+        let conditions = usize::try_from(step.condition_cost / CONDITION_COST_PER_STEP).unwrap_or(usize::MAX);
+        // The machine asks each firing what follows.
+        let firings = self.machine.firings().count() / FIRINGS_PER_STEP;
+        let steps = step.records.len().max(1).saturating_add(conditions).saturating_add(firings);
+        self.steps = self.steps.saturating_add(steps);
         self.is_unfinished = step.is_unfinished;
         let flow = self.machine.flow().clone();
         for record in &step.records {
+            if matches!(record.fact, machine::Fact::Triggered { .. }) {
+                self.steps = self.steps.saturating_add(flow.nodes.len() / NODES_PER_STEP);
+            }
             self.history.on_record(&flow, record, self.only);
         }
         for command in step.commands {
@@ -283,6 +307,7 @@ impl<'r> World<'r> {
                 }
             }
         }
+        step.refusal
     }
 
     fn take_call(&mut self, call: Call) {
@@ -310,7 +335,7 @@ impl<'r> World<'r> {
         }
         let answer = if self.interrupted.contains(&call.id) {
             TaskResult::Failed(Failure::new(FailureKind::Cancelled, "it was stopped"))
-        } else if self.fails(&call.id.task, call.action()) {
+        } else if self.fails(&call.id) {
             TaskResult::Failed(injection::failure())
         } else {
             TaskResult::Succeeded(self.results_of(&call))
@@ -321,17 +346,18 @@ impl<'r> World<'r> {
     }
 
     /// Whether a call fails in this case.
-    fn fails(&mut self, task: &NodeName, action: Action) -> bool {
-        let base = task.base();
+    fn fails(&mut self, call: &CallId) -> bool {
+        let (base, action) = (call.task.base(), call.action);
         let Some(failing) = self.injection.find(&base, action) else { return false };
         if failing.tries == Tries::First && self.settled.contains(&base) {
             return false;
         }
-        if let Some((_, number)) = task.as_element() {
-            let count = self.index_of.get(&base).and_then(|index| self.machine.progress(*index));
-            let is_last = count.is_some_and(|(count, _)| number as usize + 1 == count);
+        if let Some((_, number)) = call.task.as_element() {
+            let index = self.index_of.get(&base);
+            let elements = index.and_then(|index| self.machine.elements(Some(call.firing), *index, 0));
+            let is_last = elements.is_some_and(|(_, elements)| number as usize + 1 == elements.len());
             let may_fail = is_last || self.is_recorded || action == Action::Rollback;
-            if !self.elements.is_failing(task, action, may_fail) {
+            if !self.elements.is_failing(&call.task, action, may_fail) {
                 return false;
             }
         }
@@ -355,13 +381,21 @@ impl<'r> World<'r> {
             self.steps += 1;
             return;
         };
-        let result = match self.fails(&task, Action::Apply) {
+        self.history.applied.insert(task.clone());
+        let failing = self.injection.find(&task, Action::Apply);
+        let fails = failing.is_some_and(|failing| failing.tries == Tries::All || !self.settled.contains(&task));
+        self.reached |= fails && self.injection.target() == failing;
+        let result = match fails {
             true => TaskResult::Failed(injection::notified_failure()),
             false => TaskResult::Succeeded(self.stubs.results_of(index, &wait.provides)),
         };
-        self.history.applied.insert(task.clone());
-        self.history.notified.push(task.clone());
-        self.step(&Event::Notify { task, result, key: None });
+        match self.step(&Event::Notify { task: task.clone(), result, key: None }) {
+            None => self.history.notified.push(task),
+            // It would wait for ever.
+            Some(refusal) => {
+                self.stopped = Some(format!("at {task}, where a run would refuse the stubbed values: {refusal}"));
+            }
+        }
     }
 
     /// Answers a request for values in the store, which a rehearsal does not read.
@@ -383,4 +417,9 @@ impl<'r> World<'r> {
         };
         self.step(&Event::Fetched { id: fetch.id, result });
     }
+}
+
+/// Why a case ends that has had all its steps.
+pub(crate) fn out_of_steps() -> String {
+    format!("after {MAX_STEPS} steps, as many as a case may have")
 }

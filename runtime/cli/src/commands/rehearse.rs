@@ -2,7 +2,7 @@
 
 mod page;
 
-use std::{path::Path, sync::Arc};
+use std::{fs::File, io::Read as _, path::Path, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use engine::{Clock as _, SystemClock};
@@ -70,11 +70,13 @@ pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exi
 fn read_results(path: &Path) -> Result<Results, CliError> {
     let shown = path.display();
     let read = || -> anyhow::Result<String> {
-        let size = std::fs::metadata(path)?.len();
-        if size > MAX_RESULTS_BYTES {
-            return Err(anyhow!("it has {size} bytes, and may have {MAX_RESULTS_BYTES}"));
+        let mut bytes = Vec::new();
+        // A pipe does not have the size that it says.
+        File::open(path)?.take(MAX_RESULTS_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_RESULTS_BYTES {
+            return Err(anyhow!("it has more than {MAX_RESULTS_BYTES} bytes"));
         }
-        Ok(std::fs::read_to_string(path)?)
+        Ok(String::from_utf8(bytes)?)
     };
     let text = read().with_context(|| format!("could not read the results {shown}")).map_err(CliError::invalid)?;
     Results::parse(&text).map_err(|error| {
@@ -83,7 +85,7 @@ fn read_results(path: &Path) -> Result<Results, CliError> {
     })
 }
 
-/// The error for results that do not fit the flow: all problems at once.
+/// The error for results that do not fit the flow: all known problems at once.
 fn invalid_results(errors: &[InvalidResults], flags: &RehearseFlags) -> CliError {
     let file = flags.results.as_deref().unwrap_or(Path::new("")).display();
     let problems: Vec<String> = errors.iter().map(|error| format!("{file}: {error}")).collect();

@@ -57,8 +57,8 @@ pub(crate) fn about(run: Option<&str>) -> String {
 /// A note about cases that were left out.
 pub(crate) fn omitted(rehearsal: &Rehearsal) -> Option<String> {
     let count = rehearsal.omitted;
-    (count > 0)
-        .then(|| format!("{count} more cases are left out, since these took many steps; --node TASK selects a task"))
+    let reason = "since those before took as many steps as a rehearsal may have";
+    (count > 0).then(|| format!("at least {count} more cases are left out, {reason}; --node TASK selects a task"))
 }
 
 /// The stubbed values: name, value, and origin.
@@ -78,7 +78,8 @@ fn origin(stub: &StubbedValue) -> &'static str {
 }
 
 fn value(stub: &StubbedValue) -> String {
-    let text = sanitize::sanitize_json(stub.value.get());
+    let Some(value) = &stub.value else { return "a long value".into() };
+    let text = sanitize::sanitize_json(value.get());
     let cut = sanitize::cut(&text, MAX_VALUE_COLUMNS);
     if cut.len() < text.len() { format!("{cut}…") } else { cut }
 }

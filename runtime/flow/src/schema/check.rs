@@ -14,7 +14,7 @@ const MAX_LISTED: usize = 12;
 const MAX_QUOTED_CHARS: usize = 40;
 
 /// The maximum length of a field's name in a message, in characters.
-const MAX_NAME_CHARS: usize = 200;
+pub(super) const MAX_NAME_CHARS: usize = 200;
 
 /// Why a value does not match a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,11 @@ pub(super) fn find_mismatch(schema: SchemaView<'_>, value: &Tree, budget: &Budge
     let mut check = Check { budget, alternatives: 0 };
     let problem = check.problem(schema, value)?;
     Some(check.explain(schema, value, problem))
+}
+
+/// Whether a value surely does not match a schema, without an explanation.
+pub(super) fn has_mismatch(schema: SchemaView<'_>, value: &Tree, budget: &Budget) -> bool {
+    Check { budget, alternatives: 0 }.problem(schema, value).is_some()
 }
 
 /// Why a value does not match a schema. It copies nothing, since most problems are those of alternatives that nobody reports.
@@ -100,7 +105,7 @@ impl Check<'_> {
     /// Checks a value. JSON nests no deeper than its parser allows, and a schema is JSON: this bounds the recursion.
     fn problem<'c>(&mut self, schema: SchemaView<'c>, value: &'c Tree) -> Option<Problem<'c>> {
         let (schema, references) = schema.resolve_counted();
-        if !self.budget.spend(1 + references) {
+        if !self.budget.spend(1 + references) || matches!(value, Tree::Null) && schema.is_nullable() {
             return None;
         }
         match schema.node {
@@ -368,7 +373,7 @@ pub(super) fn excerpt(value: &Tree) -> String {
 }
 
 /// The beginning of a text, with a mark where it is cut.
-fn shortened(text: &str, max_chars: usize) -> String {
+pub(super) fn shortened(text: &str, max_chars: usize) -> String {
     match text.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
@@ -376,7 +381,7 @@ fn shortened(text: &str, max_chars: usize) -> String {
 }
 
 /// A name in quotes.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("{:?}", shortened(name, MAX_NAME_CHARS))
 }
 

@@ -41,6 +41,7 @@ fn a_valid_value_is_never_rejected() {
         (r#"{"const": 1}"#, "1.0"),
         (r#"{"unknown": 1, "pattern": "^x$", "type": "string"}"#, "\"y\""),
         (r#"{"type": "kind-of-a-later-draft"}"#, "1"),
+        (r#"{"type": "string", "enum": ["a"], "nullable": true}"#, "null"),
         (r##"{"$ref": "#"}"##, "1"),
         (r##"{"$ref": "https://elsewhere"}"##, "1"),
         (r##"{"$ref": "#/$defs/nothing"}"##, "1"),
@@ -225,6 +226,7 @@ fn a_schema_lists_the_types_of_its_values() {
         (r#"{"anyOf": [{"type": "string"}, {"type": "array"}]}"#, "a text or a list"),
         (r#"{"allOf": [{"type": ["string", "null"]}, {"type": "string"}]}"#, "a text"),
         (r##"{"$ref": "#/$defs/a", "$defs": {"a": {"type": "boolean"}}}"##, "true or false"),
+        (r#"{"type": "string", "nullable": true}"#, "null or a text"),
         ("{}", "anything"),
     ] {
         assert_eq!(Schema::new(&Json::parse(schema).unwrap()).view().types().to_string(), expected, "{schema}");

@@ -190,6 +190,16 @@ fn a_type_mismatch_is_rejected_before_the_run() {
     test_tables::check(include_str!("types.txt"), wire_text);
 }
 
+/// The fields of its box never fit `pack`, but the first iteration takes the input.
+#[test]
+fn a_loop_carried_value_is_compared_only_by_its_types() {
+    let text = "name = \"f\"\ncyclic = true\nmax_firings = 1\n[inputs]\nbox = { size = \"large\" }\n\
+        [[task]]\nname = \"pack\"\nuse = \"typed#pack\"\n[[task]]\nname = \"list\"\nuse = \"typed#list\"\n\
+        [[link]]\nfrom = \"pack\"\nto = \"list\"\n[[link]]\nfrom = \"list\"\nto = \"pack\"\n";
+    let wired = wire_text(text);
+    assert!(wired.contains("box carried over from list") && !wired.contains("error"), "{wired}");
+}
+
 #[test]
 fn diagnostics_of_one_phase_do_not_hide_those_of_another() {
     test_tables::check(include_str!("layers.txt"), wire_text);

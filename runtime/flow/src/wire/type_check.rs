@@ -154,22 +154,26 @@ impl<'a> TypeChecker<'a, '_> {
                     continue;
                 };
                 let (provided_types, accepted_types) = (provided.types(), target.types());
+                let mut conflict = None;
+                if !provided_types.and(accepted_types).is_empty() {
+                    // Of a loop-carried value, another provider may give one that fits.
+                    if matches!(resolved.source, Source::Node { .. }) {
+                        let spec = target.spec;
+                        conflict = provided.conflict_with(&spec.schema, spec.optional, &self.budget);
+                    }
+                    if conflict.is_none() {
+                        continue;
+                    }
+                }
                 let (consumer, provider) = (self.layout.describe(target.node), self.layout.describe(*provider));
                 let parameter = target.parameter;
-                let message = if provided_types.and(accepted_types).is_empty() {
-                    format!(
+                let message = match conflict {
+                    None => format!(
                         "{consumer} takes {accepted_types} as {parameter:?}, and {value:?} of {provider} is {provided_types}"
-                    )
-                } else {
-                    let spec = target.spec;
-                    match provided.conflict_with(&spec.schema, spec.optional, &self.budget) {
-                        Some(conflict) => {
-                            format!(
-                                "{value:?} of {provider} never fits {consumer}, which takes it as {parameter:?}: {conflict}"
-                            )
-                        }
-                        None => continue,
-                    }
+                    ),
+                    Some(conflict) => format!(
+                        "{value:?} of {provider} never fits {consumer}, which takes it as {parameter:?}: {conflict}"
+                    ),
                 };
                 let span = self.layout.span(target.node, &format!("requires.{parameter}"));
                 diagnostics.push(Diagnostic::error(span, message).hint(self.hint(&target)));

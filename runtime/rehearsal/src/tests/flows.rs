@@ -13,13 +13,16 @@ use crate::Modules;
 type Described = (&'static str, &'static [&'static str], &'static [&'static str], bool);
 
 /// The tasks of the module `m`.
-const TASKS: [Described; 6] = [
+const TASKS: [Described; 9] = [
     ("measure", &[], &["size:{\"type\": \"integer\", \"minimum\": 3}"], true),
     ("list", &[], &["items:{\"type\": \"array\", \"items\": {\"type\": \"integer\"}}"], false),
     ("make", &["item"], &["made"], true),
     ("noop", &[], &[], true),
     ("plain", &[], &[], false),
     ("report", &["failure?"], &[], false),
+    ("count", &["word:{\"type\": \"integer\"}"], &[], false),
+    ("seven", &["word:{\"enum\": [7]}"], &[], false),
+    ("read", &["word:{\"type\": \"string\"}"], &[], false),
 ];
 
 /// The tasks of the module `g`, which random flows use.

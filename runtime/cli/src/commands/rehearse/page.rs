@@ -7,8 +7,11 @@ use flow::{Flow, NodeIndex, State, graph::Role};
 
 use crate::display::rehearsal::{CaseText, about, omitted, stub_rows};
 
-/// The maximum number of shapes in all pictures: with more, a browser would need minutes for the page.
+/// The maximum number of tasks in all pictures: with more, a browser would need minutes for the page.
 const MAX_SHAPES: usize = 20_000;
+
+/// The maximum number of arrows in all pictures.
+const MAX_ARROWS: usize = 60_000;
 
 /// A browser that shows the page loads nothing else and runs no script, whatever is in it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
@@ -41,11 +44,13 @@ pub(super) fn page(flow: &Flow, rehearsal: &Rehearsal) -> String {
     out.push_str("</table>\n");
     paragraph(&mut out, omitted(rehearsal));
     let shapes = rehearsal.cases.iter().map(|case| case.nodes.len()).sum::<usize>();
-    if shapes > MAX_SHAPES {
-        paragraph(&mut out, Some("The pictures are left out: there are too many tasks and cases.".into()));
+    let arrows_of_flow = flow.nodes.iter().map(|node| node.before.len() + node.links.len()).sum::<usize>();
+    let has_pictures = shapes <= MAX_SHAPES && arrows_of_flow * rehearsal.cases.len() <= MAX_ARROWS;
+    if !has_pictures {
+        paragraph(&mut out, Some("The pictures are left out: there are too many tasks, links and cases.".into()));
     }
     for (number, (case, text)) in rehearsal.cases.iter().zip(&texts).enumerate() {
-        let picture = (shapes <= MAX_SHAPES).then(|| flow::picture::svg_with_states(flow, number, &states(flow, case)));
+        let picture = has_pictures.then(|| flow::picture::svg_with_states(flow, number, &states(flow, case)));
         section(&mut out, number, text, picture);
     }
     stubs(&mut out, rehearsal);
