@@ -114,12 +114,15 @@ impl Condition {
         Ok(Self(text.into()))
     }
 
-    /// Parses a condition from a record. Newer rules may refuse it: then its evaluation fails.
+    /// A condition from a record. It was parsed before it was recorded, and parsing it costs the more, the more conditions a
+    /// flow has; so only its evaluation parses it again, and fails if newer rules refuse it.
     ///
     /// # Errors
-    /// [`InvalidCondition`] for a text that does not parse, or could take too long.
+    /// [`InvalidCondition`] for a text that is too long.
     pub fn from_record(text: &str) -> Result<Self, InvalidCondition> {
-        parse_bounded(text)?;
+        if text.len() > MAX_LEN {
+            return Err(InvalidCondition::TooLong { length: text.len() });
+        }
         Ok(Self(text.into()))
     }
 
@@ -168,7 +171,7 @@ impl Condition {
     ) -> Result<bool, EvaluationError> {
         let failed = |reason: String| EvaluationError { condition: self.clone(), reason };
         budget.charge(cost::PARSER_COST * self.0.len() as u64).map_err(failed)?;
-        let expression = parse(&self.0).map_err(|error| failed(error.to_string()))?;
+        let expression = parse_bounded(&self.0).map_err(|error| failed(error.to_string()))?;
         if complexity::loops(&expression) > 0
             && let Some((name, _)) = values.iter().find(|(_, value)| value.size() > MAX_LOOP_INPUT_BYTES)
         {

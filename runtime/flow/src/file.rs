@@ -29,9 +29,13 @@ pub use self::edits::{ParsedEdit, edits};
 use self::reader::{Diagnostics, Reader, wrong_type};
 pub use self::writer::{WriteError, write, write_access_lines, write_addition};
 use crate::{
-    Access, Diagnostic, Draft, FlowName,
+    Access, Diagnostic, Draft, FlowName, Size,
     draft::{ModuleReference, ParseExtent},
 };
+
+/// The maximum size of a flow file, in bytes. Each run has the text of its flow in its history, and some requests read it
+/// again, so a text costs more than once.
+pub const MAX_TEXT_BYTES: usize = 8 << 20;
 
 /// Parses a flow file that must be valid.
 ///
@@ -64,6 +68,9 @@ pub fn parse_access(text: &str) -> Result<Access, Vec<Diagnostic>> {
 /// Reads as much of a flow file as possible. [`crate::wire`] reports its diagnostics together with those of wiring.
 #[must_use]
 pub fn read(text: &str) -> Draft {
+    if text.len() > MAX_TEXT_BYTES {
+        return too_large(text);
+    }
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut diagnostics = Diagnostics::default();
     let draft = read_root(&table, &mut diagnostics);
@@ -76,6 +83,17 @@ pub fn read(text: &str) -> Draft {
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
     diagnostics.dedup();
     Draft { diagnostics, extent, ..draft }
+}
+
+/// The draft of a text that is not read, since it is too large.
+fn too_large(text: &str) -> Draft {
+    let (size, maximum) = (Size(text.len() as u64), Size(MAX_TEXT_BYTES as u64));
+    let message = format!("it has {size:#}, and the maximum is {maximum:#}");
+    let hint = "give large values as inputs of the run, and divide a flow of very many tasks";
+    let (table, _) = DeTable::parse_recoverable("");
+    let draft = read_root(&table, &mut Diagnostics::default());
+    let diagnostics = vec![Diagnostic::error(None, message).hint(hint)];
+    Draft { diagnostics, extent: ParseExtent::Nothing, ..draft }
 }
 
 fn read_root(toml: &Spanned<DeTable<'_>>, diagnostics: &mut Diagnostics) -> Draft {

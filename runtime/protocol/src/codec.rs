@@ -25,7 +25,7 @@ mod page;
 pub(crate) use bincode::{BorrowDecode, Encode};
 
 /// The maximum that the decoder allocates for one message, in bytes.
-const MAX_DECODED_BYTES: usize = 256 << 20;
+pub(crate) const MAX_DECODED_BYTES: usize = 256 << 20;
 
 fn configuration() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<MAX_DECODED_BYTES>()

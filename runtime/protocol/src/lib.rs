@@ -57,7 +57,7 @@ pub use log::{
 };
 pub use memo::{MemoAddress, MemoIdentity, MemoKey, RememberedResult};
 pub use permit_message::{
-    Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall,
+    Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, PermitUpdate, RequestedCall,
 };
 pub use record::{decode_records, encode_records};
 pub use reply_queue::ReplyQueue;

@@ -1,6 +1,7 @@
 //! Messages about the permits of a rate-limited task: on its permit queue, and the grants sent back to the requesters.
 //!
-//! Each request lists all permits that the shard holds and wants, so lost or duplicate messages change nothing. The permit
+//! Each request lists all permits that the shard holds and wants, so lost or duplicate messages change nothing. Between two
+//! requests with many permits there are updates, which name only those that are not needed any more. The permit
 //! coordinator publishes a snapshot to the same queue before it grants permits: the queue outlives the coordinator.
 
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
@@ -21,6 +22,26 @@ pub enum PermitMessage {
     Snapshot(PermitSnapshot),
     /// The coordinator checks whether it still consumes the queue.
     Tick(PermitTick),
+    /// What has changed since a request or an update.
+    Update(PermitUpdate),
+}
+
+/// What has changed in the permits that the runs of a shard hold and request. A coordinator that has not received the message before
+/// asks for a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PermitUpdate {
+    /// The shard.
+    pub shard: Shard,
+    /// The engine that drives it.
+    pub engine: String,
+    /// The number of this message, counted with the requests of that engine.
+    pub number: u64,
+    /// The number of the engine's request or update for the shard and the task before.
+    pub follows: u64,
+    /// Calls that held a permit or wanted one, and do not any more.
+    pub released: Vec<CallId>,
+    /// All calls that want a permit.
+    pub wanted: Vec<RequestedCall>,
 }
 
 /// The permits of a task that the runs of a shard hold and want.
@@ -110,6 +131,17 @@ enum WirePermits<'a> {
     Request(WirePermitRequest<'a>),
     Snapshot { coordinator: &'a str, number: u64, free_at_micros: u64, permits: Vec<WirePermit<'a>> },
     Tick { coordinator: &'a str, number: u64 },
+    Update(WirePermitUpdate<'a>),
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WirePermitUpdate<'a> {
+    shard: &'a str,
+    engine: &'a str,
+    number: u64,
+    follows: u64,
+    released: Vec<WireCall<'a>>,
+    wanted: Vec<(WireCall<'a>, i32)>,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -155,6 +187,7 @@ impl PermitMessage {
                 permits: permits.iter().map(WirePermit::from).collect(),
             },
             Self::Tick(PermitTick { coordinator, number }) => WirePermits::Tick { coordinator, number: *number },
+            Self::Update(update) => WirePermits::Update(update.into()),
         };
         secret.sealed(codec::encode(MessageKind::PERMITS, &wire))
     }
@@ -193,6 +226,7 @@ impl WirePermits<'_> {
             Self::Tick { coordinator, number } => {
                 PermitMessage::Tick(PermitTick { coordinator: coordinator.into(), number })
             }
+            Self::Update(update) => PermitMessage::Update(update.into_update()?),
         })
     }
 }
@@ -209,16 +243,47 @@ impl<'a> From<&'a PermitRequest> for WirePermitRequest<'a> {
             unloaded: unloaded.iter().map(RunId::as_str).collect(),
             wants_reply: *wants_reply,
             held: held.iter().map(WireCall::from).collect(),
-            wanted: wanted.iter().map(|requested| ((&requested.call).into(), requested.priority)).collect(),
+            wanted: wanted.iter().map(wire_requested).collect(),
         }
+    }
+}
+
+fn wire_requested(RequestedCall { call, priority }: &RequestedCall) -> (WireCall<'_>, i32) {
+    (call.into(), *priority)
+}
+
+fn requested_call((call, priority): (WireCall<'_>, i32)) -> Result<RequestedCall, Invalid> {
+    Ok(RequestedCall { call: call.into_call()?, priority })
+}
+
+impl<'a> From<&'a PermitUpdate> for WirePermitUpdate<'a> {
+    fn from(PermitUpdate { shard, engine, number, follows, released, wanted }: &'a PermitUpdate) -> Self {
+        Self {
+            shard: shard.as_str(),
+            engine,
+            number: *number,
+            follows: *follows,
+            released: released.iter().map(WireCall::from).collect(),
+            wanted: wanted.iter().map(wire_requested).collect(),
+        }
+    }
+}
+
+impl WirePermitUpdate<'_> {
+    fn into_update(self) -> Result<PermitUpdate, Invalid> {
+        Ok(PermitUpdate {
+            shard: Shard::new(self.shard).map_err(invalid)?,
+            engine: self.engine.into(),
+            number: self.number,
+            follows: self.follows,
+            released: self.released.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?,
+            wanted: self.wanted.into_iter().map(requested_call).collect::<Result<_, _>>()?,
+        })
     }
 }
 
 impl WirePermitRequest<'_> {
     fn into_request(self) -> Result<PermitRequest, Invalid> {
-        let requested_call = |(call, priority): (WireCall<'_>, i32)| {
-            Ok::<_, Invalid>(RequestedCall { call: call.into_call()?, priority })
-        };
         Ok(PermitRequest {
             shard: Shard::new(self.shard).map_err(invalid)?,
             engine: self.engine.into(),

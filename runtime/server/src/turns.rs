@@ -25,6 +25,12 @@ static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usi
 /// The turns at sending commands to many runs. Each has a page of runs in memory, and several commands under way.
 static COMMANDS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
+/// Number of flows whose modules are asked, or whose descriptions wait for a turn at wiring. Each may have some megabytes.
+const MAX_PREPARED: usize = 32;
+
+/// The turns at having the descriptions of a flow's modules in memory.
+static PREPARED: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_PREPARED, usize::MAX));
+
 /// A turn. Dropping it gives it to the next.
 pub(crate) type Turn = Permit;
 
@@ -42,6 +48,12 @@ pub(crate) async fn for_page(owner: Owner) -> Turn {
 /// Waits for a turn at sending commands to many runs for a sender, who may be limited to a namespace.
 pub(crate) async fn for_commands(owner: Owner) -> Turn {
     turn_of(&COMMANDS, owner).await
+}
+
+/// Waits for a turn at asking the modules of a flow of a namespace, until the flow is wired. Dropping the future gives up the place in
+/// the queue.
+pub(crate) async fn for_preparation(owner: Owner) -> Turn {
+    turn_of(&PREPARED, owner).await
 }
 
 async fn turn_of(turns: &Permits, owner: Owner) -> Turn {

@@ -46,6 +46,8 @@ where
     Inspect: Future<Output = Result<InspectedModule, MissingModule>>,
 {
     let mut draft = draft.clone();
+    // While this flow waits for its turn at wiring, the descriptions of its modules are in memory.
+    let _prepared = turns::for_preparation(draft.namespace()).await;
     let modules = find_modules(&mut draft, find).await;
     let (inputs, maximum) = (inputs.clone(), *maximum);
     turns::in_turn(draft.namespace(), move || {

@@ -1,13 +1,14 @@
 //! Calls of tasks with a rate limit or a concurrency limit: those that wait for a permit, and those that hold one.
 //!
 //! A plain value. For each such task and shard, it sends the task's permit coordinator a request with all calls that
-//! wait or hold a permit: after each change, and with each tick. Only the coordinator decides on the permits.
+//! wait or hold a permit: after each change, and with each tick. With many calls it mostly sends what has changed since.
+//! Only the coordinator decides on the permits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Message;
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
-use protocol::{EngineSecret, PermitGrant, PermitMessage, PermitRequest, RequestedCall};
+use protocol::{EngineSecret, PermitGrant, PermitMessage, PermitRequest, PermitUpdate, RequestedCall};
 
 use crate::{
     messages,
@@ -16,6 +17,13 @@ use crate::{
 
 /// Maximum number of waiting calls in one request: more than are granted before the next request.
 const MAX_REQUESTED_CALLS: usize = 256;
+
+/// The number of calls with a permit that a request may always name. With more, it is followed by updates for a while.
+const MAX_HELD_AT_ONCE: usize = 64;
+
+/// The number of calls with a permit that requests name in one tick, on average: those of a task may be ten thousand, and a broker
+/// writes each message to its disks.
+const HELD_PER_TICK: usize = 100;
 
 /// How often an empty request is sent after the last call has gone: a message may be lost.
 const FINAL_REQUESTS: u32 = 3;
@@ -73,6 +81,18 @@ struct TaskCalls {
     paces: BTreeMap<Pace, usize>,
     changed: bool,
     final_requests: u32,
+    /// The last request or update, if the next message may follow on it.
+    sent: Option<LastSent>,
+    /// The calls that wait no more and hold no permit, since the last request or update.
+    released: BTreeSet<CallId>,
+}
+
+/// A request or an update that was sent.
+struct LastSent {
+    number: u64,
+    pace: Pace,
+    /// Ticks since the last request.
+    ticks: usize,
 }
 
 struct WaitingCall {
@@ -108,15 +128,41 @@ impl TaskCalls {
         self.maybe_granted.remove(call);
         self.first_requested.remove(call);
         self.discount(waiting.paced.pace);
+        self.released.insert(call.clone());
         self.changed = true;
         Some(waiting.paced)
     }
 
     fn hold(&mut self, call: CallId, pace: Pace) {
         self.changed = true;
+        self.released.remove(&call);
         if self.held.insert(call, pace).is_none() {
             self.count(pace);
         }
+    }
+
+    /// No call holds a permit any more, or waits for one.
+    fn release(&mut self, call: &CallId) {
+        self.remove(call);
+        if let Some(pace) = self.held.remove(call) {
+            self.discount(pace);
+            self.released.insert(call.clone());
+            self.changed = true;
+        }
+    }
+
+    /// The next message is a request: the coordinator may know something else than was sent.
+    fn start_again(&mut self) {
+        self.changed = true;
+        self.sent = None;
+    }
+
+    /// The number of the message that an update may follow on, if the next message may be an update.
+    fn may_update(&self, pace: Pace, unread: &[RunId]) -> Option<u64> {
+        let sent = self.sent.as_ref()?;
+        let is_due = sent.ticks > self.held.len() / HELD_PER_TICK;
+        let is_known = sent.pace == pace && unread.is_empty() && self.maybe_granted.is_empty();
+        (self.held.len() > MAX_HELD_AT_ONCE && is_known && !is_due).then_some(sent.number)
     }
 
     fn is_empty(&self) -> bool {
@@ -176,6 +222,10 @@ impl PermitClient {
         let key = self.register(shard, flow, &call);
         let calls = self.tasks.entry(key).or_default();
         calls.remove(&call);
+        if !calls.held.contains_key(&call) {
+            // Only a request says that it holds a permit that it was not granted.
+            calls.start_again();
+        }
         calls.hold(call, pace);
     }
 
@@ -203,7 +253,7 @@ impl PermitClient {
                 }
             } else if !calls.waiting.contains_key(call) && !calls.held.contains_key(call) {
                 // The request that follows tells the coordinator that this call is unknown here.
-                calls.changed = true;
+                calls.start_again();
             }
         }
         let mut confirmed = BTreeSet::new();
@@ -220,7 +270,7 @@ impl PermitClient {
             // The calls that were not in a request yet are next.
             calls.changed |= !confirmed.is_empty() && !calls.maybe_granted.is_empty();
         } else {
-            calls.changed = true;
+            calls.start_again();
         }
         unlimited.iter().for_each(|call| self.remove_from_run(call));
         (jobs, confirmed)
@@ -277,11 +327,7 @@ impl PermitClient {
     pub(crate) fn release(&mut self, call: &CallId) {
         let Some(key) = self.runs.get(&call.run).and_then(|calls| calls.get(call)) else { return };
         if let Some(calls) = self.tasks.get_mut(key) {
-            calls.remove(call);
-            if let Some(pace) = calls.held.remove(call) {
-                calls.discount(pace);
-                calls.changed = true;
-            }
+            calls.release(call);
         }
         self.remove_from_run(call);
     }
@@ -312,10 +358,13 @@ impl PermitClient {
         });
     }
 
-    /// A tick: every request is sent again.
+    /// A tick: every request is sent again, or an update.
     pub(crate) fn tick(&mut self) {
         self.tasks.retain(|_, calls| {
             calls.changed = true;
+            if let Some(sent) = &mut calls.sent {
+                sent.ticks += 1;
+            }
             !calls.is_empty() || calls.final_requests < FINAL_REQUESTS
         });
     }
@@ -348,27 +397,43 @@ impl PermitClient {
                 calls.maybe_granted.iter().skip(MAX_REQUESTED_CALLS).map(|call| &call.run).collect();
             unread.extend(uncertain.into_iter().cloned());
             let first = |call: &CallId| calls.first_requested.get(call).copied().unwrap_or(number);
-            calls.first_requested =
+            let first_requested =
                 requested.iter().map(|requested| (requested.call.clone(), first(&requested.call))).collect();
-            let request = PermitRequest {
-                shard: key.shard.clone(),
-                engine: self.engine.clone(),
-                since: self.since.get(&key.shard).copied().unwrap_or(now),
-                number,
-                pace: calls.paces.keys().fold(Pace::default(), |pace, other| pace.min(*other)),
-                unloaded: unread,
-                wants_reply: !calls.maybe_granted.is_empty(),
-                held: calls.held.keys().cloned().collect(),
-                wanted: requested,
+            let before = std::mem::replace(&mut calls.first_requested, first_requested);
+            // A permit that is on its way to a call that is requested no more returns.
+            calls.released.extend(before.into_keys());
+            let mut released = std::mem::take(&mut calls.released);
+            released.retain(|call| !calls.first_requested.contains_key(call) && !calls.held.contains_key(call));
+            let (shard, engine) = (key.shard.clone(), self.engine.clone());
+            let pace = calls.paces.keys().fold(Pace::default(), |pace, other| pace.min(*other));
+            let message = match calls.may_update(pace, &unread) {
+                Some(follows) => {
+                    let (released, wanted) = (released.into_iter().collect(), requested);
+                    PermitMessage::Update(PermitUpdate { shard, engine, number, follows, released, wanted })
+                }
+                None => PermitMessage::Request(PermitRequest {
+                    shard,
+                    engine,
+                    since: self.since.get(&key.shard).copied().unwrap_or(now),
+                    number,
+                    pace,
+                    unloaded: unread,
+                    wants_reply: !calls.maybe_granted.is_empty(),
+                    held: calls.held.keys().cloned().collect(),
+                    wanted: requested,
+                }),
             };
+            let ticks = match (&message, &calls.sent) {
+                (PermitMessage::Update(_), Some(sent)) => sent.ticks,
+                (_, _) => 0,
+            };
+            calls.sent = Some(LastSent { number, pace, ticks });
             on_request(&key.flow, &key.task);
-            messages.push(messages::permit_message(
-                &key.flow,
-                &key.task,
-                &PermitMessage::Request(request),
-                &self.secret,
-            ));
+            messages.push(messages::permit_message(&key.flow, &key.task, &message, &self.secret));
         }
         messages
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 //! again, and the next coordinator would otherwise wait for it. A redelivered message tells a coordinator that another one
 //! may have been active meanwhile.
 
+mod requests;
 #[cfg(test)]
 mod tests;
 
@@ -193,12 +194,12 @@ impl PermitCoordinator {
         }
         match message {
             PermitMessage::Request(request) => {
-                if !self.on_request(request) {
-                    return DeliveryDisposition::Accept;
-                }
-                self.returns += 1;
-                self.needs_renewal |= self.returns >= MAX_RETURNS_PER_SNAPSHOT || self.stage != Leadership::Active;
-                DeliveryDisposition::HoldIfRoom
+                let may_return_permits = self.on_request(request);
+                self.on_return(may_return_permits)
+            }
+            PermitMessage::Update(update) => {
+                let returns_permits = self.on_update(update);
+                self.on_return(returns_permits)
             }
             PermitMessage::Snapshot(snapshot) => self.on_snapshot(snapshot),
             PermitMessage::Tick(tick) => {
@@ -208,6 +209,16 @@ impl PermitCoordinator {
                 DeliveryDisposition::Accept
             }
         }
+    }
+
+    /// A request or an update that has returned permits stays unsettled until a snapshot says so.
+    fn on_return(&mut self, may_return_permits: bool) -> DeliveryDisposition {
+        if !may_return_permits {
+            return DeliveryDisposition::Accept;
+        }
+        self.returns += 1;
+        self.needs_renewal |= self.returns >= MAX_RETURNS_PER_SNAPSHOT || self.stage != Leadership::Active;
+        DeliveryDisposition::HoldIfRoom
     }
 
     /// A tick.
@@ -321,72 +332,6 @@ impl PermitCoordinator {
         self.stage == Leadership::Idle || self.is_empty(now)
     }
 
-    /// Handles a request. Returns whether it has returned a permit, or may have: then it counts again for the next coordinator.
-    fn on_request(&mut self, request: PermitRequest) -> bool {
-        let shard = request.shard.clone();
-        if self.requesters.get(&shard).is_some_and(|current| current.is_outdated(&request)) {
-            return false;
-        }
-        let is_probing = matches!(self.stage, Leadership::Probing { .. });
-        if is_probing {
-            self.requests_while_probing.insert(shard.clone(), request.clone());
-        }
-        let earlier = self.requesters.remove(&shard);
-        self.absent.remove(&shard);
-        let mut positions = earlier.map(|earlier| earlier.requests).unwrap_or_default();
-        let permit = |call: &CallId| {
-            let (shard, engine) = (request.shard.clone(), request.engine.clone());
-            Permit { call: call.clone(), shard, engine, request_number: request.number }
-        };
-        let (mut requests, mut granted) = (BTreeMap::new(), Vec::new());
-        for wanted in &request.wanted {
-            if let Some(existing) = self.permits.get_mut(&wanted.call) {
-                *existing = permit(&wanted.call);
-                granted.push(wanted.call.clone());
-                continue;
-            }
-            let position = positions.remove(&wanted.call).unwrap_or_else(|| {
-                self.arrivals += 1;
-                QueuePosition { priority: wanted.priority, run: wanted.call.run.clone(), arrival: self.arrivals }
-            });
-            let (shard, call, priority) = (shard.clone(), wanted.call.clone(), position.priority);
-            self.queue.insert(&position, QueuedRequest { shard, call, priority });
-            requests.insert(wanted.call.clone(), position);
-        }
-        for position in positions.into_values() {
-            self.queue.remove(&position);
-        }
-        let mentioned = mentioned_calls(&request);
-        let permits = self.permits.len();
-        self.permits.retain(|call, permit| {
-            let is_newer = permit.engine == request.engine && permit.request_number >= request.number;
-            permit.shard != shard || mentioned.contains(call) || is_newer || request.unloaded.contains(&call.run)
-        });
-        let returns_permits = self.permits.len() < permits;
-        self.permits.extend(request.held.iter().map(|call| (call.clone(), permit(call))));
-        if self.stage == Leadership::Active && (request.wants_reply || !granted.is_empty()) {
-            self.send_grant(shard.clone(), request.engine.clone(), request.number, granted);
-        }
-        if !requests.is_empty() || !request.held.is_empty() {
-            let PermitRequest { engine, since, number, pace, .. } = request;
-            self.requesters.insert(shard, Requester { engine, since, number, pace, silent: 0, requests });
-        }
-        is_probing || returns_permits
-    }
-
-    /// It is the active coordinator: it has received all requests and snapshots of earlier ones. A request that was delivered before
-    /// the snapshot may have returned permits in it.
-    fn become_active(&mut self) {
-        self.stage = Leadership::Active;
-        for (shard, request) in std::mem::take(&mut self.requests_while_probing) {
-            let mentioned = mentioned_calls(&request);
-            self.permits.retain(|call, permit| {
-                let is_older = permit.engine == request.engine && permit.request_number < request.number;
-                permit.shard != shard || !is_older || mentioned.contains(call) || request.unloaded.contains(&call.run)
-            });
-        }
-    }
-
     fn send_grant(&mut self, shard: Shard, engine: String, number: u64, calls: Vec<CallId>) {
         let (flow, task) = (self.flow.clone(), self.task.clone());
         self.actions.push(CoordinatorAction::Grant(shard, PermitGrant { flow, task, engine, number, calls }));
@@ -491,20 +436,5 @@ impl PermitCoordinator {
                 self.queue.remove(&position);
             }
         }
-    }
-}
-
-/// The calls that hold a permit or wait for one, as the engine that sends a request knows it.
-fn mentioned_calls(request: &PermitRequest) -> BTreeSet<&CallId> {
-    request.held.iter().chain(request.wanted.iter().map(|wanted| &wanted.call)).collect()
-}
-
-impl Requester {
-    /// Whether this request is late, or comes from an engine that no longer drives the shard.
-    fn is_outdated(&self, request: &PermitRequest) -> bool {
-        if self.engine == request.engine {
-            return request.number <= self.number;
-        }
-        self.silent < SILENT_SHARD_TICKS && (request.since, &request.engine) < (self.since, &self.engine)
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of valid flow files, and of the diagnostics of invalid ones.
 
-use super::parse;
+use super::{MAX_TEXT_BYTES, parse, read};
 use crate::{
     Strategy, Value,
     draft::{DraftNode, DraftTask},
@@ -119,6 +119,16 @@ fn requires_and_provides_are_lists_that_keep_names_or_tables_that_change_them() 
     assert_eq!(format!("{:?}", task.provides.unwrap()), r#"{"own": "flows"}"#);
     assert!(only_task("").provides.is_none(), "an absent key differs from an empty list");
     assert!(only_task("provides = []").provides.unwrap().is_empty());
+}
+
+#[test]
+fn a_text_that_is_too_large_is_not_read() {
+    let text = |size: usize| format!("name = \"f\"\n{}", "#".repeat(size - 11));
+    assert!(read(&text(MAX_TEXT_BYTES)).diagnostics.iter().all(|diagnostic| diagnostic.message != "it has 8MiB"));
+    let draft = read(&text(MAX_TEXT_BYTES + 1));
+    let [diagnostic] = &draft.diagnostics[..] else { panic!("{:?}", draft.diagnostics) };
+    assert_eq!(diagnostic.message, "it has 8.0MiB, and the maximum is 8MiB");
+    assert!(diagnostic.hint.is_some() && draft.body.nodes.is_empty());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
     AskingTask, BatchedReport, CallKeys, CallLog, CallUsage, Control, EngineSecret, FetchPart, FetchReply,
     FetchRequest, FetchResponse, GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpExchange, HttpExchanges,
-    HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick,
+    HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, PermitUpdate,
     Ping, Progress, PutRequest, RecordedAnswer, RecordedAttempt, RecordedHttpFailure, RecordedOutcome, RecordedRequest,
     RememberedResult, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, SendingId, Unrecorded,
     WithdrawnCall, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
@@ -449,12 +449,21 @@ fn permits() -> Samples {
         held: vec![call()],
         wanted: vec![RequestedCall { call: CallId { attempt: Attempt::new(3), ..call() }, priority: -4 }],
     };
+    let update = PermitUpdate {
+        shard: shard(),
+        engine: engine(),
+        number: 301,
+        follows: 300,
+        released: vec![call()],
+        wanted: vec![RequestedCall { call: CallId { attempt: Attempt::new(4), ..call() }, priority: 5 }],
+    };
     let permits = vec![Permit { call: call(), shard: shard(), engine: engine(), request_number: 299 }];
     let snapshot = PermitSnapshot { coordinator: engine(), number: 7, free_at: AT, permits };
     vec![
         ("granted-1", Report::PermitGrant(grant).encode_by_engine(&secret())),
         ("permits-request-1", PermitMessage::Request(permit_request).encode(&secret())),
         ("permits-snapshot-1", PermitMessage::Snapshot(snapshot).encode(&secret())),
+        ("permits-update-1", PermitMessage::Update(update).encode(&secret())),
         ("permits-tick-1", PermitMessage::Tick(PermitTick { coordinator: engine(), number: 300 }).encode(&secret())),
     ]
 }

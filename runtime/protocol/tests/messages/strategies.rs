@@ -12,7 +12,7 @@ use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
     AskingTask, CallKeys, CallLog, CallUsage, Control, EngineSecret, GrantsAnswer, GrantsQuestion, HeartbeatNumber,
-    HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping,
+    HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, PermitUpdate, Ping,
     Progress, Report, RequestedCall, RunCommand, Seal, WithdrawnCall, WorkerStatus,
 };
 
@@ -181,7 +181,21 @@ pub(crate) fn permits() -> impl Strategy<Value = PermitMessage> {
     });
     let tick = (name(), any::<u64>())
         .prop_map(|(coordinator, number)| PermitMessage::Tick(PermitTick { coordinator, number }));
-    prop_oneof![request, snapshot, tick]
+    let update = (name(), name(), any::<u64>(), any::<u64>(), calls(), calls()).prop_map(
+        |(shard, engine, number, follows, released, wanted)| {
+            let released = released.into_iter().map(|(call, _): (CallId, i32)| call).collect();
+            let wanted = wanted.into_iter().map(|(call, priority)| RequestedCall { call, priority }).collect();
+            PermitMessage::Update(PermitUpdate {
+                shard: shard.parse().unwrap(),
+                engine,
+                number,
+                follows,
+                released,
+                wanted,
+            })
+        },
+    );
+    prop_oneof![request, snapshot, tick, update]
 }
 
 pub(crate) fn log() -> impl Strategy<Value = CallLog> {

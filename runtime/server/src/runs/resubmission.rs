@@ -13,7 +13,7 @@ use super::{
     history::load_machine,
     submit::{diagnostics_problem, missing_module, wire},
 };
-use crate::{ModuleLibrary, auth::client::Client, problem::Problem, state};
+use crate::{ModuleLibrary, auth::client::Client, problem::Problem, state, turns};
 
 /// A submission with the id of an existing run.
 pub(super) struct Resubmission<'a> {
@@ -43,10 +43,11 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
         return Err(conflict(format!("there is a run {run} already, of the flow {flow}")));
     }
     let library = &state.dependencies.modules;
-    let mut differences = match &machine.flow().origin {
+    let mut differences = match machine.flow().origin.clone() {
         Some(origin) => {
-            let mut differences = definition_differs(origin, draft, text);
-            differences.extend(modules_differ(library, origin, draft, (text, *namespace)).await?);
+            let known = read_known(&origin, draft, (text, *namespace), client).await?;
+            let mut differences = if known.is_equal { Vec::new() } else { vec!["the flow".into()] };
+            differences.extend(modules_differ(library, (&origin, known.modules), draft, (text, *namespace)).await?);
             differences
         }
         // A run of `waft run`, which is stored without its text.
@@ -60,7 +61,11 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
             }
         }
     };
-    differences.extend(inputs_differ(&machine, draft, overrides));
+    let inputs_differ = {
+        let (draft, overrides) = (Draft::clone(draft), Values::clone(overrides));
+        move || inputs_differ(&machine, &draft, &overrides)
+    };
+    differences.extend(in_turn(*namespace, client, inputs_differ).await?);
     differences.extend(labels_differ(&known_labels, labels));
     if differences.is_empty() {
         return Ok(());
@@ -86,28 +91,54 @@ fn canonical(draft: &Draft) -> Option<String> {
     flow::file::write(&draft).ok()
 }
 
-fn definition_differs(origin: &FlowSource, draft: &Draft, text: &str) -> Vec<String> {
-    if *origin.text == *text {
-        return Vec::new();
-    }
-    // The text may leave out the namespace. The names are equal.
-    let known = flow::file::parse(&origin.text).ok().map(|known| Draft { name: draft.name.clone(), ..known });
-    match (known.as_ref().and_then(canonical), canonical(draft)) {
-        (Some(known), Some(submitted)) if known == submitted => Vec::new(),
-        (_, _) => vec!["the flow".into()],
-    }
+/// The text that started a run, compared with a submitted one.
+struct KnownText {
+    /// Whether both define the same flow, apart from its modules and inputs.
+    is_equal: bool,
+    /// The names of its modules.
+    modules: BTreeSet<String>,
 }
 
-/// The modules whose content has changed.
+/// Reads the text that started a run, in turn: a large one takes long.
+async fn read_known(
+    origin: &FlowSource,
+    draft: &Draft,
+    (text, limited_to): (&str, Option<&Namespace>),
+    client: &Client,
+) -> Result<KnownText, Problem> {
+    let is_same_text = *origin.text == *text;
+    let (known, draft) = (origin.text.clone(), draft.clone());
+    let read = move || {
+        let Ok(known) = flow::file::parse(&known) else {
+            return KnownText { is_equal: is_same_text, modules: BTreeSet::new() };
+        };
+        let modules = known.modules.keys().cloned().collect();
+        // The text may leave out the namespace. The names are equal.
+        let known = Draft { name: draft.name.clone(), ..known };
+        let is_equal = is_same_text || canonical(&known).is_some_and(|known| canonical(&draft) == Some(known));
+        KnownText { is_equal, modules }
+    };
+    in_turn(limited_to, client, read).await
+}
+
+/// Does work for the sender of a request in turn, unless the sender leaves before.
+async fn in_turn<Output: Send + 'static>(
+    limited_to: Option<&Namespace>,
+    client: &Client,
+    work: impl FnOnce() -> Output + Send + 'static,
+) -> Result<Output, Problem> {
+    client.while_present(async { Ok::<_, Problem>(turns::in_turn(limited_to.cloned(), work).await) }).await
+}
+
+/// The modules whose content has changed, of those that the known text or the submitted one names.
 async fn modules_differ(
     library: &ModuleLibrary,
-    origin: &FlowSource,
+    (origin, known): (&FlowSource, BTreeSet<String>),
     draft: &Draft,
     (text, limited_to): (&str, Option<&Namespace>),
 ) -> Result<Vec<String>, Problem> {
     let namespace = draft.namespace();
-    let known = flow::file::parse(&origin.text).map(|known| known.modules).unwrap_or_default();
-    let aliases: BTreeSet<&String> = known.keys().chain(draft.modules.keys()).collect();
+    let aliases: BTreeSet<&String> = known.iter().chain(draft.modules.keys()).collect();
     let (mut differences, mut diagnostics) = (Vec::<String>::new(), Vec::<Diagnostic>::new());
     for alias in aliases {
         let before = origin.modules.get(alias);

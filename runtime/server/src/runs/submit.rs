@@ -129,13 +129,16 @@ async fn start(
     state: &Arc<state::State>,
     submitted: &Resubmission<'_>,
 ) -> Result<(StatusCode, Vec<api::Diagnostic>), Problem> {
-    let Resubmission { run, draft, text, overrides, labels, namespace, client: _ } = *submitted;
+    let Resubmission { run, draft, text, overrides, labels, namespace, client } = *submitted;
     let input_bytes: usize = overrides.values().map(flow::Value::size).sum();
     let label_bytes: usize = labels.iter().map(|(name, value)| name.as_str().len() + value.as_str().len()).sum();
     state.add_bytes(draft.namespace().as_ref(), text.len() + input_bytes + label_bytes).await?;
-    let wired = wire(&state.dependencies.modules, draft, overrides, namespace)
-        .await
-        .map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;
+    let wired = client
+        .while_present(async {
+            let wired = wire(&state.dependencies.modules, draft, overrides, namespace).await;
+            wired.map_err(|diagnostics| diagnostics_problem(&diagnostics, text))
+        })
+        .await?;
     let foreign = namespace::foreign_names(&wired.flow, namespace);
     if !foreign.is_empty() {
         return Err(diagnostics_problem(&foreign, text));

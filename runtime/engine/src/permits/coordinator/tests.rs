@@ -5,7 +5,7 @@ mod fault_simulation;
 use std::collections::VecDeque;
 
 use flow::{Action, Attempt, Firing};
-use protocol::RequestedCall;
+use protocol::{PermitUpdate, RequestedCall};
 
 use super::*;
 
@@ -372,6 +372,41 @@ fn a_request_that_counts_again_returns_no_permit_that_was_granted_later() {
     // The grant may have arrived, so nobody else gets this permit.
     harness.send_request("2", at_once(1), &[], &["s1"]);
     assert!(harness.settle(&mut other).is_empty());
+}
+
+#[test]
+fn an_update_changes_what_the_message_before_said_and_a_lost_one_is_asked_for() {
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(2), &[], &["r1", "r2", "r3"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r1", "r2"]);
+    let update = |number: u64, follows: u64, released: &[&str], wanted: &[&str]| {
+        PermitMessage::Update(PermitUpdate {
+            shard: shard("1"),
+            engine: "engine-of-1".into(),
+            number,
+            follows,
+            released: released.iter().map(|run| call(run)).collect(),
+            wanted: wanted.iter().map(|run| RequestedCall { call: call(run), priority: 0 }).collect(),
+        })
+    };
+    harness.queue.push_back((false, update(2, 1, &[], &["r3"])));
+    assert!(harness.settle(&mut coordinator).is_empty(), "the held calls keep their permits");
+    harness.queue.push_back((false, update(3, 2, &["r1"], &["r3"])));
+    assert_eq!(harness.settle(&mut coordinator), ["r3"]);
+    // A grant may be lost: it is repeated while the call wants a permit.
+    harness.queue.push_back((false, update(4, 3, &[], &["r3"])));
+    assert_eq!(harness.settle(&mut coordinator), ["r3"]);
+    // The update before this one is lost, with what it released.
+    harness.queue.push_back((false, update(6, 5, &[], &["r4"])));
+    coordinator.poll_grants(harness.now);
+    let (again, message) = harness.queue.pop_front().unwrap();
+    harness.deliver(&mut coordinator, again, message);
+    let asked = coordinator.take_actions();
+    let [CoordinatorAction::Grant(of, PermitGrant { engine, calls, .. })] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!((of, &**engine, calls.len()), (&shard("1"), "", 0), "no grant, but the question for a request");
+    harness.number = 6;
+    harness.send_request("1", at_once(2), &["r3"], &["r4"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r4"]);
 }
 
 #[test]

@@ -52,6 +52,22 @@ fn a_list_in_the_store_is_fetched_with_the_limit_of_the_run() {
     }
 }
 
+#[test]
+fn a_list_that_is_too_large_for_one_record_fails_its_task_without_a_fetch() {
+    let stored = |size| flow::Stored { digest: flow::Digest::from_bytes([2; 32]), size, form: flow::ValueKind::Json };
+    let plain = flow(&format!("[inputs]\nitems = []\n{EACH}for_each = \"items\"\n"));
+    let with_list = |size| {
+        let inputs = [("items".parse().unwrap(), Value::Stored(stored(size)))].into();
+        Harness::start(Arc::new(Flow { inputs, ..(*plain).clone() }))
+    };
+    assert_eq!(with_list(32 << 20).fetches.len(), 1);
+    let harness = with_list((32 << 20) + 1);
+    assert!(harness.fetches.is_empty(), "{:?}", harness.fetches);
+    let (kind, message) = failure(&harness, "make");
+    assert_eq!(kind, FailureKind::Permanent);
+    assert!(message.starts_with("the list has 32.0MiB, and the maximum is 32MiB: divide it"), "{message}");
+}
+
 fn fetch(command: crate::Command) -> Option<ValueFetch> {
     match command {
         crate::Command::Fetch(fetch) => Some(*fetch),

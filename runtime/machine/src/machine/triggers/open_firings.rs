@@ -9,6 +9,10 @@ use crate::machine::{Machine, firing::FiringMachine};
 /// trigger the next.
 const MIN_OPEN_FIRINGS: usize = 2;
 
+/// The maximum size of the values that open firings begin with, in bytes, whatever the limit `value` allows: each snapshot of the run
+/// writes them, and an engine does nothing else meanwhile.
+const MAX_HELD_BYTES: u64 = 32 << 20;
+
 impl Machine {
     /// The number of firings that may open now: each waits for its turn, is under way, or needs a person. If there is none,
     /// notifications are refused, back edges are skipped, and schedule times go to the backlog or are skipped.
@@ -23,7 +27,12 @@ impl Machine {
     /// Says to people why no firing may open now, if so.
     pub(super) fn no_free_firing(&self, trigger_state: &TriggerState) -> Option<String> {
         if self.has_too_large_firings(trigger_state) {
-            let most = flow::Size(self.flow.limits.value);
+            let limit = self.flow.limits.value;
+            if limit > MAX_HELD_BYTES {
+                let most = flow::Size(MAX_HELD_BYTES);
+                return Some(format!("all open firings together may begin with at most {most} of values"));
+            }
+            let most = flow::Size(limit);
             return Some(format!("the limit `value` allows {most} of values for all open firings together"));
         }
         if self.free_firings(trigger_state) > 0 {
@@ -71,6 +80,6 @@ impl Machine {
         });
         let held = held.fold(0, u64::saturating_add);
         // One firing may always begin.
-        count > 1 && held > self.flow.limits.value
+        count > 1 && held > self.flow.limits.value.min(MAX_HELD_BYTES)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use protocol::RequestedCall;
+use protocol::{PermitUpdate, RequestedCall};
 
 use super::*;
 
@@ -29,6 +29,10 @@ struct ShardOwner {
     held: BTreeSet<CallId>,
     /// Waiting calls, each with the number of its first request.
     waiting: BTreeMap<CallId, Option<u64>>,
+    /// The number of the last request or update, if an update may follow.
+    sent: Option<u64>,
+    /// Calls that hold or request no permit any more, since then.
+    released: BTreeSet<CallId>,
     grants: VecDeque<PermitGrant>,
 }
 
@@ -165,6 +169,14 @@ impl FaultSimulation {
         let (number, holder) = (self.number, self.holders.get_mut(of).unwrap());
         let wanted = holder.waiting.keys().map(|call| RequestedCall { call: call.clone(), priority: 0 }).collect();
         holder.waiting.values_mut().for_each(|first| *first = first.or(Some(number)));
+        let released = std::mem::take(&mut holder.released);
+        if let Some(follows) = holder.sent.replace(number)
+            && self.rng.below(2) == 0
+        {
+            let (shard, engine, released) = (of.clone(), format!("h{}", holder.engine), released.into_iter().collect());
+            let update = PermitUpdate { shard, engine, number, follows, released, wanted };
+            return self.publish(PermitMessage::Update(update));
+        }
         let request = PermitRequest {
             shard: of.clone(),
             engine: format!("h{}", holder.engine),
@@ -183,6 +195,8 @@ impl FaultSimulation {
         let holder = self.holders.get_mut(of).unwrap();
         let Some(granted) = holder.grants.pop_front().filter(|granted| granted.engine == format!("h{}", holder.engine))
         else {
+            // It may be the question for a request.
+            holder.sent = None;
             return;
         };
         for call in granted.calls {
@@ -199,6 +213,7 @@ impl FaultSimulation {
         self.calls += 1;
         let holder = self.holders.get_mut(of).unwrap();
         holder.engine = self.calls;
+        (holder.sent, holder.released) = (None, BTreeSet::new());
         let held = std::mem::take(&mut holder.held);
         holder.waiting = holder.waiting.keys().cloned().chain(held).map(|call| (call, None)).collect();
     }
@@ -223,9 +238,10 @@ impl FaultSimulation {
                 self.holders.get_mut(&of).unwrap().waiting.insert(call, None);
             }
             33..36 => {
-                let held = &mut self.holders.get_mut(&of).unwrap().held;
-                if let Some(call) = held.pop_first() {
+                let holder = self.holders.get_mut(&of).unwrap();
+                if let Some(call) = holder.held.pop_first() {
                     self.running.remove(&call);
+                    holder.released.insert(call);
                     self.done += 1;
                 }
             }
@@ -233,7 +249,9 @@ impl FaultSimulation {
                 // Only waiting calls that do not run: workers answer the others.
                 let holder = self.holders.get_mut(&of).unwrap();
                 let running = &self.running;
-                holder.waiting.retain(|call, _| running.contains(call) || call.run.as_str().ends_with('3'));
+                let is_kept = |call: &CallId| running.contains(call) || call.run.as_str().ends_with('3');
+                let withdrawn = holder.waiting.extract_if(.., |call, _| !is_kept(call));
+                holder.released.extend(withdrawn.map(|(call, _)| call));
             }
             37 => self.consumers[self.active].coordinator.tick(),
             38 => {

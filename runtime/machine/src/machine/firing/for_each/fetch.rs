@@ -11,6 +11,10 @@ use flow::{
 
 use super::{super::graph::NodeRole, FiringMachine};
 
+/// The maximum size of the list that a task is called for, in bytes: one record has the whole list, and an engine writes and reads
+/// a record at once.
+const MAX_LIST_BYTES: u64 = 32 << 20;
+
 impl FiringMachine {
     /// Starts the fetch of a task that stands for a list: it reads the list, or joins the results. Returns a command when
     /// values have to be fetched from the store.
@@ -31,7 +35,9 @@ impl FiringMachine {
         match (self.fetches.get(&index), self.for_each(index)) {
             (None, _) => false,
             // After an edit, the provider of the list may be rolled back meanwhile: then there is nothing to fetch.
-            (Some(_), Some(each)) => matches!(self.read(&each.list).as_deref(), Some(Value::Stored(_))),
+            (Some(_), Some(each)) => {
+                matches!(self.read(&each.list).as_deref(), Some(list @ Value::Stored(_)) if !is_too_large(list))
+            }
             (Some(needs_fetch), None) => *needs_fetch,
         }
     }
@@ -40,10 +46,11 @@ impl FiringMachine {
     fn value_fetch(&self, index: NodeIndex) -> Option<ValueFetch> {
         let target = match self.role(index) {
             NodeRole::ForEach(each) => match self.read(&each.list).as_deref() {
-                Some(list @ Value::Stored(_)) => {
+                Some(list @ Value::Stored(_)) if !is_too_large(list) => {
                     FetchTarget::List { list: list.clone(), most: self.flow.limits.elements }
                 }
-                Some(Value::Json(_) | Value::Bytes(_)) | None => return None,
+                // The failure of a list that is too large needs no fetch.
+                Some(_) | None => return None,
             },
             NodeRole::FanIn(each) => {
                 let results = self.results(each);
@@ -117,6 +124,11 @@ impl FiringMachine {
     fn list_of_source(&self, source: &Source) -> Result<Arc<[Json]>, Failure> {
         let permanent = |message: String| Failure::new(FailureKind::Permanent, message);
         match self.read(source).as_deref() {
+            Some(list) if is_too_large(list) => {
+                let (size, maximum) = (Size(list.size() as u64), Size(MAX_LIST_BYTES));
+                let message = "divide it into lists of a flow each, or make its elements smaller";
+                Err(permanent(format!("the list has {size:#}, and the maximum is {maximum:#}: {message}")))
+            }
             Some(Value::Json(json)) => elements(json, self.flow.limits.elements).map_err(permanent),
             Some(Value::Bytes(_)) => Err(permanent("the value to be called for each element of is bytes".into())),
             Some(Value::Stored(stored)) => Err(permanent(format!("the list of {:#} is missing", Size(stored.size)))),
@@ -157,6 +169,10 @@ impl FiringMachine {
         }
         vec![self.apply_fetch(index, result.clone())]
     }
+}
+
+fn is_too_large(list: &Value) -> bool {
+    list.size() as u64 > MAX_LIST_BYTES
 }
 
 /// The elements of a `for_each` list, which has at most `most` of them.
