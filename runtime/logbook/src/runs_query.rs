@@ -389,12 +389,13 @@ impl Query {
         let by_text = format!(
             "EXISTS (SELECT 1 FROM {schema}search_texts AS other WHERE other.run = runs.key AND other.text = {value})"
         );
-        self.conditions.push(match id_range(text.as_str()) {
+        let condition = match id_range(text.as_str()) {
             Some((first, last)) => {
                 let (first, last) = (self.text(&first), self.text(&last));
                 format!("(runs.id BETWEEN {first} AND {last} OR {by_text})")
             }
             None => by_text,
-        });
+        };
+        self.conditions.push(condition);
     }
 }
