@@ -30,6 +30,9 @@ const MAX_TYPES: usize = 16;
 /// The maximum number of schemas for which a value is sought: each takes some milliseconds at most.
 const MAX_SCHEMAS: usize = 10_000;
 
+/// The maximum length of a list or a text that a schema may want.
+const MAX_LENGTH: u64 = 1_000;
+
 /// The number of elements of a list that a task is called for, where its schema allows this number.
 const LIST_LENGTH: u64 = 2;
 

@@ -124,7 +124,7 @@ fn many() -> Vec<Append> {
         let state = RunState::ALL[usize::try_from(number % 7).expect("it is small")];
         let flow = ["f", "g", "shop/f", "shop/g", "shopper/f"][usize::try_from(number % 5).expect("it is small")];
         let mut labels = vec!["all=1".to_owned(), format!("tens={}", number / 10), format!("mod={}", number % 13)];
-        if number % 211 == 0 {
+        if number.is_multiple_of(211) {
             labels.push("rare=x".to_owned());
         }
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
