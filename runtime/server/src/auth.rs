@@ -241,7 +241,7 @@ pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &P
     if state.token.is_some() {
         return Err(unauthorized());
     }
-    check_owner(headers, peer)?;
+    check_owner(headers, peer).map_err(|refusal| *refusal)?;
     Ok(Caller::admin("(owner)"))
 }
 
@@ -249,21 +249,21 @@ pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &P
 ///
 /// # Errors
 /// The answer to a request that nobody may send.
-pub(crate) fn check_owner(headers: &HeaderMap, peer: &Peer) -> Result<(), Response> {
+pub(crate) fn check_owner(headers: &HeaderMap, peer: &Peer) -> Result<(), Box<Response>> {
     if headers.contains_key(header::AUTHORIZATION) {
-        return Err(unauthorized());
+        return Err(Box::new(unauthorized()));
     }
     if !is_local_host(headers) {
         let detail = "without a token, requests name this machine by its address or as localhost";
         let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request names another host", detail);
-        return Err(problem.hint("set a token, and requests may come under any name").into_response());
+        return Err(Box::new(problem.hint("set a token, and requests may come under any name").into_response()));
     }
     if !peer.is_own_user() {
         let detail = "the connection comes from another user of this machine";
         let title = "without a token, a server serves only its own user";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", title, detail)
-            .hint("ask that user for a token (`waft token create`), and give it with --token or WAFT_TOKEN")
-            .into_response());
+        let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", title, detail)
+            .hint("ask that user for a token (`waft token create`), and give it with --token or WAFT_TOKEN");
+        return Err(Box::new(problem.into_response()));
     }
     Ok(())
 }

@@ -142,7 +142,7 @@ mod tests {
             assert_eq!(answer.headers()["content-type"], "application/json");
         }
         assert_eq!(large.headers()["content-length"], (2 * SMALL).to_string());
-        let refused = answers.json(&ann, vec![b' '; SMALL + 1]).err().expect("all of its part is taken");
+        let refused = answers.json(&ann, vec![b' '; SMALL + 1]).expect_err("all of its part is taken");
         assert_eq!(refused.into_document().status, 503);
         assert!(answers.json(&ann, vec![b' '; SMALL]).is_ok(), "a small one is answered nevertheless");
         drop(large);

@@ -110,12 +110,12 @@ async fn require_token(
     let headers = request.headers();
     let is_allowed = match (&metrics.token, auth::bearer(headers)) {
         (Some(token), Some(text)) if token.is(text.as_bytes()) => Ok(()),
-        (Some(_), _) => Err(auth::unauthorized()),
+        (Some(_), _) => Err(Box::new(auth::unauthorized())),
         (None, _) => auth::check_owner(headers, &peer),
     };
     match is_allowed {
         Ok(()) => (Extension(Identified), next.run(request).await).into_response(),
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
 }
 
