@@ -30,6 +30,7 @@ mod open_enum;
 mod problem;
 mod rehearsal;
 mod run;
+mod runs_event;
 #[cfg(feature = "openapi")]
 mod schema;
 mod submit;
@@ -64,6 +65,9 @@ pub use rehearsal::{
 pub use run::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FailureKind, FiringState, LostWorker, NextTime, Node,
     NodeKind, NodeState, OutstandingCall, Run, RunState, SkipReason, SkippedTriggers,
+};
+pub use runs_event::{
+    EventFailure, EventsQuery, LostEvents, MAX_EVENT_MESSAGE, NodeStateEvent, RunStateEvent, RunsEvent,
 };
 pub use submit::Submission;
 pub use timeline::{AttemptOutcome, Timeline, TimelineAttempt, TimelineQuery};

@@ -3,6 +3,7 @@
 mod broker;
 mod command;
 mod edit;
+mod events;
 mod flags;
 mod grants;
 mod keys;
@@ -16,6 +17,7 @@ pub(crate) use broker::{BrokerCommand, PermissionsFlags, RoleName, SetupFlags};
 use clap::Parser;
 pub(crate) use command::{Command, Picture};
 pub(crate) use edit::EditCommand;
+pub(crate) use events::EventsFlags;
 pub(crate) use flags::{
     BrokerFlag, FilterFlags, IsolateFlag, LabelFlags, ListFlags, RunsFlags, Shared, SubmitFlags, ValueFlags,
 };

@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod doctor;
 mod edit;
+mod events;
 mod gc;
 mod grants;
 mod graph;
@@ -113,6 +114,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Show { run, value: Some(value), .. } => show::value(&settings, &run, &value).await,
         Command::Show { run, revisions, value: None, json } => show::run(&settings, &run, revisions, json).await,
         Command::Watch { run, json } => watch::run(&settings, &run, json).await,
+        Command::Events(flags) => events::run(&settings, flags).await,
         Command::Logs { run, task, http: true, exchanges, json, .. } => {
             logs::http(&settings, &run, task, exchanges, json).await
         }

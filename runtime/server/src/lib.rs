@@ -28,6 +28,8 @@ mod dashboard;
 
 mod runs;
 mod events;
+mod all_events;
+mod recent_events;
 mod large_answers;
 mod lines;
 mod values;

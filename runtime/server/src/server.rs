@@ -22,6 +22,7 @@ use crate::{
     health::{Examination, Readiness},
     large_answers::LargeAnswers,
     namespace_storage::NamespaceStorage,
+    recent_events::RecentEvents,
     routes,
     scrape::{QueueLengths, Scrapes},
     server_token::TokenFile,
@@ -136,6 +137,7 @@ pub(crate) fn parts(
     let dependencies = Dependencies { logbook: dependencies.logbook.for_clients(), ..dependencies };
     let requests = TaskTracker::new();
     let (audit, audit_writer) = AuditWriter::new(dependencies.logbook.clone());
+    let recent_events = RecentEvents::new(dependencies.broker.clone(), dependencies.logbook.clone(), stop.clone());
     let state = State {
         dependencies,
         token,
@@ -144,6 +146,7 @@ pub(crate) fn parts(
         requests: requests.clone(),
         bodies: Bodies::new(largest_request),
         event_streams: EventStreams::default(),
+        recent_events,
         large_answers: LargeAnswers::default(),
         readiness: Readiness::default(),
         examination: Examination::default(),

@@ -18,6 +18,7 @@ use crate::{
     large_answers::LargeAnswers,
     namespace_storage::NamespaceStorage,
     problem::Problem,
+    recent_events::RecentEvents,
     scrape::{QueueLengths, Scrapes},
 };
 
@@ -58,6 +59,7 @@ pub(crate) struct State {
     pub(crate) requests: TaskTracker,
     pub(crate) bodies: Bodies,
     pub(crate) event_streams: EventStreams,
+    pub(crate) recent_events: RecentEvents,
     pub(crate) large_answers: LargeAnswers,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,

@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Subcommand, ValueEnum};
 
 use super::{
-    BrokerCommand, BrokerFlag, EditCommand, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand, LabelFlags,
-    ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SignFlags, SubmitFlags,
-    TokenCommand, ValueFlags, VerifyFlags,
+    BrokerCommand, BrokerFlag, EditCommand, EventsFlags, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand,
+    LabelFlags, ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SignFlags,
+    SubmitFlags, TokenCommand, ValueFlags, VerifyFlags,
 };
 
 /// A command of waft.
@@ -188,6 +188,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the states of all runs of a server and of their tasks, as they change
+    Events(EventsFlags),
     /// Print what guests wrote during a run
     Logs {
         /// The run's id
@@ -350,6 +352,7 @@ impl Command {
             | Self::List(_)
             | Self::Show { .. }
             | Self::Watch { .. }
+            | Self::Events(_)
             | Self::Logs { .. }
             | Self::Workers { .. }
             | Self::Doctor { .. }

@@ -43,7 +43,7 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
 /// What a route is about. One that is not named here is about the whole server.
 fn reach(route: &str) -> Reach {
     match route {
-        "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" => Reach::Namespace,
+        "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" | "/v1/events" => Reach::Namespace,
         "/v1/modules" | "/v1/modules/{module}" | "/v1/openapi.json" => Reach::Namespace,
         route if route == "/v1/runs/{run}" || route.starts_with("/v1/runs/{run}/") => Reach::Run,
         _ => Reach::Server,
@@ -78,6 +78,7 @@ mod tests {
                 "DELETE /v1/tokens/{name} admin revoke-token Server",
                 "GET /metrics metrics read Server",
                 "GET /v1/audit admin read Server",
+                "GET /v1/events read read Namespace",
                 "GET /v1/health/checks read read Server",
                 "GET /v1/modules read read Namespace",
                 "GET /v1/modules/{module} read read Namespace",
