@@ -54,8 +54,8 @@ impl Client {
     /// Requests events, starting after the event `after`.
     pub(crate) async fn events(&self, events: &Events, after: Option<&str>) -> Result<Response, ClientError> {
         let mut request = match events {
-            Events::Changes(run) => self.request(Method::GET, &["v1", "runs", run, "events"])?,
-            Events::Logs(run) => self.request(Method::GET, &["v1", "runs", run, "logs", "follow"])?,
+            Events::Changes(run) => self.request(Method::GET, &["v1", "runs", run.as_str(), "events"])?,
+            Events::Logs(run) => self.request(Method::GET, &["v1", "runs", run.as_str(), "logs", "follow"])?,
             Events::OfAllRuns(query) => self.request(Method::GET, &["v1", "events"])?.query(&query.pairs()),
         };
         if let Some(after) = after {

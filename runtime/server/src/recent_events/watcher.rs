@@ -78,7 +78,7 @@ impl Watcher {
                 }
             }
             // What is added after this wakes the watcher.
-            self.changed.borrow_and_update();
+            self.changed.mark_unchanged();
             let (namespace, filter) = (self.namespace.as_ref(), &self.filter);
             let page = self.watched.0.buffer().read(namespace, self.at, MAX_PAGE, |event| filter.matches(event));
             match page {
