@@ -37,6 +37,7 @@ mod submit;
 mod timeline;
 mod token;
 mod usage;
+mod webhook;
 mod worker;
 
 pub use audit::{AuditEntry, AuditLog, AuditQuery};
@@ -73,4 +74,5 @@ pub use submit::Submission;
 pub use timeline::{AttemptOutcome, Timeline, TimelineAttempt, TimelineQuery};
 pub use token::{CreatedToken, NewToken, Scope, Token, Tokens};
 pub use usage::{LastUsage, Usage};
+pub use webhook::{Webhook, WebhookDelivery, Webhooks};
 pub use worker::{Worker, Workers};

@@ -35,6 +35,7 @@ mod control;
 mod submit;
 mod token;
 mod watch;
+mod webhooks;
 mod worker;
 mod workers;
 
@@ -144,6 +145,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Broker(command) => broker::run(&settings, command).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,
         Command::Token(command) => token::run(&settings, command).await,
+        Command::Webhooks(command) => webhooks::run(&settings, command).await,
         Command::Audit { subject, limit, json } => audit::run(&settings, subject, limit, json).await,
         Command::Gc { older_than, audit_older_than, forget_results, dry_run } => {
             let results = if forget_results { gc::Forgotten::AllResults } else { gc::Forgotten::ExpiredResults };

@@ -1,6 +1,7 @@
 //! The client of a server: one method for each route.
 
 mod several;
+mod webhooks;
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@
 //! a receiver knows from the exchange of a message who may have sent it. On a direct exchange the routing key is the name of
 //! the queue, except on [`JOBS`].
 
-use flow::{FlowName, NodeName, QueueName, RunId, RunState, Shard, State, WorkerName};
+use flow::{FlowName, NodeName, QueueName, RunId, RunState, Shard, State, WebhookName, WorkerName};
 
 use crate::EngineSecret;
 
@@ -49,6 +49,9 @@ pub const DEAD_LETTERS: &str = "waft.dead-letters";
 
 /// The queue that keeps messages which no worker and no engine could process, for a person.
 pub const QUARANTINE: &str = "waft.quarantine";
+
+/// The direct exchange for messages that the queue of a webhook dropped because it was full, from the broker itself.
+pub const DROPPED: &str = "waft.dropped";
 
 /// Whether the messages of an exchange each go to one queue, whose reader declares and binds it. If no queue takes such a
 /// message, its reader no longer exists.
@@ -132,6 +135,18 @@ pub fn listener_queue(listener: &QueueName) -> String {
 #[must_use]
 pub fn listener_pattern(flow: &FlowName, task: Option<&NodeName>) -> String {
     task.map_or_else(|| format!("{flow}.#"), |task| task_pattern(flow, task))
+}
+
+/// The queue of the notifications that a webhook has to be told of.
+#[must_use]
+pub fn webhook_queue(webhook: &WebhookName) -> String {
+    format!("waft.webhook.{webhook}")
+}
+
+/// The queue, and the key on [`DROPPED`], of what the queue of a webhook dropped.
+#[must_use]
+pub fn webhook_dropped_queue(webhook: &WebhookName) -> String {
+    format!("waft.webhook.{webhook}.dropped")
 }
 
 /// The queue of a shard's signals.
@@ -250,6 +265,7 @@ mod tests {
             listener_queue(&queue),
             control_queue(&worker),
             worker_lock(&worker),
+            webhook_dropped_queue(&WebhookName::new(&long).unwrap()),
             shard_queue(&shard),
             store_put_queue(&store_queue(&shard)),
             reply_queue(shard.as_str()),

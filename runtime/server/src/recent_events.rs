@@ -7,7 +7,7 @@
 pub(crate) mod event;
 mod buffer;
 mod intake;
-mod labels;
+pub(crate) mod labels;
 pub(crate) mod watcher;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

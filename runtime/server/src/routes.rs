@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     all_events, audit, auth, events, grants, health, modules, openapi, problem::Problem, runs, scrape, state::State,
-    tokens, workers,
+    tokens, webhooks, workers,
 };
 
 /// Every route, with its description. The second router holds the routes that need no token.
@@ -45,6 +45,8 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(modules::sign))
         .routes(routes!(workers::list))
         .routes(routes!(grants::explain))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::test))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list))

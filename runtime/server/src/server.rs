@@ -27,6 +27,7 @@ use crate::{
     scrape::{QueueLengths, Scrapes},
     server_token::TokenFile,
     state::State,
+    webhooks::Webhooks,
 };
 
 /// How long open requests may take after shutdown starts.
@@ -134,10 +135,12 @@ pub(crate) fn parts(
     stop: CancellationToken,
 ) -> Parts {
     // Requests take no connection to the logbook that the engine needs.
-    let dependencies = Dependencies { logbook: dependencies.logbook.for_clients(), ..dependencies };
+    let mut dependencies = Dependencies { logbook: dependencies.logbook.for_clients(), ..dependencies };
     let requests = TaskTracker::new();
     let (audit, audit_writer) = AuditWriter::new(dependencies.logbook.clone());
     let recent_events = RecentEvents::new(dependencies.broker.clone(), dependencies.logbook.clone(), stop.clone());
+    let webhooks = std::mem::take(&mut dependencies.webhooks);
+    let webhooks = Webhooks::start(webhooks, &dependencies.broker, &dependencies.logbook, &stop, &TaskTracker::new());
     let state = State {
         dependencies,
         token,
@@ -147,6 +150,7 @@ pub(crate) fn parts(
         bodies: Bodies::new(largest_request),
         event_streams: EventStreams::default(),
         recent_events,
+        webhooks,
         large_answers: LargeAnswers::default(),
         readiness: Readiness::default(),
         examination: Examination::default(),

@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use super::{
     BrokerCommand, BrokerFlag, EditCommand, EventsFlags, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand,
     LabelFlags, ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SignFlags,
-    SubmitFlags, TokenCommand, ValueFlags, VerifyFlags,
+    SubmitFlags, TokenCommand, ValueFlags, VerifyFlags, WebhooksCommand,
 };
 
 /// A command of waft.
@@ -305,6 +305,9 @@ pub(crate) enum Command {
     /// Make, list or revoke the tokens with which others use a server
     #[command(subcommand)]
     Token(TokenCommand),
+    /// List and test the webhooks of a server
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
     /// Print who asked a server for what, the youngest first
     Audit {
         /// Only what is about this run, module, tag or token: an id, sha256:… or a name
@@ -359,6 +362,7 @@ impl Command {
             | Self::Broker(BrokerCommand::Permissions(_))
             | Self::Quarantine(QuarantineCommand::List { .. })
             | Self::Token(TokenCommand::List { .. })
+            | Self::Webhooks(WebhooksCommand::List { .. } | WebhooksCommand::Log { .. })
             | Self::Audit { .. }
             | Self::Completions { .. } => true,
             Self::New { .. }
@@ -380,6 +384,7 @@ impl Command {
             | Self::Broker(BrokerCommand::Setup { .. })
             | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
             | Self::Token(TokenCommand::Create { .. } | TokenCommand::Revoke { .. })
+            | Self::Webhooks(WebhooksCommand::Test { .. })
             | Self::Rehearse(RehearseFlags { report: Some(_), .. })
             | Self::Replay(_)
             | Self::Verify(_)

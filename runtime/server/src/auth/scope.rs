@@ -20,6 +20,9 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
         "/v1/tokens" => (Scope::Admin, "create-token"),
         "/v1/tokens/{name}" => (Scope::Admin, "revoke-token"),
         "/v1/audit" => (Scope::Admin, READ),
+        // Their addresses are the operator's.
+        "/v1/webhooks" => (Scope::Admin, READ),
+        "/v1/webhooks/{webhook}/test" => (Scope::Admin, "test-webhook"),
         // Who collects metrics needs no values of runs.
         "/metrics" => (Scope::Metrics, READ),
         _ if is_read => (Scope::Read, READ),
@@ -86,6 +89,7 @@ mod tests {
                 "GET /v1/runs read read Namespace",
                 "GET /v1/runs/counts read read Namespace",
                 "GET /v1/tokens admin read Server",
+                "GET /v1/webhooks admin read Server",
                 "GET /v1/workers read read Server",
                 "POST /v1/grants/explain submit explain-grants Namespace",
                 "POST /v1/modules push push Namespace",
@@ -100,6 +104,7 @@ mod tests {
                 "POST /v1/runs/{run}/skip operate skip Run",
                 "POST /v1/runs/{run}/suspend operate suspend Run",
                 "POST /v1/tokens admin create-token Server",
+                "POST /v1/webhooks/{webhook}/test admin test-webhook Server",
             ]
         );
     }

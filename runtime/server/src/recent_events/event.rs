@@ -51,7 +51,7 @@ pub(crate) struct RecentEvent {
 impl RecentEvent {
     /// Reads a notification; `None` if no engine of this logbook published it, or a newer one did in a form that this server does not
     /// know.
-    pub(super) fn of_notification(message: &Message, secret: &EngineSecret) -> Option<Self> {
+    pub(crate) fn of_notification(message: &Message, secret: &EngineSecret) -> Option<Self> {
         if !secret.has_sealed_notification(&message.properties.headers, &message.body) {
             return None;
         }
@@ -95,7 +95,7 @@ impl RecentEvent {
     }
 
     /// Whether the run starts: its id may have been that of another run before.
-    pub(super) fn starts_run(&self) -> bool {
+    pub(crate) fn starts_run(&self) -> bool {
         self.subject == Subject::Run && self.state == RunState::Running.as_str()
     }
 }
@@ -109,7 +109,7 @@ pub(crate) struct EventFilter {
     /// Empty for all.
     states: Vec<String>,
     /// The labels that the run must have.
-    pub(super) labels: Vec<LabelCondition>,
+    pub(crate) labels: Vec<LabelCondition>,
 }
 
 impl EventFilter {
@@ -181,9 +181,19 @@ pub(super) mod tests {
 
     /// The notification that an engine publishes.
     pub(crate) fn notification(flow: &str, run: &str, state: RunState) -> Message {
+        sealed_notification(flow, run, (state, Timestamp::from_micros(1)), &EngineSecret::new([7; 32]))
+    }
+
+    /// The notification that an engine with this secret publishes about a state that a run is in since a time.
+    pub(crate) fn sealed_notification(
+        flow: &str,
+        run: &str,
+        (state, since): (RunState, Timestamp),
+        secret: &EngineSecret,
+    ) -> Message {
         let (run, flow) = (run.parse().unwrap(), flow.parse().unwrap());
-        let body = protocol::events::run_notification(&run, &flow, state, Timestamp::from_micros(1));
-        let headers = BTreeMap::from([EngineSecret::new([7; 32]).notification_header(body.as_bytes())]);
+        let body = protocol::events::run_notification(&run, &flow, state, since);
+        let headers = BTreeMap::from([secret.notification_header(body.as_bytes())]);
         Message {
             exchange: topology::RUNS.into(),
             key: topology::run_notification_key(&flow, &run, state),

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use flow::{Labels, RunId};
+use flow::{LabelCondition, Labels, RunId};
 use logbook::{LoadError, Logbook};
 
 /// The maximum number of runs whose labels are kept. Then all are read again.
@@ -13,14 +13,31 @@ const MAX_RUNS: usize = 4_096;
 
 /// The labels of some runs.
 #[derive(Default)]
-pub(super) struct LabelCache(Mutex<HashMap<RunId, Arc<Labels>>>);
+pub(crate) struct LabelCache(Mutex<HashMap<RunId, Arc<Labels>>>);
 
 impl LabelCache {
+    /// Whether a run has all these labels.
+    ///
+    /// # Errors
+    /// [`LoadError`] when its labels cannot be read.
+    pub(crate) async fn has_all(
+        &self,
+        conditions: &[LabelCondition],
+        run: &RunId,
+        logbook: &dyn Logbook,
+    ) -> Result<bool, LoadError> {
+        if conditions.is_empty() {
+            return Ok(true);
+        }
+        let labels = self.of_run(run, logbook).await?;
+        Ok(conditions.iter().all(|condition| condition.holds_for(&labels)))
+    }
+
     /// The labels of a run; none for one that was deleted.
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read.
-    pub(super) async fn of_run(&self, run: &RunId, logbook: &dyn Logbook) -> Result<Arc<Labels>, LoadError> {
+    async fn of_run(&self, run: &RunId, logbook: &dyn Logbook) -> Result<Arc<Labels>, LoadError> {
         if let Some(labels) = self.lock().get(run) {
             return Ok(labels.clone());
         }
@@ -38,7 +55,7 @@ impl LabelCache {
     }
 
     /// Forgets the labels of a run whose id another run may have now.
-    pub(super) fn forget(&self, run: &RunId) {
+    pub(crate) fn forget(&self, run: &RunId) {
         self.lock().remove(run);
     }
 

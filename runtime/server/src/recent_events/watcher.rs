@@ -107,11 +107,7 @@ impl Watcher {
     }
 
     async fn has_labels(&self, event: &RecentEvent) -> Result<bool, LoadError> {
-        if self.filter.labels.is_empty() {
-            return Ok(true);
-        }
-        let labels = self.watched.0.labels.of_run(&event.run, &*self.logbook).await?;
-        Ok(self.filter.labels.iter().all(|condition| condition.holds_for(&labels)))
+        self.watched.0.labels.has_all(&self.filter.labels, &event.run, &*self.logbook).await
     }
 
     /// Waits until there may be more.
