@@ -165,7 +165,7 @@ fn state(word: &str) -> Result<String, Problem> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use broker::{Properties, Routing};

@@ -107,7 +107,7 @@ impl Sender {
     async fn send_all(&self) -> Result<(), SenderError> {
         let secret = self.logbook.secret().await?;
         let (mut events, mut dropped) = timeout(PATIENCE, self.declare()).await??;
-        let mut in_flight = FuturesUnordered::new();
+        let mut in_flight: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
         let mut reporting: Option<BoxFuture<'_, ()>> = None;
         loop {
             // All arms only wait. A new event is taken while few are being sent.
@@ -124,7 +124,7 @@ impl Sender {
                     None => return Ok(()),
                 },
                 delivery = events.next(), if in_flight.len() < usize::from(MAX_IN_FLIGHT) => match delivery {
-                    Some(delivery) => in_flight.push(self.deliver(delivery, secret)),
+                    Some(delivery) => in_flight.push(Box::pin(self.deliver(delivery, secret))),
                     None => return Ok(()),
                 },
             }
@@ -172,6 +172,10 @@ impl Sender {
         // It was held for long before.
         let mut pause = if delivery.redelivered { MAX_PAUSE } else { FIRST_PAUSE };
         for attempt in 1.. {
+            if delivery.is_lost() {
+                // It comes again.
+                return;
+            }
             let is_wanted = self.labels.has_all(&self.webhook.filter.labels, &event.run, &*self.logbook).await;
             let is_done = match is_wanted {
                 Ok(true) => self.try_once(&outgoing, attempt).await,
@@ -190,10 +194,6 @@ impl Sender {
                 self.journal.note_given_up();
                 return delivery.accept();
             }
-            if delivery.is_lost() {
-                // It comes again.
-                return;
-            }
             if begun.elapsed() + pause > MAX_HOLD {
                 return delivery.requeue();
             }
@@ -210,7 +210,7 @@ impl Sender {
         // The time makes it another event than the report before.
         let now = jiff::Timestamp::now();
         let message = format!(
-            "{number} or more events were lost before {now:.0}, since too many waited: read the list of runs again (GET /v1/runs, or `waft list`)"
+            "{number} or more events were lost before {now:.6}, since too many waited: read the list of runs again (GET /v1/runs, or `waft list`)"
         );
         let line = serde_json::to_string(&RunsEvent::Lost(LostEvents { message })).expect("a text serializes");
         let outgoing = Outgoing::new("lost events".to_owned(), line);
