@@ -27,10 +27,7 @@ pub(crate) enum PublishedChange {
     /// A node is in a new state.
     Node(Box<NodeChange>),
     /// The run is in a new state.
-    Run {
-        state: RunState,
-        at: Timestamp,
-    },
+    Run { state: RunState, at: Timestamp },
 }
 
 impl PublishedChange {

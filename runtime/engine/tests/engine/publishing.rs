@@ -191,7 +191,10 @@ async fn the_states_of_a_run_are_published_in_order_and_again_if_an_engine_dies_
         let delivery = first.next().await.expect("a notification");
         assert_eq!(delivery.message.key, format!("f.r.{state}"));
         let body = String::from_utf8(delivery.message.body.to_vec()).unwrap();
-        assert!(body.starts_with(&format!(r#"{{"event":"run","state":"{state}","run":"r","flow":"f","at":""#)), "{body}");
+        assert!(
+            body.starts_with(&format!(r#"{{"event":"run","state":"{state}","run":"r","flow":"f","at":""#)),
+            "{body}"
+        );
         published.push(delivery.message.body.clone());
         delivery.accept();
     }
