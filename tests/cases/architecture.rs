@@ -32,6 +32,7 @@ const CRATES: [(&str, &[&str]); 17] = [
         &[
             "engine",
             "sandbox",
+            "gateway",
             "client",
             "logbook",
             "store",

@@ -235,6 +235,7 @@ fn a_worker_is_only_a_worker(roles: &Roles) {
             topology::ENGINES,
             topology::REPLIES,
             topology::NOTIFICATIONS,
+            topology::RUNS,
             topology::CONTROL,
             topology::RELEASED,
             "",
@@ -246,9 +247,14 @@ fn a_worker_is_only_a_worker(roles: &Roles) {
         let own = Queue { name: "waft.reply.thief".into(), kind: QueueKind::Private };
         broker.declare_queue(&own).await.expect("it has queues for replies");
         a_worker_uses_no_exchange_of_its_own(broker, &own.name).await;
-        for exchange in
-            [topology::JOBS, topology::REPORTS, topology::ENGINES, topology::CONTENT, topology::NOTIFICATIONS]
-        {
+        for exchange in [
+            topology::JOBS,
+            topology::REPORTS,
+            topology::ENGINES,
+            topology::CONTENT,
+            topology::NOTIFICATIONS,
+            topology::RUNS,
+        ] {
             let to = Destination::Queue(own.name.clone());
             let bound = broker.bind(&Binding { exchange: exchange.into(), key: "default".into(), to }).await;
             assert!(matches!(bound, Err(DeclareError::AccessRefused { .. })), "{exchange}: {bound:?}");

@@ -2,6 +2,7 @@
 
 mod access;
 mod admission;
+mod events;
 mod exclusive_lock;
 mod grants;
 mod openapi;

@@ -42,13 +42,13 @@ pub struct RunEvent {
     pub state: RunState,
     /// The run's id.
     pub run: String,
-    /// The name of its flow; only in the event of a run that started or continues.
+    /// The name of its flow; only in the event of a run that started or continues, and in notifications that an engine publishes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<String>,
     /// The labels of the run; only in the event of a run that started or continues, if it has some.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// When the run started or continued, as an RFC 3339 time.
+    /// When the run started or continued, as an RFC 3339 time; in notifications, when it entered its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     /// The values that the run started with; in the event of a run that was suspended or has ended.

@@ -30,12 +30,14 @@ mod open_enum;
 mod problem;
 mod rehearsal;
 mod run;
+mod runs_event;
 #[cfg(feature = "openapi")]
 mod schema;
 mod submit;
 mod timeline;
 mod token;
 mod usage;
+mod webhook;
 mod worker;
 
 pub use audit::{AuditEntry, AuditLog, AuditQuery};
@@ -65,8 +67,12 @@ pub use run::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FailureKind, FiringState, LostWorker, NextTime, Node,
     NodeKind, NodeState, OutstandingCall, Run, RunState, SkipReason, SkippedTriggers,
 };
+pub use runs_event::{
+    EventFailure, EventsQuery, LostEvents, MAX_EVENT_MESSAGE, NodeStateEvent, RunStateEvent, RunsEvent,
+};
 pub use submit::Submission;
 pub use timeline::{AttemptOutcome, Timeline, TimelineAttempt, TimelineQuery};
 pub use token::{CreatedToken, NewToken, Scope, Token, Tokens};
 pub use usage::{LastUsage, Usage};
+pub use webhook::{Webhook, WebhookDelivery, Webhooks};
 pub use worker::{Worker, Workers};

@@ -195,6 +195,7 @@ macro_rules! contract_tests {
             each_connection_has_private_queues_of_its_own,
             an_exclusive_queue_is_deleted_with_its_connection,
             a_transient_queue_is_shared,
+            a_full_backlog_drops_the_oldest,
             an_unused_queue_expires,
             waiting_counts_undelivered_messages,
             consumers_are_counted,

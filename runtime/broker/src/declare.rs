@@ -38,6 +38,19 @@ pub enum QueueKind {
         /// How long the queue stays without a consumer; forever if `None`.
         expires: Option<Duration>,
     },
+    /// Like a quorum queue with one consumer at a time, of which another takes over. It keeps only so much for it: then the oldest waiting
+    /// messages are dropped for new ones, so that no sender ever waits or learns of it.
+    Backlog {
+        /// The maximum number of waiting messages.
+        max_messages: u32,
+        /// The maximum size of the bodies of waiting messages, in bytes.
+        max_bytes: u64,
+        /// The exchange that gets dropped messages, and the routing key that they get; otherwise they are gone. Declaring the queue needs the
+        /// permission to write to this exchange, and to read the queue.
+        dropped_to: Option<(String, String)>,
+        /// How long the queue stays without a consumer; forever if `None`.
+        expires: Option<Duration>,
+    },
     /// Deleted with the connection that declared it; no other connection may use it, or declare a queue of its name.
     Exclusive,
     /// Like an exclusive queue, but its name is known to its connection only: others may have private queues of the same name. The broker

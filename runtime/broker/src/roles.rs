@@ -196,7 +196,7 @@ mod tests {
     fn no_role_but_the_engine_may_write_to_what_engines_send_with() {
         for role in [Role::Worker, Role::Listener, Role::Operator] {
             let write = Permissions::of(role, &RoleLimits::default()).write;
-            for exchange in [names::JOBS, names::ENGINES, names::REPLIES, names::NOTIFICATIONS] {
+            for exchange in [names::JOBS, names::ENGINES, names::REPLIES, names::NOTIFICATIONS, names::RUNS] {
                 let expression = exactly(exchange);
                 let allows = |part: &str| {
                     part == expression || part.strip_suffix(".+").is_some_and(|start| expression.starts_with(start))

@@ -15,9 +15,10 @@ use crate::{Binding, Broker, DeclareError, Destination, Exchange, ExchangeKind, 
 const REBIND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The shared exchanges.
-const EXCHANGES: [(&str, ExchangeKind); 11] = [
+const EXCHANGES: [(&str, ExchangeKind); 13] = [
     (names::JOBS, ExchangeKind::Direct),
     (names::NOTIFICATIONS, ExchangeKind::Topic),
+    (names::RUNS, ExchangeKind::Topic),
     (names::CONTROL, ExchangeKind::Fanout),
     (names::LOGS, ExchangeKind::Topic),
     (names::REPORTS, ExchangeKind::Direct),
@@ -27,6 +28,7 @@ const EXCHANGES: [(&str, ExchangeKind); 11] = [
     (names::STATUS, ExchangeKind::Direct),
     (names::RELEASED, ExchangeKind::Direct),
     (names::DEAD_LETTERS, ExchangeKind::Fanout),
+    (names::DROPPED, ExchangeKind::Direct),
 ];
 
 /// The shared exchanges.

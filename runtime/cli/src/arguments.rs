@@ -3,6 +3,7 @@
 mod broker;
 mod command;
 mod edit;
+mod events;
 mod flags;
 mod grants;
 mod keys;
@@ -11,11 +12,13 @@ mod quarantine;
 mod rehearse;
 mod replay;
 mod token;
+mod webhooks;
 
 pub(crate) use broker::{BrokerCommand, PermissionsFlags, RoleName, SetupFlags};
 use clap::Parser;
 pub(crate) use command::{Command, Picture};
 pub(crate) use edit::EditCommand;
+pub(crate) use events::EventsFlags;
 pub(crate) use flags::{
     BrokerFlag, FilterFlags, IsolateFlag, LabelFlags, ListFlags, RunsFlags, Shared, SubmitFlags, ValueFlags,
 };
@@ -26,6 +29,7 @@ pub(crate) use quarantine::{MessageSelection, QuarantineCommand};
 pub(crate) use rehearse::RehearseFlags;
 pub(crate) use replay::{ReplayFlags, VerifyFlags};
 pub(crate) use token::TokenCommand;
+pub(crate) use webhooks::WebhooksCommand;
 
 /// Runs flows of sandboxed WebAssembly tasks, here or on workers that need no task code installed.
 #[derive(Parser)]

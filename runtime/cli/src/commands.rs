@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod doctor;
 mod edit;
+mod events;
 mod gc;
 mod grants;
 mod graph;
@@ -34,6 +35,7 @@ mod control;
 mod submit;
 mod token;
 mod watch;
+mod webhooks;
 mod worker;
 mod workers;
 
@@ -113,6 +115,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Show { run, value: Some(value), .. } => show::value(&settings, &run, &value).await,
         Command::Show { run, revisions, value: None, json } => show::run(&settings, &run, revisions, json).await,
         Command::Watch { run, json } => watch::run(&settings, &run, json).await,
+        Command::Events(flags) => events::run(&settings, flags).await,
         Command::Logs { run, task, http: true, exchanges, json, .. } => {
             logs::http(&settings, &run, task, exchanges, json).await
         }
@@ -142,6 +145,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Broker(command) => broker::run(&settings, command).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,
         Command::Token(command) => token::run(&settings, command).await,
+        Command::Webhooks(command) => webhooks::run(&settings, command).await,
         Command::Audit { subject, limit, json } => audit::run(&settings, subject, limit, json).await,
         Command::Gc { older_than, audit_older_than, forget_results, dry_run } => {
             let results = if forget_results { gc::Forgotten::AllResults } else { gc::Forgotten::ExpiredResults };

@@ -19,6 +19,7 @@ mod namespaces;
 mod outside;
 mod parser;
 mod secrets;
+mod webhooks;
 
 use std::{
     env,
@@ -57,6 +58,7 @@ use self::{
     outside::LastTables,
     parser::Parser,
     secrets::text_or_file,
+    webhooks::{ConfiguredWebhooks, RawWebhooks},
 };
 use crate::{
     arguments::{IsolateFlag, Shared},
@@ -91,6 +93,8 @@ struct RawSettings {
     grant: RawGrants,
     #[serde(deserialize_with = "read_later")]
     secret: RawGuestSecrets,
+    #[serde(deserialize_with = "read_later")]
+    webhook: RawWebhooks,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -220,6 +224,8 @@ pub(crate) struct Settings {
     pub(crate) rules_read: LastTables,
     /// Where the table of each grant is, when the settings were read.
     pub(crate) grant_places: Vec<Place>,
+    /// Who is told of the events of all runs.
+    pub(crate) webhooks: ConfiguredWebhooks,
 }
 
 impl RawSettings {
@@ -270,6 +276,7 @@ impl RawSettings {
             admission: self.admission.or(lower.admission),
             grant: self.grant.or(lower.grant),
             secret: self.secret.or(lower.secret),
+            webhook: self.webhook.or(lower.webhook),
         }
     }
 
@@ -332,6 +339,7 @@ impl RawSettings {
             admission,
             grant,
             secret,
+            webhook,
         } = self;
         let RawServeSettings {
             listen,
@@ -374,6 +382,7 @@ impl RawSettings {
             .chain(namespace.keys())
             .chain(grant.keys())
             .chain(secret.keys())
+            .chain(webhook.keys())
             .chain(admission.keys().into_iter().map(str::to_owned))
             .collect()
     }
@@ -423,6 +432,7 @@ impl Settings {
         let namespaces = written.namespace.limits(&mut parser);
         let policy = written.admission.policy(&mut files.admission, |key, error| parser.report(key, error));
         let grant_places = written.grant.places();
+        let webhooks = written.webhook.check(&mut parser);
         let rules = Rules { grants: written.grant.grants(&mut parser), secrets: written.secret.secrets(&mut parser) };
         parser.finish(&files.names)?;
         Ok(Self {
@@ -464,6 +474,7 @@ impl Settings {
             rules: CurrentRules::new(rules),
             rules_read: files.outside,
             grant_places,
+            webhooks,
         })
     }
 
@@ -480,30 +491,4 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use flow::LimitOverrides;
-
-    use super::*;
-
-    #[test]
-    fn an_unreadable_setting_is_named_with_its_file_and_line() {
-        let error = parse("[worker]\nslots = 2\n\n[limits]\nmemroy = \"\"\n", "/etc/w.toml").expect_err("it is wrong");
-        let text = format!("{error:?}");
-        assert!(
-            text.contains("the settings in /etc/w.toml, line 5, column 1 cannot be read: there is no limit"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn the_default_maximum_is_that_of_the_library() {
-        let written = parse(DEFAULT, "the built-in settings").ok().unwrap();
-        assert_eq!(written.limits.call, LimitOverrides::from(Limits::maximum()), "default.toml names each limit");
-        assert!({ written.limits }.entries().all(|(_, limit)| limit.is_set()), "default.toml names each limit");
-        let mut parser = Parser::default();
-        assert_eq!(parser.limits(&written.limits.call), Limits::maximum());
-        assert_eq!(parser.limits_beside_calls(&written.limits), LibraryLimits::default());
-        assert_eq!(written.limits.open_runs(), None);
-        assert_eq!(parser.errors, Vec::<String>::new());
-    }
-}
+mod tests;

@@ -1,13 +1,14 @@
 //! The examples of docs/client.md, in an order in which they can run.
 //!
 //! `cargo xtask demo` builds the module. In an empty folder with `kitchen.wasm` start `waft serve`, and there:
-//! `cargo run -p waft-client --example verbs`. With the argument `tls`, it connects to a server that asks for a certificate.
+//! `cargo run -p waft-client --example verbs`. With the argument `tls`, it connects to a server that asks for a certificate, and with the
+//! argument `failures` it only watches, and does not end.
 
 use std::{error::Error, time::Duration};
 
 use waft_client::{
     Client, ClientError, ClientTls, EventPayload, Identity, Trust,
-    api::{Edits, ListQuery, NodeState, Notification, Submission},
+    api::{Edits, EventsQuery, ListQuery, NodeState, Notification, RunsEvent, Submission},
     flow::{Draft, Otherwise, OverlapPolicy, RetryPolicy, Strategy, file},
 };
 
@@ -15,6 +16,9 @@ use waft_client::{
 async fn main() -> Result<(), Box<dyn Error>> {
     let client = Client::new("http://127.0.0.1:7468", std::env::var("WAFT_TOKEN").ok())?;
     let client = if std::env::args().any(|argument| argument == "tls") { over_tls()? } else { client };
+    if std::env::args().any(|argument| argument == "failures") {
+        return watch_failures(&client).await;
+    }
     let kitchen = client.push(std::fs::read("kitchen.wasm")?, Some("kitchen")).await?;
     println!("{} holds {}", kitchen.digest, kitchen.tasks.join(", "));
     let flow = built()?;
@@ -93,6 +97,18 @@ async fn watch(client: &Client) -> Result<(), Box<dyn Error>> {
             Some(EventPayload::Firing(firing)) => println!("firing {} is {}", firing.firing, firing.state),
             Some(EventPayload::Run(event)) => println!("the run is {}", event.state),
             _ => println!("a newer server sent {}", event.line),
+        }
+    }
+    Ok(())
+}
+
+async fn watch_failures(client: &Client) -> Result<(), Box<dyn Error>> {
+    let mut watch = client.watch_all(EventsQuery::default().flow("bake").kind("run").state("failure,rolled-back"));
+    while let Some(event) = watch.next().await? {
+        match event.runs_event() {
+            Some(RunsEvent::Run(run)) => println!("{} is {} since {}", run.run, run.state, run.at),
+            Some(RunsEvent::Lost(lost)) => println!("{}", lost.message),
+            _ => {}
         }
     }
     Ok(())

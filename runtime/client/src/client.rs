@@ -1,6 +1,7 @@
 //! The client of a server: one method for each route.
 
 mod several;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -200,13 +201,13 @@ impl Client {
     /// Watches a run from its beginning.
     #[must_use]
     pub fn watch(&self, run: &str) -> Watch {
-        Watch::new(self.clone(), run.to_owned(), None)
+        Watch::new(self.clone(), Events::Changes(run.to_owned()), None)
     }
 
     /// Watches a run from the first line after an event.
     #[must_use]
     pub fn watch_after(&self, run: &str, event: &str) -> Watch {
-        Watch::new(self.clone(), run.to_owned(), Some(event.to_owned()))
+        Watch::new(self.clone(), Events::Changes(run.to_owned()), Some(event.to_owned()))
     }
 
     /// Waits until a run has ended, however long that takes, and returns the run. A persistent run ends only on request.
@@ -396,19 +397,6 @@ impl Client {
     /// [`ClientError`]; with status 403 the own token is not an admin's.
     pub async fn audit(&self, query: &AuditQuery) -> Result<AuditLog, ClientError> {
         self.json(self.request(Method::GET, &["v1", "audit"])?.query(query)).await
-    }
-
-    /// Requests the events of a run, starting after the event `after`.
-    pub(crate) async fn events(&self, run: &str, events: Events, after: Option<&str>) -> Result<Response, ClientError> {
-        let path: &[&str] = match events {
-            Events::Changes => &["v1", "runs", run, "events"],
-            Events::Logs => &["v1", "runs", run, "logs", "follow"],
-        };
-        let mut request = self.request(Method::GET, path)?;
-        if let Some(after) = after {
-            request = request.header("last-event-id", after);
-        }
-        self.send(request.header(header::ACCEPT, "text/event-stream")).await
     }
 
     async fn run_command(&self, run: &str, command: &str) -> Result<RunStateResponse, ClientError> {

@@ -1,13 +1,14 @@
-//! Events that a watcher receives: each is one line of a run.
+//! Events that a watcher receives: each is one line of a run, or of all runs.
 
-use api::{EventPayload, RunState};
+use api::{EventPayload, RunState, RunsEvent};
 use serde::Deserialize;
 
-/// One line of a run, as `waft run --json` prints it.
+/// One line of a run, as `waft run --json` prints it, or of all runs, as `waft events --json` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// The event's position in the run: [`crate::Client::watch_after`] starts after it.
+    /// The event's position in the run: [`crate::Client::watch_after`] starts after it, and for all runs
+    /// [`crate::Client::watch_all_after`].
     pub id: String,
     /// The line.
     pub line: String,
@@ -24,6 +25,12 @@ impl Event {
     #[must_use]
     pub fn payload(&self) -> Option<EventPayload> {
         EventPayload::parse(&self.line)
+    }
+
+    /// The content of a line of all runs; `None` if it cannot be read.
+    #[must_use]
+    pub fn runs_event(&self) -> Option<RunsEvent> {
+        serde_json::from_str(&self.line).ok()
     }
 
     /// The run's state, if the line is about the run itself.

@@ -24,9 +24,16 @@ pub(crate) struct Parser {
     line: Vec<u8>,
     id: String,
     data: Option<String>,
+    /// The id of a message without data, if no event came after it.
+    position: Option<String>,
 }
 
 impl Parser {
+    /// The position after the last event, if the server has sent one.
+    pub(crate) fn take_position(&mut self) -> Option<String> {
+        self.position.take()
+    }
+
     /// Consumes some bytes, and returns the events that they complete.
     ///
     /// # Errors
@@ -54,7 +61,12 @@ impl Parser {
 
     fn line(&mut self, line: &str) -> Option<ServerSentEvent> {
         if line.is_empty() {
-            let data = self.data.take()?;
+            let Some(data) = self.data.take() else {
+                // Only now it is complete: the id of an event comes before its data.
+                self.position = Some(self.id.clone()).filter(|id| !id.is_empty());
+                return None;
+            };
+            self.position = None;
             return Some(ServerSentEvent { id: self.id.clone(), data });
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
@@ -89,6 +101,21 @@ mod tests {
             let messages = text.as_bytes().chunks(size).flat_map(|bytes| parser.take(bytes).unwrap());
             assert_eq!(messages.collect::<Vec<_>>(), expected);
         }
+    }
+
+    #[test]
+    fn a_message_without_data_is_a_position_once_it_is_complete() {
+        let mut parser = Parser::default();
+        let mut position = |text: &str| {
+            parser.take(text.as_bytes()).unwrap();
+            parser.take_position()
+        };
+        assert_eq!(position(":\n\n"), None, "there is no id yet");
+        assert_eq!(position("id: 1\n"), None);
+        assert_eq!(position("\n").as_deref(), Some("1"));
+        assert_eq!(position("id: 2\n\nid: 3\n"), Some("2".to_owned()), "an event with the id 3 has not arrived");
+        assert_eq!(position("data: x\n\n"), None, "the event has its id");
+        assert_eq!(position("id: 4\ndata: x\n\nid: 5\n\n").as_deref(), Some("5"));
     }
 
     #[test]

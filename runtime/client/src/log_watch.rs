@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::{LogAttempt, LogEvent, LogLevel};
 
-use crate::{Client, ClientError, Watch};
+use crate::{Client, ClientError, Watch, watch::Events};
 
 /// Identifies a line within an attempt: its source, and its number there.
 type LineKey = (&'static str, u32);
@@ -19,7 +19,7 @@ pub struct LogWatch {
 
 impl LogWatch {
     pub(crate) fn new(client: Client, run: String) -> Self {
-        Self { watch: Watch::of_logs(client.clone(), run), client, shown: BTreeMap::new() }
+        Self { watch: Watch::new(client.clone(), Events::Logs(run), None), client, shown: BTreeMap::new() }
     }
 
     /// Waits for the next event; returns `None` once the run has ended. When the connection breaks, it reconnects and

@@ -1,7 +1,8 @@
-//! Watches a run over HTTP until it ends, across broken connections.
+//! Watches a run over HTTP until it ends, or all runs, across broken connections.
 
 use std::{collections::VecDeque, time::Duration};
 
+use api::EventsQuery;
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::time::{Instant, sleep_until};
@@ -18,12 +19,11 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Watches a run: a stream of its lines, which ends with the run.
+/// Watches a run: a stream of its lines, which ends with the run. Or it watches all runs, and does not end.
 pub struct Watch {
     client: Client,
-    run: String,
     events: Events,
-    /// The last event that was received.
+    /// The last event that was received, or the position that the server sent after it.
     after: Option<String>,
     ended: bool,
     connection: Option<Connection>,
@@ -31,13 +31,25 @@ pub struct Watch {
     disconnected: Option<Disconnected>,
 }
 
-/// The kind of events to watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The events to watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Events {
-    /// The run's changes.
-    Changes,
-    /// The output of its guests.
-    Logs,
+    /// The changes of a run.
+    Changes(String),
+    /// The output of the guests of a run.
+    Logs(String),
+    /// The states of all runs and of their tasks.
+    OfAllRuns(EventsQuery),
+}
+
+impl Events {
+    /// Whether nothing follows an event.
+    fn end_with(&self, event: &Event) -> bool {
+        match self {
+            Self::Changes(_) | Self::Logs(_) => event.is_end(),
+            Self::OfAllRuns(_) => false,
+        }
+    }
 }
 
 /// A server that was available before, and is not now.
@@ -55,16 +67,12 @@ struct Connection {
 }
 
 impl Watch {
-    pub(crate) fn new(client: Client, run: String, after: Option<String>) -> Self {
-        Self { client, run, events: Events::Changes, after, ended: false, connection: None, disconnected: None }
+    /// The guests' lines also end with a line of the run.
+    pub(crate) fn new(client: Client, events: Events, after: Option<String>) -> Self {
+        Self { client, events, after, ended: false, connection: None, disconnected: None }
     }
 
-    /// The guests' lines, which also end with a line of the run.
-    pub(crate) fn of_logs(client: Client, run: String) -> Self {
-        Self { events: Events::Logs, ..Self::new(client, run, None) }
-    }
-
-    /// Waits for the next line; returns `None` once the run has ended. When the connection breaks, it reconnects and
+    /// Waits for the next line; returns `None` once the run has ended, and never for all runs. When the connection breaks, it reconnects and
     /// continues. Dropping the future loses no line, but a pending request is sent again: poll it to its end.
     ///
     /// # Errors
@@ -76,6 +84,9 @@ impl Watch {
                 return Ok(Some(event));
             }
             if let Some(connection) = &mut self.connection {
+                if let Some(position) = connection.parser.take_position() {
+                    self.after = Some(position);
+                }
                 match connection.read_more().await {
                     Ok(true) => {
                         self.disconnected = None;
@@ -106,13 +117,13 @@ impl Watch {
         let message = self.connection.as_mut()?.waiting.pop_front()?;
         let event = Event { id: message.id, line: message.data };
         self.after = Some(event.id.clone());
-        self.ended = event.is_end();
+        self.ended = self.events.end_with(&event);
         Some(event)
     }
 
     async fn connect(&mut self) -> Result<(), ClientError> {
         let may_retry = self.disconnected.is_some_and(|disconnected| disconnected.since.elapsed() < RECONNECT_TIMEOUT);
-        match self.client.events(&self.run, self.events, self.after.as_deref()).await {
+        match self.client.events(&self.events, self.after.as_deref()).await {
             Ok(_) if self.disconnected.is_some() && !may_retry => {
                 Err(self.client.unexpected("its events break off".into()))
             }

@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use flow::{Flow, RunId};
 use logbook::{History, LoadError, Logbook, Page, Replay, Version};
-use machine::{Change, Fact, NodeChange};
+use machine::{Change, Fact};
 use tokio::task::{AbortHandle, Id, JoinSet};
 
-use crate::{bug::catch_bug, runs::active::ActiveRun};
+use crate::{bug::catch_bug, publications::PublishedChange, runs::active::ActiveRun};
 
 /// The number of records after a snapshot that the driver reads itself: some milliseconds.
 pub(crate) const MAX_INLINE_RECORDS: usize = 2_000;
@@ -49,7 +49,7 @@ impl Drop for RunningLoad {
 pub(crate) struct LoadedRun {
     pub(crate) active: ActiveRun,
     /// The changes that are not known to be published; `None` if all are.
-    pub(crate) unpublished: Option<Vec<NodeChange>>,
+    pub(crate) unpublished: Option<Vec<PublishedChange>>,
     /// The changes that its watcher has not received.
     pub(crate) unwatched: Vec<Change>,
 }
@@ -200,7 +200,7 @@ pub(crate) async fn read(
     let missing = || LoadError::Missing { run: run.clone() };
     let active = ActiveRun::new(replay.into_machine().ok_or_else(missing)?, version, snapshot, shard);
     let after = |after: Version| changes.iter().filter(move |(version, _)| *version > after).map(|(_, change)| change);
-    let unpublished = (version > published).then(|| after(published).filter_map(of_node).collect());
+    let unpublished = (version > published).then(|| after(published).filter_map(PublishedChange::of).collect());
     let unwatched = if has_watcher { after(sent).cloned().collect() } else { Vec::new() };
     Ok(LoadedRun { active, unpublished, unwatched })
 }
@@ -230,13 +230,5 @@ async fn replay_changes(
             }
         }
         tokio::task::yield_now().await;
-    }
-}
-
-/// Returns the part of a change that is published.
-fn of_node(change: &Change) -> Option<NodeChange> {
-    match change {
-        Change::Node(change) => Some(change.clone()),
-        Change::Run { .. } | Change::Firing { .. } => None,
     }
 }

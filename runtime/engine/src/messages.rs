@@ -5,16 +5,13 @@ use std::collections::BTreeMap;
 use broker::{Delivery, Message, Properties, Routing};
 use bytes::Bytes;
 use flow::{Action, CallId, Flow, FlowName, NodeName, RunId, Shard, Task};
-use machine::{Call, NodeChange};
+use machine::Call;
 use protocol::{
     BatchedReport, CallKeys, CommandRequest, Control, DecodeError, EngineSecret, Job, PermitGrant, PermitMessage,
     Reply, ReplyQueue, Report, ReportBatch, RunCommand, Seal, SendingId, WithdrawnCall, topology,
 };
 
-use crate::forwards::Pace;
-
-/// The header with the seal of a notification, whose body is JSON for programs in any language.
-const SEAL_HEADER: &str = "seal";
+use crate::{forwards::Pace, publications::PublishedChange};
 
 /// The header of a notification whose firing has made no call and has not waited, and was triggered by a notification.
 const EMPTY_FIRING_HEADER: &str = "empty-firing";
@@ -24,8 +21,7 @@ const LISTENER_HEADER: &str = "listener";
 
 /// Whether an engine of this logbook published a notification.
 pub(crate) fn is_sealed(notification: &Message, secret: &EngineSecret) -> bool {
-    let seal = notification.properties.headers.get(SEAL_HEADER).and_then(|hex| Seal::from_hex(hex));
-    seal == Some(secret.message_seal(&notification.body))
+    secret.has_sealed_notification(&notification.properties.headers, &notification.body)
 }
 
 /// The addresses at which workers reach the engine that sends a job, and the secret that makes the keys of calls.
@@ -89,21 +85,29 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, 
     }
 }
 
-/// The message that publishes the change of a node.
-pub(crate) fn notification(run: &RunId, flow: &FlowName, change: &NodeChange, secret: &EngineSecret) -> Message {
-    let content_type = Some("application/json".into());
-    let body = protocol::events::notification(run, flow, change);
-    let mut headers = BTreeMap::from([(SEAL_HEADER.to_owned(), secret.message_seal(body.as_bytes()).to_hex())]);
-    if change.is_of_empty_firing {
+/// The message that publishes a change of a run or of one of its nodes.
+pub(crate) fn notification(run: &RunId, flow: &FlowName, change: &PublishedChange, secret: &EngineSecret) -> Message {
+    let (exchange, key, body) = match change {
+        PublishedChange::Node(change) => {
+            let key = topology::notification_key(flow, &change.name, run, change.state);
+            (topology::NOTIFICATIONS, key, protocol::events::notification(run, flow, change))
+        }
+        PublishedChange::Run { state, at } => {
+            let key = topology::run_notification_key(flow, run, *state);
+            (topology::RUNS, key, protocol::events::run_notification(run, flow, *state, *at))
+        }
+    };
+    let mut headers = BTreeMap::from([secret.notification_header(body.as_bytes())]);
+    if change.is_of_empty_firing() {
         headers.insert(EMPTY_FIRING_HEADER.to_owned(), true.to_string());
     }
     Message {
-        exchange: topology::NOTIFICATIONS.into(),
-        key: topology::notification_key(flow, &change.name, run, change.state),
+        exchange: exchange.into(),
+        key,
         routing: Routing::Optional,
         persistent: true,
         priority: 0,
-        properties: Properties { content_type, headers, ..Properties::default() },
+        properties: Properties { content_type: Some("application/json".into()), headers, ..Properties::default() },
         body: body.into(),
     }
 }

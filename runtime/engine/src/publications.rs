@@ -3,7 +3,7 @@
 //!
 //! A replay decides the same as the live run did. So the records after the published version lead to the same
 //! notifications, even if there are edits among them. Receivers recognize a duplicate by its run, task, firing,
-//! attempt and state.
+//! attempt and state; one about a run by its state and time.
 
 mod backlog;
 mod barrier;
@@ -11,15 +11,43 @@ mod cursors;
 
 use std::collections::BTreeSet;
 
-use flow::{FlowName, RunId, Shard};
+use flow::{FlowName, RunId, RunState, Shard, Timestamp};
 use logbook::Version;
-use machine::NodeChange;
+use machine::{Change, NodeChange};
 use protocol::EngineSecret;
 
 use crate::{effects::Effects, messages, runs::active::ActiveRun};
 use backlog::{Backlog, Entry};
 use barrier::DeliveryBarrier;
 use cursors::PublishCursors;
+
+/// A change that engines publish.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum PublishedChange {
+    /// A node is in a new state.
+    Node(Box<NodeChange>),
+    /// The run is in a new state.
+    Run { state: RunState, at: Timestamp },
+}
+
+impl PublishedChange {
+    /// The change as it is published; `None` for one that only the events of its run have.
+    pub(crate) fn of(change: &Change) -> Option<Self> {
+        match change {
+            Change::Node(change) => Some(Self::Node(change.clone().into())),
+            Change::Run { state, at } => Some(Self::Run { state: *state, at: *at }),
+            Change::Firing { .. } => None,
+        }
+    }
+
+    /// Whether a notification triggered its firing, which has called no guest and has not waited.
+    pub(crate) fn is_of_empty_firing(&self) -> bool {
+        match self {
+            Self::Node(change) => change.is_of_empty_firing,
+            Self::Run { .. } => false,
+        }
+    }
+}
 
 /// The published versions of runs, and the changes that are published later.
 #[derive(Default)]
@@ -64,7 +92,7 @@ impl Publications {
     }
 
     /// Queues the possibly unpublished changes of a run for publishing; `None` if all are published.
-    pub(crate) fn republish(&mut self, run: &RunId, active: &ActiveRun, changes: Option<Vec<NodeChange>>) {
+    pub(crate) fn republish(&mut self, run: &RunId, active: &ActiveRun, changes: Option<Vec<PublishedChange>>) {
         let Some(changes) = changes else { return };
         let published = PublishedRun::of(run.clone(), active);
         self.backlog.add(&published, changes);
@@ -76,14 +104,15 @@ impl Publications {
         &mut self,
         run: &RunId,
         active: &ActiveRun,
-        change: &NodeChange,
+        change: &Change,
         secret: &EngineSecret,
         effects: &mut Effects,
     ) {
+        let Some(change) = PublishedChange::of(change) else { return };
         if self.waits(run) {
-            self.backlog.push(&PublishedRun::of(run.clone(), active), Entry::Change(change.clone().into()));
+            self.backlog.push(&PublishedRun::of(run.clone(), active), Entry::Change(change));
         } else {
-            effects.messages.push(messages::notification(run, &active.machine.flow().name, change, secret));
+            effects.messages.push(messages::notification(run, &active.machine.flow().name, &change, secret));
         }
     }
 

@@ -50,7 +50,7 @@ pub use label::{LabelCondition, LabelName, LabelValue, Labels, MAX_LABELS};
 pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BYTES};
 pub use name::{
     DirectoryName, Export, FlowName, Namespace, NodeName, QueueName, RunId, SecretName, SettingName, Shard, TokenName,
-    ValueName, WorkerName,
+    ValueName, WebhookName, WorkerName,
 };
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{Pace, Per, Rate};

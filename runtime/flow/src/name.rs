@@ -152,6 +152,10 @@ name! {
     TokenName
 }
 name! {
+    /// The name of a webhook of a server.
+    WebhookName
+}
+name! {
     /// The name of a secret of an operator, as flows and guests write it.
     SecretName
 }

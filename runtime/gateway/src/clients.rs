@@ -97,7 +97,12 @@ impl Clients {
 
     /// A client for the servers that an operator names: it may reach every address. It receives at most `max_bytes`.
     pub(crate) fn for_operator(&self, max_bytes: u64) -> Client {
-        let reach = Arc::new(Reach::everywhere());
+        self.for_operator_within(Reach::everywhere(), max_bytes)
+    }
+
+    /// A client for the servers that an operator names, for requests with this reach.
+    pub(crate) fn for_operator_within(&self, reach: Reach, max_bytes: u64) -> Client {
+        let reach = Arc::new(reach);
         let resolver = Resolver { reach: reach.clone(), lookups: self.lookups.for_operator() };
         self.client(resolver, reach, IdleConnections::default(), Arc::new(Budget::new(max_bytes)))
     }

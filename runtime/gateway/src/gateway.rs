@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use credentials::{ClientTls, FileError};
-use flow::{CallAccess, HttpTarget, Namespace};
+use flow::{AccessDenial, CallAccess, HttpTarget, Namespace, Reach};
 use futures::future::BoxFuture;
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -82,6 +82,24 @@ impl Gateway {
     #[must_use]
     pub fn lookups(&self, namespace: Option<&Namespace>) -> LookupShare {
         self.lookups.of(namespace)
+    }
+
+    /// Sends a request of this process to a server that its operator names, such as that of a webhook; returns the status of the response.
+    /// It follows no redirect. The server may send at most `max_bytes` before that.
+    ///
+    /// # Errors
+    /// [`HttpError`] when there is no response; [`HttpError::Denied`] for an address that `reach` does not contain.
+    pub async fn notify(&self, request: HttpRequest, reach: Reach, max_bytes: u64) -> Result<StatusCode, HttpError> {
+        if let Some(address) = request.target.address().filter(|address| !reach.contains(*address)) {
+            return Err(AccessDenial::PrivateAddress { tried: request.target.to_string(), address }.into());
+        }
+        let limit = request.timeouts.response;
+        let sent = async {
+            let clients = self.clients().await.map_err(|error| HttpError::Tls { reason: error.to_string() })?;
+            let response = clients.for_operator_within(reach, max_bytes).send(to_send(request)).await?;
+            Ok(response.status)
+        };
+        within(limit, sent).await?
     }
 
     async fn clients(&self) -> Result<&Clients, FileError> {

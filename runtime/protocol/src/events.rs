@@ -129,6 +129,23 @@ pub fn notification(run: &RunId, flow: &FlowName, change: &NodeChange) -> String
     EventPayload::Node(Box::new(event)).to_line()
 }
 
+/// The notification of a recorded change of a run, with the state of the routing key. It has neither values nor failures: the run may have
+/// many, and a reader of its state needs none.
+#[must_use]
+pub fn run_notification(run: &RunId, flow: &FlowName, state: RunState, at: Timestamp) -> String {
+    EventPayload::Run(Box::new(RunEvent {
+        state: state.into(),
+        run: run.to_string(),
+        flow: Some(flow.to_string()),
+        labels: BTreeMap::new(),
+        at: Some(rfc3339(at)),
+        inputs: None,
+        provides: None,
+        failures: None,
+    }))
+    .to_line()
+}
+
 /// Parses a notification for the listeners of its task: the task succeeded, or failed permanently. `None` for a notification
 /// about anything else.
 ///

@@ -29,6 +29,9 @@ use crate::{
 /// The number of bytes of a key, and of a seal.
 const SEAL_BYTES: usize = 32;
 
+/// The name of the header with the seal of a notification.
+const NOTIFICATION_SEAL: &str = "seal";
+
 /// A key. The holder of a key makes and checks seals with it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key([u8; SEAL_BYTES]);
@@ -268,6 +271,19 @@ impl EngineSecret {
     #[must_use]
     pub fn has_sealed(&self, message: &[u8]) -> bool {
         Seal::split(message).is_some_and(|(body, seal)| self.message_seal(body) == seal)
+    }
+
+    /// The header with the seal of a notification, whose body is JSON for programs in any language.
+    #[must_use]
+    pub fn notification_header(&self, body: &[u8]) -> (String, String) {
+        (NOTIFICATION_SEAL.to_owned(), self.message_seal(body).to_hex())
+    }
+
+    /// Whether an engine of this logbook published a notification with these headers and this body.
+    #[must_use]
+    pub fn has_sealed_notification(&self, headers: &BTreeMap<String, String>, body: &[u8]) -> bool {
+        let seal = headers.get(NOTIFICATION_SEAL).and_then(|hex| Seal::from_hex(hex));
+        seal == Some(self.message_seal(body))
     }
 
     /// Whether a message ends with a seal under the key of a call. The message may be of any version.

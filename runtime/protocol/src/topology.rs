@@ -5,15 +5,19 @@
 //! a receiver knows from the exchange of a message who may have sent it. On a direct exchange the routing key is the name of
 //! the queue, except on [`JOBS`].
 
-use flow::{FlowName, NodeName, QueueName, RunId, Shard, State, WorkerName};
+use flow::{FlowName, NodeName, QueueName, RunId, RunState, Shard, State, WebhookName, WorkerName};
 
 use crate::EngineSecret;
 
 /// The direct exchange for jobs, from engines. The routing key is the name without the prefix of the job queue.
 pub const JOBS: &str = "waft.jobs";
 
-/// The topic exchange for notifications, from engines; see [`notification_key`].
+/// The topic exchange for notifications about tasks, from engines; see [`notification_key`].
 pub const NOTIFICATIONS: &str = "waft.notifications";
+
+/// The topic exchange for notifications about runs, from engines; see [`run_notification_key`]. It is not that of tasks: a listener
+/// of all tasks of a flow binds its queue there with a pattern that would also match these keys.
+pub const RUNS: &str = "waft.runs";
 
 /// The fanout exchange that every worker receives from: engines and operators send to it.
 pub const CONTROL: &str = "waft.control";
@@ -46,6 +50,9 @@ pub const DEAD_LETTERS: &str = "waft.dead-letters";
 /// The queue that keeps messages which no worker and no engine could process, for a person.
 pub const QUARANTINE: &str = "waft.quarantine";
 
+/// The direct exchange for messages that the queue of a webhook dropped because it was full, from the broker itself.
+pub const DROPPED: &str = "waft.dropped";
+
 /// Whether the messages of an exchange each go to one queue, whose reader declares and binds it. If no queue takes such a
 /// message, its reader no longer exists.
 #[must_use]
@@ -57,7 +64,7 @@ pub fn has_one_reader(exchange: &str) -> bool {
 /// only its owner needs them.
 #[must_use]
 pub fn has_foreign_readers(exchange: &str) -> bool {
-    [NOTIFICATIONS, CONTROL, REPLIES].contains(&exchange)
+    [NOTIFICATIONS, RUNS, CONTROL, REPLIES].contains(&exchange)
 }
 
 /// The header of a message in [`QUARANTINE`] that names the queue it came from.
@@ -128,6 +135,18 @@ pub fn listener_queue(listener: &QueueName) -> String {
 #[must_use]
 pub fn listener_pattern(flow: &FlowName, task: Option<&NodeName>) -> String {
     task.map_or_else(|| format!("{flow}.#"), |task| task_pattern(flow, task))
+}
+
+/// The queue of the notifications that a webhook has to be told of.
+#[must_use]
+pub fn webhook_queue(webhook: &WebhookName) -> String {
+    format!("waft.webhook.{webhook}")
+}
+
+/// The queue, and the key on [`DROPPED`], of what the queue of a webhook dropped.
+#[must_use]
+pub fn webhook_dropped_queue(webhook: &WebhookName) -> String {
+    format!("waft.webhook.{webhook}.dropped")
 }
 
 /// The queue of a shard's signals.
@@ -201,10 +220,21 @@ pub fn notification_key(flow: &FlowName, task: &NodeName, run: &RunId, state: St
     format!("{flow}.{task}.{run}.{state}")
 }
 
-/// The run in the routing key of a notification. Names contain no dots.
+/// The routing key of a notification about a run: `<flow>.<run>.<state>`.
 #[must_use]
-pub fn run_of_notification(key: &str) -> Option<RunId> {
-    RunId::new(key.split('.').nth(2)?).ok()
+pub fn run_notification_key(flow: &FlowName, run: &RunId, state: RunState) -> String {
+    format!("{flow}.{run}.{state}")
+}
+
+/// The run that a notification is about, from its exchange and its routing key; `None` for another message. Names contain no dots.
+#[must_use]
+pub fn run_of_notification(exchange: &str, key: &str) -> Option<RunId> {
+    let position = match exchange {
+        NOTIFICATIONS => 2,
+        RUNS => 1,
+        _ => return None,
+    };
+    RunId::new(key.split('.').nth(position)?).ok()
 }
 
 #[cfg(test)]
@@ -216,9 +246,12 @@ mod tests {
         let (flow, run) = (FlowName::new("shop/f").unwrap(), RunId::new("r-1").unwrap());
         for task in ["t", "t[7]"] {
             let key = notification_key(&flow, &task.parse().unwrap(), &run, State::RolledBack);
-            assert_eq!(run_of_notification(&key), Some(run.clone()));
+            assert_eq!(run_of_notification(NOTIFICATIONS, &key), Some(run.clone()));
         }
-        assert_eq!(run_of_notification("shop/f.t"), None);
+        let key = run_notification_key(&flow, &run, RunState::RolledBack);
+        assert_eq!(run_of_notification(RUNS, &key), Some(run));
+        assert_eq!(run_of_notification(NOTIFICATIONS, "shop/f.t"), None);
+        assert_eq!(run_of_notification(JOBS, &key), None, "a job is no notification");
     }
 
     #[test]
@@ -232,6 +265,7 @@ mod tests {
             listener_queue(&queue),
             control_queue(&worker),
             worker_lock(&worker),
+            webhook_dropped_queue(&WebhookName::new(&long).unwrap()),
             shard_queue(&shard),
             store_put_queue(&store_queue(&shard)),
             reply_queue(shard.as_str()),

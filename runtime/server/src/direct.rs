@@ -81,7 +81,8 @@ impl Dependencies {
         let modules = ModuleLibrary { store, sandbox, limits, admission };
         let coverage = QueueCoverage::Embedded(["default".parse().expect("it is a name")].into());
         let max_namespace_bytes = PerNamespace::default();
-        Ok(Self { engine, logbook, modules, broker, coverage, locations, max_namespace_bytes })
+        let webhooks = Vec::new();
+        Ok(Self { engine, logbook, modules, broker, coverage, locations, max_namespace_bytes, webhooks })
     }
 }
 

@@ -13,6 +13,9 @@ use crate::problem::Problem;
 /// The run that the path names.
 pub(crate) struct Run(pub(crate) RunId);
 
+/// The name of something in the path, as it is written there.
+pub(crate) struct Named(pub(crate) String);
+
 /// The run and the name of a value that the path names.
 pub(crate) struct RunValue {
     pub(crate) run: RunId,
@@ -38,6 +41,15 @@ impl<State: Send + Sync> FromRequestParts<State> for Run {
         let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
         let axum::extract::Path(id) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
         RunId::new(id).map(Self).map_err(|error| Problem::bad_request(error.to_string()))
+    }
+}
+
+impl<State: Send + Sync> FromRequestParts<State> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(name)| Self(name)).map_err(|error| Problem::bad_request(error.body_text()))
     }
 }
 

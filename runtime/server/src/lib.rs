@@ -28,6 +28,9 @@ mod dashboard;
 
 mod runs;
 mod events;
+mod all_events;
+mod recent_events;
+mod webhooks;
 mod large_answers;
 mod lines;
 mod values;
@@ -70,4 +73,5 @@ pub use server::{BindError, Server};
 pub use server_token::Token;
 pub use state::{Dependencies, QueueCoverage};
 pub use tls::Tls;
+pub use webhooks::config::{MAX_WEBHOOKS, Webhook, WebhookSettings};
 pub use wiring::{WiredFlow, wire_draft};

@@ -117,6 +117,16 @@ impl Problem {
         self
     }
 
+    /// There is no webhook of this name.
+    pub(crate) fn missing_webhook(name: &str, known: &[&str]) -> Self {
+        let detail = format!("there is no webhook {name:?}");
+        let problem = Self::new(StatusCode::NOT_FOUND, "no-such-webhook", "there is no such webhook", detail);
+        match known {
+            [] => problem.hint("[[webhook]] in the settings of the server adds one"),
+            known => problem.hint(format!("the webhooks are {}", known.join(", "))),
+        }
+    }
+
     /// A run has no such value.
     pub(crate) fn missing_value(detail: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "no-such-value", "the run has no such value", detail)

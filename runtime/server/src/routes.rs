@@ -11,8 +11,8 @@ use axum::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    audit, auth, events, grants, health, modules, openapi, problem::Problem, runs, scrape, state::State, tokens,
-    workers,
+    all_events, audit, auth, events, grants, health, modules, openapi, problem::Problem, runs, scrape, state::State,
+    tokens, webhooks, workers,
 };
 
 /// Every route, with its description. The second router holds the routes that need no token.
@@ -29,6 +29,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(runs::elements::elements))
         .routes(routes!(runs::attempt::attempt))
         .routes(routes!(events::events))
+        .routes(routes!(all_events::events))
         .routes(routes!(runs::logs::logs))
         .routes(routes!(runs::exchanges::exchanges))
         .routes(routes!(runs::follow::follow))
@@ -44,6 +45,8 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(modules::sign))
         .routes(routes!(workers::list))
         .routes(routes!(grants::explain))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::test))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list))

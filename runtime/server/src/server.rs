@@ -23,10 +23,12 @@ use crate::{
     health::{Examination, Readiness},
     large_answers::LargeAnswers,
     namespace_storage::NamespaceStorage,
+    recent_events::RecentEvents,
     routes,
     scrape::{QueueLengths, Scrapes},
     server_token::TokenFile,
     state::State,
+    webhooks::Webhooks,
 };
 
 /// How long open requests may take after shutdown starts.
@@ -136,9 +138,12 @@ pub(crate) fn parts(
     stop: CancellationToken,
 ) -> Parts {
     // Requests take no connection to the logbook that the engine needs.
-    let dependencies = Dependencies { logbook: dependencies.logbook.for_clients(), ..dependencies };
+    let mut dependencies = Dependencies { logbook: dependencies.logbook.for_clients(), ..dependencies };
     let requests = TaskTracker::new();
     let (audit, audit_writer) = AuditWriter::new(dependencies.logbook.clone());
+    let recent_events = RecentEvents::new(dependencies.broker.clone(), dependencies.logbook.clone(), stop.clone());
+    let webhooks = std::mem::take(&mut dependencies.webhooks);
+    let webhooks = Webhooks::start(webhooks, &dependencies.broker, &dependencies.logbook, &stop, &TaskTracker::new());
     let state = State {
         dependencies,
         token,
@@ -148,6 +153,8 @@ pub(crate) fn parts(
         requests: requests.clone(),
         bodies: Bodies::new(largest_request),
         event_streams: EventStreams::default(),
+        recent_events,
+        webhooks,
         large_answers: LargeAnswers::default(),
         readiness: Readiness::default(),
         examination: Examination::default(),

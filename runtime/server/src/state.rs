@@ -18,7 +18,9 @@ use crate::{
     large_answers::LargeAnswers,
     namespace_storage::NamespaceStorage,
     problem::Problem,
+    recent_events::RecentEvents,
     scrape::{QueueLengths, Scrapes},
+    webhooks::{Webhooks, config::Webhook},
 };
 
 /// The dependencies of a server.
@@ -37,6 +39,8 @@ pub struct Dependencies {
     pub locations: Locations,
     /// How many bytes the runs and modules of each namespace may take.
     pub max_namespace_bytes: PerNamespace<NonZeroU64>,
+    /// Who is told of the events of all runs. Their names differ.
+    pub webhooks: Vec<Webhook>,
 }
 
 /// The queues that workers take jobs from.
@@ -60,6 +64,8 @@ pub(crate) struct State {
     pub(crate) requests: TaskTracker,
     pub(crate) bodies: Bodies,
     pub(crate) event_streams: EventStreams,
+    pub(crate) recent_events: RecentEvents,
+    pub(crate) webhooks: Webhooks,
     pub(crate) large_answers: LargeAnswers,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,

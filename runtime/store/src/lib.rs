@@ -4,13 +4,14 @@
 //! alike. [`bus`] carries content from the store of an engine to a worker that has only a broker, and [`Cache`] stores
 //! fetched content there. Bytes that do not match the requested digest are never returned and never cached. Beside a content
 //! are the [`Signature`]s of those who vouch for its digest, and [`Policy`] decides by them what may run. This crate alone
-//! computes digests and checks signatures, and does not know what its content means. Start reading at `store.rs`.
+//! computes digests and keyed hashes with SHA-256 and checks signatures, and does not know what its content means. Start reading at `store.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod blocking;
 mod digest;
+mod hmac;
 mod store;
 mod tag;
 
@@ -37,6 +38,7 @@ pub use digest::digest_of;
 pub use directory::Directory;
 pub use folder::OpenError;
 pub use followed_files::{FileStates, check_regularly};
+pub use hmac::hmac_sha256;
 pub use memory::Memory;
 pub use signature::{
     InvalidSignature, InvalidSigner, MAX_NAMESPACE_SIGNATURES, MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Signature, Signer,

@@ -58,7 +58,10 @@ impl Declaration {
                 let (options, arguments) = queue_options(&queue.kind);
                 match queue.kind {
                     QueueKind::Private => declare_private(channel, &queue.name, options, arguments).await,
-                    QueueKind::Quorum { .. } | QueueKind::Exclusive | QueueKind::Transient { .. } => {
+                    QueueKind::Quorum { .. }
+                    | QueueKind::Backlog { .. }
+                    | QueueKind::Exclusive
+                    | QueueKind::Transient { .. } => {
                         channel.queue_declare(queue.name.as_str().into(), options, arguments).await.map(drop)
                     }
                 }
@@ -165,6 +168,23 @@ fn queue_options(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
             }
             if *single_active_consumer {
                 arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+            }
+            if let Some(expires) = expires {
+                arguments.insert("x-expires".into(), milliseconds(*expires));
+            }
+            (durable, arguments)
+        }
+        QueueKind::Backlog { max_messages, max_bytes, dropped_to, expires } => {
+            arguments.insert("x-queue-type".into(), text("quorum"));
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(UNLIMITED.into()));
+            arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+            arguments.insert("x-overflow".into(), text("drop-head"));
+            arguments.insert("x-max-length".into(), AMQPValue::LongLongInt((*max_messages).into()));
+            let max_bytes = i64::try_from(*max_bytes).unwrap_or(i64::MAX);
+            arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(max_bytes));
+            if let Some((exchange, key)) = dropped_to {
+                arguments.insert("x-dead-letter-exchange".into(), text(exchange));
+                arguments.insert("x-dead-letter-routing-key".into(), text(key));
             }
             if let Some(expires) = expires {
                 arguments.insert("x-expires".into(), milliseconds(*expires));

@@ -282,3 +282,24 @@ pub async fn a_closed_broker_rejects_everything(harness: &Harness) {
     let consumed = closed.consume(&queue.name, 1).await;
     assert!(matches!(consumed, Err(ConsumeError::Closed)), "a closed broker is consumed");
 }
+
+/// No sender notices, and a full backlog says what it dropped, in order.
+pub async fn a_full_backlog_drops_the_oldest(harness: &Harness) {
+    let exchange = harness.exchange("dropped", ExchangeKind::Direct).await;
+    let limits = |dropped_to| QueueKind::Backlog { max_messages: 3, max_bytes: 1 << 20, dropped_to, expires: None };
+    let dropped = harness.queue("dropped", limits(None)).await;
+    harness.bind(&exchange, "key", &dropped).await;
+    let backlog = harness.queue("backlog", limits(Some((exchange, "key".to_owned())))).await;
+    for body in ["1", "2", "3", "4", "5"] {
+        harness.send(&backlog, body).await;
+    }
+    let mut dropped = harness.consume(&dropped, 10).await;
+    for body in ["1", "2"] {
+        assert_eq!(take(&mut dropped).await, body);
+    }
+    assert_eq!(harness.waiting(&backlog).await, 3);
+    let mut consumer = harness.consume(&backlog, 10).await;
+    for body in ["3", "4", "5"] {
+        assert_eq!(take(&mut consumer).await, body);
+    }
+}

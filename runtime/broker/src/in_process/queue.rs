@@ -73,6 +73,8 @@ pub(super) struct Queue {
     pub(super) owner: u64,
     numbers: Arc<Numbers>,
     ready: BTreeMap<MessagePosition, ReadyMessage>,
+    /// The size of the bodies of waiting messages.
+    ready_bytes: u64,
     /// The first is served next; with a single active consumer, only the first is served.
     subscribers: VecDeque<Subscriber>,
     outstanding: HashMap<u64, Outstanding>,
@@ -86,6 +88,7 @@ impl Queue {
             owner,
             numbers,
             ready: BTreeMap::new(),
+            ready_bytes: 0,
             subscribers: VecDeque::new(),
             outstanding: HashMap::new(),
             unused_since: None,
@@ -107,7 +110,7 @@ impl Queue {
     fn expires(&self) -> Option<Duration> {
         match self.kind {
             QueueKind::Transient { expires } => Some(expires),
-            QueueKind::Quorum { expires, .. } => expires,
+            QueueKind::Quorum { expires, .. } | QueueKind::Backlog { expires, .. } => expires,
             QueueKind::Exclusive | QueueKind::Private => None,
         }
     }
@@ -116,14 +119,23 @@ impl Queue {
     pub(super) fn allows(&self, connection: u64) -> bool {
         match self.kind {
             QueueKind::Exclusive | QueueKind::Private => self.owner == connection,
-            QueueKind::Transient { .. } | QueueKind::Quorum { .. } => true,
+            QueueKind::Transient { .. } | QueueKind::Quorum { .. } | QueueKind::Backlog { .. } => true,
         }
     }
 
     pub(super) fn dead_letter_to(&self) -> Option<&str> {
         match &self.kind {
             QueueKind::Quorum { dead_letter_to, .. } => dead_letter_to.as_deref(),
+            QueueKind::Backlog { dropped_to, .. } => dropped_to.as_ref().map(|(exchange, _)| exchange.as_str()),
             QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => None,
+        }
+    }
+
+    /// The routing key that a dead letter gets; `None` if it keeps its own.
+    pub(super) fn dead_letter_key(&self) -> Option<&str> {
+        match &self.kind {
+            QueueKind::Backlog { dropped_to, .. } => dropped_to.as_ref().map(|(_, key)| key.as_str()),
+            QueueKind::Quorum { .. } | QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => None,
         }
     }
 
@@ -141,10 +153,25 @@ impl Queue {
         self.subscribers.len() as u64
     }
 
-    pub(super) fn push(&mut self, message: Arc<Message>) {
+    /// Adds a message. Returns the oldest waiting ones if there are too many now.
+    pub(super) fn push(&mut self, message: Arc<Message>) -> Vec<DeadLetter> {
         let position = MessagePosition { priority: Reverse(message.priority), sequence: self.numbers.next() };
+        self.ready_bytes += message.body.len() as u64;
         self.ready.insert(position, ReadyMessage { message, redelivered: false, returned: 0 });
         self.dispatch();
+        self.drop_oldest()
+    }
+
+    /// Removes the oldest waiting messages that are too many.
+    fn drop_oldest(&mut self) -> Vec<DeadLetter> {
+        let mut dropped = Vec::new();
+        let QueueKind::Backlog { max_messages, max_bytes, .. } = self.kind else { return dropped };
+        while self.waiting() > u64::from(max_messages) || self.ready_bytes > max_bytes {
+            let Some((_, ReadyMessage { message, .. })) = self.ready.pop_first() else { break };
+            self.ready_bytes -= message.body.len() as u64;
+            dropped.push(DeadLetter { message, reason: "maxlen" });
+        }
+        dropped
     }
 
     pub(super) fn subscribe(&mut self, subscriber: Subscriber) {
@@ -206,8 +233,10 @@ impl Queue {
                     return Some(DeadLetter { message: entry.message, reason: "delivery_limit" });
                 }
             }
+            QueueKind::Backlog { .. } => entry.returned += 1,
             QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => {}
         }
+        self.ready_bytes += entry.message.body.len() as u64;
         self.ready.insert(position, entry);
         None
     }
@@ -222,6 +251,7 @@ impl Queue {
                 continue;
             };
             let Some((position, entry)) = self.ready.pop_first() else { return };
+            self.ready_bytes -= entry.message.body.len() as u64;
             let tag = self.numbers.next();
             permit.send(Delivery::new(
                 Message::clone(&entry.message),
@@ -251,6 +281,7 @@ impl Queue {
     fn is_single_active(&self) -> bool {
         match self.kind {
             QueueKind::Quorum { single_active_consumer, .. } => single_active_consumer,
+            QueueKind::Backlog { .. } => true,
             QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => false,
         }
     }

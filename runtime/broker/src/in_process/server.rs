@@ -206,9 +206,8 @@ impl Server {
         }
         let message = Arc::new(message);
         for name in &queues {
-            if let Some(queue) = state.queues.get_mut(name) {
-                queue.push(message.clone());
-            }
+            let dropped = state.queues.get_mut(name).map(|queue| queue.push(message.clone())).unwrap_or_default();
+            dropped.into_iter().for_each(|dropped| state.dead_letter(name, dropped));
         }
         Ok(())
     }
@@ -353,7 +352,9 @@ impl State {
 
     /// Publishes a message that left `from` to its dead-letter exchange, with the headers that RabbitMQ adds.
     fn dead_letter(&mut self, from: &str, dead_letter: DeadLetter) {
-        let Some(exchange) = self.queues.get(from).and_then(Queue::dead_letter_to).map(str::to_owned) else { return };
+        let Some(queue) = self.queues.get(from) else { return };
+        let Some(exchange) = queue.dead_letter_to().map(str::to_owned) else { return };
+        let key = queue.dead_letter_key().map(str::to_owned);
         let mut message = Message::clone(&dead_letter.message);
         let headers = &mut message.properties.headers;
         if !headers.contains_key("x-first-death-queue") {
@@ -361,12 +362,14 @@ impl State {
             headers.insert("x-first-death-queue".to_owned(), from.to_owned());
             headers.insert("x-first-death-reason".to_owned(), dead_letter.reason.to_owned());
         }
+        message.key = key.unwrap_or(message.key);
         let queues = self.route(&exchange, &message.key).unwrap_or_default();
         message.exchange = exchange;
         let message = Arc::new(message);
         for name in queues {
             if let Some(queue) = self.queues.get_mut(&name) {
-                queue.push(message.clone());
+                // What this drops is gone: no queue gets the dead letters of dead letters.
+                drop(queue.push(message.clone()));
             }
         }
     }

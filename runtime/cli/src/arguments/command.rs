@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Subcommand, ValueEnum};
 
 use super::{
-    BrokerCommand, BrokerFlag, EditCommand, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand, LabelFlags,
-    ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SignFlags, SubmitFlags,
-    TokenCommand, ValueFlags, VerifyFlags,
+    BrokerCommand, BrokerFlag, EditCommand, EventsFlags, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand,
+    LabelFlags, ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SignFlags,
+    SubmitFlags, TokenCommand, ValueFlags, VerifyFlags, WebhooksCommand,
 };
 
 /// A command of waft.
@@ -188,6 +188,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the states of all runs of a server and of their tasks, as they change
+    Events(EventsFlags),
     /// Print what guests wrote during a run
     Logs {
         /// The run's id
@@ -303,6 +305,9 @@ pub(crate) enum Command {
     /// Make, list or revoke the tokens with which others use a server
     #[command(subcommand)]
     Token(TokenCommand),
+    /// List and test the webhooks of a server
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
     /// Print who asked a server for what, the youngest first
     Audit {
         /// Only what is about this run, module, tag or token: an id, sha256:… or a name
@@ -350,12 +355,14 @@ impl Command {
             | Self::List(_)
             | Self::Show { .. }
             | Self::Watch { .. }
+            | Self::Events(_)
             | Self::Logs { .. }
             | Self::Workers { .. }
             | Self::Doctor { .. }
             | Self::Broker(BrokerCommand::Permissions(_))
             | Self::Quarantine(QuarantineCommand::List { .. })
             | Self::Token(TokenCommand::List { .. })
+            | Self::Webhooks(WebhooksCommand::List { .. } | WebhooksCommand::Log { .. })
             | Self::Audit { .. }
             | Self::Completions { .. } => true,
             Self::New { .. }
@@ -377,6 +384,7 @@ impl Command {
             | Self::Broker(BrokerCommand::Setup { .. })
             | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
             | Self::Token(TokenCommand::Create { .. } | TokenCommand::Revoke { .. })
+            | Self::Webhooks(WebhooksCommand::Test { .. })
             | Self::Rehearse(RehearseFlags { report: Some(_), .. })
             | Self::Replay(_)
             | Self::Verify(_)

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use ::server::{BindError, Dependencies, ModuleLibrary, QueueCoverage, Server, Tls, Token};
+use ::server::{BindError, Dependencies, ModuleLibrary, QueueCoverage, Server, Tls, Token, Webhook};
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
 use engine::{Engine, MaxOpenRuns, ShardAssignment, SystemClock};
@@ -47,6 +47,7 @@ pub(super) async fn run(
         max_request_bytes: settings.largest_request,
         dashboard: settings.dashboard,
     };
+    let webhooks = settings.webhooks()?;
     let server = Server::bind(config).await.map_err(bind_error)?;
     // The calls of queues with slots of their own run beside the others.
     let own_slots = settings.queues.own_slots.values();
@@ -57,7 +58,8 @@ pub(super) async fn run(
     // Engines that share a broker divide the runs; an engine without a broker must be the only one.
     let mode = if url.is_some() { LockMode::Shared } else { LockMode::Exclusive };
     let lock = stop.until_stop_requested(lock(&settings, mode)).await?;
-    let context = ServeContext { settings: &settings, broker_flag: flag, server, scheme, modules, logbook, lock };
+    let context =
+        ServeContext { settings: &settings, broker_flag: flag, server, scheme, modules, logbook, lock, webhooks };
     let served = match url {
         Some(url) => serve_at_broker(context, &url, &stop).await,
         None => serve_embedded(context, slots, &stop).await,
@@ -129,6 +131,7 @@ struct ServeContext<'a> {
     modules: ModuleLibrary,
     logbook: Arc<dyn Logbook>,
     lock: EngineLock,
+    webhooks: Vec<Webhook>,
 }
 
 async fn lock(settings: &Settings, mode: LockMode) -> Result<EngineLock, CliError> {
@@ -157,7 +160,7 @@ impl ServeContext<'_> {
         stop: &StopSignal,
     ) -> Result<Exit, CliError> {
         let locations = super::doctor::locations(self.settings, self.broker_flag);
-        let Self { settings, broker_flag: _, server, scheme, modules, logbook, mut lock } = self;
+        let Self { settings, broker_flag: _, server, scheme, modules, logbook, mut lock, webhooks } = self;
         let shown_logbook = without_password(&settings.logbook);
         crate::output::note!("waft listens on {scheme}://{}", server.local_addr());
         if settings.dashboard {
@@ -168,8 +171,16 @@ impl ServeContext<'_> {
             settings.store.display()
         );
         let max_namespace_bytes = self.settings.namespaces.bytes.clone();
-        let dependencies =
-            Dependencies { engine: engine.clone(), logbook, modules, broker, coverage, locations, max_namespace_bytes };
+        let dependencies = Dependencies {
+            engine: engine.clone(),
+            logbook,
+            modules,
+            broker,
+            coverage,
+            locations,
+            max_namespace_bytes,
+            webhooks,
+        };
         // If dropped, the server leaves requests unanswered: the process ends.
         tokio::select! {
             biased;

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 
 use super::{
     RawSettings, admission::LastRead, grants::RawGrants, guest_secrets::RawGuestSecrets, limits, located::FileText,
-    outside::LastTables,
+    outside::LastTables, webhooks::RawWebhooks,
 };
 use crate::exit::CliError;
 
@@ -117,7 +117,7 @@ pub(super) fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
             "the settings are broker, broker_file, logbook, logbook_file, server, store, cache, cache_size, [worker] slots, waiting, \
              waiting_memory, queues, grace, delivery_limit, isolate, [serve] listen, token, token_file, certificate, key, client_authority, largest_request, [client] \
              authority, certificate, key, [limits] {}, [namespace.NAME] open_runs, bytes, [admission] modules, [[admission.allow]] signer, digest, tags, \
-             [admission.deny] digests, signers, [[grant]] and [secret.NAME]",
+             [admission.deny] digests, signers, [[grant]], [secret.NAME] and [[webhook]]",
             limits::names()
         ))
     };
@@ -128,6 +128,9 @@ pub(super) fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
     }
     if let Some(secrets) = document.get_ref().get("secret") {
         settings.secret = RawGuestSecrets::read(secrets, &file);
+    }
+    if let Some(webhooks) = document.get_ref().get("webhook") {
+        settings.webhook = RawWebhooks::read(webhooks, &file);
     }
     Ok(settings)
 }

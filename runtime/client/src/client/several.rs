@@ -1,11 +1,12 @@
-//! Requests about many runs, and about the text of a flow.
+//! Requests about many runs, about the text of a flow, and for events.
 
-use reqwest::Method;
+use reqwest::{Method, Response, header};
 
 use super::Client;
 use crate::{
-    ClientError,
-    api::{BulkRequest, BulkResult, FlowText, FlowTextQuery, RunCounts, RunFilter},
+    ClientError, Watch,
+    api::{BulkRequest, BulkResult, EventsQuery, FlowText, FlowTextQuery, RunCounts, RunFilter},
+    watch::Events,
 };
 
 impl Client {
@@ -33,5 +34,34 @@ impl Client {
     /// sends other large answers now.
     pub async fn flow_text(&self, run: &str, query: &FlowTextQuery) -> Result<FlowText, ClientError> {
         self.json(self.request(Method::GET, &["v1", "runs", run, "flow"])?.query(query)).await
+    }
+
+    /// Watches the states of all runs and of their tasks from now on, as far as a query selects them. [`Event::runs_event`] reads an event;
+    /// one may come twice. Where the server has lost some, there is [`RunsEvent::Lost`].
+    ///
+    /// [`Event::runs_event`]: crate::Event::runs_event
+    /// [`RunsEvent::Lost`]: crate::api::RunsEvent::Lost
+    #[must_use]
+    pub fn watch_all(&self, query: EventsQuery) -> Watch {
+        Watch::new(self.clone(), Events::OfAllRuns(query), None)
+    }
+
+    /// Watches all runs from the first event after one that was received before.
+    #[must_use]
+    pub fn watch_all_after(&self, query: EventsQuery, event: &str) -> Watch {
+        Watch::new(self.clone(), Events::OfAllRuns(query), Some(event.to_owned()))
+    }
+
+    /// Requests events, starting after the event `after`.
+    pub(crate) async fn events(&self, events: &Events, after: Option<&str>) -> Result<Response, ClientError> {
+        let mut request = match events {
+            Events::Changes(run) => self.request(Method::GET, &["v1", "runs", run.as_str(), "events"])?,
+            Events::Logs(run) => self.request(Method::GET, &["v1", "runs", run.as_str(), "logs", "follow"])?,
+            Events::OfAllRuns(query) => self.request(Method::GET, &["v1", "events"])?.query(&query.pairs()),
+        };
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
+        self.send(request.header(header::ACCEPT, "text/event-stream")).await
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use broker::{Delivery, Message};
 use flow::{CallId, Failure, FailureKind, RunId, RunState, Signal, TaskResult};
-use machine::{Call, Change, Command, Event};
+use machine::{Call, Command, Event};
 use protocol::RememberedResult;
 use tracing::{debug, error, info, warn};
 
@@ -54,9 +54,7 @@ impl Driver {
                 Command::Interrupt(call) => effects.messages.push(messages::interrupt(call, &self.context.secret)),
                 Command::Publish(change) => {
                     let Some(active) = self.runs.get_mut(run) else { return };
-                    if let Change::Node(change) = &change {
-                        self.publications.publish(run, active, change, &self.context.secret, effects);
-                    }
+                    self.publications.publish(run, active, &change, &self.context.secret, effects);
                     if let Some(watcher) = &active.watcher {
                         effects.watch_events.push((watcher.clone(), WatchEvent::Change(change)));
                     }

@@ -76,7 +76,7 @@ pub(super) fn of_batch(
     runs.iter().map(|run| pending.get(run.as_ref()?).cloned()).collect()
 }
 
-/// The run that a notification is about; `None` for other messages.
+/// The run that a notification is about, or that of its task; `None` for other messages.
 fn notifying_run(message: &Message) -> Option<RunId> {
-    (message.exchange == names::NOTIFICATIONS).then(|| names::run_of_notification(&message.key)).flatten()
+    names::run_of_notification(&message.exchange, &message.key)
 }

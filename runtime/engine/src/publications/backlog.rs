@@ -8,10 +8,9 @@ use std::{
 
 use flow::{FlowName, RunId, Shard};
 use logbook::Version;
-use machine::NodeChange;
 use protocol::EngineSecret;
 
-use super::PublishedRun;
+use super::{PublishedChange, PublishedRun};
 use crate::{effects::Effects, messages};
 
 /// Maximum number of waiting changes that one batch publishes, besides as many as have come since the last.
@@ -40,7 +39,7 @@ struct RunBacklog {
 }
 
 pub(crate) enum Entry {
-    Change(Box<NodeChange>),
+    Change(PublishedChange),
     /// All changes up to this version come before.
     Version(Version),
 }
@@ -56,9 +55,9 @@ impl Backlog {
     }
 
     /// Adds the changes of a run that another process left, up to its version.
-    pub(crate) fn add(&mut self, of: &PublishedRun, changes: Vec<NodeChange>) {
+    pub(crate) fn add(&mut self, of: &PublishedRun, changes: Vec<PublishedChange>) {
         let backlog = self.of_run(of);
-        backlog.entries.extend(changes.into_iter().map(|change| Entry::Change(change.into())));
+        backlog.entries.extend(changes.into_iter().map(Entry::Change));
         backlog.push(Entry::Version(of.version));
     }
 
@@ -149,9 +148,10 @@ impl Entry {
 mod tests {
     use super::*;
     use flow::{Attempt, Digest, Firing, NodeKind, State, Timestamp};
+    use machine::NodeChange;
 
-    fn change(attempt: u32) -> NodeChange {
-        NodeChange {
+    fn change(attempt: u32) -> PublishedChange {
+        let change = NodeChange {
             kind: NodeKind::Task,
             name: "t".parse().expect("a valid name"),
             state: State::Running,
@@ -165,7 +165,8 @@ mod tests {
             computed_by: None,
             digest: Some(Digest::from_bytes([1; 32])),
             is_of_empty_firing: false,
-        }
+        };
+        PublishedChange::Node(change.into())
     }
 
     fn run(run: &str) -> PublishedRun {
@@ -176,7 +177,7 @@ mod tests {
     }
 
     fn push(backlog: &mut Backlog, of: &PublishedRun, attempt: u32) {
-        backlog.push(of, Entry::Change(change(attempt).into()));
+        backlog.push(of, Entry::Change(change(attempt)));
     }
 
     fn body(of: &PublishedRun, attempt: u32, secret: &EngineSecret) -> bytes::Bytes {

@@ -447,6 +447,11 @@ impl Harness {
         listen(&self.broker, topology::NOTIFICATIONS, pattern).await
     }
 
+    /// Consumes the notifications about runs that match a pattern.
+    pub(crate) async fn listen_to_runs(&self, pattern: &str) -> Consumer {
+        listen(&self.broker, topology::RUNS, pattern).await
+    }
+
     pub(crate) async fn end(mut watch: Watch) -> Arc<Machine> {
         loop {
             match watch.next().await.expect("the run ends") {

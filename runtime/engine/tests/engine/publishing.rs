@@ -179,6 +179,39 @@ async fn a_republished_change_equals_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_states_of_a_run_are_published_in_order_and_again_if_an_engine_dies_before_it_knows() {
+    let mut harness = Harness::shared().await;
+    tokio::time::sleep(SETTLED).await;
+    let mut first = harness.listen_to_runs("f.r.*").await;
+    harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let a = harness.take_job().await;
+    harness.signal_job(&a).await;
+    let mut published = Vec::new();
+    for state in ["running", "success"] {
+        let delivery = first.next().await.expect("a notification");
+        assert_eq!(delivery.message.key, format!("f.r.{state}"));
+        let body = String::from_utf8(delivery.message.body.to_vec()).unwrap();
+        assert!(
+            body.starts_with(&format!(r#"{{"event":"run","state":"{state}","run":"r","flow":"f","at":""#)),
+            "{body}"
+        );
+        published.push(delivery.message.body.clone());
+        delivery.accept();
+    }
+    // The engine dies before it has persisted the published version.
+    assert_eq!(harness.logbook.load(&"r".parse().unwrap()).await.unwrap().published, Version::NONE);
+    let again = harness.new_process().await;
+    let mut second = again.listen_to_runs("f.r.*").await;
+    for body in published {
+        let delivery = second.next().await.expect("it is published again");
+        assert_eq!(delivery.message.body, body);
+        delivery.accept();
+    }
+    tokio::time::sleep(SETTLED).await;
+    assert!(is_published(&again, "r").await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn unpublished_changes_before_a_snapshot_are_republished() {
     let harness = Harness::shared().await;
     let mut machine = Machine::new("r".parse().unwrap(), linear(&["a", "b"]));

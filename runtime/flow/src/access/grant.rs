@@ -58,7 +58,9 @@ pub struct CallAccess {
 pub struct Reach(BTreeSet<Network>);
 
 impl Reach {
-    pub(super) fn of(networks: impl Iterator<Item = Network>) -> Self {
+    /// The public addresses, and those of these networks.
+    #[must_use]
+    pub fn of(networks: impl Iterator<Item = Network>) -> Self {
         Self(networks.collect())
     }
 

@@ -4,6 +4,7 @@
 
 mod flows;
 mod golden;
+mod notifications;
 mod strategies;
 
 use std::collections::BTreeMap;

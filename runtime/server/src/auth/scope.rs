@@ -20,6 +20,9 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
         "/v1/tokens" => (Scope::Admin, "create-token"),
         "/v1/tokens/{name}" => (Scope::Admin, "revoke-token"),
         "/v1/audit" => (Scope::Admin, READ),
+        // Their addresses are the operator's.
+        "/v1/webhooks" => (Scope::Admin, READ),
+        "/v1/webhooks/{webhook}/test" => (Scope::Admin, "test-webhook"),
         // Who collects metrics needs no values of runs.
         "/metrics" => (Scope::Metrics, READ),
         _ if is_read => (Scope::Read, READ),
@@ -43,7 +46,7 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
 /// What a route is about. One that is not named here is about the whole server.
 fn reach(route: &str) -> Reach {
     match route {
-        "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" => Reach::Namespace,
+        "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" | "/v1/events" => Reach::Namespace,
         "/v1/modules" | "/v1/modules/{module}" | "/v1/openapi.json" => Reach::Namespace,
         route if route == "/v1/runs/{run}" || route.starts_with("/v1/runs/{run}/") => Reach::Run,
         _ => Reach::Server,
@@ -78,6 +81,7 @@ mod tests {
                 "DELETE /v1/tokens/{name} admin revoke-token Server",
                 "GET /metrics metrics read Server",
                 "GET /v1/audit admin read Server",
+                "GET /v1/events read read Namespace",
                 "GET /v1/health/checks read read Server",
                 "GET /v1/modules read read Namespace",
                 "GET /v1/modules/{module} read read Namespace",
@@ -85,6 +89,7 @@ mod tests {
                 "GET /v1/runs read read Namespace",
                 "GET /v1/runs/counts read read Namespace",
                 "GET /v1/tokens admin read Server",
+                "GET /v1/webhooks admin read Server",
                 "GET /v1/workers read read Server",
                 "POST /v1/grants/explain submit explain-grants Namespace",
                 "POST /v1/modules push push Namespace",
@@ -99,6 +104,7 @@ mod tests {
                 "POST /v1/runs/{run}/skip operate skip Run",
                 "POST /v1/runs/{run}/suspend operate suspend Run",
                 "POST /v1/tokens admin create-token Server",
+                "POST /v1/webhooks/{webhook}/test admin test-webhook Server",
             ]
         );
     }

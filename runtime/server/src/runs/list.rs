@@ -89,7 +89,7 @@ fn summary(summary: &Summary) -> api::Summary {
 }
 
 /// Reads a filter for runs.
-pub(super) fn parse_filter(filter: RunFilter) -> Result<Filter, Problem> {
+pub(crate) fn parse_filter(filter: RunFilter) -> Result<Filter, Problem> {
     let RunFilter { flow, namespace, label, text, state, since, until } = filter;
     let namespace = namespace.map(Namespace::new).transpose();
     let namespace = namespace.map_err(|error| Problem::bad_request(format!("namespace: {error}")))?;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "values in tests are valid")]
 
 mod access;
+mod all_events;
 mod bodies;
 mod bulk;
 mod dashboard;

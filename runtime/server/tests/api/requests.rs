@@ -16,6 +16,7 @@ async fn a_missing_resource_is_a_problem() {
         (Method::POST, "/v1/runs/nobody/cancel", 404),
         (Method::GET, "/v1/runs/a%20b", 400),
         (Method::GET, "/v1/modules/nobody", 404),
+        (Method::POST, "/v1/webhooks/nobody/test", 404),
         (Method::GET, "/v1/modules/a%20b", 400),
         (Method::POST, "/v1/modules?tag=a%20b", 400),
         (Method::POST, "/v1/modules", 422),

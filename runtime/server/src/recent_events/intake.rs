@@ -1,0 +1,191 @@
+//! Receives the notifications of all engines, and adds them to the buffer. One queue of the broker serves all watchers of a server.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use broker::{Binding, Broker, Consumer, DeclareError, Delivery, Destination, Queue, QueueKind, Renewals};
+use protocol::{EngineSecret, topology};
+use tokio::{
+    sync::watch,
+    time::{error::Elapsed, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{Shared, event::RecentEvent};
+
+/// The maximum number of unacknowledged messages. A notification holds the values of its task, which take up to
+/// [`flow::MAX_INLINE_TOTAL_BYTES`].
+const PREFETCH: u16 = 64;
+
+/// The maximum number of notifications that are added before watchers are woken.
+const MAX_BATCH: usize = 512;
+
+/// The time limit for declaring the queue.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The pause before the queue is declared again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// How long events are kept without a watcher: one that reconnects then misses nothing.
+const KEPT_WITHOUT_WATCHERS: Duration = Duration::from_secs(300);
+
+/// Every routing key.
+const EVERY_KEY: &str = "#";
+
+/// Why the notifications cannot be received.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IntakeError {
+    /// The queue could not be declared.
+    #[error("could not declare a queue for the events of all runs")]
+    Declare(#[from] DeclareError),
+    /// The queue could not be consumed.
+    #[error("could not consume the queue for the events of all runs")]
+    Consume(#[from] broker::ConsumeError),
+    /// The broker did not answer in time.
+    #[error("the broker has not answered for {} seconds", PATIENCE.as_secs())]
+    Silent(#[from] Elapsed),
+}
+
+/// A queue with all notifications. The broker deletes it with the connection.
+struct Subscription {
+    queue: String,
+    consumer: Consumer,
+    renewals: Renewals,
+}
+
+impl Subscription {
+    async fn open(broker: &dyn Broker) -> Result<Self, IntakeError> {
+        timeout(PATIENCE, Self::declare(broker)).await?
+    }
+
+    async fn declare(broker: &dyn Broker) -> Result<Self, IntakeError> {
+        // A queue that was deleted is not declared again under its name: the broker might still know its consumer.
+        let queue = format!("waft.events.{}", uuid::Uuid::now_v7());
+        broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Private }).await?;
+        let bindings = [topology::NOTIFICATIONS, topology::RUNS].map(|exchange| Binding {
+            exchange: exchange.to_owned(),
+            key: EVERY_KEY.to_owned(),
+            to: Destination::Queue(queue.clone()),
+        });
+        broker::topology::bind_or_declare(broker, &bindings).await?;
+        let consumer = broker.consume(&queue, PREFETCH).await?;
+        let renewals = consumer.renewals();
+        Ok(Self { queue, consumer, renewals })
+    }
+
+    async fn close(self, broker: &dyn Broker) {
+        drop(self.consumer);
+        // A queue that stays behind is deleted with the connection.
+        let _ = timeout(PATIENCE, broker.delete_queue(&self.queue)).await;
+    }
+}
+
+/// Receives notifications as long as somebody watches, and for some time after that.
+pub(super) struct Intake {
+    shared: Arc<Shared>,
+    broker: Arc<dyn Broker>,
+    secret: EngineSecret,
+    subscription: Subscription,
+    stop: CancellationToken,
+}
+
+impl Intake {
+    /// Declares the queue: all notifications that are published from now on are received.
+    ///
+    /// # Errors
+    /// [`IntakeError`] when the broker refuses, or does not answer.
+    pub(super) async fn open(
+        shared: Arc<Shared>,
+        broker: Arc<dyn Broker>,
+        secret: EngineSecret,
+        stop: CancellationToken,
+    ) -> Result<Self, IntakeError> {
+        let subscription = Subscription::open(&*broker).await?;
+        Ok(Self { shared, broker, secret, subscription, stop })
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut unwatched = self.unwatched();
+        loop {
+            // All arms only wait. A lost connection is noted before what comes after it.
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                () = self.subscription.renewals.next() => self.lose(),
+                () = &mut unwatched => {
+                    if self.shared.end_if_unwatched().await {
+                        break;
+                    }
+                    unwatched = self.unwatched();
+                }
+                delivery = self.subscription.consumer.next() => match delivery {
+                    Some(delivery) => self.take(delivery),
+                    None => match self.reopen().await {
+                        Some(subscription) => self.subscription = subscription,
+                        None => {
+                            self.shared.end().await;
+                            break;
+                        }
+                    },
+                }
+            }
+        }
+        self.subscription.close(&*self.broker).await;
+    }
+
+    fn unwatched(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(unwatched(self.shared.watchers.subscribe()))
+    }
+
+    /// Adds a notification, and those that have arrived with it.
+    fn take(&mut self, delivery: Delivery) {
+        let (mut next, mut taken) = (Some(delivery), 0);
+        while let Some(delivery) = next {
+            // Logbooks may share a broker: the events of another one are not shown.
+            if let Some(event) = RecentEvent::of_notification(&delivery.message, &self.secret) {
+                self.shared.add(event);
+            }
+            delivery.accept();
+            taken += 1;
+            next = if taken < MAX_BATCH { self.subscription.consumer.try_next() } else { None };
+        }
+        self.shared.wake();
+    }
+
+    fn lose(&self) {
+        info!("events of all runs may be lost: the connection to the broker was lost");
+        self.shared.lose();
+    }
+
+    /// Declares another queue, until that succeeds; `None` once the broker is closed or the server stops.
+    async fn reopen(&self) -> Option<Subscription> {
+        warn!("events of all runs are lost: their queue was deleted; another one is declared");
+        loop {
+            match self.stop.run_until_cancelled(Subscription::open(&*self.broker)).await? {
+                Ok(subscription) => {
+                    self.shared.lose();
+                    return Some(subscription);
+                }
+                Err(
+                    IntakeError::Declare(DeclareError::Closed) | IntakeError::Consume(broker::ConsumeError::Closed),
+                ) => {
+                    return None;
+                }
+                Err(error) => debug!(error = &error as &dyn std::error::Error, "the queue could not be declared yet"),
+            }
+            self.stop.run_until_cancelled(sleep(RETRY_DELAY)).await?;
+        }
+    }
+}
+
+/// Waits until nobody has watched for some time.
+async fn unwatched(mut watchers: watch::Receiver<usize>) {
+    // Each of them fails only if the server is gone.
+    while watchers.wait_for(|count| *count == 0).await.map(drop).is_ok() {
+        let watched = async { watchers.wait_for(|count| *count > 0).await.map(drop) };
+        match timeout(KEPT_WITHOUT_WATCHERS, watched).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}

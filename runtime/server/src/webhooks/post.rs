@@ -1,0 +1,59 @@
+//! One request with an event.
+
+use std::time::Duration;
+
+use api::WebhookDelivery;
+use gateway::{Gateway, HttpError, HttpRequest, Timeouts};
+use tokio::time::Instant;
+
+use super::{config::Webhook, signature};
+
+/// How long a server may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The maximum size of what a server may send before the head of its answer ends, in bytes. Nobody reads the rest.
+const MAX_ANSWER_BYTES: u64 = 64 << 10;
+
+/// An event as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outgoing {
+    /// The same for each try, and for the same event from another server.
+    pub(super) id: String,
+    /// What it is about, for people.
+    pub(super) subject: String,
+    /// The body.
+    pub(super) line: String,
+}
+
+impl Outgoing {
+    pub(super) fn new(subject: String, line: String) -> Self {
+        let digest = store::digest_of(line.as_bytes()).hex();
+        Self { id: format!("evt_{}", &digest[..32]), subject, line }
+    }
+}
+
+/// Sends an event once.
+pub(super) async fn post(gateway: &Gateway, webhook: &Webhook, event: &Outgoing, attempt: u32) -> WebhookDelivery {
+    let (now, begun) = (jiff::Timestamp::now(), Instant::now());
+    let request = HttpRequest {
+        target: webhook.target.clone(),
+        headers: signature::headers(&webhook.secret, &event.id, now.as_second(), &event.line),
+        body: event.line.clone().into(),
+        timeouts: Timeouts { response: Some(ANSWER_TIMEOUT), between_bytes: None },
+    };
+    let answer = gateway.notify(request, webhook.reach.clone(), MAX_ANSWER_BYTES).await;
+    let (status, failure) = match answer {
+        Ok(status) if status.is_success() => (Some(status.as_u16()), None),
+        // A redirect would take the event to an address that nobody has checked.
+        Ok(status) => (Some(status.as_u16()), Some(format!("the server answered {status}"))),
+        Err(error) => (None, Some(explained(&error))),
+    };
+    let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (id, subject) = (event.id.clone(), event.subject.clone());
+    WebhookDelivery { id, subject, at: format!("{now:.6}"), took_ms, attempt, status, failure }
+}
+
+/// The text of an error. What the gateway says of guests is said of webhooks.
+fn explained(error: &HttpError) -> String {
+    error.to_string().replace("[[grant]]", "[[webhook]]")
+}
