@@ -12,6 +12,7 @@ mod admission;
 mod start_check;
 mod call;
 mod call_journal;
+mod call_registry;
 mod control;
 mod grants_answerer;
 mod guest_runner;

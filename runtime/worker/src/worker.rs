@@ -18,7 +18,8 @@ use tracing::info;
 use crate::{
     CallJournal, GuestRunner,
     call::JobHandler,
-    control::{self, CallRegistry},
+    call_registry::CallRegistry,
+    control,
     grants_answerer,
     intake::Intake,
     result_cache::{Executions, ResultCache},
