@@ -5,7 +5,7 @@
 
 use protocol::{
     CallLog, Control, EngineSecret, FetchReply, FetchRequest, HttpExchanges, Job, LiveLog, LogJoin, PermitMessage,
-    PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerStatus,
+    PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerDetails, WorkerStatus,
 };
 
 use crate::round_trip;
@@ -32,6 +32,9 @@ pub fn run(input: &[u8]) {
     }
     if let Ok(status) = WorkerStatus::decode(input) {
         round_trip::message(&status, WorkerStatus::encode, WorkerStatus::decode);
+    }
+    if let Ok(details) = WorkerDetails::decode(input) {
+        round_trip::message(&details, WorkerDetails::encode, WorkerDetails::decode);
     }
     if let Ok(reply) = Reply::decode(input) {
         round_trip::message(&reply, Reply::encode, Reply::decode);

@@ -69,4 +69,4 @@ pub use submit::Submission;
 pub use timeline::{AttemptOutcome, Timeline, TimelineAttempt, TimelineQuery};
 pub use token::{CreatedToken, NewToken, Scope, Token, Tokens};
 pub use usage::{LastUsage, Usage};
-pub use worker::{Worker, Workers};
+pub use worker::{DrainOptions, Worker, WorkerCall, WorkerState, WorkerStateResponse, Workers};

@@ -11,7 +11,7 @@ open_enum! {
         Read = "read",
         /// Start runs, and notify them.
         Submit = "submit",
-        /// Cancel, suspend, resume, retry and edit runs, and skip rollbacks.
+        /// Cancel, suspend, resume, retry and edit runs, skip rollbacks, and drain workers.
         Operate = "operate",
         /// Store modules, and move tags.
         Push = "push",

@@ -11,6 +11,7 @@ mod quarantine;
 mod rehearse;
 mod replay;
 mod token;
+mod workers;
 
 pub(crate) use broker::{BrokerCommand, PermissionsFlags, RoleName, SetupFlags};
 use clap::Parser;
@@ -26,6 +27,7 @@ pub(crate) use quarantine::{MessageSelection, QuarantineCommand};
 pub(crate) use rehearse::RehearseFlags;
 pub(crate) use replay::{ReplayFlags, VerifyFlags};
 pub(crate) use token::TokenCommand;
+pub(crate) use workers::WorkersCommand;
 
 /// Runs flows of sandboxed WebAssembly tasks, here or on workers that need no task code installed.
 #[derive(Parser)]

@@ -137,7 +137,11 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
             control::run(&settings, &run, control::ControlCommand::Notify { task, values, failure: fail, key }, json)
                 .await
         }
-        Command::Workers { broker, json } => workers::run(&settings, &broker, json).await,
+        Command::Workers { command: None, broker, calls, json } => {
+            let shown = if json { workers::Shown::Json } else { workers::Shown::table(calls) };
+            workers::list(&settings, &broker, shown).await
+        }
+        Command::Workers { command: Some(command), .. } => workers::tell(&settings, command).await,
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,
         Command::Broker(command) => broker::run(&settings, command).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,

@@ -31,6 +31,7 @@ mod run_command;
 mod control;
 pub mod fetch;
 mod grants;
+mod worker_details;
 
 #[cfg(feature = "json")]
 pub mod events;
@@ -66,3 +67,7 @@ pub use report_batch::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch};
 pub use run_command::{CommandRequest, Reply, RunCommand};
 pub use seal::{CallKeys, EngineSecret, Key, ReplyAddress, Seal};
 pub use snapshot::{decode_snapshot, encode_snapshot};
+pub use worker_details::{
+    DescribedWorker, DetailsQuestion, DrainAction, DrainRequest, MAX_DETAILS_BYTES, MAX_LISTED_CALLS, MAX_LISTED_QUEUES,
+    WorkerCall, WorkerCalls, WorkerDetails, WorkerState,
+};

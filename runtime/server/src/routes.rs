@@ -43,6 +43,8 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(modules::show))
         .routes(routes!(modules::sign))
         .routes(routes!(workers::list))
+        .routes(routes!(workers::drain))
+        .routes(routes!(workers::resume))
         .routes(routes!(grants::explain))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))

@@ -10,9 +10,14 @@ use std::{
 };
 
 use broker::Delivery;
-use flow::{CallId, Execution, RunId, Timestamp};
-use protocol::{CallKeys, HeartbeatNumber, Job, Key, Report, Seal, WithdrawnCall};
-use tokio::sync::{broadcast, oneshot};
+use flow::{CallId, Execution, FlowName, Namespace, RunId, Timestamp};
+use protocol::{
+    CallKeys, HeartbeatNumber, Job, Key, MAX_LISTED_CALLS, Report, Seal, WithdrawnCall, WorkerCall, WorkerCalls,
+};
+use tokio::{
+    sync::{broadcast, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::live::{self, FollowSender};
@@ -48,6 +53,8 @@ pub(crate) struct CallEntry {
 
 /// One call that this worker has.
 struct RunningCall {
+    flow: FlowName,
+    since: Instant,
     interrupt: CancellationToken,
     stage: CallStage,
     is_leased: bool,
@@ -180,6 +187,8 @@ impl CallRegistry {
         };
         let heartbeats = Arc::new(Heartbeats { execution, count: AtomicU64::new(0) });
         let running = RunningCall {
+            flow: job.flow.clone(),
+            since: Instant::now(),
             interrupt: interrupt.clone(),
             stage,
             is_leased: false,
@@ -260,6 +269,26 @@ impl CallRegistry {
 
     pub(crate) fn count(&self) -> usize {
         self.lock().running.len()
+    }
+
+    /// The calls for flows of a namespace, or all calls; those that have run longest come first.
+    pub(crate) fn list(&self, namespace: Option<&Namespace>) -> WorkerCalls {
+        let state = self.lock();
+        let is_wanted =
+            |running: &RunningCall| namespace.is_none_or(|wanted| running.flow.namespace().as_ref() == Some(wanted));
+        let mut wanted: Vec<_> = state.running.iter().filter(|(_, running)| is_wanted(running)).collect();
+        wanted.sort_by_key(|(_, running)| running.since);
+        let count = |calls: usize| u32::try_from(calls).unwrap_or(u32::MAX);
+        let listed = wanted.iter().take(MAX_LISTED_CALLS).map(|(entry, running)| WorkerCall {
+            flow: running.flow.clone(),
+            call: entry.call.clone(),
+            running_for: running.since.elapsed(),
+        });
+        WorkerCalls {
+            listed: listed.collect(),
+            unlisted: count(wanted.len().saturating_sub(MAX_LISTED_CALLS)),
+            of_others: count(state.running.len() - wanted.len()),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, RegistryState> {

@@ -23,6 +23,7 @@ mod http_recorder;
 mod http_player;
 mod replay;
 mod content;
+mod drain;
 mod progress;
 mod queue_wait;
 mod redaction;

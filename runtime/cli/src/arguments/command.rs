@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use super::{
     BrokerCommand, BrokerFlag, EditCommand, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand, LabelFlags,
     ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SignFlags, SubmitFlags,
-    TokenCommand, ValueFlags, VerifyFlags,
+    TokenCommand, ValueFlags, VerifyFlags, WorkersCommand,
 };
 
 /// A command of waft.
@@ -275,10 +275,16 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the workers at a broker
+    /// List the workers at a broker, or drain one
+    #[command(args_conflicts_with_subcommands = true)]
     Workers {
+        #[command(subcommand)]
+        command: Option<WorkersCommand>,
         #[command(flatten)]
         broker: BrokerFlag,
+        /// Also print the calls that each worker makes
+        #[arg(long)]
+        calls: bool,
         /// Print one JSON object per worker
         #[arg(long)]
         json: bool,
@@ -351,7 +357,7 @@ impl Command {
             | Self::Show { .. }
             | Self::Watch { .. }
             | Self::Logs { .. }
-            | Self::Workers { .. }
+            | Self::Workers { command: None, .. }
             | Self::Doctor { .. }
             | Self::Broker(BrokerCommand::Permissions(_))
             | Self::Quarantine(QuarantineCommand::List { .. })
@@ -374,6 +380,7 @@ impl Command {
             | Self::Skip { .. }
             | Self::Edit { .. }
             | Self::Notify { .. }
+            | Self::Workers { command: Some(_), .. }
             | Self::Broker(BrokerCommand::Setup { .. })
             | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
             | Self::Token(TokenCommand::Create { .. } | TokenCommand::Revoke { .. })

@@ -404,6 +404,8 @@ impl Harness {
                 | Control::MayStart { .. }
                 | Control::UnknownKey { .. }
                 | Control::ExplainGrants(_)
+                | Control::Details(_)
+                | Control::Drain(_)
                 | Control::FollowLogs { .. } => {
                     panic!("unexpected broadcast")
                 }
@@ -421,6 +423,8 @@ impl Harness {
                 | Control::MayStart { .. }
                 | Control::UnknownKey { .. }
                 | Control::ExplainGrants(_)
+                | Control::Details(_)
+                | Control::Drain(_)
                 | Control::FollowLogs { .. } => {
                     panic!("unexpected broadcast")
                 }

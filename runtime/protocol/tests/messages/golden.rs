@@ -10,12 +10,13 @@ use flow::{
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
-    AskingTask, BatchedReport, CallKeys, CallLog, CallUsage, Control, EngineSecret, FetchPart, FetchReply,
-    FetchRequest, FetchResponse, GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpExchange, HttpExchanges,
-    HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick,
-    Ping, Progress, PutRequest, RecordedAnswer, RecordedAttempt, RecordedHttpFailure, RecordedOutcome, RecordedRequest,
-    RememberedResult, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, SendingId, Unrecorded,
-    WithdrawnCall, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    AskingTask, BatchedReport, CallKeys, CallLog, CallUsage, Control, DetailsQuestion, DrainAction, DrainRequest,
+    EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, GrantsAnswer, GrantsQuestion, HeartbeatNumber,
+    HttpExchange, HttpExchanges, HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest,
+    PermitSnapshot, PermitTick, Ping, Progress, PutRequest, RecordedAnswer, RecordedAttempt, RecordedHttpFailure,
+    RecordedOutcome, RecordedRequest, RememberedResult, Reply, ReplyAddress, Report, ReportBatch, RequestedCall,
+    RunCommand, SendingId, Unrecorded, WithdrawnCall, WorkerCall, WorkerCalls, WorkerDetails, WorkerState, WorkerStatus,
+    decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{
@@ -352,6 +353,9 @@ fn controls() -> Samples {
         ("worker-status-1", status.encode()),
         ("explain-grants-1", Control::ExplainGrants(grants_question()).encode()),
         ("grants-answer-1", answer.encode()),
+        ("details-1", Control::Details(details_question()).encode()),
+        ("drain-1", Control::Drain(drain_request()).encode()),
+        ("worker-details-1", worker_details().encode()),
     ]
 }
 
@@ -360,6 +364,26 @@ fn grants_question() -> GrantsQuestion {
     let access = Access { http, clock: true, ..Access::default() };
     let task = AskingTask { task: "add-ip".parse().unwrap(), module: Digest::from_bytes([7; 32]), access };
     GrantsQuestion { reply_to: "waft.reply.1".into(), flow: "shop/provision".parse().unwrap(), tasks: vec![task] }
+}
+
+fn details_question() -> DetailsQuestion {
+    DetailsQuestion { reply_to: "waft.reply.1".into(), namespace: Some("shop".parse().unwrap()) }
+}
+
+fn drain_request() -> DrainRequest {
+    DrainRequest { reply_to: "waft.reply.1".into(), worker: worker(), action: DrainAction::DrainAndExit }
+}
+
+fn worker_details() -> WorkerDetails {
+    let call =
+        WorkerCall { flow: "shop/bake-cake".parse().unwrap(), call: call(), running_for: Duration::from_millis(1_500) };
+    WorkerDetails {
+        name: worker(),
+        instance: "a1".into(),
+        state: WorkerState::Draining,
+        own_slots: [("shop/default".parse().unwrap(), 2)].into(),
+        calls: WorkerCalls { listed: vec![call], unlisted: 3, of_others: 300 },
+    }
 }
 
 fn live_log() -> LiveLog {
@@ -481,6 +505,7 @@ fn every_golden_file_is_written_as_it_was_and_decodes() {
             || ReportBatch::decode(&bytes).is_ok()
             || Control::decode(&bytes).is_ok()
             || WorkerStatus::decode(&bytes).is_ok()
+            || WorkerDetails::decode(&bytes).is_ok()
             || GrantsAnswer::decode(&bytes).is_ok()
             || FetchRequest::decode(&bytes).is_ok()
             || FetchReply::decode(&bytes).is_ok()

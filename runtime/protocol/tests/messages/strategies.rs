@@ -11,9 +11,10 @@ use flow::{
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
-    AskingTask, CallKeys, CallLog, CallUsage, Control, EngineSecret, GrantsAnswer, GrantsQuestion, HeartbeatNumber,
-    HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping,
-    Progress, Report, RequestedCall, RunCommand, Seal, WithdrawnCall, WorkerStatus,
+    AskingTask, CallKeys, CallLog, CallUsage, Control, DetailsQuestion, DrainAction, DrainRequest, EngineSecret,
+    GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage,
+    PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, Seal, WithdrawnCall,
+    WorkerCall, WorkerCalls, WorkerDetails, WorkerState, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -250,7 +251,41 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
             let task = AskingTask { task: "t".parse().unwrap(), module: Digest::from_bytes([1; 32]), access };
             Control::ExplainGrants(GrantsQuestion { reply_to, flow: flow.parse().unwrap(), tasks: vec![task] })
         }),
+        (name(), proptest::option::of(name())).prop_map(|(reply_to, namespace)| {
+            let namespace = namespace.map(|namespace| namespace.parse().unwrap());
+            Control::Details(DetailsQuestion { reply_to, namespace })
+        }),
+        (name(), name(), drain_action()).prop_map(|(reply_to, worker, action)| {
+            Control::Drain(DrainRequest { reply_to, worker: worker.parse().unwrap(), action })
+        }),
     ]
+}
+
+fn drain_action() -> impl Strategy<Value = DrainAction> {
+    prop_oneof![Just(DrainAction::Drain), Just(DrainAction::DrainAndExit), Just(DrainAction::Resume)]
+}
+
+pub(crate) fn worker_details() -> impl Strategy<Value = WorkerDetails> {
+    let state = prop_oneof![Just(WorkerState::Active), Just(WorkerState::Draining), Just(WorkerState::Exiting)];
+    let listed = proptest::collection::vec(
+        (name(), call(), any::<u64>()).prop_map(|(flow, call, micros)| WorkerCall {
+            flow: flow.parse().unwrap(),
+            call,
+            running_for: Duration::from_micros(micros),
+        }),
+        0..3,
+    );
+    let queue = name().prop_map(|queue| queue.parse::<flow::QueueName>().unwrap());
+    let own_slots = proptest::collection::btree_map(queue, any::<u32>(), 0..3);
+    (name(), name(), state, own_slots, listed, any::<[u32; 2]>()).prop_map(
+        |(name, instance, state, own_slots, listed, [unlisted, of_others])| WorkerDetails {
+            name: name.parse().unwrap(),
+            instance,
+            state,
+            own_slots,
+            calls: WorkerCalls { listed, unlisted, of_others },
+        },
+    )
 }
 
 pub(crate) fn grants_answer() -> impl Strategy<Value = GrantsAnswer> {

@@ -33,6 +33,8 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
         "/v1/runs/{run}/retry" => (Scope::Operate, "retry"),
         "/v1/runs/{run}/skip" => (Scope::Operate, "skip"),
         "/v1/runs/{run}/edits" => (Scope::Operate, "edit"),
+        "/v1/workers/{name}/drain" => (Scope::Operate, "drain-worker"),
+        "/v1/workers/{name}/resume" => (Scope::Operate, "resume-worker"),
         "/v1/modules" => (Scope::Push, "push"),
         "/v1/modules/{module}/signatures" => (Scope::Push, "sign"),
         _ => (Scope::Admin, "other"),
@@ -43,7 +45,7 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
 /// What a route is about. One that is not named here is about the whole server.
 fn reach(route: &str) -> Reach {
     match route {
-        "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" => Reach::Namespace,
+        "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" | "/v1/workers" => Reach::Namespace,
         "/v1/modules" | "/v1/modules/{module}" | "/v1/openapi.json" => Reach::Namespace,
         route if route == "/v1/runs/{run}" || route.starts_with("/v1/runs/{run}/") => Reach::Run,
         _ => Reach::Server,
@@ -85,7 +87,7 @@ mod tests {
                 "GET /v1/runs read read Namespace",
                 "GET /v1/runs/counts read read Namespace",
                 "GET /v1/tokens admin read Server",
-                "GET /v1/workers read read Server",
+                "GET /v1/workers read read Namespace",
                 "POST /v1/grants/explain submit explain-grants Namespace",
                 "POST /v1/modules push push Namespace",
                 "POST /v1/modules/{module}/signatures push sign Server",
@@ -99,6 +101,8 @@ mod tests {
                 "POST /v1/runs/{run}/skip operate skip Run",
                 "POST /v1/runs/{run}/suspend operate suspend Run",
                 "POST /v1/tokens admin create-token Server",
+                "POST /v1/workers/{name}/drain operate drain-worker Server",
+                "POST /v1/workers/{name}/resume operate resume-worker Server",
             ]
         );
     }

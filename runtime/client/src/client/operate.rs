@@ -1,0 +1,35 @@
+//! Requests of operators: about what the server works with.
+
+use reqwest::Method;
+
+use super::Client;
+use crate::{
+    ClientError,
+    api::{DrainOptions, WorkerStateResponse, Workers},
+};
+
+impl Client {
+    /// Lists the workers that respond to the server, with the calls that they make.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn workers(&self) -> Result<Workers, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "workers"])?).await
+    }
+
+    /// Tells a worker to take no new jobs. It ends the calls that it has, and stays unless the options let it exit then.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 no worker of that name has answered.
+    pub async fn drain_worker(&self, worker: &str, options: &DrainOptions) -> Result<WorkerStateResponse, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "workers", worker, "drain"])?.json(options)).await
+    }
+
+    /// Tells a drained worker to take jobs again.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 no worker of that name has answered, with 409 it exits.
+    pub async fn resume_worker(&self, worker: &str) -> Result<WorkerStateResponse, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "workers", worker, "resume"])?).await
+    }
+}
