@@ -2,6 +2,7 @@
 
 mod access;
 mod admission;
+mod engines;
 mod exclusive_lock;
 mod grants;
 mod openapi;

@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod doctor;
 mod edit;
+mod engines;
 mod gc;
 mod grants;
 mod graph;
@@ -142,6 +143,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
             workers::list(&settings, &broker, shown).await
         }
         Command::Workers { command: Some(command), .. } => workers::tell(&settings, command).await,
+        Command::Engines { json } => engines::run(&settings, json).await,
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,
         Command::Broker(command) => broker::run(&settings, command).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,
@@ -186,13 +188,17 @@ async fn connect(url: String, tls_ca: Option<PathBuf>, name: &str) -> Result<Arc
 
 /// A name for this process: host and process id, in the characters of a name.
 fn process_name() -> String {
-    let host: String = gethostname::gethostname()
-        .to_string_lossy()
+    let host: String = host_name()
         .chars()
         .map(|char| if char.is_ascii_alphanumeric() || char == '-' { char } else { '-' })
         .take(60)
         .collect();
     format!("{host}-{}", std::process::id())
+}
+
+/// The name of this host.
+fn host_name() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
 }
 
 /// The number of cores that this process may use.

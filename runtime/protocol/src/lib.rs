@@ -32,6 +32,7 @@ mod control;
 pub mod fetch;
 mod grants;
 mod worker_details;
+mod engine_status;
 
 #[cfg(feature = "json")]
 pub mod events;
@@ -42,6 +43,7 @@ pub mod topology;
 pub use attempt::{MAX_ATTEMPT_BYTES, RecordedAttempt, RecordedOutcome};
 pub use codec::DecodeError;
 pub use control::{Control, MAX_STATUS_BYTES, MAX_WITHDRAWN_CALLS, Ping, WithdrawnCall, WorkerStatus};
+pub use engine_status::{EngineStatus, MAX_LISTED_ENGINES};
 pub use fetch::{FetchPart, FetchReply, FetchRequest, FetchResponse, PutRequest};
 pub use grants::{AskingTask, GrantsAnswer, GrantsQuestion, MAX_ASKED_PARTS, MAX_GRANTS_ANSWER_BYTES};
 pub use headers::{

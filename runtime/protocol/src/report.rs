@@ -79,6 +79,9 @@ pub enum Report {
         /// The message that sent the job.
         sending: SendingId,
     },
+    /// An engine asks the one that drives the shard to describe itself. The message's reply queue and correlation id say where
+    /// its [`EngineStatus`](crate::EngineStatus) goes.
+    DescribeEngine,
 }
 
 /// The number of a heartbeat. An engine ignores a heartbeat whose count is not higher than that of the last one of the same
@@ -118,6 +121,7 @@ enum WireReport<'a> {
     AskStart { call: WireCall<'a> },
     Started { call: WireCall<'a>, worker: &'a str, number: WireHeartbeatNumber },
     NotStarted { call: WireCall<'a>, redeliveries: u32, unanswered: u32, sending: u64 },
+    DescribeEngine,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -201,6 +205,7 @@ impl Report {
                 unanswered: *unanswered,
                 sending: sending.get(),
             },
+            Self::DescribeEngine => WireReport::DescribeEngine,
         };
         codec::encode(MessageKind::REPORT, &wire)
     }
@@ -290,7 +295,7 @@ impl Report {
             | Self::AskStart { call }
             | Self::Started { call, .. }
             | Self::NotStarted { call, .. } => Some(call),
-            Self::Command(_) | Self::Probe { .. } | Self::PermitGrant(_) => None,
+            Self::Command(_) | Self::Probe { .. } | Self::PermitGrant(_) | Self::DescribeEngine => None,
         }
     }
 }
@@ -346,6 +351,7 @@ impl WireReport<'_> {
                 unanswered,
                 sending: SendingId::new(sending),
             },
+            Self::DescribeEngine => Report::DescribeEngine,
         })
     }
 }

@@ -33,6 +33,7 @@ mod lines;
 mod values;
 mod modules;
 mod workers;
+mod engines;
 mod grants;
 mod health;
 mod scrape;

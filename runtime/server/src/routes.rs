@@ -11,7 +11,7 @@ use axum::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    audit, auth, events, grants, health, modules, openapi, problem::Problem, runs, scrape, state::State, tokens,
+    audit, auth, engines, events, grants, health, modules, openapi, problem::Problem, runs, scrape, state::State, tokens,
     workers,
 };
 
@@ -45,6 +45,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(workers::list))
         .routes(routes!(workers::drain))
         .routes(routes!(workers::resume))
+        .routes(routes!(engines::list))
         .routes(routes!(grants::explain))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))

@@ -289,6 +289,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the engines that share the runs of a server, and the shards that each drives
+    Engines {
+        /// Print one JSON object per engine
+        #[arg(long)]
+        json: bool,
+    },
     /// Check broker, queues, workers, logbook, runs, store and clocks, and report what to do. Changes nothing
     ///
     /// With --broker, --logbook or --store it checks from this machine, without a server. With --server (or WAFT_SERVER) the
@@ -358,6 +364,7 @@ impl Command {
             | Self::Watch { .. }
             | Self::Logs { .. }
             | Self::Workers { command: None, .. }
+            | Self::Engines { .. }
             | Self::Doctor { .. }
             | Self::Broker(BrokerCommand::Permissions(_))
             | Self::Quarantine(QuarantineCommand::List { .. })

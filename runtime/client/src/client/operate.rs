@@ -5,7 +5,7 @@ use reqwest::Method;
 use super::Client;
 use crate::{
     ClientError,
-    api::{DrainOptions, WorkerStateResponse, Workers},
+    api::{DrainOptions, Engines, WorkerStateResponse, Workers},
 };
 
 impl Client {
@@ -15,6 +15,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn workers(&self) -> Result<Workers, ClientError> {
         self.json(self.request(Method::GET, &["v1", "workers"])?).await
+    }
+
+    /// Lists the engines that share the runs of the server, and the shards that each drives.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn engines(&self) -> Result<Engines, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "engines"])?).await
     }
 
     /// Tells a worker to take no new jobs. It ends the calls that it has, and stays unless the options let it exit then.

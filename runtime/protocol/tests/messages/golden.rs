@@ -11,12 +11,12 @@ use flow::{
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
     AskingTask, BatchedReport, CallKeys, CallLog, CallUsage, Control, DetailsQuestion, DrainAction, DrainRequest,
-    EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, GrantsAnswer, GrantsQuestion, HeartbeatNumber,
-    HttpExchange, HttpExchanges, HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest,
-    PermitSnapshot, PermitTick, Ping, Progress, PutRequest, RecordedAnswer, RecordedAttempt, RecordedHttpFailure,
-    RecordedOutcome, RecordedRequest, RememberedResult, Reply, ReplyAddress, Report, ReportBatch, RequestedCall,
-    RunCommand, SendingId, Unrecorded, WithdrawnCall, WorkerCall, WorkerCalls, WorkerDetails, WorkerState, WorkerStatus,
-    decode_records, decode_snapshot, encode_records, encode_snapshot,
+    EngineSecret, EngineStatus, FetchPart, FetchReply, FetchRequest, FetchResponse, GrantsAnswer, GrantsQuestion,
+    HeartbeatNumber, HttpExchange, HttpExchanges, HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant,
+    PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest, RecordedAnswer,
+    RecordedAttempt, RecordedHttpFailure, RecordedOutcome, RecordedRequest, RememberedResult, Reply, ReplyAddress,
+    Report, ReportBatch, RequestedCall, RunCommand, SendingId, Unrecorded, WithdrawnCall, WorkerCall, WorkerCalls,
+    WorkerDetails, WorkerState, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{
@@ -293,6 +293,8 @@ fn reports() -> Samples {
         ("ask-start-1", Report::AskStart { call: call() }.encode(&keys())),
         ("started-1", Report::Started { call: call(), worker: worker(), number: number() }.encode(&keys())),
         ("not-started-1", not_started.encode(&keys())),
+        ("describe-engine-1", Report::DescribeEngine.encode_by_engine(&secret())),
+        ("engine-status-1", engine_status().encode()),
     ]
 }
 
@@ -364,6 +366,18 @@ fn grants_question() -> GrantsQuestion {
     let access = Access { http, clock: true, ..Access::default() };
     let task = AskingTask { task: "add-ip".parse().unwrap(), module: Digest::from_bytes([7; 32]), access };
     GrantsQuestion { reply_to: "waft.reply.1".into(), flow: "shop/provision".parse().unwrap(), tasks: vec![task] }
+}
+
+fn engine_status() -> EngineStatus {
+    EngineStatus {
+        engine: "e1".into(),
+        host: "oven".into(),
+        process: 4711,
+        version: "0.1.0".into(),
+        driving_for: Duration::from_millis(1_500),
+        runs: 3,
+        others: vec!["e2".into()],
+    }
 }
 
 fn details_question() -> DetailsQuestion {
@@ -506,6 +520,7 @@ fn every_golden_file_is_written_as_it_was_and_decodes() {
             || Control::decode(&bytes).is_ok()
             || WorkerStatus::decode(&bytes).is_ok()
             || WorkerDetails::decode(&bytes).is_ok()
+            || EngineStatus::decode(&bytes).is_ok()
             || GrantsAnswer::decode(&bytes).is_ok()
             || FetchRequest::decode(&bytes).is_ok()
             || FetchReply::decode(&bytes).is_ok()

@@ -12,9 +12,9 @@ use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
     AskingTask, CallKeys, CallLog, CallUsage, Control, DetailsQuestion, DrainAction, DrainRequest, EngineSecret,
-    GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage,
-    PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, Seal, WithdrawnCall,
-    WorkerCall, WorkerCalls, WorkerDetails, WorkerState, WorkerStatus,
+    EngineStatus, GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpRecord, Job, Key, LogLine, Permit, PermitGrant,
+    PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, Seal,
+    WithdrawnCall, WorkerCall, WorkerCalls, WorkerDetails, WorkerState, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -141,7 +141,22 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
             Report::PermitGrant(PermitGrant { flow, task, engine, number, calls })
         },
     );
-    prop_oneof![signal, progress, lease, request, probe, grant]
+    prop_oneof![signal, progress, lease, request, probe, grant, Just(Report::DescribeEngine)]
+}
+
+pub(crate) fn engine_status() -> impl Strategy<Value = EngineStatus> {
+    let others = proptest::collection::vec(name(), 0..3);
+    (name(), name(), name(), any::<u32>(), any::<[u64; 2]>(), others).prop_map(
+        |(engine, host, version, process, [micros, runs], others)| EngineStatus {
+            engine,
+            host,
+            process,
+            version,
+            driving_for: Duration::from_micros(micros),
+            runs,
+            others,
+        },
+    )
 }
 
 pub(crate) fn permits() -> impl Strategy<Value = PermitMessage> {

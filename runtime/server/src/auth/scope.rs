@@ -80,6 +80,7 @@ mod tests {
                 "DELETE /v1/tokens/{name} admin revoke-token Server",
                 "GET /metrics metrics read Server",
                 "GET /v1/audit admin read Server",
+                "GET /v1/engines read read Server",
                 "GET /v1/health/checks read read Server",
                 "GET /v1/modules read read Namespace",
                 "GET /v1/modules/{module} read read Namespace",
