@@ -16,6 +16,7 @@ mod namespace_limits;
 mod namespaces;
 mod output;
 mod program;
+mod quarantine;
 mod replay;
 mod scenarios;
 mod verify;

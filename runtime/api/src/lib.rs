@@ -29,6 +29,7 @@ mod logs;
 mod module;
 mod open_enum;
 mod problem;
+mod quarantine;
 mod rehearsal;
 mod run;
 #[cfg(feature = "openapi")]
@@ -59,6 +60,7 @@ pub use log_event::{LogAttempt, LogEvent};
 pub use logs::{Action, AttemptLog, LogLevel, LogLine, LogsQuery, RunLogs};
 pub use module::{Module, ModuleSignature, Modules, StoredModule};
 pub use problem::{Diagnostic, Problem, Severity};
+pub use quarantine::{Quarantine, QuarantineResult, QuarantineSelection, QuarantinedMessage};
 pub use rehearsal::{
     FailingCall, FailingTries, Rehearsal, RehearsedCase, RehearsedFiring, RehearsedNode, RetriedCall, RetriedFlow,
     SkippedLink, SkippedNode, StubOrigin, StubbedValue,

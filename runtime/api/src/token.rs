@@ -17,7 +17,7 @@ open_enum! {
         Push = "push",
         /// Read the metrics of the whole server, with the names of flows and tasks.
         Metrics = "metrics",
-        /// Everything, and make and revoke tokens.
+        /// Everything: also make and revoke tokens, and use the quarantine.
         Admin = "admin",
     }
 }

@@ -34,6 +34,7 @@ mod values;
 mod modules;
 mod workers;
 mod engines;
+mod quarantine;
 mod grants;
 mod health;
 mod scrape;

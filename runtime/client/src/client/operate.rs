@@ -5,7 +5,9 @@ use reqwest::Method;
 use super::Client;
 use crate::{
     ClientError,
-    api::{DrainOptions, Engines, WorkerStateResponse, Workers},
+    api::{
+        DrainOptions, Engines, Quarantine, QuarantineResult, QuarantineSelection, WorkerStateResponse, Workers,
+    },
 };
 
 impl Client {
@@ -23,6 +25,30 @@ impl Client {
     /// [`ClientError`].
     pub async fn engines(&self) -> Result<Engines, ClientError> {
         self.json(self.request(Method::GET, &["v1", "engines"])?).await
+    }
+
+    /// Lists the first messages in quarantine. They stay there.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 403 the own token is not an admin's.
+    pub async fn quarantine(&self) -> Result<Quarantine, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "quarantine"])?).await
+    }
+
+    /// Sends messages in quarantine again, to the queues that they came from.
+    ///
+    /// # Errors
+    /// As [`Client::quarantine`]. After another error than a refusal, some may have been released.
+    pub async fn release_quarantined(&self, selection: &QuarantineSelection) -> Result<QuarantineResult, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "quarantine", "release"])?.json(selection)).await
+    }
+
+    /// Deletes messages in quarantine.
+    ///
+    /// # Errors
+    /// As [`Client::quarantine`]. After another error than a refusal, some may have been deleted.
+    pub async fn drop_quarantined(&self, selection: &QuarantineSelection) -> Result<QuarantineResult, ClientError> {
+        self.json(self.request(Method::DELETE, &["v1", "quarantine"])?.query(selection)).await
     }
 
     /// Tells a worker to take no new jobs. It ends the calls that it has, and stays unless the options let it exit then.

@@ -20,6 +20,10 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
         "/v1/tokens" => (Scope::Admin, "create-token"),
         "/v1/tokens/{name}" => (Scope::Admin, "revoke-token"),
         "/v1/audit" => (Scope::Admin, READ),
+        // A released message may make any call, and the texts of messages are of all namespaces.
+        "/v1/quarantine" if is_read => (Scope::Admin, READ),
+        "/v1/quarantine" => (Scope::Admin, "drop-quarantined"),
+        "/v1/quarantine/release" => (Scope::Admin, "release-quarantined"),
         // Who collects metrics needs no values of runs.
         "/metrics" => (Scope::Metrics, READ),
         _ if is_read => (Scope::Read, READ),
@@ -77,6 +81,7 @@ mod tests {
         assert_eq!(
             listed,
             [
+                "DELETE /v1/quarantine admin drop-quarantined Server",
                 "DELETE /v1/tokens/{name} admin revoke-token Server",
                 "GET /metrics metrics read Server",
                 "GET /v1/audit admin read Server",
@@ -85,6 +90,7 @@ mod tests {
                 "GET /v1/modules read read Namespace",
                 "GET /v1/modules/{module} read read Namespace",
                 "GET /v1/openapi.json read read Namespace",
+                "GET /v1/quarantine admin read Server",
                 "GET /v1/runs read read Namespace",
                 "GET /v1/runs/counts read read Namespace",
                 "GET /v1/tokens admin read Server",
@@ -92,6 +98,7 @@ mod tests {
                 "POST /v1/grants/explain submit explain-grants Namespace",
                 "POST /v1/modules push push Namespace",
                 "POST /v1/modules/{module}/signatures push sign Server",
+                "POST /v1/quarantine/release admin release-quarantined Server",
                 "POST /v1/runs submit submit Namespace",
                 "POST /v1/runs/bulk operate bulk Namespace",
                 "POST /v1/runs/{run}/cancel operate cancel Run",
