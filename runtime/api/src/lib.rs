@@ -34,6 +34,7 @@ mod rehearsal;
 mod run;
 #[cfg(feature = "openapi")]
 mod schema;
+mod schedules;
 mod submit;
 mod timeline;
 mod token;
@@ -69,6 +70,7 @@ pub use run::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FailureKind, FiringState, LostWorker, NextTime, Node,
     NodeKind, NodeState, OutstandingCall, Run, RunState, SkipReason, SkippedTriggers,
 };
+pub use schedules::{Schedule, ScheduleBacklog, Schedules, SchedulesQuery};
 pub use submit::Submission;
 pub use timeline::{AttemptOutcome, Timeline, TimelineAttempt, TimelineQuery};
 pub use token::{CreatedToken, NewToken, Scope, Token, Tokens};

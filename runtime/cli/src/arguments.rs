@@ -18,7 +18,8 @@ use clap::Parser;
 pub(crate) use command::{Command, Picture};
 pub(crate) use edit::EditCommand;
 pub(crate) use flags::{
-    BrokerFlag, FilterFlags, IsolateFlag, LabelFlags, ListFlags, RunsFlags, Shared, SubmitFlags, ValueFlags,
+    BrokerFlag, FilterFlags, IsolateFlag, LabelFlags, ListFlags, RunsFlags, SchedulesFlags, Shared, SubmitFlags,
+    ValueFlags,
 };
 pub(crate) use grants::GrantsCommand;
 pub(crate) use keys::{KeysCommand, ModulesCommand, SignFlags};

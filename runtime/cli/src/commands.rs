@@ -27,6 +27,7 @@ mod remote_grants;
 mod replay;
 mod run;
 mod run_follower;
+mod schedules;
 mod serve;
 mod several;
 mod show;
@@ -143,6 +144,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
             workers::list(&settings, &broker, shown).await
         }
         Command::Workers { command: Some(command), .. } => workers::tell(&settings, command).await,
+        Command::Schedules(flags) => schedules::run(&settings, flags).await,
         Command::Engines { json } => engines::run(&settings, json).await,
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,
         Command::Broker(command) => broker::run(&settings, command).await,

@@ -20,6 +20,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
     let guarded = OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(runs::submit::submit, runs::list::list))
         .routes(routes!(runs::counts::counts))
+        .routes(routes!(runs::schedules::list))
         .routes(routes!(runs::bulk::bulk))
         .routes(routes!(runs::show::show))
         .routes(routes!(runs::flow_text::flow_text))

@@ -6,8 +6,8 @@ use clap::{Subcommand, ValueEnum};
 
 use super::{
     BrokerCommand, BrokerFlag, EditCommand, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand, LabelFlags,
-    ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SignFlags, SubmitFlags,
-    TokenCommand, ValueFlags, VerifyFlags, WorkersCommand,
+    ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SchedulesFlags, SignFlags,
+    SubmitFlags, TokenCommand, ValueFlags, VerifyFlags, WorkersCommand,
 };
 
 /// A command of waft.
@@ -289,6 +289,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the schedules of runs on a server that have not ended, those of the youngest run first
+    Schedules(SchedulesFlags),
     /// List the engines that share the runs of a server, and the shards that each drives
     Engines {
         /// Print one JSON object per engine
@@ -365,6 +367,7 @@ impl Command {
             | Self::Logs { .. }
             | Self::Workers { command: None, .. }
             | Self::Engines { .. }
+            | Self::Schedules(_)
             | Self::Doctor { .. }
             | Self::Broker(BrokerCommand::Permissions(_))
             | Self::Quarantine(QuarantineCommand::List { .. })

@@ -6,7 +6,8 @@ use super::Client;
 use crate::{
     ClientError,
     api::{
-        DrainOptions, Engines, Quarantine, QuarantineResult, QuarantineSelection, WorkerStateResponse, Workers,
+        DrainOptions, Engines, Quarantine, QuarantineResult, QuarantineSelection, Schedules, SchedulesQuery,
+        WorkerStateResponse, Workers,
     },
 };
 
@@ -25,6 +26,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn engines(&self) -> Result<Engines, ClientError> {
         self.json(self.request(Method::GET, &["v1", "engines"])?).await
+    }
+
+    /// Reads a page of the schedules of runs that have not ended. It may be empty although there is another page.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn schedules(&self, query: &SchedulesQuery) -> Result<Schedules, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "schedules"])?.query(query)).await
     }
 
     /// Lists the first messages in quarantine. They stay there.

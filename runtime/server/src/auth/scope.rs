@@ -50,6 +50,7 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
 fn reach(route: &str) -> Reach {
     match route {
         "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" | "/v1/workers" => Reach::Namespace,
+        "/v1/schedules" => Reach::Namespace,
         "/v1/modules" | "/v1/modules/{module}" | "/v1/openapi.json" => Reach::Namespace,
         route if route == "/v1/runs/{run}" || route.starts_with("/v1/runs/{run}/") => Reach::Run,
         _ => Reach::Server,
@@ -93,6 +94,7 @@ mod tests {
                 "GET /v1/quarantine admin read Server",
                 "GET /v1/runs read read Namespace",
                 "GET /v1/runs/counts read read Namespace",
+                "GET /v1/schedules read read Namespace",
                 "GET /v1/tokens admin read Server",
                 "GET /v1/workers read read Namespace",
                 "POST /v1/grants/explain submit explain-grants Namespace",
