@@ -5,7 +5,7 @@
 
 use protocol::{
     CallLog, Control, EngineSecret, EngineStatus, FetchReply, FetchRequest, HttpExchanges, Job, LiveLog, LogJoin,
-    PermitMessage, PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerDetails, WorkerStatus,
+    PermitMessage, PermitsAnswer, PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerDetails, WorkerStatus,
 };
 
 use crate::round_trip;
@@ -38,6 +38,9 @@ pub fn run(input: &[u8]) {
     }
     if let Ok(status) = EngineStatus::decode(input) {
         round_trip::message(&status, EngineStatus::encode, EngineStatus::decode);
+    }
+    if let Ok(answer) = PermitsAnswer::decode(input) {
+        round_trip::message(&answer, PermitsAnswer::encode, PermitsAnswer::decode);
     }
     if let Ok(reply) = Reply::decode(input) {
         round_trip::message(&reply, Reply::encode, Reply::decode);

@@ -28,6 +28,7 @@ mod log_event;
 mod logs;
 mod module;
 mod open_enum;
+mod permits;
 mod problem;
 mod quarantine;
 mod rehearsal;
@@ -60,6 +61,7 @@ pub use list::{ListQuery, Runs, Summary};
 pub use log_event::{LogAttempt, LogEvent};
 pub use logs::{Action, AttemptLog, LogLevel, LogLine, LogsQuery, RunLogs};
 pub use module::{Module, ModuleSignature, Modules, StoredModule};
+pub use permits::{PermitCall, Permits, PermitsQuery, TaskPermits};
 pub use problem::{Diagnostic, Problem, Severity};
 pub use quarantine::{Quarantine, QuarantineResult, QuarantineSelection, QuarantinedMessage};
 pub use rehearsal::{

@@ -18,6 +18,7 @@ mod list;
 mod logs;
 mod modules;
 mod new;
+mod permits;
 mod run_location;
 mod push;
 mod quarantine;
@@ -144,6 +145,10 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
             workers::list(&settings, &broker, shown).await
         }
         Command::Workers { command: Some(command), .. } => workers::tell(&settings, command).await,
+        Command::Permits { flow, namespace, calls, json } => {
+            let shown = if json { permits::Shown::Json } else { permits::Shown::table(calls) };
+            permits::run(&settings, flow, namespace, shown).await
+        }
         Command::Schedules(flags) => schedules::run(&settings, flags).await,
         Command::Engines { json } => engines::run(&settings, json).await,
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,

@@ -7,7 +7,7 @@ use flow::{
     CallId, Flow, FlowName, Labels, Namespace, NodeName, PerNamespace, QueueName, RunId, RunIdTooLong, RunState, Shard,
 };
 use logbook::{Logbook, MaxUnended, MemoLimits};
-use protocol::{EngineStatus, RunCommand, topology as names};
+use protocol::{EngineStatus, PermitsAnswer, PermitsQuestion, RunCommand, topology as names};
 use store::Store;
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -418,6 +418,16 @@ impl Engine {
     pub async fn shard_drivers(&self) -> Vec<(Shard, Option<EngineStatus>)> {
         let asking = self.shards.iter().map(|shard| async move {
             let answered = timeout(DESCRIBE_TIMEOUT, self.remote.describe(shard)).await;
+            (shard.clone(), answered.ok().and_then(Result::ok))
+        });
+        futures::future::join_all(asking).await
+    }
+
+    /// Asks the engines which calls of each shard hold permits or wait for them. `None` for a shard about which no engine has answered
+    /// within two seconds. Dropping the future is safe.
+    pub async fn permits(&self, question: &PermitsQuestion) -> Vec<(Shard, Option<PermitsAnswer>)> {
+        let asking = self.shards.iter().map(|shard| async move {
+            let answered = timeout(DESCRIBE_TIMEOUT, self.remote.permits(shard, question.clone())).await;
             (shard.clone(), answered.ok().and_then(Result::ok))
         });
         futures::future::join_all(asking).await

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use flow::{Action, CallId, Flow, FlowName, NodeName, RunId, Shard, Task};
 use machine::{Call, NodeChange};
 use protocol::{
-    BatchedReport, CallKeys, CommandRequest, Control, DecodeError, EngineSecret, EngineStatus, Job, PermitGrant,
-    PermitMessage, Reply, ReplyQueue, Report, ReportBatch, RunCommand, Seal, SendingId, WithdrawnCall, topology,
+    BatchedReport, CallKeys, CommandRequest, Control, DecodeError, EngineSecret, Job, PermitGrant, PermitMessage,
+    Reply, ReplyQueue, Report, ReportBatch, RunCommand, Seal, SendingId, WithdrawnCall, topology,
 };
 
 use crate::forwards::Pace;
@@ -217,20 +217,20 @@ pub(crate) fn reply(queue: ReplyQueue, correlation_id: Option<String>, reply: &R
     to_queue(topology::REPLIES, queue.into(), Routing::Optional, properties, reply.encode())
 }
 
-/// The answer of the engine that drives a shard to the question who does.
-pub(crate) fn engine_status(queue: ReplyQueue, correlation_id: Option<String>, status: &EngineStatus) -> Message {
+/// The answer of the engine that drives a shard to a question.
+pub(crate) fn described(queue: ReplyQueue, correlation_id: Option<String>, answer: Vec<u8>) -> Message {
     let properties = Properties { correlation_id, ..Properties::default() };
-    to_queue(topology::REPLIES, queue.into(), Routing::Optional, properties, status.encode())
+    to_queue(topology::REPLIES, queue.into(), Routing::Optional, properties, answer)
 }
 
-/// The question to the engine that drives a shard who it is. Nobody waits long for the answer, so the question is not kept.
-pub(crate) fn describe_engine(
+/// A question to the engine that drives a shard. Nobody waits long for the answer, so the question is not kept.
+pub(crate) fn question(
     shard: &Shard,
-    reply_to: String,
-    correlation_id: String,
+    question: &Report,
+    (reply_to, correlation_id): (String, String),
     secret: &EngineSecret,
 ) -> Message {
-    let message = to_shard(shard, Routing::Optional, &Report::DescribeEngine, secret);
+    let message = to_shard(shard, Routing::Optional, question, secret);
     let properties =
         Properties { reply_to: Some(reply_to), correlation_id: Some(correlation_id), ..Properties::default() };
     Message { properties, ..message }

@@ -8,7 +8,9 @@ use std::{
 use broker::{Broker, Consumer, Message, Properties, PublishError, Queue, QueueKind, RequestIds, Routing};
 use bytes::Bytes;
 use flow::{Shard, Size};
-use protocol::{CommandRequest, EngineSecret, EngineStatus, Reply, topology};
+use protocol::{
+    CommandRequest, EngineSecret, EngineStatus, PermitsAnswer, PermitsQuestion, Reply, Report, topology,
+};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -81,9 +83,22 @@ impl RemoteEngineClient {
 
     /// Asks the engine that drives a shard who it is. Dropping the future abandons the answer.
     pub(crate) async fn describe(&self, shard: &Shard) -> Result<EngineStatus, RemoteEngineError> {
+        Ok(EngineStatus::decode(&self.ask(shard, &Report::DescribeEngine).await?)?)
+    }
+
+    /// Asks the engine that drives a shard which calls hold permits or wait for them. Dropping the future abandons the answer.
+    pub(crate) async fn permits(
+        &self,
+        shard: &Shard,
+        question: PermitsQuestion,
+    ) -> Result<PermitsAnswer, RemoteEngineError> {
+        Ok(PermitsAnswer::decode(&self.ask(shard, &Report::DescribePermits(question)).await?)?)
+    }
+
+    async fn ask(&self, shard: &Shard, question: &Report) -> Result<Bytes, RemoteEngineError> {
         let id = self.ids.next();
-        let message = messages::describe_engine(shard, self.queue.clone(), id.clone(), &self.secret);
-        Ok(EngineStatus::decode(&self.request_message(id, message).await?)?)
+        let message = messages::question(shard, question, (self.queue.clone(), id.clone()), &self.secret);
+        self.request_message(id, message).await
     }
 
     /// Sends a message to this engine itself, through the broker.

@@ -22,6 +22,7 @@ mod limits;
 mod log;
 mod memo;
 mod permit_message;
+mod permit_status;
 mod reply_queue;
 mod report;
 mod report_batch;
@@ -62,6 +63,7 @@ pub use memo::{MemoAddress, MemoIdentity, MemoKey, RememberedResult};
 pub use permit_message::{
     Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall,
 };
+pub use permit_status::{MAX_LISTED_PERMITS, MAX_LISTED_TASKS, PermitsAnswer, PermitsQuestion, TaskPermits};
 pub use record::{decode_records, encode_records};
 pub use reply_queue::ReplyQueue;
 pub use report::{HeartbeatNumber, MAX_REPORT_BYTES, OpenError, Progress, Report};

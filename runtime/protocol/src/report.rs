@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use flow::{CallId, Digest, Execution, Signal, TaskResult, Value, WorkerName};
 
 use crate::{
-    CallKeys, CallLog, CommandRequest, DecodeError, EngineSecret, HttpRecord, PermitGrant, Seal, SendingId,
+    CallKeys, CallLog, CommandRequest, DecodeError, EngineSecret, HttpRecord, PermitGrant, PermitsQuestion, Seal,
+    SendingId,
     codec::{self, BorrowDecode, Encode, MessageKind},
     log::WireLog,
     permit_message::WireGranted,
+    permit_status::WirePermitsQuestion,
     run_command::WireRequest,
     wire::{Invalid, WireCall, WireFailure, WireValues, invalid, values_from_wire, values_to_wire},
 };
@@ -82,6 +84,9 @@ pub enum Report {
     /// An engine asks the one that drives the shard to describe itself. The message's reply queue and correlation id say where
     /// its [`EngineStatus`](crate::EngineStatus) goes.
     DescribeEngine,
+    /// An engine asks the one that drives the shard which calls hold permits or wait for them. The message's reply queue and
+    /// correlation id say where its [`PermitsAnswer`](crate::PermitsAnswer) goes.
+    DescribePermits(PermitsQuestion),
 }
 
 /// The number of a heartbeat. An engine ignores a heartbeat whose count is not higher than that of the last one of the same
@@ -122,6 +127,7 @@ enum WireReport<'a> {
     Started { call: WireCall<'a>, worker: &'a str, number: WireHeartbeatNumber },
     NotStarted { call: WireCall<'a>, redeliveries: u32, unanswered: u32, sending: u64 },
     DescribeEngine,
+    DescribePermits(WirePermitsQuestion<'a>),
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -206,6 +212,7 @@ impl Report {
                 sending: sending.get(),
             },
             Self::DescribeEngine => WireReport::DescribeEngine,
+            Self::DescribePermits(question) => WireReport::DescribePermits(question.into()),
         };
         codec::encode(MessageKind::REPORT, &wire)
     }
@@ -295,7 +302,11 @@ impl Report {
             | Self::AskStart { call }
             | Self::Started { call, .. }
             | Self::NotStarted { call, .. } => Some(call),
-            Self::Command(_) | Self::Probe { .. } | Self::PermitGrant(_) | Self::DescribeEngine => None,
+            Self::Command(_)
+            | Self::Probe { .. }
+            | Self::PermitGrant(_)
+            | Self::DescribeEngine
+            | Self::DescribePermits(_) => None,
         }
     }
 }
@@ -352,6 +363,7 @@ impl WireReport<'_> {
                 sending: SendingId::new(sending),
             },
             Self::DescribeEngine => Report::DescribeEngine,
+            Self::DescribePermits(question) => Report::DescribePermits(question.into_question()?),
         })
     }
 }

@@ -35,6 +35,7 @@ mod modules;
 mod workers;
 mod engines;
 mod quarantine;
+mod permits;
 mod grants;
 mod health;
 mod scrape;

@@ -291,6 +291,21 @@ pub(crate) enum Command {
     },
     /// List the schedules of runs on a server that have not ended, those of the youngest run first
     Schedules(SchedulesFlags),
+    /// List the tasks of a server with `max_running` or `rate` whose calls hold permits or wait for them
+    Permits {
+        /// Only tasks of this flow
+        #[arg(long, value_name = "NAME")]
+        flow: Option<String>,
+        /// Only tasks of flows in this namespace
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// Also print some of the calls
+        #[arg(long)]
+        calls: bool,
+        /// Print one JSON object per task
+        #[arg(long)]
+        json: bool,
+    },
     /// List the engines that share the runs of a server, and the shards that each drives
     Engines {
         /// Print one JSON object per engine
@@ -368,6 +383,7 @@ impl Command {
             | Self::Workers { command: None, .. }
             | Self::Engines { .. }
             | Self::Schedules(_)
+            | Self::Permits { .. }
             | Self::Doctor { .. }
             | Self::Broker(BrokerCommand::Permissions(_))
             | Self::Quarantine(QuarantineCommand::List { .. })

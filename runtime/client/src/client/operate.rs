@@ -6,8 +6,8 @@ use super::Client;
 use crate::{
     ClientError,
     api::{
-        DrainOptions, Engines, Quarantine, QuarantineResult, QuarantineSelection, Schedules, SchedulesQuery,
-        WorkerStateResponse, Workers,
+        DrainOptions, Engines, Permits, PermitsQuery, Quarantine, QuarantineResult, QuarantineSelection, Schedules,
+        SchedulesQuery, WorkerStateResponse, Workers,
     },
 };
 
@@ -34,6 +34,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn schedules(&self, query: &SchedulesQuery) -> Result<Schedules, ClientError> {
         self.json(self.request(Method::GET, &["v1", "schedules"])?.query(query)).await
+    }
+
+    /// Reads a page of the tasks whose calls hold permits or wait for them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn permits(&self, query: &PermitsQuery) -> Result<Permits, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "permits"])?.query(query)).await
     }
 
     /// Lists the first messages in quarantine. They stay there.

@@ -88,6 +88,14 @@ impl Driver {
                 delivery.accept();
             }
             Report::DescribeEngine => self.describe(shard, delivery, batch),
+            Report::DescribePermits(question) => {
+                if let Some(reply_to) = messages::reply_queue_of(&delivery) {
+                    let correlation_id = delivery.message.properties.correlation_id.clone();
+                    let answer = self.permits.describe(shard, &question).encode();
+                    batch.effects.messages.push(messages::described(reply_to, correlation_id, answer));
+                }
+                delivery.accept();
+            }
             Report::Probe { engine, number } => {
                 delivery.accept();
                 return self.on_probe(shard, &engine, number, batch);
@@ -110,7 +118,7 @@ impl Driver {
                 others: self.shards.live_peers().take(MAX_LISTED_ENGINES).map(str::to_owned).collect(),
             };
             let correlation_id = delivery.message.properties.correlation_id.clone();
-            batch.effects.messages.push(messages::engine_status(reply_to, correlation_id, &status));
+            batch.effects.messages.push(messages::described(reply_to, correlation_id, status.encode()));
         }
         delivery.accept();
     }

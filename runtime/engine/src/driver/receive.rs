@@ -124,6 +124,7 @@ fn call_of(report: &Report) -> Option<&CallId> {
         | Report::Command(_)
         | Report::Probe { .. }
         | Report::PermitGrant(_)
-        | Report::DescribeEngine => None,
+        | Report::DescribeEngine
+        | Report::DescribePermits(_) => None,
     }
 }

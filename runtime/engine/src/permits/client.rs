@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Message;
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
-use protocol::{EngineSecret, PermitGrant, PermitMessage, PermitRequest, RequestedCall};
+use protocol::{
+    EngineSecret, MAX_LISTED_PERMITS, MAX_LISTED_TASKS, PermitGrant, PermitMessage, PermitRequest, PermitsAnswer,
+    PermitsQuestion, RequestedCall, TaskPermits,
+};
 
 use crate::{
     messages,
@@ -122,6 +125,11 @@ impl TaskCalls {
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.held.is_empty()
     }
+
+    /// The strictest pace of the calls.
+    fn pace(&self) -> Pace {
+        self.paces.keys().fold(Pace::default(), |pace, other| pace.min(*other))
+    }
 }
 
 impl PermitClient {
@@ -235,6 +243,28 @@ impl PermitClient {
     pub(crate) fn count(&self) -> (usize, usize) {
         let add = |(held, waiting), calls: &TaskCalls| (held + calls.held.len(), waiting + calls.waiting.len());
         self.tasks.values().fold((0, 0), add)
+    }
+
+    /// The tasks of a shard whose calls hold permits or wait for them.
+    pub(crate) fn describe(&self, shard: &Shard, question: &PermitsQuestion) -> PermitsAnswer {
+        let PermitsQuestion { namespace, flow, after } = question;
+        let is_wanted = |key: &TaskKey| {
+            namespace.as_ref().is_none_or(|namespace| key.flow.namespace().as_ref() == Some(namespace))
+                && flow.as_ref().is_none_or(|flow| key.flow == *flow)
+                && after.as_ref().is_none_or(|(flow, task)| (&key.flow, &key.task) > (flow, task))
+        };
+        let of_shard = self.tasks.iter().filter(|(key, calls)| key.shard == *shard && !calls.is_empty());
+        let wanted = of_shard.filter(|(key, _)| is_wanted(key));
+        let described = wanted.take(MAX_LISTED_TASKS).map(|(key, calls)| TaskPermits {
+            flow: key.flow.clone(),
+            task: key.task.clone(),
+            pace: calls.pace(),
+            held: calls.held.len() as u64,
+            waiting: calls.waiting.len() as u64,
+            holders: calls.held.keys().take(MAX_LISTED_PERMITS).cloned().collect(),
+            next: calls.order.first(MAX_LISTED_PERMITS).into_iter().cloned().collect(),
+        });
+        PermitsAnswer { tasks: described.collect() }
     }
 
     /// The calls of a run that wait for or hold a permit.
@@ -355,7 +385,7 @@ impl PermitClient {
                 engine: self.engine.clone(),
                 since: self.since.get(&key.shard).copied().unwrap_or(now),
                 number,
-                pace: calls.paces.keys().fold(Pace::default(), |pace, other| pace.min(*other)),
+                pace: calls.pace(),
                 unloaded: unread,
                 wants_reply: !calls.maybe_granted.is_empty(),
                 held: calls.held.keys().cloned().collect(),

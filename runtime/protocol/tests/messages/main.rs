@@ -16,14 +16,16 @@ use machine::{GivenValues, NodeChange, PendingTrigger};
 use proptest::prelude::*;
 use protocol::{
     BatchedReport, CallKeys, CallLog, Control, DecodeError, EngineSecret, EngineStatus, FetchPart, FetchReply,
-    FetchRequest, FetchResponse, GrantsAnswer, HttpExchanges, Job, Key, MAX_BATCH_REPORTS, OpenError, PermitMessage, PutRequest,
-    RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerDetails, WorkerStatus, decode_records,
-    decode_snapshot, encode_records, encode_snapshot,
+    FetchRequest, FetchResponse, GrantsAnswer, HttpExchanges, Job, Key, MAX_BATCH_REPORTS, OpenError, PermitMessage,
+    PermitsAnswer, PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerDetails, WorkerStatus,
+    decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use flows::{linked_flow, long_lived_snapshot, snapshot, snapshot_of};
 use strategies::{
-    call, control, engine_status, grants_answer, job, log, permits, record, report, status, values, worker_details,
+    call, control, grants_answer, job, log,
+    operators::{engine_status, permits_answer, worker_details},
+    permits, record, report, status, values,
 };
 
 proptest! {
@@ -86,6 +88,11 @@ proptest! {
     #[test]
     fn the_status_of_an_engine_survives_a_round_trip(status in engine_status()) {
         prop_assert_eq!(EngineStatus::decode(&status.encode()), Ok(status));
+    }
+
+    #[test]
+    fn every_answer_about_permits_survives_a_round_trip(answer in permits_answer()) {
+        prop_assert_eq!(PermitsAnswer::decode(&answer.encode()), Ok(answer));
     }
 
     #[test]
@@ -163,9 +170,9 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wB\x01", b"wC\x01", b"wS\x01", b"wD\x01", b"wI\x01", b"wF\x01", b"wA\x01", b"wK\x01", b"wH\x01", b"wT\x01", b"wE\x01"] {
+        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wB\x01", b"wC\x01", b"wS\x01", b"wD\x01", b"wI\x01", b"wU\x01", b"wF\x01", b"wA\x01", b"wK\x01", b"wH\x01", b"wT\x01", b"wE\x01"] {
             let bytes = [magic, &bytes].concat();
-            let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes), WorkerDetails::decode(&bytes), EngineStatus::decode(&bytes), GrantsAnswer::decode(&bytes));
+            let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes), WorkerDetails::decode(&bytes), EngineStatus::decode(&bytes), PermitsAnswer::decode(&bytes), GrantsAnswer::decode(&bytes));
             let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
             let _ = (ReportBatch::decode(&bytes), HttpExchanges::decode(&bytes), RecordedAttempt::decode(&bytes));
             let _ = (decode_records(&bytes), decode_snapshot(&bytes), PermitMessage::decode(&bytes), CallLog::decode(&bytes), Reply::decode(&bytes));

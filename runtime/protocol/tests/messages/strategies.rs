@@ -1,5 +1,7 @@
 //! Strategies that generate any message, for the property tests.
 
+pub(crate) mod operators;
+
 use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
@@ -12,9 +14,9 @@ use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
     AskingTask, CallKeys, CallLog, CallUsage, Control, DetailsQuestion, DrainAction, DrainRequest, EngineSecret,
-    EngineStatus, GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpRecord, Job, Key, LogLine, Permit, PermitGrant,
-    PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, Seal,
-    WithdrawnCall, WorkerCall, WorkerCalls, WorkerDetails, WorkerState, WorkerStatus,
+    GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage,
+    PermitRequest, PermitSnapshot, PermitTick, PermitsQuestion, Ping, Progress, Report, RequestedCall, RunCommand, Seal,
+    WithdrawnCall, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -141,22 +143,16 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
             Report::PermitGrant(PermitGrant { flow, task, engine, number, calls })
         },
     );
-    prop_oneof![signal, progress, lease, request, probe, grant, Just(Report::DescribeEngine)]
-}
-
-pub(crate) fn engine_status() -> impl Strategy<Value = EngineStatus> {
-    let others = proptest::collection::vec(name(), 0..3);
-    (name(), name(), name(), any::<u32>(), any::<[u64; 2]>(), others).prop_map(
-        |(engine, host, version, process, [micros, runs], others)| EngineStatus {
-            engine,
-            host,
-            process,
-            version,
-            driving_for: Duration::from_micros(micros),
-            runs,
-            others,
+    let after = proptest::option::of((name(), name()));
+    let permits = (proptest::option::of(name()), proptest::option::of(name()), after).prop_map(
+        |(namespace, flow, after)| {
+            let namespace = namespace.map(|namespace| namespace.parse().unwrap());
+            let flow = flow.map(|flow| flow.parse().unwrap());
+            let after = after.map(|(flow, task)| (flow.parse().unwrap(), task.parse().unwrap()));
+            Report::DescribePermits(PermitsQuestion { namespace, flow, after })
         },
-    )
+    );
+    prop_oneof![signal, progress, lease, request, probe, grant, permits, Just(Report::DescribeEngine)]
 }
 
 pub(crate) fn permits() -> impl Strategy<Value = PermitMessage> {
@@ -278,29 +274,6 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
 
 fn drain_action() -> impl Strategy<Value = DrainAction> {
     prop_oneof![Just(DrainAction::Drain), Just(DrainAction::DrainAndExit), Just(DrainAction::Resume)]
-}
-
-pub(crate) fn worker_details() -> impl Strategy<Value = WorkerDetails> {
-    let state = prop_oneof![Just(WorkerState::Active), Just(WorkerState::Draining), Just(WorkerState::Exiting)];
-    let listed = proptest::collection::vec(
-        (name(), call(), any::<u64>()).prop_map(|(flow, call, micros)| WorkerCall {
-            flow: flow.parse().unwrap(),
-            call,
-            running_for: Duration::from_micros(micros),
-        }),
-        0..3,
-    );
-    let queue = name().prop_map(|queue| queue.parse::<flow::QueueName>().unwrap());
-    let own_slots = proptest::collection::btree_map(queue, any::<u32>(), 0..3);
-    (name(), name(), state, own_slots, listed, any::<[u32; 2]>()).prop_map(
-        |(name, instance, state, own_slots, listed, [unlisted, of_others])| WorkerDetails {
-            name: name.parse().unwrap(),
-            instance,
-            state,
-            own_slots,
-            calls: WorkerCalls { listed, unlisted, of_others },
-        },
-    )
 }
 
 pub(crate) fn grants_answer() -> impl Strategy<Value = GrantsAnswer> {
