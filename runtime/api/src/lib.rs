@@ -31,6 +31,7 @@ mod open_enum;
 mod permits;
 mod problem;
 mod quarantine;
+mod queue;
 mod rehearsal;
 mod run;
 #[cfg(feature = "openapi")]
@@ -64,6 +65,7 @@ pub use module::{Module, ModuleSignature, Modules, StoredModule};
 pub use permits::{PermitCall, Permits, PermitsQuery, TaskPermits};
 pub use problem::{Diagnostic, Problem, Severity};
 pub use quarantine::{Quarantine, QuarantineResult, QuarantineSelection, QuarantinedMessage};
+pub use queue::{JobQueue, JobQueues, QueueState, QueuesQuery};
 pub use rehearsal::{
     FailingCall, FailingTries, Rehearsal, RehearsedCase, RehearsedFiring, RehearsedNode, RetriedCall, RetriedFlow,
     SkippedLink, SkippedNode, StubOrigin, StubbedValue,

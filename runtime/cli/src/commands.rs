@@ -22,6 +22,7 @@ mod permits;
 mod run_location;
 mod push;
 mod quarantine;
+mod queues;
 mod rehearse;
 mod remote;
 mod remote_grants;
@@ -149,6 +150,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
             let shown = if json { permits::Shown::Json } else { permits::Shown::table(calls) };
             permits::run(&settings, flow, namespace, shown).await
         }
+        Command::Queues { queue, namespace, json } => queues::run(&settings, queue, namespace, json).await,
         Command::Schedules(flags) => schedules::run(&settings, flags).await,
         Command::Engines { json } => engines::run(&settings, json).await,
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,

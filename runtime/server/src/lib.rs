@@ -36,6 +36,7 @@ mod workers;
 mod engines;
 mod quarantine;
 mod permits;
+mod queues;
 mod grants;
 mod health;
 mod scrape;

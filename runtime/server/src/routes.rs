@@ -11,8 +11,8 @@ use axum::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    audit, auth, engines, events, grants, health, modules, openapi, permits, problem::Problem, quarantine, runs,
-    scrape, state::State, tokens, workers,
+    audit, auth, engines, events, grants, health, modules, openapi, permits, problem::Problem, quarantine, queues,
+    runs, scrape, state::State, tokens, workers,
 };
 
 /// Every route, with its description. The second router holds the routes that need no token.
@@ -46,6 +46,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(workers::list))
         .routes(routes!(workers::drain))
         .routes(routes!(workers::resume))
+        .routes(routes!(queues::list))
         .routes(routes!(engines::list))
         .routes(routes!(permits::list))
         .routes(routes!(quarantine::list, quarantine::drop_messages))

@@ -58,8 +58,8 @@ pub(crate) async fn list(
     Ok(Json(Workers { workers }))
 }
 
-/// Asks the workers when it is the turn of the namespace.
-async fn describe(broker: Arc<dyn Broker>, namespace: Option<&Namespace>) -> Result<Vec<DescribedWorker>, Problem> {
+/// Asks the workers for their status and details, when it is the turn of the namespace.
+pub(crate) async fn describe(broker: Arc<dyn Broker>, namespace: Option<&Namespace>) -> Result<Vec<DescribedWorker>, Problem> {
     let _turn = LISTS.acquire(namespace.cloned()).await.expect("any number of lists may wait");
     let described = client::describe_workers(broker, namespace, REPLY_TIMEOUT).await;
     described.map_err(|error| Problem::internal(&error))

@@ -1,4 +1,4 @@
-//! A server lists the engines that share its runs.
+//! A server lists the engines that share its runs, and the queues of jobs.
 
 use super::*;
 
@@ -17,4 +17,14 @@ fn a_server_lists_its_engine_with_all_shards() {
     assert!(engine["shards"][0]["since"].is_string(), "{engine}");
     let table = server.run(&["engines"]).expect(0).stdout.clone();
     assert_eq!(table.lines().count(), 9, "a line for each shard, and a head: {table}");
+}
+
+#[test]
+fn a_server_lists_its_queues() {
+    let server = TestServer::new();
+    let queues = server.run(&["queues", "--json"]).expect(0).json();
+    let [queue] = &queues[..] else { panic!("{queues:?}") };
+    assert_eq!(queue, &json!({"queue": "default", "state": "exists", "messages": 0, "consumers": 1, "workers": 1}));
+    let missing = server.run(&["queues", "ovens"]);
+    assert!(missing.expect(0).stdout.contains("ovens (missing)"), "{}", missing.stdout);
 }

@@ -289,6 +289,17 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the known queues of jobs of a server: how many jobs wait, and how many consumers and workers each has
+    Queues {
+        /// Only this queue
+        queue: Option<String>,
+        /// Only queues in this namespace
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// Print one JSON object per queue
+        #[arg(long)]
+        json: bool,
+    },
     /// List the schedules of runs on a server that have not ended, those of the youngest run first
     Schedules(SchedulesFlags),
     /// List the tasks of a server with `max_running` or `rate` whose calls hold permits or wait for them
@@ -382,6 +393,7 @@ impl Command {
             | Self::Logs { .. }
             | Self::Workers { command: None, .. }
             | Self::Engines { .. }
+            | Self::Queues { .. }
             | Self::Schedules(_)
             | Self::Permits { .. }
             | Self::Doctor { .. }

@@ -6,8 +6,8 @@ use super::Client;
 use crate::{
     ClientError,
     api::{
-        DrainOptions, Engines, Permits, PermitsQuery, Quarantine, QuarantineResult, QuarantineSelection, Schedules,
-        SchedulesQuery, WorkerStateResponse, Workers,
+        DrainOptions, Engines, JobQueues, Permits, PermitsQuery, Quarantine, QuarantineResult, QuarantineSelection,
+        QueuesQuery, Schedules, SchedulesQuery, WorkerStateResponse, Workers,
     },
 };
 
@@ -42,6 +42,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn permits(&self, query: &PermitsQuery) -> Result<Permits, ClientError> {
         self.json(self.request(Method::GET, &["v1", "permits"])?.query(query)).await
+    }
+
+    /// Reads a page of the known queues of jobs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn queues(&self, query: &QueuesQuery) -> Result<JobQueues, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "queues"])?.query(query)).await
     }
 
     /// Lists the first messages in quarantine. They stay there.

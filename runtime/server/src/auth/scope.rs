@@ -50,7 +50,7 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
 fn reach(route: &str) -> Reach {
     match route {
         "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" | "/v1/workers" => Reach::Namespace,
-        "/v1/schedules" | "/v1/permits" => Reach::Namespace,
+        "/v1/schedules" | "/v1/permits" | "/v1/queues" => Reach::Namespace,
         "/v1/modules" | "/v1/modules/{module}" | "/v1/openapi.json" => Reach::Namespace,
         route if route == "/v1/runs/{run}" || route.starts_with("/v1/runs/{run}/") => Reach::Run,
         _ => Reach::Server,
@@ -93,6 +93,7 @@ mod tests {
                 "GET /v1/openapi.json read read Namespace",
                 "GET /v1/permits read read Namespace",
                 "GET /v1/quarantine admin read Server",
+                "GET /v1/queues read read Namespace",
                 "GET /v1/runs read read Namespace",
                 "GET /v1/runs/counts read read Namespace",
                 "GET /v1/schedules read read Namespace",
