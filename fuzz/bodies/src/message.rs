@@ -5,7 +5,8 @@
 
 use protocol::{
     CallLog, Control, EngineSecret, EngineStatus, FetchReply, FetchRequest, HttpExchanges, Job, LiveLog, LogJoin,
-    PermitMessage, PermitsAnswer, PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerDetails, WorkerStatus,
+    PermitMessage, PermitsAnswer, PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerDetails,
+    WorkerStatus,
 };
 
 use crate::round_trip;

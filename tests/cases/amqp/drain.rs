@@ -5,7 +5,7 @@ use super::*;
 /// Runs `waft workers` as an operator of the broker, and returns what it prints.
 fn operate(waft: &Waft, broker: &TestBroker, arguments: &[&str]) -> CommandOutput {
     let url = broker.url(Role::Operator);
-    waft.run([&["workers"][..], arguments, &["--json", "--broker", &url]].concat())
+    waft.run([&["workers"][..], arguments, &["--json", "--broker", url.as_str()]].concat())
 }
 
 #[test]
