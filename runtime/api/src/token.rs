@@ -7,7 +7,7 @@ use crate::open_enum::open_enum;
 open_enum! {
     /// What a token allows.
     Scope {
-        /// Read runs, their values and logs, modules, workers and checks.
+        /// Read runs, their values and logs, schedules, permits, queues, modules, workers, engines and checks.
         Read = "read",
         /// Start runs, and notify them.
         Submit = "submit",

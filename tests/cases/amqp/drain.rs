@@ -38,7 +38,8 @@ fn a_worker_exits_when_the_calls_that_it_has_have_ended() {
     let run = start_run(&waft, &broker, &sleeps);
     wait_until_busy(&waft, &broker, &queue, 1);
     let listed = workers(&waft, &broker).into_iter().find(|worker| worker["name"] == queue.as_str());
-    let call = &listed.expect("it is listed")["calls"][0];
+    let listed = listed.expect("it is listed");
+    let call = &listed["calls"][0];
     assert_eq!((&call["flow"], &call["task"], &call["call"]), (&json!("f"), &json!("t"), &json!("apply")));
     let exiting = operate(&waft, &broker, &["drain", &queue, "--exit"]).expect(0).end();
     assert_eq!(exiting["state"], "exiting");
