@@ -88,10 +88,8 @@ pub async fn describe_workers(
     let namespace = namespace.cloned();
     let question = move |reply_to| Control::Details(DetailsQuestion { reply_to, namespace });
     let expected = Expected::all(WorkerDetails::decode, MAX_DETAILS_BYTES);
-    let (asked, details) = tokio::try_join!(
-        ask_workers(broker.clone(), reply_timeout),
-        ask(broker, reply_timeout, question, expected)
-    )?;
+    let (asked, details) =
+        tokio::try_join!(ask_workers(broker.clone(), reply_timeout), ask(broker, reply_timeout, question, expected))?;
     let key = |details: WorkerDetails| ((details.name.clone(), details.instance.clone()), details);
     let mut details: HashMap<_, _> = details.answers.into_iter().map(key).collect();
     let described = asked.workers.into_iter().map(|status| {

@@ -8,9 +8,7 @@ use std::{
 use broker::{Broker, Consumer, Message, Properties, PublishError, Queue, QueueKind, RequestIds, Routing};
 use bytes::Bytes;
 use flow::{Shard, Size};
-use protocol::{
-    CommandRequest, EngineSecret, EngineStatus, PermitsAnswer, PermitsQuestion, Reply, Report, topology,
-};
+use protocol::{CommandRequest, EngineSecret, EngineStatus, PermitsAnswer, PermitsQuestion, Reply, Report, topology};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 

@@ -72,6 +72,6 @@ pub use run_command::{CommandRequest, Reply, RunCommand};
 pub use seal::{CallKeys, EngineSecret, Key, ReplyAddress, Seal};
 pub use snapshot::{decode_snapshot, encode_snapshot};
 pub use worker_details::{
-    DescribedWorker, DetailsQuestion, DrainAction, DrainRequest, MAX_DETAILS_BYTES, MAX_LISTED_CALLS, MAX_LISTED_QUEUES,
-    WorkerCall, WorkerCalls, WorkerDetails, WorkerState,
+    DescribedWorker, DetailsQuestion, DrainAction, DrainRequest, MAX_DETAILS_BYTES, MAX_LISTED_CALLS,
+    MAX_LISTED_QUEUES, WorkerCall, WorkerCalls, WorkerDetails, WorkerState,
 };

@@ -59,7 +59,10 @@ pub(crate) async fn list(
 }
 
 /// Asks the workers for their status and details, when it is the turn of the namespace.
-pub(crate) async fn describe(broker: Arc<dyn Broker>, namespace: Option<&Namespace>) -> Result<Vec<DescribedWorker>, Problem> {
+pub(crate) async fn describe(
+    broker: Arc<dyn Broker>,
+    namespace: Option<&Namespace>,
+) -> Result<Vec<DescribedWorker>, Problem> {
     let _turn = LISTS.acquire(namespace.cloned()).await.expect("any number of lists may wait");
     let described = client::describe_workers(broker, namespace, REPLY_TIMEOUT).await;
     described.map_err(|error| Problem::internal(&error))
@@ -138,7 +141,9 @@ async fn tell(state: &state::State, name: &str, action: DrainAction) -> Result<W
     let Some(details) = answered.map_err(|error| Problem::internal(&error))? else {
         let detail = format!("{worker} has not answered within {} seconds", DRAIN_TIMEOUT.as_secs());
         return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-worker", "no worker of that name answers", detail)
-            .hint("`waft workers` or GET /v1/workers shows the workers; one without a state is of an earlier version"));
+            .hint(
+                "`waft workers` or GET /v1/workers shows the workers; one without a state is of an earlier version",
+            ));
     };
     Ok(WorkerStateResponse {
         worker: worker.to_string(),

@@ -234,7 +234,10 @@ impl CallRegistry {
 
     /// Withdraws a call if the proof is valid. If the call has started here, returns the queues of the engines to
     /// notify of that, each with the key and the number of the heartbeat.
-    pub(crate) fn withdraw(&self, WithdrawnCall { call, proof }: &WithdrawnCall) -> Vec<(String, Key, HeartbeatNumber)> {
+    pub(crate) fn withdraw(
+        &self,
+        WithdrawnCall { call, proof }: &WithdrawnCall,
+    ) -> Vec<(String, Key, HeartbeatNumber)> {
         let mut state = self.lock();
         let (mut started, mut is_here) = (Vec::new(), false);
         for (entry, running) in state.running_as(call).filter(|(entry, _)| entry.key.withdraw_proof() == *proof) {

@@ -15,8 +15,8 @@ use proptest::prelude::*;
 use protocol::{
     AskingTask, CallKeys, CallLog, CallUsage, Control, DetailsQuestion, DrainAction, DrainRequest, EngineSecret,
     GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage,
-    PermitRequest, PermitSnapshot, PermitTick, PermitsQuestion, Ping, Progress, Report, RequestedCall, RunCommand, Seal,
-    WithdrawnCall, WorkerStatus,
+    PermitRequest, PermitSnapshot, PermitTick, PermitsQuestion, Ping, Progress, Report, RequestedCall, RunCommand,
+    Seal, WithdrawnCall, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -144,14 +144,13 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
         },
     );
     let after = proptest::option::of((name(), name()));
-    let permits = (proptest::option::of(name()), proptest::option::of(name()), after).prop_map(
-        |(namespace, flow, after)| {
+    let permits =
+        (proptest::option::of(name()), proptest::option::of(name()), after).prop_map(|(namespace, flow, after)| {
             let namespace = namespace.map(|namespace| namespace.parse().unwrap());
             let flow = flow.map(|flow| flow.parse().unwrap());
             let after = after.map(|(flow, task)| (flow.parse().unwrap(), task.parse().unwrap()));
             Report::DescribePermits(PermitsQuestion { namespace, flow, after })
-        },
-    );
+        });
     prop_oneof![signal, progress, lease, request, probe, grant, permits, Just(Report::DescribeEngine)]
 }
 
