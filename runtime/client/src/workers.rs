@@ -85,18 +85,31 @@ pub async fn describe_workers(
     reply_timeout: Duration,
 ) -> Result<Vec<DescribedWorker>, WorkersError> {
     broker::topology::ensure_shared(&*broker).await?;
-    let namespace = namespace.cloned();
-    let question = move |reply_to| Control::Details(DetailsQuestion { reply_to, namespace });
-    let expected = Expected::all(WorkerDetails::decode, MAX_DETAILS_BYTES);
-    let (asked, details) =
-        tokio::try_join!(ask_workers(broker.clone(), reply_timeout), ask(broker, reply_timeout, question, expected))?;
+    let (asked, details) = tokio::try_join!(
+        ask_workers(broker.clone(), reply_timeout),
+        ask_details(broker, namespace.cloned(), reply_timeout)
+    )?;
     let key = |details: WorkerDetails| ((details.name.clone(), details.instance.clone()), details);
-    let mut details: HashMap<_, _> = details.answers.into_iter().map(key).collect();
+    let mut details: HashMap<_, _> = details.into_iter().map(key).collect();
     let described = asked.workers.into_iter().map(|status| {
         let details = details.remove(&(status.name.clone(), status.instance.clone()));
         DescribedWorker { status, details }
     });
     Ok(described.collect())
+}
+
+/// Asks all workers for their details, as [`describe_workers`] does, for a caller that must leave nothing behind at the broker.
+///
+/// # Errors
+/// [`WorkersError`] when the broker refuses something.
+pub async fn ask_details(
+    broker: Arc<dyn Broker>,
+    namespace: Option<Namespace>,
+    reply_timeout: Duration,
+) -> Result<Vec<WorkerDetails>, WorkersError> {
+    let question = move |reply_to| Control::Details(DetailsQuestion { reply_to, namespace });
+    let expected = Expected::all(WorkerDetails::decode, MAX_DETAILS_BYTES);
+    Ok(ask(broker, reply_timeout, question, expected).await?.answers)
 }
 
 /// Tells a worker whether to take jobs, and waits for its answer for at most the duration `reply_timeout`. `None` if it has not
