@@ -190,7 +190,7 @@ async fn start(broker: &InProcess, logbook: &Arc<dyn Logbook>, id: &str) -> anyh
 async fn start_with_broker(broker: Arc<dyn Broker>, logbook: &Arc<dyn Logbook>, id: &str) -> anyhow::Result<Engine> {
     let (shards, max_open_runs) = (ShardAssignment::Shared, MaxOpenRuns::default());
     let (max_output, memo_limits) = (flow::Limits::maximum().output, logbook::MemoLimits::default());
-    let config = Config { id: id.into(), shards, max_open_runs, max_output, memo_limits };
+    let config = Config { id: id.into(), shards, max_open_runs, max_output, memo_limits, host: String::new() };
     let store = Arc::new(store::Memory::new());
     Ok(Engine::start(config, broker, logbook.clone(), store, Arc::new(SystemClock)).await?)
 }

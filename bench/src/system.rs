@@ -71,6 +71,7 @@ impl Waft {
             max_open_runs: engine::MaxOpenRuns::default(),
             max_output: flow::Limits::maximum().output,
             memo_limits: logbook::MemoLimits::default(),
+            host: String::new(),
         };
         let engine = Engine::start(config, brokers[0].clone(), logbook, store, Arc::new(SystemClock)).await?;
         let sandbox = Sandbox::new(sandbox::Config { slots: slots.into(), ..sandbox::Config::default() })?;

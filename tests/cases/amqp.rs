@@ -1,6 +1,7 @@
 //! Tests runs over RabbitMQ, with worker processes that start, stop and are killed, and with duplicate messages.
 
 mod admission;
+mod drain;
 
 use std::{
     process::Stdio,

@@ -163,7 +163,7 @@ fn each_part_has_the_permissions_of_its_role_and_no_others() {
     at_server(&["watch", "sleeps"]).expect(1);
     assert_eq!(at_server(&["workers", "--json"]).expect(0).json()[0]["name"], "w");
 
-    quarantine_works(&roles);
+    quarantine_works(&roles, &at_server);
     roles.run("operator", &["doctor"]).expect(0);
     at_server(&["doctor"]).expect(0);
     a_worker_is_only_a_worker(&roles);
@@ -185,8 +185,8 @@ async fn a_listener_only_consumes(broker: &dyn Broker) {
     assert!(broker.declare_queue(&private).await.is_err(), "it has no queues of its own");
 }
 
-/// A worker puts a message into the quarantine, and an operator releases and drops it.
-fn quarantine_works(roles: &Roles) {
+/// A worker puts a message into the quarantine, and an operator releases and drops it, at the broker and by the server.
+fn quarantine_works(roles: &Roles, at_server: &dyn Fn(&[&str]) -> CommandOutput) {
     let id = |output: &CommandOutput| output.expect(0).json().first().map(|message| message["id"].clone());
     let wait = || {
         let until = Instant::now() + TIMEOUT;
@@ -200,6 +200,17 @@ fn quarantine_works(roles: &Roles) {
     wait();
     roles.run("operator", &["quarantine", "release", "forged"]).expect(0);
     // It is no job this time either.
+    wait();
+    at_server(&["quarantine", "release", "forged"]).expect(0);
+    wait();
+    let listed = at_server(&["quarantine", "list", "--json"]).expect(0).json();
+    assert_eq!(listed[0]["id"], "forged", "{listed:?}");
+    assert_eq!(listed[0]["queue"], "waft.jobs.default", "{listed:?}");
+    at_server(&["quarantine", "drop", "forged"]).expect(0);
+    assert_eq!(id(&roles.run("operator", &["quarantine", "list", "--json"])), None);
+    at_broker(&roles.url("engine"), async |broker| {
+        broker.publish(message(topology::JOBS, "default")).await.expect("an engine publishes jobs");
+    });
     wait();
     roles.run("operator", &["quarantine", "drop", "--all"]).expect(0);
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod admission;
+mod engines;
 mod events;
 mod exclusive_lock;
 mod grants;
@@ -16,6 +17,7 @@ mod namespace_limits;
 mod namespaces;
 mod output;
 mod program;
+mod quarantine;
 mod replay;
 mod scenarios;
 mod verify;

@@ -69,9 +69,9 @@ export function WorkersScreen() {
                     </ul>
                   </td>
                   <td>
-                    <Line text={worker.host} />
+                    <Line text={worker.host ?? "–"} />
                   </td>
-                  <td class="end number">{worker.process}</td>
+                  <td class="end number">{worker.process ?? "–"}</td>
                   <td class="end mono">
                     <Line text={worker.version} />
                   </td>

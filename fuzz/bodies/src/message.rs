@@ -4,8 +4,9 @@
 //! one: what comes behind it has to be safe for every holder of a key. Messages that were decoded are sealed anew.
 
 use protocol::{
-    CallLog, Control, EngineSecret, FetchReply, FetchRequest, HttpExchanges, Job, LiveLog, LogJoin, PermitMessage,
-    PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerStatus,
+    CallLog, Control, EngineSecret, EngineStatus, FetchReply, FetchRequest, HttpExchanges, Job, LiveLog, LogJoin,
+    PermitMessage, PermitsAnswer, PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerDetails,
+    WorkerStatus,
 };
 
 use crate::round_trip;
@@ -32,6 +33,15 @@ pub fn run(input: &[u8]) {
     }
     if let Ok(status) = WorkerStatus::decode(input) {
         round_trip::message(&status, WorkerStatus::encode, WorkerStatus::decode);
+    }
+    if let Ok(details) = WorkerDetails::decode(input) {
+        round_trip::message(&details, WorkerDetails::encode, WorkerDetails::decode);
+    }
+    if let Ok(status) = EngineStatus::decode(input) {
+        round_trip::message(&status, EngineStatus::encode, EngineStatus::decode);
+    }
+    if let Ok(answer) = PermitsAnswer::decode(input) {
+        round_trip::message(&answer, PermitsAnswer::encode, PermitsAnswer::decode);
     }
     if let Ok(reply) = Reply::decode(input) {
         round_trip::message(&reply, Reply::encode, Reply::decode);

@@ -17,6 +17,7 @@ mod command;
 mod edit;
 mod edits;
 mod elements;
+mod engine;
 mod event;
 mod exchanges;
 mod flow_text;
@@ -27,12 +28,16 @@ mod log_event;
 mod logs;
 mod module;
 mod open_enum;
+mod permits;
 mod problem;
+mod quarantine;
+mod queue;
 mod rehearsal;
 mod run;
 mod runs_event;
 #[cfg(feature = "openapi")]
 mod schema;
+mod schedules;
 mod submit;
 mod timeline;
 mod token;
@@ -48,6 +53,7 @@ pub use command::{Notification, RunStateResponse, SkipRollback};
 pub use edit::ModuleNames;
 pub use edit::{Edit, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach, Revision};
 pub use elements::{Element, Elements, ElementsQuery};
+pub use engine::{DrivenShard, Engine, Engines};
 pub use event::{ComputedBy, EventPayload, FiringEvent, NodeEvent, RunEvent, TrimmedEvent};
 pub use exchanges::{AttemptExchanges, Body, Exchange, ExchangeResponse, ExchangesQuery, Header, RunExchanges};
 pub use flow::ValuesObject;
@@ -58,7 +64,10 @@ pub use list::{ListQuery, Runs, Summary};
 pub use log_event::{LogAttempt, LogEvent};
 pub use logs::{Action, AttemptLog, LogLevel, LogLine, LogsQuery, RunLogs};
 pub use module::{Module, ModuleSignature, Modules, StoredModule};
+pub use permits::{PermitCall, Permits, PermitsQuery, TaskPermits};
 pub use problem::{Diagnostic, Problem, Severity};
+pub use quarantine::{Quarantine, QuarantineResult, QuarantineSelection, QuarantinedMessage};
+pub use queue::{JobQueue, JobQueues, QueueState, QueuesQuery};
 pub use rehearsal::{
     FailingCall, FailingTries, Rehearsal, RehearsedCase, RehearsedFiring, RehearsedNode, RetriedCall, RetriedFlow,
     SkippedLink, SkippedNode, StubOrigin, StubbedValue,
@@ -70,9 +79,10 @@ pub use run::{
 pub use runs_event::{
     EventFailure, EventsQuery, LostEvents, MAX_EVENT_MESSAGE, NodeStateEvent, RunStateEvent, RunsEvent,
 };
+pub use schedules::{Schedule, ScheduleBacklog, Schedules, SchedulesQuery};
 pub use submit::Submission;
 pub use timeline::{AttemptOutcome, Timeline, TimelineAttempt, TimelineQuery};
 pub use token::{CreatedToken, NewToken, Scope, Token, Tokens};
 pub use usage::{LastUsage, Usage};
 pub use webhook::{Webhook, WebhookDelivery, Webhooks};
-pub use worker::{Worker, Workers};
+pub use worker::{DrainOptions, Worker, WorkerCall, WorkerState, WorkerStateResponse, Workers};

@@ -7,17 +7,17 @@ use crate::open_enum::open_enum;
 open_enum! {
     /// What a token allows.
     Scope {
-        /// Read runs, their values and logs, modules, workers and checks.
+        /// Read runs, their values and logs, schedules, permits, queues, modules, workers, engines and checks.
         Read = "read",
         /// Start runs, and notify them.
         Submit = "submit",
-        /// Cancel, suspend, resume, retry and edit runs, and skip rollbacks.
+        /// Cancel, suspend, resume, retry and edit runs, skip rollbacks, and drain workers.
         Operate = "operate",
         /// Store modules, and move tags.
         Push = "push",
         /// Read the metrics of the whole server, with the names of flows and tasks.
         Metrics = "metrics",
-        /// Everything, and make and revoke tokens.
+        /// Everything: also make and revoke tokens, and use the quarantine.
         Admin = "admin",
     }
 }

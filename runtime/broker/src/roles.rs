@@ -86,8 +86,8 @@ impl Role {
                  setup --listener declares."
             }
             Self::Operator => {
-                "An operator (waft workers, waft quarantine, waft doctor) can ping workers, read the quarantine and release its \
-                 messages to any queue, and ask engines for content."
+                "An operator (waft workers, waft quarantine, waft doctor) can ping and drain workers, read the quarantine and \
+                 release its messages to any queue, and ask engines for content."
             }
         }
     }

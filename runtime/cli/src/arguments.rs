@@ -13,6 +13,7 @@ mod rehearse;
 mod replay;
 mod token;
 mod webhooks;
+mod workers;
 
 pub(crate) use broker::{BrokerCommand, PermissionsFlags, RoleName, SetupFlags};
 use clap::Parser;
@@ -20,7 +21,8 @@ pub(crate) use command::{Command, Picture};
 pub(crate) use edit::EditCommand;
 pub(crate) use events::EventsFlags;
 pub(crate) use flags::{
-    BrokerFlag, FilterFlags, IsolateFlag, LabelFlags, ListFlags, RunsFlags, Shared, SubmitFlags, ValueFlags,
+    BrokerFlag, FilterFlags, IsolateFlag, LabelFlags, ListFlags, RunsFlags, SchedulesFlags, Shared, SubmitFlags,
+    ValueFlags,
 };
 pub(crate) use grants::GrantsCommand;
 pub(crate) use keys::{KeysCommand, ModulesCommand, SignFlags};
@@ -30,6 +32,7 @@ pub(crate) use rehearse::RehearseFlags;
 pub(crate) use replay::{ReplayFlags, VerifyFlags};
 pub(crate) use token::TokenCommand;
 pub(crate) use webhooks::WebhooksCommand;
+pub(crate) use workers::WorkersCommand;
 
 /// Runs flows of sandboxed WebAssembly tasks, here or on workers that need no task code installed.
 #[derive(Parser)]

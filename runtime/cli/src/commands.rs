@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod doctor;
 mod edit;
+mod engines;
 mod events;
 mod gc;
 mod grants;
@@ -18,15 +19,18 @@ mod list;
 mod logs;
 mod modules;
 mod new;
+mod permits;
 mod run_location;
 mod push;
 mod quarantine;
+mod queues;
 mod rehearse;
 mod remote;
 mod remote_grants;
 mod replay;
 mod run;
 mod run_follower;
+mod schedules;
 mod serve;
 mod several;
 mod show;
@@ -140,7 +144,18 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
             control::run(&settings, &run, control::ControlCommand::Notify { task, values, failure: fail, key }, json)
                 .await
         }
-        Command::Workers { broker, json } => workers::run(&settings, &broker, json).await,
+        Command::Workers { command: None, broker, calls, json } => {
+            let shown = if json { workers::Shown::Json } else { workers::Shown::table(calls) };
+            workers::list(&settings, &broker, shown).await
+        }
+        Command::Workers { command: Some(command), .. } => workers::tell(&settings, command).await,
+        Command::Permits { flow, namespace, calls, json } => {
+            let shown = if json { permits::Shown::Json } else { permits::Shown::table(calls) };
+            permits::run(&settings, flow, namespace, shown).await
+        }
+        Command::Queues { queue, namespace, json } => queues::run(&settings, queue, namespace, json).await,
+        Command::Schedules(flags) => schedules::run(&settings, flags).await,
+        Command::Engines { json } => engines::run(&settings, json).await,
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,
         Command::Broker(command) => broker::run(&settings, command).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,
@@ -186,13 +201,17 @@ async fn connect(url: String, tls_ca: Option<PathBuf>, name: &str) -> Result<Arc
 
 /// A name for this process: host and process id, in the characters of a name.
 fn process_name() -> String {
-    let host: String = gethostname::gethostname()
-        .to_string_lossy()
+    let host: String = host_name()
         .chars()
         .map(|char| if char.is_ascii_alphanumeric() || char == '-' { char } else { '-' })
         .take(60)
         .collect();
     format!("{host}-{}", std::process::id())
+}
+
+/// The name of this host.
+fn host_name() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
 }
 
 /// The number of cores that this process may use.

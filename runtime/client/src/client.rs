@@ -1,5 +1,6 @@
 //! The client of a server: one method for each route.
 
+mod operate;
 mod several;
 mod webhooks;
 
@@ -17,7 +18,7 @@ use crate::{
         AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, Elements, ElementsQuery, ExchangesQuery,
         GrantsExplanation, GrantsQuestion, GraphQuery, ListQuery, LogsQuery, Module, ModuleSignature, Modules,
         NewToken, Notification, Problem, Run, RunExchanges, RunGraph, RunLogs, RunStateResponse, Runs, SkipRollback,
-        Submission, Timeline, TimelineQuery, Tokens, Workers,
+        Submission, Timeline, TimelineQuery, Tokens,
     },
     watch::Events,
 };
@@ -333,14 +334,6 @@ impl Client {
     /// [`ClientError`].
     pub async fn modules(&self) -> Result<Modules, ClientError> {
         self.json(self.request(Method::GET, &["v1", "modules"])?).await
-    }
-
-    /// Lists the workers that respond to the server.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn workers(&self) -> Result<Workers, ClientError> {
-        self.json(self.request(Method::GET, &["v1", "workers"])?).await
     }
 
     /// Asks how much the workers grant of what the tasks of a flow ask for.

@@ -36,4 +36,6 @@ pub use log_pages::LogPages;
 pub use log_watch::LogWatch;
 pub use watch::Watch;
 #[cfg(feature = "amqp")]
-pub use workers::{AskedWorkers, WorkersError, ask_grants, ask_workers, workers};
+pub use workers::{
+    AskedWorkers, WorkersError, ask_details, ask_grants, ask_workers, describe_workers, drain_worker, workers,
+};

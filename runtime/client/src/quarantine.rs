@@ -8,6 +8,9 @@ use protocol::topology;
 /// How much a person reads at once. Whoever may publish to the quarantine chooses the sizes of the messages.
 const LIMITS: TakeLimits = TakeLimits { messages: 1_000, bytes: 256 << 20 };
 
+/// How much a server reads at once for a person. It works for others meanwhile, so it has less memory for this.
+pub const SERVER_LIMITS: TakeLimits = TakeLimits { messages: 1_000, bytes: 16 << 20 };
+
 /// How much [`peek`] reads, which a server does as often as somebody asks for its health.
 const PEEK_BYTES: usize = 16 << 20;
 
@@ -78,7 +81,15 @@ pub struct QuarantineContent {
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something, or does not deliver a message in time.
 pub async fn list(broker: Arc<dyn Broker>) -> Result<QuarantineContent, QuarantineError> {
-    let (deliveries, unread) = read(&*broker).await?;
+    list_within(broker, LIMITS).await
+}
+
+/// Like [`list`], with other limits.
+///
+/// # Errors
+/// As [`list`].
+pub async fn list_within(broker: Arc<dyn Broker>, limits: TakeLimits) -> Result<QuarantineContent, QuarantineError> {
+    let (deliveries, unread) = read(&*broker, limits).await?;
     // Dropped without acknowledgement, they return to the queue.
     Ok(QuarantineContent { messages: deliveries.iter().map(quarantined).collect(), unread })
 }
@@ -115,7 +126,20 @@ pub async fn apply(
     id: Option<&str>,
     action: QuarantineAction,
 ) -> Result<QuarantineResult, QuarantineError> {
-    let (deliveries, unread) = read(&*broker).await?;
+    apply_within(broker, id, action, LIMITS).await
+}
+
+/// Like [`apply`], with other limits: among the messages that [`list_within`] lists.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn apply_within(
+    broker: Arc<dyn Broker>,
+    id: Option<&str>,
+    action: QuarantineAction,
+    limits: TakeLimits,
+) -> Result<QuarantineResult, QuarantineError> {
+    let (deliveries, unread) = read(&*broker, limits).await?;
     let mut result = QuarantineResult { unread, ..QuarantineResult::default() };
     for delivery in deliveries {
         let message = quarantined(&delivery);
@@ -152,9 +176,9 @@ pub async fn apply(
 }
 
 /// The first messages, and the number of those behind them.
-async fn read(broker: &dyn Broker) -> Result<(Vec<Delivery>, u64), QuarantineError> {
+async fn read(broker: &dyn Broker, limits: TakeLimits) -> Result<(Vec<Delivery>, u64), QuarantineError> {
     broker::topology::ensure_shared(broker).await?;
-    let deliveries = broker.take(topology::QUARANTINE, LIMITS).await?;
+    let deliveries = broker.take(topology::QUARANTINE, limits).await?;
     // Those that were read do not wait in the queue at this moment.
     let unread = broker.waiting(topology::QUARANTINE).await?.unwrap_or_default();
     Ok((deliveries, unread))

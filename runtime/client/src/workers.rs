@@ -1,15 +1,16 @@
-//! Finds the workers at a broker: pings all of them and collects answers for a while.
+//! Finds the workers at a broker: pings all of them and collects answers for a while. Drains one of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use broker::{
     Binding, Broker, ConsumeError, DeclareError, Destination, Message, Properties, PublishError, Queue, QueueKind,
     Routing,
 };
-use flow::FlowName;
+use flow::{FlowName, Namespace, WorkerName};
 use protocol::{
-    AskingTask, Control, DecodeError, GrantsAnswer, GrantsQuestion, MAX_GRANTS_ANSWER_BYTES, MAX_STATUS_BYTES, Ping,
-    WorkerStatus, topology,
+    AskingTask, Control, DecodeError, DescribedWorker, DetailsQuestion, DrainAction, DrainRequest, GrantsAnswer,
+    GrantsQuestion, MAX_DETAILS_BYTES, MAX_GRANTS_ANSWER_BYTES, MAX_STATUS_BYTES, Ping, WorkerDetails, WorkerStatus,
+    topology,
 };
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -67,9 +68,69 @@ pub struct AskedWorkers {
 /// [`WorkersError`] when the broker refuses something.
 pub async fn ask_workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Result<AskedWorkers, WorkersError> {
     let ping = |reply_to| Control::Ping(Ping { reply_to });
-    let answers = ask(broker, reply_timeout, ping, WorkerStatus::decode, MAX_STATUS_BYTES).await?;
+    let expected = Expected::all(WorkerStatus::decode, MAX_STATUS_BYTES);
+    let answers = ask(broker, reply_timeout, ping, expected).await?;
     let Answers { answers: workers, unreadable, is_cut } = answers;
     Ok(AskedWorkers { workers, unreadable, is_cut })
+}
+
+/// Asks all workers for their status and their details, and collects the answers for the duration `reply_timeout`. Of the calls,
+/// only those of a namespace are listed, if one is given. Dropping the future is safe, as for [`workers`].
+///
+/// # Errors
+/// [`WorkersError`] when the broker refuses something.
+pub async fn describe_workers(
+    broker: Arc<dyn Broker>,
+    namespace: Option<&Namespace>,
+    reply_timeout: Duration,
+) -> Result<Vec<DescribedWorker>, WorkersError> {
+    broker::topology::ensure_shared(&*broker).await?;
+    let (asked, details) = tokio::try_join!(
+        ask_workers(broker.clone(), reply_timeout),
+        ask_details(broker, namespace.cloned(), reply_timeout)
+    )?;
+    let key = |details: WorkerDetails| ((details.name.clone(), details.instance.clone()), details);
+    let mut details: HashMap<_, _> = details.into_iter().map(key).collect();
+    let described = asked.workers.into_iter().map(|status| {
+        let details = details.remove(&(status.name.clone(), status.instance.clone()));
+        DescribedWorker { status, details }
+    });
+    Ok(described.collect())
+}
+
+/// Asks all workers for their details, as [`describe_workers`] does, for a caller that must leave nothing behind at the broker.
+///
+/// # Errors
+/// [`WorkersError`] when the broker refuses something.
+pub async fn ask_details(
+    broker: Arc<dyn Broker>,
+    namespace: Option<Namespace>,
+    reply_timeout: Duration,
+) -> Result<Vec<WorkerDetails>, WorkersError> {
+    let question = move |reply_to| Control::Details(DetailsQuestion { reply_to, namespace });
+    let expected = Expected::all(WorkerDetails::decode, MAX_DETAILS_BYTES);
+    Ok(ask(broker, reply_timeout, question, expected).await?.answers)
+}
+
+/// Tells a worker whether to take jobs, and waits for its answer for at most the duration `reply_timeout`. `None` if it has not
+/// answered: there is no such worker, it is of an earlier version, or it does what it was told later. Dropping the future is safe,
+/// as for [`workers`].
+///
+/// # Errors
+/// [`WorkersError`] when the broker refuses something.
+pub async fn drain_worker(
+    broker: Arc<dyn Broker>,
+    worker: &WorkerName,
+    action: DrainAction,
+    reply_timeout: Duration,
+) -> Result<Option<WorkerDetails>, WorkersError> {
+    broker::topology::ensure_shared(&*broker).await?;
+    let (told, asked) = (worker.clone(), worker.clone());
+    let request = move |reply_to| Control::Drain(DrainRequest { reply_to, worker: told, action });
+    let is_last = move |details: &WorkerDetails| details.name == asked;
+    let expected = Expected { decode: WorkerDetails::decode, max_bytes: MAX_DETAILS_BYTES, is_last };
+    let answers = ask(broker, reply_timeout, request, expected).await?;
+    Ok(answers.answers.into_iter().find(|details| details.name == *worker))
 }
 
 /// Asks all workers how much they grant of what the tasks of a flow ask for, and collects answers for the duration
@@ -86,7 +147,8 @@ pub async fn ask_grants(
     broker::topology::ensure_shared(&*broker).await?;
     let (flow, asking) = (flow.clone(), tasks.to_vec());
     let question = move |reply_to| Control::ExplainGrants(GrantsQuestion { reply_to, flow, tasks: asking });
-    let answers = ask(broker, reply_timeout, question, GrantsAnswer::decode, MAX_GRANTS_ANSWER_BYTES).await?;
+    let expected = Expected::all(GrantsAnswer::decode, MAX_GRANTS_ANSWER_BYTES);
+    let answers = ask(broker, reply_timeout, question, expected).await?;
     // Whatever another answer is, it is none to this question.
     let shape: Vec<usize> = tasks.iter().map(|task| task.access.parts().count()).collect();
     let fits = |answer: &GrantsAnswer| answer.tasks.iter().map(Vec::len).eq(shape.iter().copied());
@@ -103,19 +165,34 @@ struct Answers<Answer> {
 /// Decodes an answer.
 type Decode<Answer> = fn(&[u8]) -> Result<Answer, DecodeError>;
 
+/// The answers that are expected.
+struct Expected<Answer, IsLast> {
+    decode: Decode<Answer>,
+    /// The maximum size of an answer, in bytes.
+    max_bytes: usize,
+    /// Whether no answer after this one is waited for.
+    is_last: IsLast,
+}
+
+impl<Answer> Expected<Answer, fn(&Answer) -> bool> {
+    /// Answers of any number of workers.
+    fn all(decode: Decode<Answer>, max_bytes: usize) -> Self {
+        Self { decode, max_bytes, is_last: |_| false }
+    }
+}
+
 /// Asks all workers, and collects their answers.
 async fn ask<Answer: Send + 'static>(
     broker: Arc<dyn Broker>,
     reply_timeout: Duration,
     question: impl FnOnce(String) -> Control + Send + 'static,
-    decode: Decode<Answer>,
-    max_bytes: usize,
+    expected: Expected<Answer, impl Fn(&Answer) -> bool + Send + 'static>,
 ) -> Result<Answers<Answer>, WorkersError> {
     // A task of its own: if this future is dropped, the queue is deleted all the same. It would stay as long as the connection.
     let asking = TaskTracker::new().spawn(async move {
         let reply_to = topology::reply_queue(&uuid::Uuid::now_v7().to_string());
         broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Private }).await?;
-        let answers = collect(&*broker, &reply_to, reply_timeout, question, (decode, max_bytes)).await;
+        let answers = collect(&*broker, &reply_to, reply_timeout, question, expected).await;
         let deleted = broker.delete_queue(&reply_to).await;
         // The first error is the cause of the second one.
         let answers = answers?;
@@ -136,7 +213,7 @@ async fn collect<Answer>(
     reply_to: &str,
     reply_timeout: Duration,
     question: impl FnOnce(String) -> Control,
-    (decode, max_bytes): (Decode<Answer>, usize),
+    Expected { decode, max_bytes, is_last }: Expected<Answer, impl Fn(&Answer) -> bool>,
 ) -> Result<Answers<Answer>, WorkersError> {
     let to = Destination::Queue(reply_to.to_owned());
     broker.bind(&Binding { exchange: topology::STATUS.into(), key: reply_to.to_owned(), to }).await?;
@@ -170,7 +247,14 @@ async fn collect<Answer>(
             break;
         }
         match decode(&delivery.message.body) {
-            Ok(answer) => result.answers.push(answer),
+            Ok(answer) => {
+                let is_last = is_last(&answer);
+                result.answers.push(answer);
+                if is_last {
+                    delivery.accept();
+                    break;
+                }
+            }
             // An unreadable answer of another version must not lose the other answers.
             Err(error) => {
                 result.unreadable += 1;

@@ -162,6 +162,8 @@ pub(crate) struct DriverContext {
     pub(crate) max_open_runs: MaxOpenRuns,
     /// How much is remembered of each namespace.
     pub(crate) memo_limits: MemoLimits,
+    /// The host that the engine runs on, to show to users.
+    pub(crate) host: String,
 }
 
 /// Owns the parts of an engine.

@@ -7,7 +7,7 @@ use flow::{
     CallId, Flow, FlowName, Labels, Namespace, NodeName, PerNamespace, QueueName, RunId, RunIdTooLong, RunState, Shard,
 };
 use logbook::{Logbook, MaxUnended, MemoLimits};
-use protocol::{RunCommand, topology as names};
+use protocol::{EngineStatus, PermitsAnswer, PermitsQuestion, RunCommand, topology as names};
 use store::Store;
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -45,6 +45,9 @@ const CHANGE_QUEUE: usize = 1_024;
 /// Maximum time that a new run waits for a shard, and a run command for its reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Maximum time that the engine that drives a shard has to say who it is. An engine that takes a shard over reads its runs first.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Pause between two attempts to start a run while the engine drives no shard.
 const SHARD_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -61,6 +64,8 @@ pub struct Config {
     pub max_output: u64,
     /// How much is remembered of each namespace.
     pub memo_limits: MemoLimits,
+    /// The host that it runs on, to show to users.
+    pub host: String,
 }
 
 /// How many runs may not have ended when one starts; `None`: any number. A maximum holds over all engines that share the
@@ -177,6 +182,7 @@ pub struct Engine {
     client_logbook: Arc<dyn Logbook>,
     topology: TopologyCache,
     remote: RemoteEngineClient,
+    shards: Arc<[Shard]>,
     store: Arc<dyn Store>,
     changed: broadcast::Sender<RunId>,
     waiting: unserved_queues::WaitingCalls,
@@ -237,6 +243,7 @@ impl Engine {
         };
         let topology = TopologyCache::new(broker, permits);
         let (changed, _) = broadcast::channel(CHANGE_QUEUE);
+        let known_shards = shards.iter().cloned().collect();
         let context = DriverContext {
             logbook: logbook.clone(),
             store: store.clone(),
@@ -251,6 +258,7 @@ impl Engine {
             waiting: waiting.clone(),
             max_open_runs: config.max_open_runs,
             memo_limits: config.memo_limits,
+            host: config.host,
         };
         let driver = Driver::new(context, Shards::new(config.id, sharing, shards, secret));
         let (ended, until) = (CancellationToken::new(), stop.clone());
@@ -271,6 +279,7 @@ impl Engine {
             client_logbook,
             topology,
             remote,
+            shards: known_shards,
             store,
             changed,
             waiting,
@@ -402,6 +411,26 @@ impl Engine {
         let (run, task, key) = (run.clone(), task.clone(), key.map(str::to_owned));
         self.send(DriverRequest::NotifiedFlow { run, task, key, reply_to }).await.ok()?;
         reply.await.ok().flatten()
+    }
+
+    /// Asks for each shard that this engine may drive which engine drives it. `None` for a shard about which no engine has answered
+    /// within two seconds. Dropping the future is safe.
+    pub async fn shard_drivers(&self) -> Vec<(Shard, Option<EngineStatus>)> {
+        let asking = self.shards.iter().map(|shard| async move {
+            let answered = timeout(DESCRIBE_TIMEOUT, self.remote.describe(shard)).await;
+            (shard.clone(), answered.ok().and_then(Result::ok))
+        });
+        futures::future::join_all(asking).await
+    }
+
+    /// Asks the engines which calls of each shard hold permits or wait for them. `None` for a shard about which no engine has answered
+    /// within two seconds. Dropping the future is safe.
+    pub async fn permits(&self, question: &PermitsQuestion) -> Vec<(Shard, Option<PermitsAnswer>)> {
+        let asking = self.shards.iter().map(|shard| async move {
+            let answered = timeout(DESCRIBE_TIMEOUT, self.remote.permits(shard, question.clone())).await;
+            (shard.clone(), answered.ok().and_then(Result::ok))
+        });
+        futures::future::join_all(asking).await
     }
 
     /// Subscribes to the ids of runs that get new records here. A subscriber that falls behind misses some.

@@ -221,6 +221,25 @@ pub(crate) fn reply(queue: ReplyQueue, correlation_id: Option<String>, reply: &R
     to_queue(topology::REPLIES, queue.into(), Routing::Optional, properties, reply.encode())
 }
 
+/// The answer of the engine that drives a shard to a question.
+pub(crate) fn described(queue: ReplyQueue, correlation_id: Option<String>, answer: Vec<u8>) -> Message {
+    let properties = Properties { correlation_id, ..Properties::default() };
+    to_queue(topology::REPLIES, queue.into(), Routing::Optional, properties, answer)
+}
+
+/// A question to the engine that drives a shard. Nobody waits long for the answer, so the question is not kept.
+pub(crate) fn question(
+    shard: &Shard,
+    question: &Report,
+    (reply_to, correlation_id): (String, String),
+    secret: &EngineSecret,
+) -> Message {
+    let message = to_shard(shard, Routing::Optional, question, secret);
+    let properties =
+        Properties { reply_to: Some(reply_to), correlation_id: Some(correlation_id), ..Properties::default() };
+    Message { properties, ..message }
+}
+
 /// A run command to the engine that drives the run, with a reply.
 pub(crate) fn request(
     shard: &Shard,

@@ -8,7 +8,7 @@ use std::{
 use broker::{Broker, Consumer, Message, Properties, PublishError, Queue, QueueKind, RequestIds, Routing};
 use bytes::Bytes;
 use flow::{Shard, Size};
-use protocol::{CommandRequest, EngineSecret, Reply, topology};
+use protocol::{CommandRequest, EngineSecret, EngineStatus, PermitsAnswer, PermitsQuestion, Reply, Report, topology};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +77,26 @@ impl RemoteEngineClient {
             return Err(RemoteEngineError::TooLarge { reason: format!("it has {size:#}, and the maximum is {max}") });
         }
         Ok(Reply::decode(&self.request_message(id, message).await?)?)
+    }
+
+    /// Asks the engine that drives a shard who it is. Dropping the future abandons the answer.
+    pub(crate) async fn describe(&self, shard: &Shard) -> Result<EngineStatus, RemoteEngineError> {
+        Ok(EngineStatus::decode(&self.ask(shard, &Report::DescribeEngine).await?)?)
+    }
+
+    /// Asks the engine that drives a shard which calls hold permits or wait for them. Dropping the future abandons the answer.
+    pub(crate) async fn permits(
+        &self,
+        shard: &Shard,
+        question: PermitsQuestion,
+    ) -> Result<PermitsAnswer, RemoteEngineError> {
+        Ok(PermitsAnswer::decode(&self.ask(shard, &Report::DescribePermits(question)).await?)?)
+    }
+
+    async fn ask(&self, shard: &Shard, question: &Report) -> Result<Bytes, RemoteEngineError> {
+        let id = self.ids.next();
+        let message = messages::question(shard, question, (self.queue.clone(), id.clone()), &self.secret);
+        self.request_message(id, message).await
     }
 
     /// Sends a message to this engine itself, through the broker.

@@ -65,6 +65,8 @@ pub(crate) enum Sharing {
 
 struct ShardState {
     owned: bool,
+    /// Since when it is driven here.
+    since: Instant,
     /// The term whose deliveries count; `None` from the release of the shard until its queue is consumed again.
     term: Option<u64>,
     /// The number of the probe after which no answer to an earlier message can arrive.
@@ -73,9 +75,9 @@ struct ShardState {
 
 impl Shards {
     pub(crate) fn new(engine: String, sharing: Sharing, shards: Vec<Shard>, secret: EngineSecret) -> Self {
-        let owned = sharing == Sharing::Exclusive;
-        let states =
-            shards.into_iter().map(|shard| (shard, ShardState { owned, term: Some(0), barrier: None })).collect();
+        let (owned, since) = (sharing == Sharing::Exclusive, Instant::now());
+        let state = |shard| (shard, ShardState { owned, since, term: Some(0), barrier: None });
+        let states = shards.into_iter().map(state).collect();
         Self {
             engine,
             secret,
@@ -210,9 +212,19 @@ impl Shards {
 
     /// The number of shards that is a fair part for each engine.
     fn fair_share(&self) -> usize {
+        self.states.len().div_ceil(self.live_peers().count() + 1)
+    }
+
+    /// The other engines that count as alive.
+    pub(crate) fn live_peers(&self) -> impl Iterator<Item = &str> {
         let now = Instant::now();
-        let peers = self.peers.values().filter(|seen_at| now.duration_since(**seen_at) < PEER_TIMEOUT).count();
-        self.states.len().div_ceil(peers + 1)
+        let alive = self.peers.iter().filter(move |(_, seen_at)| now.duration_since(**seen_at) < PEER_TIMEOUT);
+        alive.map(|(engine, _)| engine.as_str())
+    }
+
+    /// How long this engine has driven a shard; `None` if it does not.
+    pub(crate) fn driving_for(&self, shard: &Shard) -> Option<Duration> {
+        self.states.get(shard).filter(|state| state.owned).map(|state| state.since.elapsed())
     }
 
     /// The number of the last probe.
@@ -235,6 +247,7 @@ impl Shards {
         self.changed_at = Some(Instant::now());
         if let Some(state) = self.states.get_mut(shard) {
             state.owned = true;
+            state.since = Instant::now();
             state.barrier = Some(self.probes);
         }
         probe

@@ -18,7 +18,7 @@ pub use command::{Call, Change, Command, Event, FetchResult, FetchTarget, NodeCh
 pub use machine::{
     AttemptEnd, Backlog, Backlogs, ElementState, EndedAttempt, Executions, Expansion, FiringSnapshot, GivenValues,
     IllegalRecord, IllegalSnapshot, Intention, MAX_STEP_RECORDS, Machine, NextFiring, NodeRun, NodeState,
-    NotificationKeys, PendingTrigger, ProvidedValues, QueuedFiring, Rare, RareState, ScheduleTimes, SkipCount,
-    Snapshot, Step, StepLimits, TriggerState, collect_results, elements, panic_message,
+    NotificationKeys, PendingTrigger, ProvidedValues, QueuedFiring, Rare, RareState, ScheduleStatus, ScheduleTimes,
+    SkipCount, Snapshot, Step, StepLimits, TriggerState, collect_results, elements, panic_message,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, Trigger};

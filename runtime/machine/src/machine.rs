@@ -39,7 +39,8 @@ use flow::{
 pub use notifications::NotificationKeys;
 pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
 pub use triggers::{
-    Backlog, Backlogs, GivenValues, NextFiring, PendingTrigger, QueuedFiring, ScheduleTimes, SkipCount, TriggerState,
+    Backlog, Backlogs, GivenValues, NextFiring, PendingTrigger, QueuedFiring, ScheduleStatus, ScheduleTimes, SkipCount,
+    TriggerState,
 };
 
 /// A record that cannot follow the records before it: the logbook is damaged or belongs to another run.

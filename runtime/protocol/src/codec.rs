@@ -44,7 +44,7 @@ pub(crate) struct MessageKind {
 
 impl MessageKind {
     #[cfg(test)]
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 21] = [
         Self::RECORDS,
         Self::SNAPSHOT,
         Self::LOG,
@@ -55,6 +55,9 @@ impl MessageKind {
         Self::REPLY,
         Self::CONTROL,
         Self::WORKER_STATUS,
+        Self::WORKER_DETAILS,
+        Self::ENGINE_STATUS,
+        Self::PERMITS_ANSWER,
         Self::FETCH_REQUEST,
         Self::PUT_REQUEST,
         Self::FETCH_REPLY,
@@ -75,6 +78,9 @@ impl MessageKind {
     pub(crate) const REPLY: Self = Self { magic: *b"wQ", name: "reply of an engine", version: 1 };
     pub(crate) const CONTROL: Self = Self { magic: *b"wC", name: "control message", version: 1 };
     pub(crate) const WORKER_STATUS: Self = Self { magic: *b"wS", name: "worker's status", version: 1 };
+    pub(crate) const WORKER_DETAILS: Self = Self { magic: *b"wD", name: "worker's details", version: 1 };
+    pub(crate) const ENGINE_STATUS: Self = Self { magic: *b"wI", name: "engine's status", version: 1 };
+    pub(crate) const PERMITS_ANSWER: Self = Self { magic: *b"wU", name: "answer about permits", version: 1 };
     pub(crate) const FETCH_REQUEST: Self = Self { magic: *b"wF", name: "request for content", version: 1 };
     pub(crate) const PUT_REQUEST: Self = Self { magic: *b"wP", name: "request to keep content", version: 1 };
     pub(crate) const FETCH_REPLY: Self = Self { magic: *b"wA", name: "answer to a request for content", version: 1 };

@@ -3,10 +3,11 @@
 use flow::{CallId, QueueName, RunId, WorkerName};
 
 use crate::{
-    DecodeError, GrantsQuestion, Seal,
+    DecodeError, DetailsQuestion, DrainRequest, GrantsQuestion, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
     grants::WireQuestion,
     wire::{Invalid, WireCall, invalid},
+    worker_details::{WireDetailsQuestion, WireDrainRequest},
 };
 
 /// A message to all workers.
@@ -50,6 +51,10 @@ pub enum Control {
     },
     /// Asks each worker how much it grants of what a flow asks for. It answers with [`GrantsAnswer`](crate::GrantsAnswer).
     ExplainGrants(GrantsQuestion),
+    /// Asks each worker for its details. It answers with [`WorkerDetails`](crate::WorkerDetails).
+    Details(DetailsQuestion),
+    /// Tells one worker whether to take jobs. It answers with [`WorkerDetails`](crate::WorkerDetails).
+    Drain(DrainRequest),
 }
 
 /// The maximum number of calls in one withdrawal: workers refuse more, since each is compared with all their calls.
@@ -105,6 +110,8 @@ enum WireControl<'a> {
     FollowLogs { run: &'a str },
     UnknownKey { call: WireCall<'a>, question: [u8; 32] },
     ExplainGrants { question: WireQuestion<'a> },
+    Details { question: WireDetailsQuestion<'a> },
+    Drain { request: WireDrainRequest<'a> },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -138,6 +145,8 @@ impl Control {
                 WireControl::UnknownKey { call: call.into(), question: *question.as_bytes() }
             }
             Self::ExplainGrants(question) => WireControl::ExplainGrants { question: question.into() },
+            Self::Details(question) => WireControl::Details { question: question.into() },
+            Self::Drain(request) => WireControl::Drain { request: request.into() },
         };
         codec::encode(MessageKind::CONTROL, &wire)
     }
@@ -207,6 +216,8 @@ impl WireControl<'_> {
                 Control::UnknownKey { call: call.into_call()?, question: Seal::from_bytes(question) }
             }
             Self::ExplainGrants { question } => Control::ExplainGrants(question.into_question()?),
+            Self::Details { question } => Control::Details(question.into_question()?),
+            Self::Drain { request } => Control::Drain(request.into_request()?),
         })
     }
 }
@@ -223,21 +234,5 @@ impl WireStatus<'_> {
             queues: self.queues.into_iter().map(QueueName::new).collect::<Result<_, _>>().map_err(invalid)?,
             version: self.version.into(),
         })
-    }
-}
-
-#[cfg(feature = "json")]
-impl From<&WorkerStatus> for api::Worker {
-    fn from(status: &WorkerStatus) -> Self {
-        let WorkerStatus { name, host, process, slots, busy, queues, version, instance: _ } = status;
-        Self {
-            name: name.to_string(),
-            host: host.clone(),
-            process: *process,
-            slots: *slots,
-            busy: *busy,
-            queues: queues.iter().map(ToString::to_string).collect(),
-            version: version.clone(),
-        }
     }
 }

@@ -22,6 +22,7 @@ mod limits;
 mod log;
 mod memo;
 mod permit_message;
+mod permit_status;
 mod reply_queue;
 mod report;
 mod report_batch;
@@ -31,6 +32,8 @@ mod run_command;
 mod control;
 pub mod fetch;
 mod grants;
+mod worker_details;
+mod engine_status;
 
 #[cfg(feature = "json")]
 pub mod events;
@@ -41,6 +44,7 @@ pub mod topology;
 pub use attempt::{MAX_ATTEMPT_BYTES, RecordedAttempt, RecordedOutcome};
 pub use codec::DecodeError;
 pub use control::{Control, MAX_STATUS_BYTES, MAX_WITHDRAWN_CALLS, Ping, WithdrawnCall, WorkerStatus};
+pub use engine_status::{EngineStatus, MAX_LISTED_ENGINES};
 pub use fetch::{FetchPart, FetchReply, FetchRequest, FetchResponse, PutRequest};
 pub use grants::{AskingTask, GrantsAnswer, GrantsQuestion, MAX_ASKED_PARTS, MAX_GRANTS_ANSWER_BYTES};
 pub use headers::{
@@ -59,6 +63,7 @@ pub use memo::{MemoAddress, MemoIdentity, MemoKey, RememberedResult};
 pub use permit_message::{
     Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, PermitUpdate, RequestedCall,
 };
+pub use permit_status::{MAX_LISTED_PERMITS, MAX_LISTED_TASKS, PermitsAnswer, PermitsQuestion, TaskPermits};
 pub use record::{decode_records, encode_records};
 pub use reply_queue::ReplyQueue;
 pub use report::{HeartbeatNumber, MAX_REPORT_BYTES, OpenError, Progress, Report};
@@ -66,3 +71,7 @@ pub use report_batch::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch};
 pub use run_command::{CommandRequest, Reply, RunCommand};
 pub use seal::{CallKeys, EngineSecret, Key, ReplyAddress, Seal};
 pub use snapshot::{decode_snapshot, encode_snapshot};
+pub use worker_details::{
+    DescribedWorker, DetailsQuestion, DrainAction, DrainRequest, MAX_DETAILS_BYTES, MAX_LISTED_CALLS,
+    MAX_LISTED_QUEUES, WorkerCall, WorkerCalls, WorkerDetails, WorkerState,
+};

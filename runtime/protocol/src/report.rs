@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use flow::{CallId, Digest, Execution, Signal, TaskResult, Value, WorkerName};
 
 use crate::{
-    CallKeys, CallLog, CommandRequest, DecodeError, EngineSecret, HttpRecord, PermitGrant, Seal, SendingId,
+    CallKeys, CallLog, CommandRequest, DecodeError, EngineSecret, HttpRecord, PermitGrant, PermitsQuestion, Seal,
+    SendingId,
     codec::{self, BorrowDecode, Encode, MessageKind},
     log::WireLog,
     permit_message::WireGranted,
+    permit_status::WirePermitsQuestion,
     run_command::WireRequest,
     wire::{Invalid, WireCall, WireFailure, WireValues, invalid, values_from_wire, values_to_wire},
 };
@@ -79,6 +81,12 @@ pub enum Report {
         /// The message that sent the job.
         sending: SendingId,
     },
+    /// An engine asks the one that drives the shard to describe itself. The message's reply queue and correlation id say where
+    /// its [`EngineStatus`](crate::EngineStatus) goes.
+    DescribeEngine,
+    /// An engine asks the one that drives the shard which calls hold permits or wait for them. The message's reply queue and
+    /// correlation id say where its [`PermitsAnswer`](crate::PermitsAnswer) goes.
+    DescribePermits(PermitsQuestion),
 }
 
 /// The number of a heartbeat. An engine ignores a heartbeat whose count is not higher than that of the last one of the same
@@ -118,6 +126,8 @@ enum WireReport<'a> {
     AskStart { call: WireCall<'a> },
     Started { call: WireCall<'a>, worker: &'a str, number: WireHeartbeatNumber },
     NotStarted { call: WireCall<'a>, redeliveries: u32, unanswered: u32, sending: u64 },
+    DescribeEngine,
+    DescribePermits(WirePermitsQuestion<'a>),
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -201,6 +211,8 @@ impl Report {
                 unanswered: *unanswered,
                 sending: sending.get(),
             },
+            Self::DescribeEngine => WireReport::DescribeEngine,
+            Self::DescribePermits(question) => WireReport::DescribePermits(question.into()),
         };
         codec::encode(MessageKind::REPORT, &wire)
     }
@@ -290,7 +302,11 @@ impl Report {
             | Self::AskStart { call }
             | Self::Started { call, .. }
             | Self::NotStarted { call, .. } => Some(call),
-            Self::Command(_) | Self::Probe { .. } | Self::PermitGrant(_) => None,
+            Self::Command(_)
+            | Self::Probe { .. }
+            | Self::PermitGrant(_)
+            | Self::DescribeEngine
+            | Self::DescribePermits(_) => None,
         }
     }
 }
@@ -346,6 +362,8 @@ impl WireReport<'_> {
                 unanswered,
                 sending: SendingId::new(sending),
             },
+            Self::DescribeEngine => Report::DescribeEngine,
+            Self::DescribePermits(question) => Report::DescribePermits(question.into_question()?),
         })
     }
 }

@@ -72,7 +72,7 @@ impl Dependencies {
         let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
         let (shards, max_open_runs) = (ShardAssignment::Shared, MaxOpenRuns::default());
         let (max_output, memo_limits) = (flow::Limits::maximum().output, MemoLimits::default());
-        let config = Config { id: "here".into(), shards, max_open_runs, max_output, memo_limits };
+        let config = Config { id: "here".into(), shards, max_open_runs, max_output, memo_limits, host: String::new() };
         let engine =
             Engine::start(config, broker.clone(), logbook.clone(), store.clone(), Arc::new(SystemClock)).await?;
         let folder = std::env::temp_dir();

@@ -26,6 +26,8 @@ use crate::routes;
         (name = "modules", description = "Modules with the code of tasks"),
         (name = "workers", description = "Workers that handle jobs"),
         (name = "webhooks", description = "Addresses that the server tells of the events of all runs"),
+        (name = "engines", description = "Engines that drive runs"),
+        (name = "quarantine", description = "Messages that nobody could handle"),
         (name = "tokens", description = "Tokens that allow their owners a part of this"),
         (name = "health", description = "Health checks of the server; /health and /ready need no token")
     ),

@@ -11,8 +11,8 @@ use axum::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    all_events, audit, auth, events, grants, health, modules, openapi, problem::Problem, runs, scrape, state::State,
-    tokens, webhooks, workers,
+    all_events, audit, auth, engines, events, grants, health, modules, openapi, permits, problem::Problem, quarantine,
+    queues, runs, scrape, state::State, tokens, webhooks, workers,
 };
 
 /// Every route, with its description. The second router holds the routes that need no token.
@@ -20,6 +20,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
     let guarded = OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(runs::submit::submit, runs::list::list))
         .routes(routes!(runs::counts::counts))
+        .routes(routes!(runs::schedules::list))
         .routes(routes!(runs::bulk::bulk))
         .routes(routes!(runs::show::show))
         .routes(routes!(runs::flow_text::flow_text))
@@ -44,6 +45,13 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(modules::show))
         .routes(routes!(modules::sign))
         .routes(routes!(workers::list))
+        .routes(routes!(workers::drain))
+        .routes(routes!(workers::resume))
+        .routes(routes!(queues::list))
+        .routes(routes!(engines::list))
+        .routes(routes!(permits::list))
+        .routes(routes!(quarantine::list, quarantine::drop_messages))
+        .routes(routes!(quarantine::release))
         .routes(routes!(grants::explain))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::test))

@@ -16,6 +16,7 @@ pub(crate) mod counts;
 pub(crate) mod flow_text;
 mod namespace;
 mod resubmission;
+pub(crate) mod schedules;
 pub(crate) mod show;
 pub(crate) mod submit;
 pub(crate) mod timeline;

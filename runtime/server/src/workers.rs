@@ -1,23 +1,208 @@
-//! Lists the workers.
+//! Lists the workers, and drains one of them.
+//!
+//! A sender that is limited to a namespace sees the workers that take its jobs or make its calls: its own queues and calls, and only the
+//! number of all others.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use api::{self, Worker, Workers};
-use axum::{Json, extract::State};
+use api::{self, DrainOptions, Worker, WorkerStateResponse, Workers};
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use broker::Broker;
+use flow::{Namespace, QueueName, WorkerName};
+use protocol::{DescribedWorker, DrainAction};
+use sandbox::Permits;
 
-use crate::{problem::Problem, state::Shared};
+use crate::{
+    QueueCoverage,
+    auth::namespace::CallerNamespace,
+    extract,
+    problem::Problem,
+    state::{self, Shared},
+};
 
 /// How long workers have to answer. Workers answer at once unless they are starved.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Lists the workers that answer within a second.
+/// How long the worker that is told whether to take jobs has to answer.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Number of lists of workers that are made at the same time. Each asks all workers, and has their answers in memory. An owner has at
+/// most all but one. Those that wait are not counted: each has a connection, and a sender has a share of those.
+const MAX_LISTS_AT_ONCE: usize = 4;
+
+static LISTS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_LISTS_AT_ONCE, usize::MAX));
+
+/// Lists the workers that answer within a second, with the calls that they make.
+///
+/// For a token that is limited to a namespace, these are the workers that take jobs from its queues or make its calls.
 #[utoipa::path(get, operation_id = "list_workers", path = "/v1/workers", tag = "workers", responses(
     (status = 200, description = "The workers, in order of name", body = Workers),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn list(State(state): Shared) -> Result<Json<Workers>, Problem> {
-    let answered = client::workers(state.dependencies.broker.clone(), REPLY_TIMEOUT).await;
-    let answered = answered.map_err(|error| Problem::internal(&error))?;
-    let mut workers: Vec<Worker> = answered.iter().map(Worker::from).collect();
+pub(crate) async fn list(
+    State(state): Shared,
+    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
+) -> Result<Json<Workers>, Problem> {
+    let described = describe(state.dependencies.broker.clone(), namespace.as_ref()).await?;
+    let mut workers: Vec<Worker> = match &namespace {
+        Some(namespace) => described.into_iter().filter_map(|worker| within(worker, namespace)).collect(),
+        None => described.iter().map(Worker::from).collect(),
+    };
     workers.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(Json(Workers { workers }))
+}
+
+/// Asks the workers for their status and details, when it is the turn of the namespace.
+pub(crate) async fn describe(
+    broker: Arc<dyn Broker>,
+    namespace: Option<&Namespace>,
+) -> Result<Vec<DescribedWorker>, Problem> {
+    let _turn = LISTS.acquire(namespace.cloned()).await.expect("any number of lists may wait");
+    let described = client::describe_workers(broker, namespace, REPLY_TIMEOUT).await;
+    described.map_err(|error| Problem::internal(&error))
+}
+
+/// What a sender that is limited to a namespace sees of a worker; `None` for a worker that does nothing for it.
+fn within(mut worker: DescribedWorker, namespace: &Namespace) -> Option<Worker> {
+    let is_own = |queue: &QueueName| queue.namespace().as_ref() == Some(namespace);
+    worker.status.queues.retain(is_own);
+    if let Some(details) = &mut worker.details {
+        details.own_slots.retain(|queue, _| is_own(queue));
+        // The workers were asked for no others, but a worker may answer anything.
+        details.calls.listed.retain(|call| call.flow.namespace().as_ref() == Some(namespace));
+    }
+    let has_calls = worker.details.as_ref().is_some_and(|details| !details.calls.listed.is_empty());
+    let is_shown = has_calls || !worker.status.queues.is_empty();
+    is_shown.then(|| Worker { host: None, process: None, ..Worker::from(&worker) })
+}
+
+/// Tells a worker to take no new jobs.
+///
+/// It ends the calls that it has, and returns jobs that it has not begun. It stays until it is told to take jobs again, or ends; with
+/// `exit`, it exits once its calls have ended. A worker that starts again takes jobs.
+#[utoipa::path(post, operation_id = "drain_worker", path = "/v1/workers/{name}/drain", tag = "workers",
+    params(("name" = String, Path, description = "The worker's name")), request_body = DrainOptions, responses(
+        (status = 200, description = "The worker takes no new jobs", body = WorkerStateResponse),
+        (status = 404, description = "No worker of that name has answered", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "The worker is a part of the server, and cannot exit", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn drain(
+    State(state): Shared,
+    Path(name): Path<String>,
+    extract::Json(DrainOptions { exit }): extract::Json<DrainOptions>,
+) -> Result<Json<WorkerStateResponse>, Problem> {
+    let is_embedded = match &state.dependencies.coverage {
+        QueueCoverage::Embedded(_) => true,
+        QueueCoverage::AnyWorker => false,
+    };
+    if exit && is_embedded {
+        let detail = format!("{name} is a part of the server, which would go on without a worker");
+        return Err(Problem::new(StatusCode::CONFLICT, "conflict", "the worker cannot exit", detail)
+            .hint("drain it without exit, or stop the server"));
+    }
+    let action = if exit { DrainAction::DrainAndExit } else { DrainAction::Drain };
+    tell(&state, &name, action).await.map(Json)
+}
+
+/// Tells a worker to take jobs again.
+#[utoipa::path(post, operation_id = "resume_worker", path = "/v1/workers/{name}/resume", tag = "workers",
+    params(("name" = String, Path, description = "The worker's name")), responses(
+        (status = 200, description = "The worker takes jobs", body = WorkerStateResponse),
+        (status = 404, description = "No worker of that name has answered", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "The worker exits", body = api::Problem, content_type = "application/problem+json"),
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn resume(
+    State(state): Shared,
+    Path(name): Path<String>,
+) -> Result<Json<WorkerStateResponse>, Problem> {
+    let response = tell(&state, &name, DrainAction::Resume).await?;
+    if response.state == api::WorkerState::Exiting {
+        let detail = format!("{name} exits once its calls have ended: it was told so before");
+        return Err(Problem::new(StatusCode::CONFLICT, "conflict", "the worker exits", detail)
+            .hint("start the worker again after it has exited: it takes jobs then"));
+    }
+    Ok(Json(response))
+}
+
+/// Tells a worker whether to take jobs, and waits for its answer.
+async fn tell(state: &state::State, name: &str, action: DrainAction) -> Result<WorkerStateResponse, Problem> {
+    let worker = WorkerName::new(name).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let broker = state.dependencies.broker.clone();
+    let answered = client::drain_worker(broker, &worker, action, DRAIN_TIMEOUT).await;
+    let Some(details) = answered.map_err(|error| Problem::internal(&error))? else {
+        let detail = format!("{worker} has not answered within {} seconds", DRAIN_TIMEOUT.as_secs());
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-worker", "no worker of that name answers", detail)
+            .hint(
+                "`waft workers` or GET /v1/workers shows the workers; one without a state is of an earlier version",
+            ));
+    };
+    Ok(WorkerStateResponse {
+        worker: worker.to_string(),
+        state: details.state.as_str().into(),
+        busy: details.calls.count(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::{Action, Attempt, CallId, Firing};
+    use protocol::{WorkerCall, WorkerCalls, WorkerDetails, WorkerState, WorkerStatus};
+
+    use super::*;
+
+    fn call(flow: &str) -> WorkerCall {
+        let call = CallId {
+            run: "r".parse().unwrap(),
+            task: "t".parse().unwrap(),
+            firing: Firing::FIRST,
+            attempt: Attempt::FIRST,
+            action: Action::Apply,
+        };
+        WorkerCall { flow: flow.parse().unwrap(), call, running_for: Duration::from_secs(1) }
+    }
+
+    fn worker(queues: &[&str], calls: &[&str]) -> DescribedWorker {
+        let status = WorkerStatus {
+            name: "w".parse().unwrap(),
+            instance: "1".into(),
+            host: "h".into(),
+            process: 1,
+            slots: 4,
+            busy: 3,
+            queues: queues.iter().map(|queue| queue.parse().unwrap()).collect(),
+            version: "1".into(),
+        };
+        let listed = calls.iter().map(|flow| call(flow)).collect();
+        let details = WorkerDetails {
+            name: "w".parse().unwrap(),
+            instance: "1".into(),
+            state: WorkerState::Draining,
+            own_slots: queues.iter().map(|queue| (queue.parse().unwrap(), 2)).collect(),
+            calls: WorkerCalls { listed, unlisted: 0, of_others: 2 },
+        };
+        DescribedWorker { status, details: Some(details) }
+    }
+
+    #[test]
+    fn a_namespace_sees_only_its_part_of_a_worker() {
+        let shop: Namespace = "shop".parse().unwrap();
+        let shown = |queues: &[&str], calls: &[&str]| within(worker(queues, calls), &shop);
+        assert!(shown(&["default", "other/q"], &["other/f", "f"]).is_none());
+        let seen = shown(&["default", "shop/default"], &["other/f", "shop/f"]).unwrap();
+        assert_eq!((seen.host, seen.process, seen.queues), (None, None, vec!["shop/default".to_owned()]));
+        assert_eq!(seen.own_slots, [("shop/default".to_owned(), 2)].into());
+        let flows: Vec<&str> = seen.calls.iter().map(|call| call.flow.as_str()).collect();
+        assert_eq!((flows, seen.other_calls, seen.busy), (vec!["shop/f"], 2, 3));
+        assert_eq!(seen.state, Some(api::WorkerState::Draining));
+        assert!(shown(&["default"], &["shop/f"]).is_some(), "it ends a call of a queue that it no longer has");
+    }
 }

@@ -13,7 +13,7 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
     CallJournal, GuestResult, GuestRunner,
-    control::{self, AcceptedCall, CallGuard, CallRegistry},
+    call_registry::{self, AcceptedCall, CallGuard, CallRegistry},
     intake, live,
     progress::{self, LastProgress},
     queue_wait,
@@ -144,7 +144,7 @@ impl JobHandler {
     }
 
     async fn handle_job(&self, delivery: Delivery, job: Job, slot: Slot) {
-        let is_redelivered = control::was_redelivered(&delivery);
+        let is_redelivered = call_registry::was_redelivered(&delivery);
         // A redelivered job may have been executed by a lost worker. It is called again, and not answered from the
         // cache.
         let cached = if is_redelivered { None } else { self.recent.get(&job) };
@@ -174,7 +174,7 @@ impl JobHandler {
             }
         }
         let lost_with_process = self.journal.as_ref().map_or(0, |journal| journal.times_lost(&job.call));
-        let times = control::times_returned(&delivery).saturating_add(lost_with_process);
+        let times = call_registry::times_returned(&delivery).saturating_add(lost_with_process);
         if times >= job.delivery_limit.unwrap_or(self.delivery_limit).get() {
             warn!(times, "the job was redelivered too often; it is kept in waft.quarantine");
             call.end().deliveries.into_iter().for_each(Delivery::requeue);

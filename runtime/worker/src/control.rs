@@ -1,361 +1,19 @@
 //! Control messages: pings, withdrawals and other messages to all workers, and the replies of an engine.
 
-use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use broker::{
     Binding, Broker, Consumer, DeclareError, Delivery, Destination, Message, Properties, Queue, QueueKind, Refusals,
     Routing,
 };
-use flow::{CallId, Execution, RunId, Timestamp, WorkerName};
+use flow::{CallId, Namespace, QueueName, WorkerName};
 use protocol::{
-    CallKeys, Control, HeartbeatNumber, Job, Key, ReplyQueue, Report, Seal, WithdrawnCall, WorkerStatus, topology,
+    CallKeys, Control, DetailsQuestion, DrainAction, DrainRequest, HeartbeatNumber, Key, MAX_LISTED_QUEUES, Ping,
+    ReplyQueue, Report, WorkerDetails, WorkerStatus, topology,
 };
-use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    grants_answerer::GrantsQuestions,
-    live::{self, FollowSender},
-};
-
-/// The maximum number of proofs of interruptions and withdrawals to remember, whose jobs have not arrived. Each costs some
-/// hundred bytes.
-const MAX_WITHDRAWN_CALLS: usize = 10_000;
-
-/// The calls that a worker has, and the interrupted and withdrawn calls that it knows.
-pub(crate) struct CallRegistry {
-    state: Mutex<RegistryState>,
-    followed: FollowSender,
-}
-
-struct RegistryState {
-    running: BTreeMap<CallEntry, RunningCall>,
-    /// Proofs of interruptions and withdrawals of calls that do not run here. Their jobs may still arrive; the job's
-    /// key then verifies the proof.
-    withdrawn: HashSet<Seal>,
-    oldest: VecDeque<Seal>,
-    /// Calls whose jobs were sent before this time may have been withdrawn without this worker's knowledge.
-    since: Timestamp,
-}
-
-/// One call of one job. An engine that took over a run needs a signal of its own, in its queue. A job with another key for
-/// the call is forged, or of an engine with another logbook: it must not take the place of the right one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct CallEntry {
-    call: CallId,
-    signal_to: String,
-    key: Key,
-}
-
-/// One call that this worker has.
-struct RunningCall {
-    interrupt: CancellationToken,
-    stage: CallStage,
-    is_leased: bool,
-    redeliveries: Redeliveries,
-    heartbeats: Arc<Heartbeats>,
-}
-
-impl RunningCall {
-    /// Handles a reply, if one is awaited.
-    fn on_reply(&mut self, reply: StartReply) {
-        if !matches!(self.stage, CallStage::AwaitingReply(_)) {
-            return;
-        }
-        let stage = if reply == StartReply::Wanted { CallStage::Started } else { CallStage::Refused };
-        if let CallStage::AwaitingReply(sender) = std::mem::replace(&mut self.stage, stage) {
-            // The call may have been interrupted meanwhile.
-            let _ = sender.send(reply);
-        }
-    }
-}
-
-/// Numbers the heartbeats of one execution of a call.
-struct Heartbeats {
-    execution: Execution,
-    count: AtomicU64,
-}
-
-impl Heartbeats {
-    fn next(&self) -> HeartbeatNumber {
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
-        HeartbeatNumber { execution: self.execution, count }
-    }
-}
-
-/// The stage of a call.
-enum CallStage {
-    /// An engine was asked whether the call may start.
-    AwaitingReply(oneshot::Sender<StartReply>),
-    /// The call has started.
-    Started,
-    /// The call does not start, as an engine decided.
-    Refused,
-}
-
-/// An engine's reply to the question whether a call may start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StartReply {
-    /// The call is wanted.
-    Wanted,
-    /// The call is withdrawn, or already has its result.
-    Unwanted,
-    /// No engine will answer: the key of the job is not of their logbook.
-    UnknownKey,
-}
-
-/// The redeliveries of a job while its call ran.
-#[derive(Default)]
-pub(crate) struct Redeliveries {
-    /// Whether the job was redelivered.
-    pub(crate) was_redelivered: bool,
-    /// The later deliveries, which are settled with the outcome of the call.
-    pub(crate) deliveries: Vec<Delivery>,
-}
-
-/// A call that a worker has accepted.
-pub(crate) struct AcceptedCall<'a> {
-    /// The delivery of its job.
-    pub(crate) delivery: Delivery,
-    /// The call.
-    pub(crate) call: CallGuard<'a>,
-    /// What is required before it starts.
-    pub(crate) precondition: StartPrecondition,
-}
-
-/// What is required before a call starts.
-pub(crate) enum StartPrecondition {
-    /// Nothing: it has started.
-    Nothing,
-    /// The reply of an engine, whether the call is still wanted.
-    AskEngine {
-        /// Receives the reply.
-        reply: oneshot::Receiver<StartReply>,
-        /// Whether the worker received an interruption or withdrawal of the call. An engine may want it again since then.
-        is_withdrawn: bool,
-    },
-}
-
-impl CallRegistry {
-    /// The registry of a worker that receives withdrawals from this time on.
-    pub(crate) fn new(since: Timestamp) -> Self {
-        let (running, withdrawn, oldest) = (BTreeMap::new(), HashSet::new(), VecDeque::new());
-        Self { state: Mutex::new(RegistryState { running, withdrawn, oldest, since }), followed: live::followed() }
-    }
-
-    /// The runs that a client starts to follow from now on.
-    pub(crate) fn followed(&self) -> broadcast::Receiver<RunId> {
-        self.followed.subscribe()
-    }
-
-    /// Accepts a call. `None` when it already runs here: the delivery is then kept until the call has ended, since the first
-    /// delivery may be lost when the job is redelivered.
-    ///
-    /// An engine is asked whether the call is wanted if this worker cannot know it: its job was sent before this worker
-    /// received withdrawals, was delivered before, or may have expired by the engine's clock; or the call was interrupted or
-    /// withdrawn.
-    pub(crate) fn accept<'a>(
-        &'a self,
-        job: &'a Job,
-        execution: Execution,
-        delivery: Delivery,
-    ) -> Option<AcceptedCall<'a>> {
-        let mut state = self.lock();
-        if let Some(running) = state.running.get_mut(&CallEntry::of(job)) {
-            running.redeliveries.was_redelivered = true;
-            if running.is_leased {
-                delivery.accept();
-            } else {
-                running.redeliveries.deliveries.push(delivery);
-            }
-            return None;
-        }
-        let interrupt = CancellationToken::new();
-        let is_withdrawn = state.is_withdrawn(job.keys.call);
-        let may_be_withdrawn = was_redelivered(&delivery) || job.at < state.since || job.expires_at.is_some();
-        let (stage, precondition) = if is_withdrawn || may_be_withdrawn {
-            let (sender, reply) = oneshot::channel();
-            (CallStage::AwaitingReply(sender), StartPrecondition::AskEngine { reply, is_withdrawn })
-        } else {
-            (CallStage::Started, StartPrecondition::Nothing)
-        };
-        let heartbeats = Arc::new(Heartbeats { execution, count: AtomicU64::new(0) });
-        let running = RunningCall {
-            interrupt: interrupt.clone(),
-            stage,
-            is_leased: false,
-            redeliveries: Redeliveries::default(),
-            heartbeats: heartbeats.clone(),
-        };
-        state.running.insert(CallEntry::of(job), running);
-        let call = CallGuard { calls: self, job: Some(job), interrupt, heartbeats };
-        Some(AcceptedCall { delivery, call, precondition })
-    }
-
-    /// Starts a call without the reply of an engine.
-    pub(crate) fn start_without_reply(&self, job: &Job) {
-        if let Some(running) = self.lock().running.get_mut(&CallEntry::of(job)) {
-            running.stage = CallStage::Started;
-        }
-    }
-
-    /// The call has a lease, so the deliveries of its job are accepted.
-    pub(crate) fn lease(&self, job: &Job) {
-        if let Some(running) = self.lock().running.get_mut(&CallEntry::of(job)) {
-            running.is_leased = true;
-            running.redeliveries.deliveries.drain(..).for_each(Delivery::accept);
-        }
-    }
-
-    fn end(&self, job: &Job) -> Redeliveries {
-        self.lock().running.remove(&CallEntry::of(job)).map(|running| running.redeliveries).unwrap_or_default()
-    }
-
-    /// Interrupts a running call if the proof is valid. Only a process with the job's key can make the proof.
-    fn interrupt(&self, call: &CallId, proof: Seal) {
-        let mut state = self.lock();
-        let mut is_here = false;
-        for (_, running) in state.running_as(call).filter(|(entry, _)| entry.key.interrupt_proof() == proof) {
-            running.interrupt.cancel();
-            is_here = true;
-        }
-        if !is_here {
-            state.add_withdrawn(proof);
-        }
-    }
-
-    /// Withdraws a call if the proof is valid. If the call has started here, returns the queues of the engines to
-    /// notify of that, each with the key and the number of the heartbeat.
-    fn withdraw(&self, WithdrawnCall { call, proof }: &WithdrawnCall) -> Vec<(String, Key, HeartbeatNumber)> {
-        let mut state = self.lock();
-        let (mut started, mut is_here) = (Vec::new(), false);
-        for (entry, running) in state.running_as(call).filter(|(entry, _)| entry.key.withdraw_proof() == *proof) {
-            is_here = true;
-            if matches!(running.stage, CallStage::Started) {
-                started.push((entry.signal_to.clone(), entry.key, running.heartbeats.next()));
-            }
-        }
-        if !is_here {
-            state.add_withdrawn(*proof);
-        }
-        started
-    }
-
-    /// Handles the reply of an engine, whether a call may start.
-    fn on_may_start(&self, call: &CallId, wanted: bool, proof: Seal) {
-        for (entry, running) in self.lock().running_as(call) {
-            if entry.key.may_start_proof(wanted) == proof {
-                running.on_reply(if wanted { StartReply::Wanted } else { StartReply::Unwanted });
-            }
-        }
-    }
-
-    /// Handles the reply of an engine that cannot answer a question. Only who knows the question can make it.
-    fn on_unknown_key(&self, call: &CallId, question: Seal) {
-        for (entry, running) in self.lock().running_as(call) {
-            if Report::question_seal(call, &CallKeys::of_call(entry.key)) == Some(question) {
-                running.on_reply(StartReply::UnknownKey);
-            }
-        }
-    }
-
-    fn count(&self) -> usize {
-        self.lock().running.len()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, RegistryState> {
-        // Each insertion or removal is complete, so a panic in another thread leaves no partial one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A call of this worker, until the guard is ended or dropped: a call that panics must not keep later deliveries of its job.
-pub(crate) struct CallGuard<'a> {
-    calls: &'a CallRegistry,
-    /// `None` once it has ended.
-    job: Option<&'a Job>,
-    /// Cancelled to stop the call.
-    pub(crate) interrupt: CancellationToken,
-    /// The numbers of its heartbeats.
-    heartbeats: Arc<Heartbeats>,
-}
-
-impl CallGuard<'_> {
-    /// The number of its next heartbeat.
-    pub(crate) fn next_heartbeat(&self) -> HeartbeatNumber {
-        self.heartbeats.next()
-    }
-
-    /// The execution that the call is.
-    pub(crate) fn execution(&self) -> Execution {
-        self.heartbeats.execution
-    }
-
-    /// Removes the call. If its job is redelivered later, it is called again.
-    pub(crate) fn end(mut self) -> Redeliveries {
-        self.job.take().map(|job| self.calls.end(job)).unwrap_or_default()
-    }
-}
-
-impl Drop for CallGuard<'_> {
-    /// The later deliveries are requeued, as the first one is.
-    fn drop(&mut self) {
-        drop(self.job.take().map(|job| self.calls.end(job)));
-    }
-}
-
-impl RegistryState {
-    fn running_as<'a>(&'a mut self, call: &CallId) -> impl Iterator<Item = (&'a CallEntry, &'a mut RunningCall)> {
-        self.running.iter_mut().filter(move |(entry, _)| entry.call == *call)
-    }
-
-    /// Whether an engine interrupted or withdrew the call with this key.
-    fn is_withdrawn(&self, key: Key) -> bool {
-        !self.withdrawn.is_empty()
-            && (self.withdrawn.contains(&key.withdraw_proof()) || self.withdrawn.contains(&key.interrupt_proof()))
-    }
-
-    fn add_withdrawn(&mut self, proof: Seal) {
-        if self.withdrawn.insert(proof) {
-            self.oldest.push_back(proof);
-        }
-        if self.oldest.len() > MAX_WITHDRAWN_CALLS
-            && let Some(oldest) = self.oldest.pop_front()
-        {
-            self.withdrawn.remove(&oldest);
-            // An engine is asked about its job, since it was sent before this time.
-            self.since = self.since.max(now());
-        }
-    }
-}
-
-impl CallEntry {
-    pub(crate) fn of(job: &Job) -> Self {
-        Self { call: job.call.clone(), signal_to: job.signal_to.clone(), key: job.keys.call }
-    }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
-}
-
-/// Whether a job was delivered before: the worker that had it may have executed it.
-pub(crate) fn was_redelivered(delivery: &Delivery) -> bool {
-    delivery.redelivered || times_returned(delivery) > 0
-}
-
-/// The number of redeliveries of a job, including those before an engine sent it again.
-pub(crate) fn times_returned(delivery: &Delivery) -> u32 {
-    delivery.returned.saturating_add(protocol::returned(&delivery.message.properties.headers))
-}
+use crate::{call_registry::CallRegistry, drain::Drain, grants_answerer::GrantsQuestions};
 
 /// Declares the worker's control queue, and binds it to the messages to all workers and to the replies of engines. A second worker of
 /// the name is rejected: an exclusive queue reserves the name.
@@ -385,8 +43,54 @@ const fn exchange_of(control: &Control) -> &'static str {
         | Control::Interrupt { .. }
         | Control::Withdraw(_)
         | Control::FollowLogs { .. }
-        | Control::ExplainGrants(_) => topology::CONTROL,
+        | Control::ExplainGrants(_)
+        | Control::Details(_)
+        | Control::Drain(_) => topology::CONTROL,
         Control::MayStart { .. } | Control::UnknownKey { .. } => topology::REPLIES,
+    }
+}
+
+/// What the answers to control messages need of the worker.
+pub(crate) struct ControlledWorker {
+    /// The calls that it has.
+    pub(crate) calls: Arc<CallRegistry>,
+    /// Takes the questions whose answer takes time.
+    pub(crate) questions: GrantsQuestions,
+    /// Whether it takes jobs.
+    pub(crate) drain: Arc<Drain>,
+    /// Its status, without the number of calls.
+    pub(crate) status: WorkerStatus,
+    /// The queues with slots of their own.
+    pub(crate) own_slots: BTreeMap<QueueName, u32>,
+}
+
+impl ControlledWorker {
+    fn status(&self) -> WorkerStatus {
+        let busy = u32::try_from(self.calls.count()).unwrap_or(u32::MAX);
+        WorkerStatus { busy, ..self.status.clone() }
+    }
+
+    /// The details, with the calls of a namespace or with all.
+    fn details(&self, namespace: Option<&Namespace>) -> WorkerDetails {
+        let own_slots = self.own_slots.iter().take(MAX_LISTED_QUEUES);
+        WorkerDetails {
+            name: self.status.name.clone(),
+            instance: self.status.instance.clone(),
+            state: self.drain.state(),
+            own_slots: own_slots.map(|(queue, slots)| (queue.clone(), *slots)).collect(),
+            calls: self.calls.list(namespace),
+        }
+    }
+
+    /// Does what an operator has told this worker.
+    fn apply(&self, action: DrainAction) {
+        let before = self.drain.state();
+        self.drain.apply(action);
+        let state = self.drain.state();
+        if state != before {
+            let (state, running) = (state.as_str(), self.calls.count());
+            tracing::info!(state, running, "an operator has told the worker whether to take jobs");
+        }
     }
 }
 
@@ -394,11 +98,10 @@ const fn exchange_of(control: &Control) -> &'static str {
 pub(crate) async fn serve(
     broker: Arc<dyn Broker>,
     mut messages: Consumer,
-    (calls, questions): (Arc<CallRegistry>, GrantsQuestions),
-    status: WorkerStatus,
+    worker: ControlledWorker,
     stop: CancellationToken,
 ) {
-    let (refusals, control_queue) = (Refusals::default(), topology::control_queue(&status.name));
+    let (refusals, control_queue) = (Refusals::default(), topology::control_queue(&worker.status.name));
     while let Some(Some(delivery)) = stop.run_until_cancelled(messages.next()).await {
         let control = Control::decode(&delivery.message.body);
         if let Ok(control) = &control
@@ -410,43 +113,62 @@ pub(crate) async fn serve(
         }
         Delivery::accept(delivery);
         match control {
-            Ok(Control::Interrupt { call, proof }) => calls.interrupt(&call, proof),
-            Ok(Control::Withdraw(withdrawn)) => {
-                let started = withdrawn.into_iter().flat_map(|withdrawn| {
-                    let queues = calls.withdraw(&withdrawn);
-                    let name = &status.name;
-                    queues.into_iter().map(move |started| started_report(withdrawn.call.clone(), started, name))
-                });
-                for report in started.collect::<Vec<_>>() {
-                    // If it is lost, the call counts as withdrawn, and its result as a late outcome.
-                    send_best_effort(&*broker, report, &stop).await;
+            // If an answer is lost, whoever asked knows of one worker less. If a report of a start is lost, the call counts as
+            // withdrawn, and its result as a late outcome.
+            Ok(control) => match worker.handle(control) {
+                Ok(answers) => {
+                    for answer in answers {
+                        send_best_effort(&*broker, answer, &stop).await;
+                    }
                 }
-            }
-            Ok(Control::MayStart { call, wanted, proof }) => calls.on_may_start(&call, wanted, proof),
-            Ok(Control::UnknownKey { call, question }) => calls.on_unknown_key(&call, question),
-            // It has no receiver if no call runs.
-            Ok(Control::FollowLogs { run }) => drop(calls.followed.send(run)),
-            Ok(Control::Ping(ping)) => {
-                let Some(reply_to) = ReplyQueue::parse(&ping.reply_to) else {
-                    refusals.log(&control_queue, "a ping that names no queue for replies");
-                    continue;
-                };
-                let busy = u32::try_from(calls.count()).unwrap_or(u32::MAX);
-                let reply = reply(reply_to, WorkerStatus { busy, ..status.clone() }.encode());
-                send_best_effort(&*broker, reply, &stop).await;
-            }
-            Ok(Control::ExplainGrants(question)) => {
-                let Some(reply_to) = ReplyQueue::parse(&question.reply_to) else {
-                    refusals.log(&control_queue, "a question about grants that names no queue for replies");
-                    continue;
-                };
-                questions.add(reply_to, question);
-            }
+                Err(what) => refusals.log(&control_queue, &format!("{what} that names no queue for replies")),
+            },
             // All workers receive it, so it is not moved to the quarantine.
             Err(error) => {
                 refusals.log(&control_queue, &format!("a control message cannot be read: {error}"));
             }
         }
+    }
+}
+
+impl ControlledWorker {
+    /// Handles a message, and returns what to send for it. The error is what a message was that names no queue for its answer.
+    fn handle(&self, control: Control) -> Result<Vec<Message>, &'static str> {
+        let answer_to = |reply_to: &str, what| ReplyQueue::parse(reply_to).ok_or(what);
+        match control {
+            Control::Interrupt { call, proof } => self.calls.interrupt(&call, proof),
+            Control::Withdraw(withdrawn) => {
+                let name = &self.status.name;
+                let started = withdrawn.into_iter().flat_map(|withdrawn| {
+                    let queues = self.calls.withdraw(&withdrawn);
+                    queues.into_iter().map(move |started| started_report(withdrawn.call.clone(), started, name))
+                });
+                return Ok(started.collect());
+            }
+            Control::MayStart { call, wanted, proof } => self.calls.on_may_start(&call, wanted, proof),
+            Control::UnknownKey { call, question } => self.calls.on_unknown_key(&call, question),
+            // It has no receiver if no call runs.
+            Control::FollowLogs { run } => drop(self.calls.followed.send(run)),
+            Control::Ping(Ping { reply_to }) => {
+                return Ok(vec![reply(answer_to(&reply_to, "a ping")?, self.status().encode())]);
+            }
+            Control::ExplainGrants(question) => {
+                let reply_to = answer_to(&question.reply_to, "a question about grants")?;
+                self.questions.add(reply_to, question);
+            }
+            Control::Details(DetailsQuestion { reply_to, namespace }) => {
+                let reply_to = answer_to(&reply_to, "a question about details")?;
+                return Ok(vec![reply(reply_to, self.details(namespace.as_ref()).encode())]);
+            }
+            // All workers receive it.
+            Control::Drain(DrainRequest { worker, .. }) if worker != self.status.name => {}
+            Control::Drain(DrainRequest { reply_to, action, .. }) => {
+                let reply_to = answer_to(&reply_to, "a request to drain")?;
+                self.apply(action);
+                return Ok(vec![reply(reply_to, self.details(None).encode())]);
+            }
+        }
+        Ok(Vec::new())
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! A job that was fetched but not started goes back to its engine, which sends it again. So its delivery does not count as
 //! lost, and any worker can take it. The delivery itself is requeued only if the broker accepts no message for some seconds.
+//! While the worker is drained, nothing is fetched.
+//!
 //! See [`Intake::run`] for the loop, and `slots.rs` for the number of jobs to fetch.
 
 use std::{
@@ -26,6 +28,7 @@ use tracing::{debug, warn};
 use crate::{
     WorkerError,
     call::JobHandler,
+    drain::DrainWatch,
     signal_sender::SignalSender,
     slots::{Slot, Slots},
 };
@@ -49,6 +52,7 @@ const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The queues that a worker takes jobs from.
 pub(crate) struct Intake {
+    drain: DrainWatch,
     slots: Arc<Slots>,
     queues: Vec<JobQueue>,
     /// Queues that were deleted or did not respond: each is opened in the background, so that it does not delay the
@@ -78,12 +82,18 @@ struct JobQueue {
 impl Intake {
     /// Declares the queues and starts to fetch from them. Unresponsive queues are opened once they respond, and queues that
     /// this user may not declare once another user has declared them.
-    pub(crate) async fn open(broker: &Arc<dyn Broker>, names: &[QueueName], slots: u16) -> Result<Self, WorkerError> {
+    pub(crate) async fn open(
+        broker: &Arc<dyn Broker>,
+        names: &[QueueName],
+        slots: u16,
+        drain: DrainWatch,
+    ) -> Result<Self, WorkerError> {
         let slots = Slots::new(slots);
         let shown = Arc::downgrade(&slots);
         metrics::global().add_slots(move || shown.upgrade().map(|slots| slots.counts()));
         let prefetch = slots.prefetch();
         let mut intake = Self {
+            drain,
             slots,
             queues: Vec::new(),
             opening: FuturesUnordered::new(),
@@ -106,7 +116,7 @@ impl Intake {
     }
 
     /// Takes jobs from all queues in rotation and calls the guest for each, until `stop` is cancelled. Fetched jobs are
-    /// then returned. If `abandon` is cancelled, the broker takes them back when the connection ends.
+    /// then returned. While the worker is drained, it takes none. If `abandon` is cancelled, the broker takes them back when the connection ends.
     pub(crate) async fn run(
         mut self,
         handler: Arc<JobHandler>,
@@ -115,6 +125,10 @@ impl Intake {
     ) {
         while !stop.is_cancelled() && (!self.queues.is_empty() || !self.opening.is_empty() || !self.fetched.is_empty())
         {
+            if self.drain.is_drained() {
+                self.pause(&handler, &stop).await;
+                continue;
+            }
             let Some((delivery, slot)) = self.next(&handler, &stop).await else { continue };
             let Some(slot) = slot.begin() else {
                 // A call that had lent its slot has it again.
@@ -128,7 +142,25 @@ impl Intake {
         abandon.run_until_cancelled(self.return_fetched(&handler)).await;
     }
 
-    /// Returns the next job and a slot for it; `None` to stop, or to check the queues first.
+    /// Returns fetched jobs, and takes none until the worker takes jobs again, or stops.
+    async fn pause(&mut self, handler: &JobHandler, stop: &CancellationToken) {
+        self.return_fetched(handler).await;
+        loop {
+            // Each branch only waits: dropping it loses nothing.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.drain.resumed() => return,
+                // Its consumer would hold jobs that nobody starts.
+                Some((name, result)) = self.opening.next() => {
+                    self.on_opened(&handler.broker, name, result);
+                    self.return_fetched(handler).await;
+                }
+            }
+        }
+    }
+
+    /// Returns the next job and a slot for it; `None` to stop, or to check first whether the worker is drained, and the queues.
     async fn next(&mut self, handler: &JobHandler, stop: &CancellationToken) -> Option<(Delivery, Slot)> {
         let broker = &handler.broker;
         let slot = self.slot(handler, stop).await?;
@@ -145,6 +177,7 @@ impl Intake {
         let (index, delivery) = tokio::select! {
             biased;
             () = stop.cancelled() => return None,
+            () = self.drain.drained() => return None,
             Some((name, result)) = self.opening.next() => {
                 self.on_opened(broker, name, result);
                 return None;
@@ -163,7 +196,7 @@ impl Intake {
         }
     }
 
-    /// Returns a free slot; `None` to stop, when a queue was deleted, or when fetched jobs waited too long and were
+    /// Returns a free slot; `None` to stop, when the worker is drained or a queue was deleted, or when fetched jobs waited too long and were
     /// returned.
     async fn slot(&mut self, handler: &JobHandler, stop: &CancellationToken) -> Option<Slot> {
         let broker = &handler.broker;
@@ -174,6 +207,7 @@ impl Intake {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
+                () = self.drain.drained() => return None,
                 slot = self.slots.acquire() => return Some(slot),
                 () = tokio::time::sleep_until(waiting_since + MAX_FETCHED_WAIT), if has_fetched => {
                     debug!("no slot becomes free soon: fetched jobs are returned");

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use flow::Execution;
 use protocol::Job;
 
-use crate::control::CallEntry;
+use crate::call_registry::CallEntry;
 
 /// Maximum number of cached answers.
 const MAX_ENTRIES: usize = 2_000;

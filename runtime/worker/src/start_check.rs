@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::{
     call::{JobHandler, PublishOutcome, settle},
-    control::{self, CallGuard, StartPrecondition, StartReply},
+    call_registry::{self, CallGuard, StartPrecondition, StartReply},
 };
 
 /// Maximum time for the engine's reply. If an engine dies, another one takes over its runs within some seconds.
@@ -130,7 +130,7 @@ impl JobHandler {
         debug!("the call was withdrawn before it started");
         let execution = call.execution();
         let redeliveries = call.end();
-        let is_redelivered = control::was_redelivered(&delivery) || redeliveries.was_redelivered;
+        let is_redelivered = call_registry::was_redelivered(&delivery) || redeliveries.was_redelivered;
         if !is_redelivered {
             return delivery.accept();
         }

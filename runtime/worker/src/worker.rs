@@ -18,7 +18,9 @@ use tracing::info;
 use crate::{
     CallJournal, GuestRunner,
     call::JobHandler,
-    control::{self, CallRegistry},
+    call_registry::CallRegistry,
+    control::{self, ControlledWorker},
+    drain::Drain,
     grants_answerer,
     intake::Intake,
     result_cache::{Executions, ResultCache},
@@ -98,6 +100,7 @@ pub struct Worker {
     broker: Arc<dyn Broker>,
     handler: Arc<JobHandler>,
     control: Consumer,
+    drain: Arc<Drain>,
     /// One for each number of slots that serves some queues.
     jobs: Vec<Intake>,
 }
@@ -124,7 +127,8 @@ impl Worker {
         let control = control::consume(&*broker, &config.name).await?;
         let signals = SignalSender::new(broker.clone());
         let groups = config.slot_groups();
-        let opening = groups.iter().map(|(slots, queues)| Intake::open(&broker, queues, *slots));
+        let drain = Arc::new(Drain::new());
+        let opening = groups.iter().map(|(slots, queues)| Intake::open(&broker, queues, *slots, drain.watch()));
         let jobs = try_join_all(opening).await?;
         let name = config.name.clone();
         let executions = Executions::of(&config.instance);
@@ -143,7 +147,7 @@ impl Worker {
             journal: config.journal.clone(),
             abandon,
         });
-        Ok(Self { config, broker, handler, control, jobs })
+        Ok(Self { config, broker, handler, control, drain, jobs })
     }
 
     /// Handles jobs until `stop` is cancelled, and then stops in three stages:
@@ -151,10 +155,12 @@ impl Worker {
     /// - running calls may finish during the grace period;
     /// - guests are stopped and their jobs are returned.
     ///
+    /// If an operator drains it to exit, it takes no new jobs, and stops once its calls have ended, however long that takes.
+    ///
     /// Cancelling `abandon` goes straight to the third stage. Dropping the future is a crash: calls stop, and their
     /// jobs are requeued when the connection ends, or their leases expire.
     pub async fn run(self, stop: CancellationToken, abandon: CancellationToken) {
-        let Self { config, broker, handler, control, jobs } = self;
+        let Self { config, broker, handler, control, drain, jobs } = self;
         let (calls, control_tasks) = (TaskTracker::new(), TaskTracker::new());
         let crash = CancellationToken::new();
         let _crash_on_drop = crash.clone().drop_guard();
@@ -163,18 +169,35 @@ impl Worker {
         let (questions, answerer) = grants_answerer::channel(status.queues.clone());
         let answer = answerer.run(broker.clone(), handler.guests.clone(), stop_control.clone());
         control_tasks.spawn(crash.clone().run_until_cancelled_owned(answer));
-        let serve =
-            control::serve(broker.clone(), control, (handler.calls.clone(), questions), status, stop_control.clone());
+        let own_slots = config.own_slots.iter().map(|(queue, slots)| (queue.clone(), u32::from(slots.get())));
+        let (mut exit, own_slots) = (drain.watch(), own_slots.collect());
+        let controlled = ControlledWorker { calls: handler.calls.clone(), questions, drain, status, own_slots };
+        let serve = control::serve(broker.clone(), control, controlled, stop_control.clone());
         let bindings = control::bindings(&config.name);
         let serve = async move { broker::topology::keep_bound(&*broker, &bindings, serve).await };
         control_tasks.spawn(crash.clone().run_until_cancelled_owned(serve));
-        let intake_tasks = TaskTracker::new();
+        let (intake_tasks, stop_intake) = (TaskTracker::new(), stop.child_token());
         for intake in jobs {
-            let run = intake.run(handler.clone(), calls.clone(), [stop.clone(), abandon.clone(), crash.clone()]);
+            let run = intake.run(handler.clone(), calls.clone(), [stop_intake.clone(), abandon.clone(), crash.clone()]);
             intake_tasks.spawn(crash.clone().run_until_cancelled_owned(run));
         }
         intake_tasks.close();
-        intake_tasks.wait().await;
+        // Both branches only wait.
+        tokio::select! {
+            biased;
+            () = intake_tasks.wait() => {}
+            () = exit.exiting() => {
+                stop_intake.cancel();
+                intake_tasks.wait().await;
+                calls.close();
+                // The grace period begins when the process is asked to stop.
+                tokio::select! {
+                    () = calls.wait() => {}
+                    () = stop.cancelled() => {}
+                    () = abandon.cancelled() => {}
+                }
+            }
+        }
         calls.close();
         info!(running = calls.len(), "the worker takes no new jobs");
         let ends_in_time = async {

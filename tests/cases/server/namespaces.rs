@@ -57,6 +57,9 @@ impl Shared {
     }
 }
 
+const SLEEPS: &str = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#sleep\"\nwith = { ms = 600000 }\n\
+                      provides = []\ntimeout = \"20m\"\n";
+
 const NOOP: &str = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n";
 
 #[test]
@@ -81,7 +84,7 @@ fn a_token_reaches_only_the_runs_of_its_namespace() {
     assert_error(&shared.run(&shared.shop, &["edit", "b", "remove", "t"]), 2, "there is no run b");
     assert_error(&shared.run(&shared.shop, &["submit", "flow.toml", "--run-id", "b"]), 2, "of another namespace");
     shared.run(&shared.shop, &["submit", "flow.toml", "--run-id", "a"]).expect(0);
-    for command in [&["workers"][..], &["token", "list"], &["audit"]] {
+    for command in [&["workers", "drain", "local"][..], &["token", "list"], &["audit"]] {
         let refused = shared.run(&shared.shop, command);
         assert!(refused.expect(2).stderr.contains("the token"), "{command:?}: {}", refused.stderr);
     }
@@ -89,6 +92,48 @@ fn a_token_reaches_only_the_runs_of_its_namespace() {
     assert_error(&shared.run("", &admin), 2, "the scope admin is for the whole server");
     let tokens = shared.run("", &["token", "list"]).expect(0).stdout.clone();
     assert!(tokens.contains("shop   read,submit,operate,push  shop       "), "{tokens}");
+}
+
+#[test]
+fn a_token_sees_only_the_calls_and_queues_of_its_namespace_at_a_worker() {
+    let shared = Shared::new();
+    shared.waft.flow(SLEEPS);
+    for (token, run) in [(shared.shop.as_str(), "a"), (&shared.other, "b"), ("", "c")] {
+        shared.run(token, &["submit", "flow.toml", "--run-id", run]).expect(0);
+    }
+    let worker = |token: &str| shared.run(token, &["workers", "--json"]).expect(0).end();
+    waft_tests::wait_until(|| worker("")["busy"] == 3);
+    let runs = |worker: &serde_json::Value| -> Vec<String> {
+        let calls = worker["calls"].as_array().expect("calls").iter();
+        let mut runs: Vec<String> = calls.map(|call| call["run"].as_str().expect("an id").to_owned()).collect();
+        runs.sort();
+        runs
+    };
+    let seen = worker(&shared.shop);
+    assert_eq!((runs(&seen), &seen["other_calls"]), (vec!["a".to_owned()], &json!(2)));
+    assert_eq!(seen["queues"], json!(["shop/default"]));
+    assert!(seen.get("host").is_none() && seen.get("process").is_none(), "{seen}");
+    let all = worker("");
+    assert_eq!((runs(&all), &all["other_calls"]), (["a", "b", "c"].map(str::to_owned).to_vec(), &json!(0)));
+    let unseen = shared.run(&shared.make_token("third"), &["workers", "--json"]);
+    assert_eq!(unseen.expect(0).json().len(), 0, "{}", unseen.stdout);
+}
+
+#[test]
+fn the_worker_of_a_server_is_drained_and_resumed() {
+    let shared = Shared::new();
+    let state = || shared.run("", &["workers", "--json"]).expect(0).end()["state"].clone();
+    shared.run("", &["workers", "drain", "local"]).expect(0);
+    assert_eq!(state(), "draining");
+    assert_error(&shared.run("", &["workers", "drain", "local", "--exit"]), 2, "the worker cannot exit");
+    assert_error(&shared.run("", &["workers", "drain", "nobody"]), 2, "no worker of that name answers");
+    shared.waft.flow(NOOP);
+    shared.run("", &["submit", "flow.toml", "--run-id", "waits"]).expect(0);
+    shared.run("", &["workers", "resume", "local"]).expect(0);
+    assert_eq!(state(), "active");
+    shared.run("", &["watch", "waits"]).expect(0);
+    let audited = shared.run("", &["audit", "local", "--json"]).expect(0).json();
+    assert!(audited.iter().any(|entry| entry["action"] == "drain-worker" && entry["status"] == 200), "{audited:?}");
 }
 
 #[test]

@@ -106,6 +106,27 @@ fn a_schedule_fires_by_itself() {
 }
 
 #[test]
+fn the_schedules_of_runs_are_listed_until_the_runs_have_ended() {
+    let server = TestServer::new();
+    server.waft.flow(
+        "name = \"clean\"\npersistent = true\n\
+         [[task]]\nname = \"sweep\"\nuse = \"hostile#noop\"\n\
+         [[schedule]]\ncron = \"0 3 * * *\"\nzone = \"Europe/Berlin\"\nto = \"sweep\"\n",
+    );
+    server.submit("r");
+    waft_tests::wait_until(|| !server.run(&["schedules", "--json"]).expect(0).json().is_empty());
+    waft_tests::wait_until(|| server.run(&["schedules", "--json"]).expect(0).end()["next"].is_string());
+    let schedule = server.run(&["schedules", "--flow", "clean", "--json"]).expect(0).end();
+    let keys = ["run", "task", "cron", "zone"].map(|key| schedule[key].as_str().unwrap_or_default().to_owned());
+    assert_eq!(keys, ["r", "sweep", "0 3 * * *", "Europe/Berlin"]);
+    assert!(server.run(&["schedules"]).expect(0).stdout.contains("clean sweep r: 0 3 * * *"));
+    server.run(&["cancel", "r"]).expect(0);
+    server.run(&["watch", "r"]);
+    let none = server.run(&["schedules"]);
+    assert!(none.expect(0).stderr.contains("no run that has not ended has a schedule"), "{}", none.stderr);
+}
+
+#[test]
 fn a_suspended_listener_misses_no_notification() {
     let server = TestServer::new();
     server.waft.flow(

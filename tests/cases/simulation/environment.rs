@@ -294,6 +294,7 @@ impl Simulation {
                 shards: ShardAssignment::Shared,
                 max_open_runs: MaxOpenRuns::default(),
                 memo_limits: logbook::MemoLimits::default(),
+                host: String::new(),
                 max_output: flow::Limits::maximum().output,
             };
             let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(SimulatedClock(self.start)));

@@ -6,8 +6,8 @@ use clap::{Subcommand, ValueEnum};
 
 use super::{
     BrokerCommand, BrokerFlag, EditCommand, EventsFlags, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand,
-    LabelFlags, ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SignFlags,
-    SubmitFlags, TokenCommand, ValueFlags, VerifyFlags, WebhooksCommand,
+    LabelFlags, ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SchedulesFlags,
+    SignFlags, SubmitFlags, TokenCommand, ValueFlags, VerifyFlags, WebhooksCommand, WorkersCommand,
 };
 
 /// A command of waft.
@@ -277,11 +277,51 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the workers at a broker
+    /// List the workers at a broker, or drain one
+    #[command(args_conflicts_with_subcommands = true)]
     Workers {
+        #[command(subcommand)]
+        command: Option<WorkersCommand>,
         #[command(flatten)]
         broker: BrokerFlag,
+        /// Also print the calls that each worker makes
+        #[arg(long)]
+        calls: bool,
         /// Print one JSON object per worker
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the known queues of jobs of a server: how many jobs wait, and how many consumers and workers each has
+    Queues {
+        /// Only this queue
+        queue: Option<String>,
+        /// Only queues in this namespace
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// Print one JSON object per queue
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the schedules of runs on a server that have not ended, those of the youngest run first
+    Schedules(SchedulesFlags),
+    /// List the tasks of a server with `max_running` or `rate` whose calls hold permits or wait for them
+    Permits {
+        /// Only tasks of this flow
+        #[arg(long, value_name = "NAME")]
+        flow: Option<String>,
+        /// Only tasks of flows in this namespace
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// Also print some of the calls
+        #[arg(long)]
+        calls: bool,
+        /// Print one JSON object per task
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the engines that share the runs of a server, and the shards that each drives
+    Engines {
+        /// Print one JSON object per engine
         #[arg(long)]
         json: bool,
     },
@@ -357,7 +397,11 @@ impl Command {
             | Self::Watch { .. }
             | Self::Events(_)
             | Self::Logs { .. }
-            | Self::Workers { .. }
+            | Self::Workers { command: None, .. }
+            | Self::Engines { .. }
+            | Self::Queues { .. }
+            | Self::Schedules(_)
+            | Self::Permits { .. }
             | Self::Doctor { .. }
             | Self::Broker(BrokerCommand::Permissions(_))
             | Self::Quarantine(QuarantineCommand::List { .. })
@@ -381,6 +425,7 @@ impl Command {
             | Self::Skip { .. }
             | Self::Edit { .. }
             | Self::Notify { .. }
+            | Self::Workers { command: Some(_), .. }
             | Self::Broker(BrokerCommand::Setup { .. })
             | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
             | Self::Token(TokenCommand::Create { .. } | TokenCommand::Revoke { .. })

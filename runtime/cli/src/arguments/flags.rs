@@ -123,6 +123,23 @@ pub(crate) struct ListFlags {
     pub(crate) json: bool,
 }
 
+/// The schedules to list.
+#[derive(Debug, Args)]
+pub(crate) struct SchedulesFlags {
+    /// Only schedules of this flow
+    #[arg(long, value_name = "NAME")]
+    pub(crate) flow: Option<String>,
+    /// Only schedules of flows in this namespace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// The maximum number of schedules
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) limit: usize,
+    /// Print one JSON object per schedule
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// One run, or all that a filter selects on a server.
 #[derive(Debug, Args)]
 pub(crate) struct RunsFlags {

@@ -16,7 +16,7 @@ use sandbox::Sandbox;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use super::{local_modules, process_name};
+use super::{host_name, local_modules, process_name};
 use crate::{exit::CliError, settings::Settings};
 
 /// The options of the worker.
@@ -47,7 +47,7 @@ impl EmbeddedWorker {
         let modules = local_modules(settings, sandbox, broker.clone(), "local").await?;
         let config = Config {
             name,
-            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            host: host_name(),
             instance: process_name(),
             version: env!("CARGO_PKG_VERSION").into(),
             slots,

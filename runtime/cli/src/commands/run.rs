@@ -306,7 +306,8 @@ async fn drive(
     let (id, shards) = (uuid::Uuid::now_v7().to_string(), ShardAssignment::Own(shard.clone()));
     let (max_open_runs, max_output) = (engine::MaxOpenRuns::default(), context.settings.max_limits.output);
     let memo_limits = context.settings.memo_limits;
-    let config = engine::Config { id, shards, max_open_runs, max_output, memo_limits };
+    let host = super::host_name();
+    let config = engine::Config { id, shards, max_open_runs, max_output, memo_limits, host };
     let (logbook, clock) = (context.logbook.clone(), Arc::new(SystemClock));
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
     let engine = stop.until_stop_requested(async { starting.await.map_err(CliError::unreachable) }).await?;

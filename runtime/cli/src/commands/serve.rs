@@ -144,7 +144,8 @@ impl ServeContext<'_> {
         let of_namespace = self.settings.namespaces.open_runs.clone();
         let max_open_runs = MaxOpenRuns { of_flow: self.settings.max_open_runs, of_namespace };
         let (max_output, memo_limits) = (self.settings.max_limits.output, self.settings.memo_limits);
-        let config = engine::Config { id, shards, max_open_runs, max_output, memo_limits };
+        let host = super::host_name();
+        let config = engine::Config { id, shards, max_open_runs, max_output, memo_limits, host };
         let (store, clock) = (self.modules.store.clone(), Arc::new(SystemClock));
         let engine = Engine::start(config, broker, self.logbook.clone(), store, clock);
         engine.await.map_err(CliError::unreachable)

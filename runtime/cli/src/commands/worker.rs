@@ -11,7 +11,7 @@ use flow::WorkerName;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{broker::UNDECLARED_HINT, connect, core_count, process_name, required_broker_url, serve};
+use super::{broker::UNDECLARED_HINT, connect, core_count, host_name, process_name, required_broker_url, serve};
 use crate::{
     arguments::BrokerFlag,
     exit::{CliError, Exit},
@@ -99,7 +99,7 @@ fn parse_queues(texts: &[String]) -> Result<ServedQueues, CliError> {
 fn config(name: WorkerName, slots: u16, queues: ServedQueues, settings: &Settings) -> Config {
     Config {
         name,
-        host: gethostname::gethostname().to_string_lossy().into_owned(),
+        host: host_name(),
         instance: uuid::Uuid::now_v7().to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         slots,

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use broker::Delivery;
 use flow::{CallId, RunId, Shard, Signal};
 use machine::Event;
-use protocol::{AttemptLog, CommandRequest, HeartbeatNumber, PermitGrant, Report, RunCommand};
+use protocol::{
+    AttemptLog, CommandRequest, EngineStatus, HeartbeatNumber, MAX_LISTED_ENGINES, PermitGrant, Report, RunCommand,
+};
 use tracing::{info, warn};
 
 use super::{Batch, Driver};
@@ -85,12 +87,40 @@ impl Driver {
                 self.on_grant(shard, &grant, batch);
                 delivery.accept();
             }
+            Report::DescribeEngine => self.describe(shard, delivery, batch),
+            Report::DescribePermits(question) => {
+                if let Some(reply_to) = messages::reply_queue_of(&delivery) {
+                    let correlation_id = delivery.message.properties.correlation_id.clone();
+                    let answer = self.permits.describe(shard, &question).encode();
+                    batch.effects.messages.push(messages::described(reply_to, correlation_id, answer));
+                }
+                delivery.accept();
+            }
             Report::Probe { engine, number } => {
                 delivery.accept();
                 return self.on_probe(shard, &engine, number, batch);
             }
         }
         Vec::new()
+    }
+
+    /// Answers an engine that asks who drives the shard.
+    fn describe(&self, shard: &Shard, delivery: Delivery, batch: &mut Batch) {
+        let driving_for = self.shards.driving_for(shard);
+        if let Some((reply_to, driving_for)) = messages::reply_queue_of(&delivery).zip(driving_for) {
+            let status = EngineStatus {
+                engine: self.shards.engine().to_owned(),
+                host: self.context.host.clone(),
+                process: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                driving_for,
+                runs: self.runs.of_shard(shard).count() as u64,
+                others: self.shards.live_peers().take(MAX_LISTED_ENGINES).map(str::to_owned).collect(),
+            };
+            let correlation_id = delivery.message.properties.correlation_id.clone();
+            batch.effects.messages.push(messages::described(reply_to, correlation_id, status.encode()));
+        }
+        delivery.accept();
     }
 
     /// A probe has returned: every earlier message of the queue was received. Returns the leases that have expired.

@@ -120,6 +120,11 @@ fn call_of(report: &Report) -> Option<&CallId> {
         | Report::AskStart { call }
         | Report::NotStarted { call, .. }
         | Report::Released { call, .. } => Some(call),
-        Report::Progress(_) | Report::Command(_) | Report::Probe { .. } | Report::PermitGrant(_) => None,
+        Report::Progress(_)
+        | Report::Command(_)
+        | Report::Probe { .. }
+        | Report::PermitGrant(_)
+        | Report::DescribeEngine
+        | Report::DescribePermits(_) => None,
     }
 }

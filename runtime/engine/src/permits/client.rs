@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Message;
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
-use protocol::{EngineSecret, PermitGrant, PermitMessage, PermitRequest, PermitUpdate, RequestedCall};
+use protocol::{
+    EngineSecret, MAX_LISTED_PERMITS, MAX_LISTED_TASKS, PermitGrant, PermitMessage, PermitRequest, PermitsAnswer,
+    PermitUpdate, PermitsQuestion, RequestedCall, TaskPermits,
+};
 
 use crate::{
     messages,
@@ -168,6 +171,11 @@ impl TaskCalls {
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.held.is_empty()
     }
+
+    /// The strictest pace of the calls.
+    fn pace(&self) -> Pace {
+        self.paces.keys().fold(Pace::default(), |pace, other| pace.min(*other))
+    }
 }
 
 impl PermitClient {
@@ -285,6 +293,28 @@ impl PermitClient {
     pub(crate) fn count(&self) -> (usize, usize) {
         let add = |(held, waiting), calls: &TaskCalls| (held + calls.held.len(), waiting + calls.waiting.len());
         self.tasks.values().fold((0, 0), add)
+    }
+
+    /// The tasks of a shard whose calls hold permits or wait for them.
+    pub(crate) fn describe(&self, shard: &Shard, question: &PermitsQuestion) -> PermitsAnswer {
+        let PermitsQuestion { namespace, flow, after } = question;
+        let is_wanted = |key: &TaskKey| {
+            namespace.as_ref().is_none_or(|namespace| key.flow.namespace().as_ref() == Some(namespace))
+                && flow.as_ref().is_none_or(|flow| key.flow == *flow)
+                && after.as_ref().is_none_or(|(flow, task)| (&key.flow, &key.task) > (flow, task))
+        };
+        let of_shard = self.tasks.iter().filter(|(key, calls)| key.shard == *shard && !calls.is_empty());
+        let wanted = of_shard.filter(|(key, _)| is_wanted(key));
+        let described = wanted.take(MAX_LISTED_TASKS).map(|(key, calls)| TaskPermits {
+            flow: key.flow.clone(),
+            task: key.task.clone(),
+            pace: calls.pace(),
+            held: calls.held.len() as u64,
+            waiting: calls.waiting.len() as u64,
+            holders: calls.held.keys().take(MAX_LISTED_PERMITS).cloned().collect(),
+            next: calls.order.first(MAX_LISTED_PERMITS).into_iter().cloned().collect(),
+        });
+        PermitsAnswer { tasks: described.collect() }
     }
 
     /// The calls of a run that wait for or hold a permit.
@@ -405,7 +435,7 @@ impl PermitClient {
             let mut released = std::mem::take(&mut calls.released);
             released.retain(|call| !calls.first_requested.contains_key(call) && !calls.held.contains_key(call));
             let (shard, engine) = (key.shard.clone(), self.engine.clone());
-            let pace = calls.paces.keys().fold(Pace::default(), |pace, other| pace.min(*other));
+            let pace = calls.pace();
             let message = match calls.may_update(pace, &unread) {
                 Some(follows) => {
                     let (released, wanted) = (released.into_iter().collect(), requested);

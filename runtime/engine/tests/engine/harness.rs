@@ -132,7 +132,8 @@ impl Harness {
         let max_open_runs = MaxOpenRuns { of_flow: max_open_runs, of_namespace };
         let max_output = flow::Limits::maximum().output;
         let memo_limits = logbook::MemoLimits::default();
-        let config = Config { id: id.into(), shards: part, max_open_runs, max_output, memo_limits };
+        let host = "host".to_owned();
+        let config = Config { id: id.into(), shards: part, max_open_runs, max_output, memo_limits, host };
         let signal_to = match &config.shards {
             ShardAssignment::Own(shard) => topology::shard_queue(shard),
             ShardAssignment::Shared => topology::shard_queue(&config.id.parse().unwrap()),
@@ -404,6 +405,8 @@ impl Harness {
                 | Control::MayStart { .. }
                 | Control::UnknownKey { .. }
                 | Control::ExplainGrants(_)
+                | Control::Details(_)
+                | Control::Drain(_)
                 | Control::FollowLogs { .. } => {
                     panic!("unexpected broadcast")
                 }
@@ -421,6 +424,8 @@ impl Harness {
                 | Control::MayStart { .. }
                 | Control::UnknownKey { .. }
                 | Control::ExplainGrants(_)
+                | Control::Details(_)
+                | Control::Drain(_)
                 | Control::FollowLogs { .. } => {
                     panic!("unexpected broadcast")
                 }

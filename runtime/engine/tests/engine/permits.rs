@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use broker::Broker as _;
 use flow::{Action, CallId, FailureKind, Flow, Revision, RunState};
-use protocol::{Job, RunCommand, SendingId, topology};
+use protocol::{Job, PermitsAnswer, PermitsQuestion, RunCommand, SendingId, TaskPermits, topology};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{Harness, wired};
@@ -76,6 +76,38 @@ async fn max_running_holds_over_all_engines() {
     for number in 0..4 {
         one.wait_for_state(&format!("one-{number}"), RunState::Success).await;
         one.wait_for_state(&format!("two-{number}"), RunState::Success).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_engine_answers_which_calls_have_permits() {
+    let (mut one, two) = two_engines().await;
+    let flow = paced("max_running = 2\nrate = \"100/s\"");
+    for number in 0..3 {
+        for (harness, name) in [(&one, "one"), (&two, "two")] {
+            harness.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
+        }
+    }
+    let out = BTreeSet::from([one.take_job().await.call, one.take_job().await.call]);
+    sleep(SHORT_TIMEOUT).await;
+    for harness in [&one, &two] {
+        let answers = harness.engine.permits(&PermitsQuestion::default()).await;
+        let tasks: Vec<TaskPermits> =
+            answers.into_iter().flat_map(|(_, answer)| answer.expect("it is driven").tasks).collect();
+        assert!(tasks.iter().all(|task| (task.flow.as_str(), task.task.as_str()) == ("f", "a")), "{tasks:?}");
+        assert!(tasks.iter().all(|task| task.pace.max_running.is_some_and(|max| max.get() == 2)), "{tasks:?}");
+        let held: u64 = tasks.iter().map(|task| task.held).sum();
+        let waiting: u64 = tasks.iter().map(|task| task.waiting).sum();
+        assert_eq!((held, waiting), (2, 4));
+        let holders: BTreeSet<CallId> = tasks.iter().flat_map(|task| task.holders.clone()).collect();
+        assert_eq!((holders == out, tasks.iter().map(|task| task.next.len()).sum::<usize>()), (true, 4), "{tasks:?}");
+        let other = PermitsQuestion { namespace: Some("shop".parse().unwrap()), ..PermitsQuestion::default() };
+        let last = ("f".parse().unwrap(), "a".parse().unwrap());
+        let after = PermitsQuestion { after: Some(last), ..PermitsQuestion::default() };
+        for question in [other, after] {
+            let answers = harness.engine.permits(&question).await;
+            assert!(answers.iter().all(|(_, answer)| *answer == Some(PermitsAnswer::default())), "{answers:?}");
+        }
     }
 }
 

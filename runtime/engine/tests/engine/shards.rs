@@ -34,6 +34,36 @@ async fn another_engine_takes_over_a_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn engines_answer_which_shards_they_drive() {
+    let one = Harness::shared().await;
+    let other = one.sharing_engine("other").await;
+    sleep(SETTLED).await;
+    let drivers = one.engine.shard_drivers().await;
+    assert_eq!(drivers.len(), topology::shards().count());
+    let of = |name: &str| {
+        let statuses = drivers.iter().filter_map(|(shard, status)| Some((shard, status.as_ref()?)));
+        statuses.filter(|(_, status)| status.engine == name).map(|(shard, _)| shard.clone()).collect::<BTreeSet<_>>()
+    };
+    let (of_one, of_other) = (of("one"), of("other"));
+    assert!(!of_one.is_empty() && !of_other.is_empty(), "{drivers:?}");
+    assert_eq!(of_one.len() + of_other.len(), drivers.len(), "{drivers:?}");
+    let (_, status) = drivers.iter().find(|(shard, _)| of_one.contains(shard)).unwrap();
+    assert_eq!(status.as_ref().unwrap().others, ["other"], "it receives probes of the shards that it drives");
+    for (shard, status) in other.engine.shard_drivers().await {
+        let seen = of(&status.expect("it is driven").engine);
+        assert!(seen.contains(&shard), "it does not matter who asks: {shard}");
+    }
+    other.engine.abort().await;
+    other.connection.close().await;
+    sleep(SETTLED).await;
+    for (shard, status) in one.engine.shard_drivers().await {
+        let status = status.expect("it is driven");
+        assert_eq!((status.engine.as_str(), status.others.len()), ("one", 0), "{shard}");
+        assert_eq!(status.driving_for > SETTLED, of_one.contains(&shard), "{shard}: {:?}", status.driving_for);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_returning_shard_owner_loads_leases_recorded_meanwhile() {
     let mut one = Harness::shared().await;
     let other = one.sharing_engine("other").await;

@@ -28,7 +28,7 @@ use super::{
 
 pub use given_values::GivenValues;
 pub use schedule_times::{Backlogs, ScheduleTimes};
-pub use schedules::{Backlog, SkipCount};
+pub use schedules::{Backlog, ScheduleStatus, SkipCount};
 
 /// The delay before a back edge triggers the next firing after a firing without calls. Nothing else slows a cycle without
 /// calls down: it would use all of an engine's time.

@@ -1,5 +1,7 @@
 //! One message of each kind and shape, byte for byte.
 
+mod operators;
+
 use std::{num::NonZeroU32, path::Path, time::Duration};
 
 use flow::{
@@ -15,7 +17,7 @@ use protocol::{
     HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, PermitUpdate,
     Ping, Progress, PutRequest, RecordedAnswer, RecordedAttempt, RecordedHttpFailure, RecordedOutcome, RecordedRequest,
     RememberedResult, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, SendingId, Unrecorded,
-    WithdrawnCall, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    WithdrawnCall, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{
@@ -25,8 +27,8 @@ use crate::flows::{
 type Samples = Vec<(&'static str, Vec<u8>)>;
 
 fn samples() -> Samples {
-    [records(), snapshots(), jobs(), signals(), reports(), requests(), permits(), controls(), contents(), attempts()]
-        .concat()
+    let of_calls = [jobs(), signals(), reports(), requests(), permits(), attempts()].concat();
+    [records(), snapshots(), of_calls, controls(), contents(), operators::samples()].concat()
 }
 
 /// The secret of the engines.
@@ -320,16 +322,6 @@ fn requests() -> Samples {
 }
 
 fn controls() -> Samples {
-    let status = WorkerStatus {
-        name: worker(),
-        instance: "a1".into(),
-        host: "oven".into(),
-        process: 4711,
-        slots: 4,
-        busy: 1,
-        queues: vec!["default".parse().unwrap()],
-        version: "0.1.0".into(),
-    };
     let tasks = vec![vec![GrantedPart::All, GrantedPart::None], vec![GrantedPart::Some]];
     let answer = GrantsAnswer { queues: vec!["default".parse().unwrap()], tasks };
     vec![
@@ -349,7 +341,6 @@ fn controls() -> Samples {
             "unknown-key-1",
             Control::UnknownKey { call: call(), question: Report::question_seal(&call(), &keys()).unwrap() }.encode(),
         ),
-        ("worker-status-1", status.encode()),
         ("explain-grants-1", Control::ExplainGrants(grants_question()).encode()),
         ("grants-answer-1", answer.encode()),
     ]
@@ -489,7 +480,7 @@ fn every_golden_file_is_written_as_it_was_and_decodes() {
             || Report::decode(&bytes).is_ok()
             || ReportBatch::decode(&bytes).is_ok()
             || Control::decode(&bytes).is_ok()
-            || WorkerStatus::decode(&bytes).is_ok()
+            || operators::is_known(&bytes)
             || GrantsAnswer::decode(&bytes).is_ok()
             || FetchRequest::decode(&bytes).is_ok()
             || FetchReply::decode(&bytes).is_ok()

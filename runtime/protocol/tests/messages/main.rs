@@ -16,14 +16,18 @@ use flow::{
 use machine::{GivenValues, NodeChange, PendingTrigger};
 use proptest::prelude::*;
 use protocol::{
-    BatchedReport, CallKeys, CallLog, Control, DecodeError, EngineSecret, FetchPart, FetchReply, FetchRequest,
-    FetchResponse, GrantsAnswer, HttpExchanges, Job, Key, MAX_BATCH_REPORTS, OpenError, PermitMessage, PutRequest,
-    RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerStatus, decode_records, decode_snapshot,
-    encode_records, encode_snapshot,
+    BatchedReport, CallKeys, CallLog, Control, DecodeError, EngineSecret, EngineStatus, FetchPart, FetchReply,
+    FetchRequest, FetchResponse, GrantsAnswer, HttpExchanges, Job, Key, MAX_BATCH_REPORTS, OpenError, PermitMessage,
+    PermitsAnswer, PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerDetails, WorkerStatus,
+    decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use flows::{linked_flow, long_lived_snapshot, snapshot, snapshot_of};
-use strategies::{call, control, grants_answer, job, log, permits, record, report, status, values};
+use strategies::{
+    call, control, grants_answer, job, log,
+    operators::{engine_status, permits_answer, worker_details},
+    permits, record, report, status, values,
+};
 
 proptest! {
     // A failed case becomes a named test instead.
@@ -75,6 +79,21 @@ proptest! {
     #[test]
     fn every_status_of_a_worker_survives_a_round_trip(status in status()) {
         prop_assert_eq!(WorkerStatus::decode(&status.encode()), Ok(status));
+    }
+
+    #[test]
+    fn the_details_of_a_worker_survive_a_round_trip(details in worker_details()) {
+        prop_assert_eq!(WorkerDetails::decode(&details.encode()), Ok(details));
+    }
+
+    #[test]
+    fn the_status_of_an_engine_survives_a_round_trip(status in engine_status()) {
+        prop_assert_eq!(EngineStatus::decode(&status.encode()), Ok(status));
+    }
+
+    #[test]
+    fn every_answer_about_permits_survives_a_round_trip(answer in permits_answer()) {
+        prop_assert_eq!(PermitsAnswer::decode(&answer.encode()), Ok(answer));
     }
 
     #[test]
@@ -152,9 +171,9 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wB\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01", b"wH\x01", b"wT\x01", b"wE\x01"] {
+        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wB\x01", b"wC\x01", b"wS\x01", b"wD\x01", b"wI\x01", b"wU\x01", b"wF\x01", b"wA\x01", b"wK\x01", b"wH\x01", b"wT\x01", b"wE\x01"] {
             let bytes = [magic, &bytes].concat();
-            let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes), GrantsAnswer::decode(&bytes));
+            let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes), WorkerDetails::decode(&bytes), EngineStatus::decode(&bytes), PermitsAnswer::decode(&bytes), GrantsAnswer::decode(&bytes));
             let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
             let _ = (ReportBatch::decode(&bytes), HttpExchanges::decode(&bytes), RecordedAttempt::decode(&bytes));
             let _ = (decode_records(&bytes), decode_snapshot(&bytes), PermitMessage::decode(&bytes), CallLog::decode(&bytes), Reply::decode(&bytes));

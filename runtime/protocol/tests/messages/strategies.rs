@@ -1,5 +1,7 @@
 //! Strategies that generate any message, for the property tests.
 
+pub(crate) mod operators;
+
 use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
@@ -11,9 +13,10 @@ use flow::{
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
-    AskingTask, CallKeys, CallLog, CallUsage, Control, EngineSecret, GrantsAnswer, GrantsQuestion, HeartbeatNumber,
-    HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, PermitUpdate, Ping,
-    Progress, Report, RequestedCall, RunCommand, Seal, WithdrawnCall, WorkerStatus,
+    AskingTask, CallKeys, CallLog, CallUsage, Control, DetailsQuestion, DrainAction, DrainRequest, EngineSecret,
+    GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage,
+    PermitRequest, PermitSnapshot, PermitTick, PermitUpdate, PermitsQuestion, Ping, Progress, Report, RequestedCall, RunCommand,
+    Seal, WithdrawnCall, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -140,7 +143,15 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
             Report::PermitGrant(PermitGrant { flow, task, engine, number, calls })
         },
     );
-    prop_oneof![signal, progress, lease, request, probe, grant]
+    let after = proptest::option::of((name(), name()));
+    let permits =
+        (proptest::option::of(name()), proptest::option::of(name()), after).prop_map(|(namespace, flow, after)| {
+            let namespace = namespace.map(|namespace| namespace.parse().unwrap());
+            let flow = flow.map(|flow| flow.parse().unwrap());
+            let after = after.map(|(flow, task)| (flow.parse().unwrap(), task.parse().unwrap()));
+            Report::DescribePermits(PermitsQuestion { namespace, flow, after })
+        });
+    prop_oneof![signal, progress, lease, request, probe, grant, permits, Just(Report::DescribeEngine)]
 }
 
 pub(crate) fn permits() -> impl Strategy<Value = PermitMessage> {
@@ -264,7 +275,18 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
             let task = AskingTask { task: "t".parse().unwrap(), module: Digest::from_bytes([1; 32]), access };
             Control::ExplainGrants(GrantsQuestion { reply_to, flow: flow.parse().unwrap(), tasks: vec![task] })
         }),
+        (name(), proptest::option::of(name())).prop_map(|(reply_to, namespace)| {
+            let namespace = namespace.map(|namespace| namespace.parse().unwrap());
+            Control::Details(DetailsQuestion { reply_to, namespace })
+        }),
+        (name(), name(), drain_action()).prop_map(|(reply_to, worker, action)| {
+            Control::Drain(DrainRequest { reply_to, worker: worker.parse().unwrap(), action })
+        }),
     ]
+}
+
+fn drain_action() -> impl Strategy<Value = DrainAction> {
+    prop_oneof![Just(DrainAction::Drain), Just(DrainAction::DrainAndExit), Just(DrainAction::Resume)]
 }
 
 pub(crate) fn grants_answer() -> impl Strategy<Value = GrantsAnswer> {

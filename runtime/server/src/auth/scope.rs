@@ -23,6 +23,10 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
         // Their addresses are the operator's.
         "/v1/webhooks" => (Scope::Admin, READ),
         "/v1/webhooks/{webhook}/test" => (Scope::Admin, "test-webhook"),
+        // A released message may make any call, and the texts of messages are of all namespaces.
+        "/v1/quarantine" if is_read => (Scope::Admin, READ),
+        "/v1/quarantine" => (Scope::Admin, "drop-quarantined"),
+        "/v1/quarantine/release" => (Scope::Admin, "release-quarantined"),
         // Who collects metrics needs no values of runs.
         "/metrics" => (Scope::Metrics, READ),
         _ if is_read => (Scope::Read, READ),
@@ -36,6 +40,8 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
         "/v1/runs/{run}/retry" => (Scope::Operate, "retry"),
         "/v1/runs/{run}/skip" => (Scope::Operate, "skip"),
         "/v1/runs/{run}/edits" => (Scope::Operate, "edit"),
+        "/v1/workers/{name}/drain" => (Scope::Operate, "drain-worker"),
+        "/v1/workers/{name}/resume" => (Scope::Operate, "resume-worker"),
         "/v1/modules" => (Scope::Push, "push"),
         "/v1/modules/{module}/signatures" => (Scope::Push, "sign"),
         _ => (Scope::Admin, "other"),
@@ -46,7 +52,8 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
 /// What a route is about. One that is not named here is about the whole server.
 fn reach(route: &str) -> Reach {
     match route {
-        "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" | "/v1/events" => Reach::Namespace,
+        "/v1/runs" | "/v1/runs/counts" | "/v1/runs/bulk" | "/v1/grants/explain" | "/v1/workers" => Reach::Namespace,
+        "/v1/events" | "/v1/schedules" | "/v1/permits" | "/v1/queues" => Reach::Namespace,
         "/v1/modules" | "/v1/modules/{module}" | "/v1/openapi.json" => Reach::Namespace,
         route if route == "/v1/runs/{run}" || route.starts_with("/v1/runs/{run}/") => Reach::Run,
         _ => Reach::Server,
@@ -78,22 +85,29 @@ mod tests {
         assert_eq!(
             listed,
             [
+                "DELETE /v1/quarantine admin drop-quarantined Server",
                 "DELETE /v1/tokens/{name} admin revoke-token Server",
                 "GET /metrics metrics read Server",
                 "GET /v1/audit admin read Server",
+                "GET /v1/engines read read Server",
                 "GET /v1/events read read Namespace",
                 "GET /v1/health/checks read read Server",
                 "GET /v1/modules read read Namespace",
                 "GET /v1/modules/{module} read read Namespace",
                 "GET /v1/openapi.json read read Namespace",
+                "GET /v1/permits read read Namespace",
+                "GET /v1/quarantine admin read Server",
+                "GET /v1/queues read read Namespace",
                 "GET /v1/runs read read Namespace",
                 "GET /v1/runs/counts read read Namespace",
+                "GET /v1/schedules read read Namespace",
                 "GET /v1/tokens admin read Server",
                 "GET /v1/webhooks admin read Server",
-                "GET /v1/workers read read Server",
+                "GET /v1/workers read read Namespace",
                 "POST /v1/grants/explain submit explain-grants Namespace",
                 "POST /v1/modules push push Namespace",
                 "POST /v1/modules/{module}/signatures push sign Server",
+                "POST /v1/quarantine/release admin release-quarantined Server",
                 "POST /v1/runs submit submit Namespace",
                 "POST /v1/runs/bulk operate bulk Namespace",
                 "POST /v1/runs/{run}/cancel operate cancel Run",
@@ -105,6 +119,8 @@ mod tests {
                 "POST /v1/runs/{run}/suspend operate suspend Run",
                 "POST /v1/tokens admin create-token Server",
                 "POST /v1/webhooks/{webhook}/test admin test-webhook Server",
+                "POST /v1/workers/{name}/drain operate drain-worker Server",
+                "POST /v1/workers/{name}/resume operate resume-worker Server",
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! Lists the workers that respond, and the waft version of each.
+//! Lists the workers that respond, the waft version of each, and those that are drained.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 use ::broker::{Broker, PublishError};
 use client::{AskedWorkers, WorkersError, api::Check};
 use flow::QueueName;
-use protocol::WorkerStatus;
+use protocol::{WorkerDetails, WorkerState, WorkerStatus};
 
 use super::{QUERY_TIMEOUT, count, first_few, within};
 use crate::problem::chain;
@@ -42,9 +42,13 @@ pub(super) async fn ping(broker: Option<Arc<dyn Broker>>) -> Workers {
     };
     let start = "start one: waft worker --broker URL --queues NAMES";
     let only = |check| Workers { checks: vec![check], ..Workers::default() };
-    match within(QUERY_TIMEOUT, client::ask_workers(broker, REPLY_TIMEOUT)).await {
-        Some(Ok(result)) => {
-            let check = report(&result, start);
+    let asking = async {
+        let details = client::ask_details(broker.clone(), None, REPLY_TIMEOUT);
+        tokio::try_join!(client::ask_workers(broker.clone(), REPLY_TIMEOUT), details)
+    };
+    match within(QUERY_TIMEOUT, asking).await {
+        Some(Ok((result, details))) => {
+            let check = report(&result, &details, start);
             Workers { checks: vec![check], responding: result.workers }
         }
         // The broker has no exchange for the ping.
@@ -62,7 +66,7 @@ pub(super) async fn ping(broker: Option<Arc<dyn Broker>>) -> Workers {
     }
 }
 
-fn report(result: &AskedWorkers, start: &str) -> Check {
+fn report(result: &AskedWorkers, details: &[WorkerDetails], start: &str) -> Check {
     if result.workers.is_empty() && result.unreadable == 0 {
         return Check::warn("workers", format!("none answered within {} s", REPLY_TIMEOUT.as_secs()), start);
     }
@@ -76,8 +80,16 @@ fn report(result: &AskedWorkers, start: &str) -> Check {
         .filter(|(version, _)| **version != OWN_VERSION)
         .flat_map(|(version, names)| names.iter().map(move |name| format!("{name} ({version})")))
         .collect();
+    let drained = details.iter().filter(|details| details.state != WorkerState::Active);
+    let drained: BTreeSet<String> = drained.map(|details| details.name.to_string()).collect();
+    let drained: Vec<String> = drained.into_iter().collect();
     if others.is_empty() && result.unreadable == 0 {
-        return Check::ok("workers", format!("{responding}, all of waft {OWN_VERSION}"));
+        let detail = format!("{responding}, all of waft {OWN_VERSION}");
+        if drained.is_empty() {
+            return Check::ok("workers", detail);
+        }
+        let detail = format!("{detail}; drained, and so without new jobs, are {}", first_few(&drained));
+        return Check::warn("workers", detail, "let them take jobs again when they may: waft workers resume NAME");
     }
     let mut detail = format!("{responding}; this is waft {OWN_VERSION}");
     if !others.is_empty() {
@@ -86,6 +98,9 @@ fn report(result: &AskedWorkers, start: &str) -> Check {
     if result.unreadable > 0 {
         let unreadable = count(result.unreadable as u64, "answer");
         detail.push_str(&format!("; {unreadable} could not be read, from workers of a newer version"));
+    }
+    if !drained.is_empty() {
+        detail.push_str(&format!("; drained, and so without new jobs, are {}", first_few(&drained)));
     }
     let advice = "upgrade the older ones: messages that they cannot read go to quarantine";
     Check::warn("workers", detail, advice)
@@ -115,7 +130,7 @@ mod tests {
         let result = |workers, unreadable| {
             let mut asked = AskedWorkers::default();
             (asked.workers, asked.unreadable) = (workers, unreadable);
-            report(&asked, "start")
+            report(&asked, &[], "start")
         };
         assert_eq!(result(vec![worker("a", OWN_VERSION)], 0).outcome, Outcome::Ok);
         assert_eq!(result(Vec::new(), 0).outcome, Outcome::Warn);
@@ -123,6 +138,31 @@ mod tests {
         assert_eq!(check.outcome, Outcome::Warn);
         assert!(check.detail.contains("b (0.0.1)") && !check.detail.contains("a ("), "{check:?}");
         assert!(check.detail.contains("1 answer could not be read"), "{check:?}");
+    }
+
+    #[test]
+    fn drained_workers_are_named() {
+        let details = |name: &str, state| WorkerDetails {
+            name: name.parse().unwrap(),
+            instance: name.into(),
+            state,
+            own_slots: BTreeMap::new(),
+            calls: protocol::WorkerCalls::default(),
+        };
+        let details = [
+            details("a", WorkerState::Active),
+            details("b", WorkerState::Draining),
+            details("c", WorkerState::Exiting),
+        ];
+        let result = |version: &str| {
+            let mut asked = AskedWorkers::default();
+            (asked.workers, asked.unreadable) = (["a", "b", "c"].map(|name| worker(name, version)).to_vec(), 0);
+            report(&asked, &details, "start")
+        };
+        let check = result(OWN_VERSION);
+        assert_eq!(check.outcome, Outcome::Warn);
+        assert!(check.detail.ends_with("drained, and so without new jobs, are b, c"), "{check:?}");
+        assert!(result("0.0.1").detail.ends_with("drained, and so without new jobs, are b, c"));
     }
 
     #[test]

@@ -13,7 +13,11 @@ use std::{
 use async_trait::async_trait;
 use broker::{InProcess, Message, Properties, Queue, QueueKind, Routing};
 use flow::{Attempt, CallId, Digest, Firing, Limits, Signal, TaskResult, Timestamp, Value, Values};
-use protocol::{CallKeys, CallLog, Control, Job, Report, ReportBatch, SendingId, WithdrawnCall};
+use protocol::{
+    CallKeys, CallLog, Control, DrainAction, DrainRequest, Job, Report, ReportBatch, SendingId, WithdrawnCall,
+    WorkerDetails, WorkerState,
+};
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{Config, GuestResult, GuestRunner, Worker};
@@ -78,6 +82,12 @@ impl Harness {
 
     /// Starts a worker with one slot; returns its guests and its stop token.
     async fn worker(&self, name: &str) -> (Arc<SleepingGuests>, CancellationToken) {
+        let (guests, stop, _) = self.worker_task(name).await;
+        (guests, stop)
+    }
+
+    /// The same, with the task of the worker.
+    async fn worker_task(&self, name: &str) -> (Arc<SleepingGuests>, CancellationToken, JoinHandle<()>) {
         let config = Config {
             name: name.parse().unwrap(),
             host: "host".into(),
@@ -92,10 +102,44 @@ impl Harness {
             journal: None,
         };
         let (guests, stop) = (Arc::new(SleepingGuests::default()), CancellationToken::new());
-        let connect = Worker::connect(config, Arc::new(self.broker.connect()), guests.clone());
+        let broker = Arc::new(self.broker.connect());
+        let connect = Worker::connect(config, broker.clone(), guests.clone());
         let worker = Box::pin(connect).await.unwrap();
-        tokio::spawn(Box::pin(worker.run(stop.clone(), CancellationToken::new())));
-        (guests, stop)
+        let running = Box::pin(worker.run(stop.clone(), CancellationToken::new()));
+        let task = tokio::spawn(async move {
+            running.await;
+            // Its name is free then.
+            broker.close().await;
+        });
+        (guests, stop, task)
+    }
+
+    /// Sends a control message through an exchange.
+    async fn control(&self, exchange: &str, key: String, control: &Control) {
+        let message = Message {
+            exchange: exchange.into(),
+            key,
+            routing: Routing::Mandatory,
+            persistent: false,
+            priority: 0,
+            properties: Properties::default(),
+            body: control.encode().into(),
+        };
+        self.broker.publish(message).await.unwrap();
+    }
+
+    /// Tells a worker whether to take jobs, and returns its answer. Each action can be used once.
+    async fn drain(&self, worker: &str, action: DrainAction) -> WorkerDetails {
+        let reply_to = topology::reply_queue(&format!("{action:?}"));
+        let queue = Queue { name: reply_to.clone(), kind: QueueKind::Exclusive };
+        broker::topology::declare_bound(&*self.broker, &queue, &[topology::STATUS]).await.unwrap();
+        let mut answers = self.broker.consume(&reply_to, 1).await.unwrap();
+        let request = DrainRequest { reply_to, worker: worker.parse().unwrap(), action };
+        self.control(topology::CONTROL, String::new(), &Control::Drain(request)).await;
+        let delivery = answers.next().await.unwrap();
+        let details = WorkerDetails::decode(&delivery.message.body).unwrap();
+        delivery.accept();
+        details
     }
 
     /// Publishes jobs of the run `name`, each with its length in milliseconds.
@@ -203,16 +247,7 @@ async fn a_withdrawn_call_that_no_engine_answers_for_ends() {
         action: flow::Action::Apply,
     };
     let withdrawn = WithdrawnCall { call, proof: protocol::Key::NONE.withdraw_proof() };
-    let message = Message {
-        exchange: topology::CONTROL.into(),
-        key: String::new(),
-        routing: Routing::Mandatory,
-        persistent: false,
-        priority: 0,
-        properties: Properties::default(),
-        body: Control::Withdraw(vec![withdrawn]).encode().into(),
-    };
-    harness.broker.publish(message).await.unwrap();
+    harness.control(topology::CONTROL, String::new(), &Control::Withdraw(vec![withdrawn])).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let started = Instant::now();
     harness.publish("r", [1]).await;
@@ -382,15 +417,65 @@ async fn a_worker_binds_its_control_queue_again() {
     for binding in crate::control::bindings(&name) {
         harness.broker.unbind(&binding).await.unwrap();
         tokio::time::sleep(Duration::from_secs(30)).await;
-        let message = Message {
-            exchange: binding.exchange,
-            key: binding.key,
-            routing: Routing::Mandatory,
-            persistent: false,
-            priority: 0,
-            properties: Properties::default(),
-            body: Control::FollowLogs { run: "r".parse().unwrap() }.encode().into(),
-        };
-        harness.broker.publish(message).await.expect("the worker receives it");
+        // The worker receives it, or it could not be routed.
+        harness.control(&binding.exchange, binding.key, &Control::FollowLogs { run: "r".parse().unwrap() }).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_worker_ends_its_calls_and_takes_no_jobs_until_it_is_resumed() {
+    let mut harness = Harness::new().await;
+    harness.publish("short", [1; 200]).await;
+    let (guests, _stop) = harness.worker("one").await;
+    harness.answers(200).await;
+    // The worker prefetches now.
+    harness.publish("long", [5_000, 1, 1, 1]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let WorkerDetails { state, calls, .. } = harness.drain("one", DrainAction::Drain).await;
+    let [call] = &calls.listed[..] else { panic!("{calls:?}") };
+    assert_eq!((state, call.call.task.as_str(), calls.count()), (WorkerState::Draining, "t0", 1));
+    assert!(call.running_for >= Duration::from_millis(900), "{call:?}");
+    assert_eq!(harness.answers(1).await[0].call.task.as_str(), "t0", "it ends");
+    harness.resend_returned().await;
+    assert_eq!((harness.waiting().await, guests.started.load(Ordering::Relaxed)), (3, 201));
+    let (other, stop_other) = harness.worker("other").await;
+    assert!(harness.answers(3).await.iter().all(|signal| !signal.redelivered), "they were returned");
+    assert_eq!(other.started.load(Ordering::Relaxed), 3, "another worker is not drained");
+    stop_other.cancel();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(harness.drain("one", DrainAction::Resume).await.state, WorkerState::Active);
+    harness.publish("later", [1; 2]).await;
+    harness.answers(2).await;
+    assert_eq!(guests.started.load(Ordering::Relaxed), 203);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_drained_to_exit_ends_after_its_calls() {
+    let mut harness = Harness::new().await;
+    harness.publish("long", [60_000]).await;
+    let (_, _stop, task) = harness.worker_task("one").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let details = harness.drain("one", DrainAction::DrainAndExit).await;
+    assert_eq!((details.state, details.calls.count()), (WorkerState::Exiting, 1));
+    harness.publish("later", [1]).await;
+    assert_eq!(harness.answers(1).await[0].call.run.as_str(), "long", "no grace period ends it");
+    task.await.unwrap();
+    assert_eq!(harness.waiting().await, 1);
+    let (restarted, _stop) = harness.worker("one").await;
+    harness.answers(1).await;
+    assert_eq!(restarted.started.load(Ordering::Relaxed), 1, "a worker that starts again is not drained");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_arrives_through_another_exchange_is_refused() {
+    let mut harness = Harness::new().await;
+    let (_, _stop) = harness.worker("one").await;
+    let worker = "one".parse().unwrap();
+    let key = topology::control_queue(&worker);
+    let reply_to = topology::reply_queue("forged");
+    let request = DrainRequest { reply_to, worker, action: DrainAction::Drain };
+    harness.control(topology::REPLIES, key, &Control::Drain(request)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    harness.publish("r", [1]).await;
+    timeout(Duration::from_secs(60), harness.answers(1)).await.expect("it takes jobs");
 }

@@ -41,6 +41,10 @@ fn missed_all_fires_every_missed_time_in_order() {
     assert_eq!((fired(&harness), harness.outstanding.len()), (vec![1], 1), "the others wait until it has ended");
     assert!(harness.machine.next_due().unwrap() > harness.now, "a queued firing sets no timer");
     assert_eq!(harness.machine.backlogs().map(|(_, next)| next.as_micros() / 60_000_000).collect::<Vec<_>>(), [2]);
+    let status = harness.machine.schedules().next().unwrap();
+    let minute = |at: flow::Timestamp| at.as_micros() / 60_000_000;
+    let backlog = status.backlog.map(|backlog| (minute(backlog.next), minute(backlog.until)));
+    assert_eq!((status.next.map(minute), backlog), (Some(7), Some((2, 7))));
     for _ in 0..6 {
         harness.answer(0);
     }

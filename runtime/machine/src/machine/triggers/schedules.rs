@@ -51,7 +51,34 @@ pub struct SkipCount {
     pub last_at: Timestamp,
 }
 
+/// A schedule of a run, with its times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleStatus<'a> {
+    /// The schedule.
+    pub schedule: &'a Schedule,
+    /// When it fires next; `None` if it does not fire any more, or the time is not computed yet.
+    pub next: Option<Timestamp>,
+    /// All missed times that will still fire, as one span.
+    pub backlog: Option<Backlog>,
+}
+
 impl Machine {
+    /// The schedules of the run, with their times.
+    pub fn schedules(&self) -> impl Iterator<Item = ScheduleStatus<'_>> + use<'_> {
+        let goes_on = self.triggers.iter().any(|trigger_state| !trigger_state.ending) && !self.state().is_final();
+        let schedules = self.flow.triggers.iter().flat_map(|triggers| &triggers.schedules);
+        let times = self.triggers.iter().flat_map(|state| state.schedules.iter().zip(state.backlogs.iter()));
+        schedules.zip(times).map(move |(schedule, (next, spans))| {
+            let next = match next {
+                NextFiring::At(at) if goes_on => Some(*at),
+                NextFiring::At(_) | NextFiring::Unknown | NextFiring::Never => None,
+            };
+            let backlog = spans.front().zip(spans.back());
+            let backlog = backlog.map(|(first, last)| Backlog { next: first.next, until: last.until });
+            ScheduleStatus { schedule, next, backlog }
+        })
+    }
+
     /// The skipped triggers, by task and reason.
     pub fn skips(&self) -> impl Iterator<Item = (NodeIndex, SkipReason, SkipCount)> + use<'_> {
         let skips = self.triggers.iter().flat_map(|trigger_state| &trigger_state.skips);

@@ -1,0 +1,138 @@
+//! Lists the queues of jobs. AMQP cannot list queues, so these are the known ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::{self, JobQueue, JobQueues, QueueState, QueuesQuery};
+use axum::{Extension, Json, extract::State};
+use broker::{Broker, DeclareError};
+use flow::{Namespace, QueueName};
+use futures::{StreamExt as _, stream};
+use protocol::topology;
+use tokio::time::{Duration, Instant, timeout_at};
+
+use crate::{
+    auth::namespace::CallerNamespace,
+    extract::Query,
+    problem::{Problem, chain},
+    state::{self, Shared},
+    workers::describe,
+};
+
+/// The maximum number of queues of a page: each is asked for.
+const MAX_QUEUES: usize = 200;
+
+/// The default number of queues of a page.
+const DEFAULT_QUEUES: usize = 100;
+
+/// The time limit of all questions to the broker together.
+const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The number of concurrent questions.
+const MAX_CONCURRENT: usize = 8;
+
+/// Lists the known queues of jobs, in order of name.
+#[utoipa::path(get, operation_id = "list_queues", path = "/v1/queues", tag = "workers", params(QueuesQuery), responses(
+    (status = 200, description = "A page of queues", body = JobQueues),
+    (status = 400, description = "The filter cannot be read", body = api::Problem,
+        content_type = "application/problem+json"),
+    (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn list(
+    State(state): Shared,
+    Extension(caller): Extension<CallerNamespace>,
+    Query(mut query): Query<QueuesQuery>,
+) -> Result<Json<JobQueues>, Problem> {
+    caller.limit(&mut query.namespace)?;
+    let QueuesQuery { queue, namespace, limit, after } = query;
+    let limit = limit.unwrap_or(DEFAULT_QUEUES);
+    if !(1..=MAX_QUEUES).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit: {limit} is not from 1 to {MAX_QUEUES}")));
+    }
+    let namespace = namespace.map(Namespace::new).transpose();
+    let namespace = namespace.map_err(|error| Problem::bad_request(format!("namespace: {error}")))?;
+    let parse = |key: &str, name: String| {
+        let name = QueueName::new(name).and_then(|name| name.within(namespace.as_ref()));
+        name.map_err(|error| Problem::bad_request(format!("{key}: {error}")))
+    };
+    let wanted = queue.map(|queue| parse("queue", queue)).transpose()?;
+    let after = after.map(|after| parse("after", after)).transpose()?;
+    let known = known(&state, &caller, wanted.clone()).await?;
+    let is_listed = |queue: &QueueName| {
+        wanted.as_ref().is_none_or(|wanted| wanted == queue)
+            && namespace.as_ref().is_none_or(|namespace| queue.namespace().as_ref() == Some(namespace))
+            && after.as_ref().is_none_or(|after| queue > after)
+    };
+    let mut listed: Vec<(QueueName, u64)> = known.into_iter().filter(|(queue, _)| is_listed(queue)).collect();
+    let more = listed.len() > limit;
+    listed.truncate(limit);
+    let next = listed.last().filter(|_| more).map(|(queue, _)| queue.to_string());
+    Ok(Json(JobQueues { queues: ask(&*state.dependencies.broker, listed).await, next }))
+}
+
+/// The known queues, each with the number of workers that name it.
+async fn known(
+    state: &state::State,
+    caller: &CallerNamespace,
+    wanted: Option<QueueName>,
+) -> Result<BTreeMap<QueueName, u64>, Problem> {
+    let dependencies = &state.dependencies;
+    let default = "default".parse::<QueueName>().and_then(|default| default.within(caller.0.as_ref()));
+    let waiting = dependencies.engine.waiting_queues();
+    let named = dependencies.locations.queues.iter().cloned().chain(default).chain(waiting).chain(wanted);
+    let mut known: BTreeMap<QueueName, u64> = named.map(|queue| (queue, 0)).collect();
+    for worker in describe(dependencies.broker.clone(), caller.0.as_ref()).await? {
+        let queues: BTreeSet<QueueName> = worker.status.queues.into_iter().collect();
+        queues.into_iter().for_each(|queue| *known.entry(queue).or_default() += 1);
+    }
+    Ok(known)
+}
+
+/// Asks the broker about queues.
+async fn ask(broker: &dyn Broker, queues: Vec<(QueueName, u64)>) -> Vec<JobQueue> {
+    let deadline = Instant::now() + TIMEOUT;
+    // Collected first: a future that borrows from a closure's argument is not general enough to be sent between threads.
+    let questions: Vec<_> = queues.into_iter().map(|queue| ask_about(broker, queue, deadline)).collect();
+    stream::iter(questions).buffered(MAX_CONCURRENT).collect().await
+}
+
+async fn ask_about(broker: &dyn Broker, (queue, workers): (QueueName, u64), deadline: Instant) -> JobQueue {
+    let name = topology::job_queue(&queue);
+    let question = async {
+        let Some(messages) = broker.waiting(&name).await? else { return Ok(None) };
+        let consumers = broker.consumers(&name).await?;
+        Ok::<_, DeclareError>(consumers.map(|consumers| (messages, consumers)))
+    };
+    let (state, numbers) = match timeout_at(deadline, question).await {
+        Ok(Ok(Some(numbers))) => (QueueState::Exists, Some(numbers)),
+        Ok(Ok(None)) => (QueueState::Missing, None),
+        Ok(Err(DeclareError::TimedOut { .. })) | Err(_) => (QueueState::Unanswered, None),
+        Ok(Err(error)) => {
+            tracing::warn!(queue = name, error = chain(&error), "the broker has refused a question about a queue");
+            (QueueState::Refused, None)
+        }
+    };
+    let (messages, consumers) = numbers.unzip();
+    JobQueue { queue: queue.to_string(), state, messages, consumers, workers }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::{InProcess, topology::declare_shared};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_queue_has_its_numbers_if_it_exists() {
+        let broker = InProcess::new();
+        declare_shared(&broker).await.unwrap();
+        let [ovens, missing]: [QueueName; 2] = ["ovens", "missing"].map(|name| name.parse().unwrap());
+        broker::topology::declare_jobs(&broker, &ovens).await.unwrap();
+        let _consumer = broker.consume(&topology::job_queue(&ovens), 1).await.unwrap();
+        let answers = ask(&broker, vec![(missing, 0), (ovens, 2)]).await;
+        let shown = |queue: &JobQueue| {
+            let JobQueue { queue, state, messages, consumers, workers } = queue;
+            format!("{queue} {state} {messages:?} {consumers:?} {workers}")
+        };
+        let shown: Vec<String> = answers.iter().map(shown).collect();
+        assert_eq!(shown, ["missing missing None None 0", "ovens exists Some(0) Some(1) 2"]);
+    }
+}

@@ -1,0 +1,85 @@
+//! Tests what a page of schedules shows.
+
+use std::collections::BTreeMap;
+
+use flow::{Digest, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, Shard, TaskInfo, Values};
+use logbook::{Append, MaxUnended, MemoChanges, Memory, RunInfo, Version};
+use machine::Event;
+
+use super::*;
+
+const MINUTE: u64 = 60_000_000;
+
+const EACH_MINUTE: &str = "persistent = true\n[[schedule]]\ncron = \"* * * * *\"\nto = \"t\"\nmissed = \"skip\"\n";
+
+/// Adds a run of a task that started at a minute and was not driven for the next six.
+async fn add(logbook: &Memory, run: &str, flow: &str, minute: u64, keys: &str) {
+    let task = TaskInfo {
+        name: "noop".parse().unwrap(),
+        doc: String::new(),
+        requires: Vec::new(),
+        provides: Vec::new(),
+        rollback: Rollback::Guest { requires: Vec::new() },
+        retry: None,
+        limits: LimitOverrides::default(),
+    };
+    let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(vec![task]) };
+    let (top, tables) = keys.split_once('\n').unwrap_or_default();
+    let text = format!(
+        "name = \"{flow}\"\n{top}\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"t\"\nuse = \"g#noop\"\n{tables}"
+    );
+    let draft = flow::file::parse(&text).unwrap();
+    let (wired, _) = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new()).unwrap();
+    let run: RunId = run.parse().unwrap();
+    let mut machine = Machine::new(run.clone(), Arc::new(wired));
+    let mut records = machine.step(Timestamp::from_micros(minute * MINUTE + 1), &Event::Start).records;
+    records.extend(machine.step(Timestamp::from_micros((minute + 6) * MINUTE), &Event::Tick).records);
+    let append = Append {
+        run,
+        follows: Version::NONE,
+        records,
+        info: RunInfo { shard: Shard::new("s").unwrap(), flow: flow.parse().unwrap(), state: RunState::Running },
+        logs: Vec::new(),
+        published: Version::NONE,
+        max_unended: MaxUnended::default(),
+        memos: MemoChanges::default(),
+    };
+    logbook.append(vec![append]).await.unwrap();
+}
+
+fn filter(namespace: &str, limit: usize) -> Filter {
+    Filter { namespace: Some(namespace.parse().unwrap()), limit, ..Filter::default() }
+}
+
+async fn read_page(logbook: &Arc<dyn Logbook>, filter: &Filter) -> Schedules {
+    read(logbook, page(&**logbook, filter).await.unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_schedule_has_its_next_time_and_the_number_of_missed_ones() {
+    let logbook = Memory::new();
+    add(&logbook, "scheduled", "shop/f", 0, EACH_MINUTE).await;
+    add(&logbook, "other", "other/f", 1, EACH_MINUTE).await;
+    let logbook: Arc<dyn Logbook> = Arc::new(logbook);
+    let Schedules { schedules, unreadable, next } = read_page(&logbook, &filter("shop", 50)).await;
+    assert_eq!((unreadable.len(), next), (0, None));
+    let [schedule] = &schedules[..] else { panic!("{schedules:?}") };
+    assert_eq!((&*schedule.run, &*schedule.flow, &*schedule.task), ("scheduled", "shop/f", "t"));
+    assert_eq!((&*schedule.cron, &*schedule.zone), ("* * * * *", "UTC"));
+    assert_eq!(schedule.next, Some(rfc3339(Timestamp::from_micros(7 * MINUTE))));
+    let skipped: Vec<(&str, u64)> = schedule.skipped.iter().map(|skip| (skip.reason.as_str(), skip.count)).collect();
+    assert_eq!((skipped, schedule.backlog.is_none()), (vec![("missed", 6)], true));
+}
+
+#[tokio::test]
+async fn a_page_of_runs_without_schedules_leads_to_the_next_page() {
+    let logbook = Memory::new();
+    add(&logbook, "scheduled", "shop/f", 0, EACH_MINUTE).await;
+    add(&logbook, "plain", "shop/g", 1, "").await;
+    let logbook: Arc<dyn Logbook> = Arc::new(logbook);
+    let first = read_page(&logbook, &filter("shop", 1)).await;
+    assert_eq!(first.schedules.len(), 0, "the youngest run has none");
+    let after = Some(parse_cursor(&first.next.expect("there is another run")).unwrap());
+    let second = read_page(&logbook, &Filter { after, ..filter("shop", 1) }).await;
+    assert_eq!((second.schedules.len(), second.next), (1, None));
+}
