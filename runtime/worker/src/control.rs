@@ -121,7 +121,9 @@ pub(crate) async fn serve(
                         send_best_effort(&*broker, answer, &stop).await;
                     }
                 }
-                Err(what) => refusals.log(&control_queue, &format!("{what} that names no queue for replies")),
+                Err(what) => {
+                    refusals.log(&control_queue, &format!("{what} that names no queue for replies"));
+                }
             },
             // All workers receive it, so it is not moved to the quarantine.
             Err(error) => {

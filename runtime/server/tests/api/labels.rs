@@ -203,7 +203,7 @@ async fn the_text_of_a_flow_is_read_at_each_revision() {
     let text = format!("# a comment\n{WAITS}");
     client.submit(&submission(&text).run("r")).await.unwrap();
     let add = "[[task]]\nname = \"more\"\nwait = \"another word\"\nprovides = [\"x\"]\n";
-    let edits = Edits { edits: vec![Edit::Add { flow: add.into(), modules: BTreeMap::new() }], ..Edits::default() };
+    let edits = Edits { edits: vec![Edit::Add { text: add.into(), modules: BTreeMap::new() }], ..Edits::default() };
     client.edit("r", &edits).await.unwrap();
     let at = |revision| FlowTextQuery { revision };
     let first = client.flow_text("r", &at(Some(1))).await.unwrap();
@@ -231,7 +231,7 @@ async fn the_text_of_a_flow_is_known_after_its_records_are_deleted() {
     client.submit(&submission(WAITS).run("r")).await.unwrap();
     for name in ["more", "most"] {
         let flow = format!("[[task]]\nname = \"{name}\"\nwait = \"a word\"\nprovides = [\"{name}\"]\n");
-        let edits = Edits { edits: vec![Edit::Add { flow, modules: BTreeMap::new() }], ..Edits::default() };
+        let edits = Edits { edits: vec![Edit::Add { text: flow, modules: BTreeMap::new() }], ..Edits::default() };
         client.edit("r", &edits).await.unwrap();
     }
     let run = RunId::new("r").unwrap();
