@@ -38,6 +38,12 @@ pub enum QueueKind {
         /// How long the queue stays without a consumer; forever if `None`.
         expires: Option<Duration>,
     },
+    /// Durable and replicated (a quorum queue), with a maximum size. The oldest messages make room for new ones, so publishing to it never
+    /// fails for want of room. Deliveries are not counted, and nothing expires.
+    Bounded {
+        /// The maximum size of the messages that wait, in bytes.
+        max_bytes: u64,
+    },
     /// Deleted with the connection that declared it; no other connection may use it, or declare a queue of its name.
     Exclusive,
     /// Like an exclusive queue, but its name is known to its connection only: others may have private queues of the same name. The broker

@@ -105,9 +105,10 @@ impl Broker for InProcess {
                 let name = self.connection.queue_name(&queue.name);
                 self.server.declare_queue(&self.connection, &Queue { name, kind: QueueKind::Private })
             }
-            QueueKind::Quorum { .. } | QueueKind::Exclusive | QueueKind::Transient { .. } => {
-                self.server.declare_queue(&self.connection, queue)
-            }
+            QueueKind::Quorum { .. }
+            | QueueKind::Bounded { .. }
+            | QueueKind::Exclusive
+            | QueueKind::Transient { .. } => self.server.declare_queue(&self.connection, queue),
         }
     }
 

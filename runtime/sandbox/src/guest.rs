@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use flow::{
-    Failure, FailureKind, Json, MAX_DETAILS_BYTES, Outcome, Value, ValueName, Values, too_long_details, without_details,
+    Failure, FailureKind, Json, MAX_DETAILS_BYTES, MAX_PROGRESS_BYTES, Outcome, Size, Value, ValueName, Values,
+    too_long_details, without_details,
 };
 use wasmtime::component::{HasSelf, Linker};
 
@@ -57,8 +58,8 @@ impl host::Host for HostState {
     }
 }
 
-/// The maximum size of a progress message, in bytes: it is shown in one line.
-pub(crate) const MAX_PROGRESS_BYTES: usize = 1 << 10;
+/// The maximum size of a progress message that a guest passes, in bytes. Its end beyond [`MAX_PROGRESS_BYTES`] is left out.
+const MAX_PROGRESS_ARGUMENT_BYTES: usize = 64 << 10;
 
 /// Calls the guest's function for the job, and checks its result.
 pub(crate) async fn call(

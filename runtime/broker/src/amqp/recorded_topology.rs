@@ -58,7 +58,10 @@ impl Declaration {
                 let (options, arguments) = queue_options(&queue.kind);
                 match queue.kind {
                     QueueKind::Private => declare_private(channel, &queue.name, options, arguments).await,
-                    QueueKind::Quorum { .. } | QueueKind::Exclusive | QueueKind::Transient { .. } => {
+                    QueueKind::Quorum { .. }
+                    | QueueKind::Bounded { .. }
+                    | QueueKind::Exclusive
+                    | QueueKind::Transient { .. } => {
                         channel.queue_declare(queue.name.as_str().into(), options, arguments).await.map(drop)
                     }
                 }
@@ -169,6 +172,14 @@ fn queue_options(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
             if let Some(expires) = expires {
                 arguments.insert("x-expires".into(), milliseconds(*expires));
             }
+            (durable, arguments)
+        }
+        QueueKind::Bounded { max_bytes } => {
+            arguments.insert("x-queue-type".into(), text("quorum"));
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(UNLIMITED.into()));
+            let max_bytes = i64::try_from(*max_bytes).unwrap_or(i64::MAX);
+            arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(max_bytes));
+            arguments.insert("x-overflow".into(), text("drop-head"));
             (durable, arguments)
         }
         QueueKind::Exclusive | QueueKind::Private => {

@@ -18,6 +18,7 @@ pub async fn exchanges_and_queues_may_be_declared_repeatedly(harness: &Harness) 
             single_active_consumer: true,
             expires: None,
         },
+        QueueKind::Bounded { max_bytes: 1 << 20 },
         QueueKind::Exclusive,
         QueueKind::Private,
         TRANSIENT,
@@ -65,6 +66,19 @@ pub async fn a_queue_of_another_kind_differs(harness: &Harness) {
     }
     let same = Queue { name, kind: quorum_with(Some(3), false) };
     harness.broker.declare_queue(&same).await.expect("a rejected declaration changes nothing");
+}
+
+/// A new message never fails for want of room: the oldest ones leave.
+pub async fn a_bounded_queue_keeps_the_newest_messages(harness: &Harness) {
+    let queue = harness.queue("queue", QueueKind::Bounded { max_bytes: 100 << 10 }).await;
+    for number in 0..9 {
+        harness.send(&queue, &number.to_string().repeat(30 << 10)).await;
+    }
+    assert_eq!(harness.waiting(&queue).await, 3);
+    let mut consumer = harness.consume(&queue, 10).await;
+    for number in 6..9 {
+        assert!(take(&mut consumer).await.starts_with(&number.to_string()), "the oldest of those that are left");
+    }
 }
 
 /// A binding with a missing end is rejected.

@@ -42,6 +42,27 @@ struct ReadyMessage {
     returned: u32,
 }
 
+/// The messages that wait, in their order.
+#[derive(Default)]
+struct ReadyMessages {
+    messages: BTreeMap<MessagePosition, ReadyMessage>,
+    /// Their size.
+    bytes: u64,
+}
+
+impl ReadyMessages {
+    fn insert(&mut self, position: MessagePosition, entry: ReadyMessage) {
+        self.bytes += entry.message.size();
+        self.messages.insert(position, entry);
+    }
+
+    fn pop_first(&mut self) -> Option<(MessagePosition, ReadyMessage)> {
+        let (position, entry) = self.messages.pop_first()?;
+        self.bytes -= entry.message.size();
+        Some((position, entry))
+    }
+}
+
 /// An unsettled delivery.
 struct Outstanding {
     position: MessagePosition,
@@ -72,7 +93,7 @@ pub(super) struct Queue {
     /// The connection that declared the queue, which matters for an exclusive queue.
     pub(super) owner: u64,
     numbers: Arc<Numbers>,
-    ready: BTreeMap<MessagePosition, ReadyMessage>,
+    ready: ReadyMessages,
     /// The first is served next; with a single active consumer, only the first is served.
     subscribers: VecDeque<Subscriber>,
     outstanding: HashMap<u64, Outstanding>,
@@ -85,7 +106,7 @@ impl Queue {
             kind,
             owner,
             numbers,
-            ready: BTreeMap::new(),
+            ready: ReadyMessages::default(),
             subscribers: VecDeque::new(),
             outstanding: HashMap::new(),
             unused_since: None,
@@ -108,7 +129,15 @@ impl Queue {
         match self.kind {
             QueueKind::Transient { expires } => Some(expires),
             QueueKind::Quorum { expires, .. } => expires,
-            QueueKind::Exclusive | QueueKind::Private => None,
+            QueueKind::Bounded { .. } | QueueKind::Exclusive | QueueKind::Private => None,
+        }
+    }
+
+    /// The maximum size of the waiting messages, in bytes.
+    fn max_bytes(&self) -> Option<u64> {
+        match self.kind {
+            QueueKind::Bounded { max_bytes } => Some(max_bytes),
+            QueueKind::Quorum { .. } | QueueKind::Transient { .. } | QueueKind::Exclusive | QueueKind::Private => None,
         }
     }
 
@@ -116,25 +145,25 @@ impl Queue {
     pub(super) fn allows(&self, connection: u64) -> bool {
         match self.kind {
             QueueKind::Exclusive | QueueKind::Private => self.owner == connection,
-            QueueKind::Transient { .. } | QueueKind::Quorum { .. } => true,
+            QueueKind::Transient { .. } | QueueKind::Quorum { .. } | QueueKind::Bounded { .. } => true,
         }
     }
 
     pub(super) fn dead_letter_to(&self) -> Option<&str> {
         match &self.kind {
             QueueKind::Quorum { dead_letter_to, .. } => dead_letter_to.as_deref(),
-            QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => None,
+            QueueKind::Bounded { .. } | QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => None,
         }
     }
 
     pub(super) fn waiting(&self) -> u64 {
-        self.ready.len() as u64
+        self.ready.messages.len() as u64
     }
 
     /// The waiting messages and the unsettled deliveries.
     pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
         let unsettled = self.outstanding.values().map(|outstanding| &outstanding.entry);
-        self.ready.values().chain(unsettled).map(|entry| &*entry.message)
+        self.ready.messages.values().chain(unsettled).map(|entry| &*entry.message)
     }
 
     pub(super) fn consumers(&self) -> u64 {
@@ -143,8 +172,17 @@ impl Queue {
 
     pub(super) fn push(&mut self, message: Arc<Message>) {
         let position = MessagePosition { priority: Reverse(message.priority), sequence: self.numbers.next() };
-        self.ready.insert(position, ReadyMessage { message, redelivered: false, returned: 0 });
+        self.insert(position, ReadyMessage { message, redelivered: false, returned: 0 });
         self.dispatch();
+    }
+
+    /// Adds a message. The oldest ones leave a bounded queue for it.
+    fn insert(&mut self, position: MessagePosition, entry: ReadyMessage) {
+        self.ready.insert(position, entry);
+        let Some(max_bytes) = self.max_bytes() else { return };
+        while self.ready.bytes > max_bytes {
+            self.ready.pop_first();
+        }
     }
 
     pub(super) fn subscribe(&mut self, subscriber: Subscriber) {
@@ -206,15 +244,15 @@ impl Queue {
                     return Some(DeadLetter { message: entry.message, reason: "delivery_limit" });
                 }
             }
-            QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => {}
+            QueueKind::Bounded { .. } | QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => {}
         }
-        self.ready.insert(position, entry);
+        self.insert(position, entry);
         None
     }
 
     /// Dispatches waiting messages, as far as subscribers have credit.
     fn dispatch(&mut self) {
-        while !self.ready.is_empty() && self.rotate_to_next() {
+        while !self.ready.messages.is_empty() && self.rotate_to_next() {
             let subscriber = &mut self.subscribers[0];
             let Ok(permit) = subscriber.deliveries.try_reserve() else {
                 // Its receiver was dropped, or its credit is wrong: in both cases it cannot receive more.
@@ -251,7 +289,9 @@ impl Queue {
     fn is_single_active(&self) -> bool {
         match self.kind {
             QueueKind::Quorum { single_active_consumer, .. } => single_active_consumer,
-            QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => false,
+            QueueKind::Bounded { .. } | QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => {
+                false
+            }
         }
     }
 }
