@@ -49,6 +49,12 @@ impl host::Host for HostState {
     }
 
     fn progress(&mut self, fraction: f64, mut message: String) -> wasmtime::Result<()> {
+        // Nothing counts it, and the host has copied it already: a guest must not go on like this.
+        if message.len() > MAX_PROGRESS_ARGUMENT_BYTES {
+            let (size, limit) = (message.len(), Size(MAX_PROGRESS_ARGUMENT_BYTES as u64));
+            let reason = format!("it reported its progress with a message of {size} bytes, the limit is {limit}");
+            return Err(wasmtime::Error::msg(reason));
+        }
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         message.truncate(message.floor_char_boundary(MAX_PROGRESS_BYTES));
         if let Some(observer) = &self.observer {

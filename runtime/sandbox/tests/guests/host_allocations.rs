@@ -182,17 +182,17 @@ async fn assert_stopped(body: &str, kind: FailureKind, reason: &str) {
 const TOO_MUCH_AT_ONCE: &str = "it passed more data at once than values of 1KiB need, the limit is 1KiB";
 
 #[tokio::test]
-async fn random_bytes_are_at_most_as_many_as_the_memory_of_the_guest() {
-    let reason = "it requested 18446744073709551615 random bytes, more than its memory limit";
+async fn random_bytes_are_at_most_a_megabyte_at_once() {
+    let reason = "it requested 18446744073709551615 random bytes at once, the limit is 1MiB";
     assert_stopped("(call $random (i64.const -1) (i32.const 64))", FailureKind::Trap, reason).await;
-    let reason = "it requested 16777217 random bytes, more than its memory limit";
-    assert_stopped("(call $random (i64.const 16777217) (i32.const 64))", FailureKind::Trap, reason).await;
-    assert_success("(call $random (i64.const 100000) (i32.const 64)) (call $check (i64.load32_u (i32.const 68)) (i64.const 100000))").await;
+    let reason = "it requested 1048577 random bytes at once, the limit is 1MiB";
+    assert_stopped("(call $random (i64.const 1048577) (i32.const 64))", FailureKind::Trap, reason).await;
+    assert_success("(call $random (i64.const 1048576) (i32.const 64)) (call $check (i64.load32_u (i32.const 68)) (i64.const 1048576))").await;
 }
 
 #[tokio::test]
 async fn insecure_random_bytes_too() {
-    let reason = "it requested 18446744073709551615 random bytes, more than its memory limit";
+    let reason = "it requested 18446744073709551615 random bytes at once, the limit is 1MiB";
     assert_stopped("(call $insecure (i64.const -1) (i32.const 64))", FailureKind::Trap, reason).await;
 }
 
@@ -269,6 +269,14 @@ async fn a_message_is_copied_within_the_same_bound() {
         let body = format!("(call {call} (i32.const 65536) (i32.const 1050625))");
         assert_stopped(&body, FailureKind::OutputLimit, TOO_MUCH_AT_ONCE).await;
     }
+}
+
+#[tokio::test]
+async fn a_message_about_progress_has_a_maximum_size() {
+    let progress = |length: u32| format!("(call $progress (f64.const 0.5) (i32.const 65536) (i32.const {length}))");
+    assert_success(&progress(65_536)).await;
+    let reason = "it reported its progress with a message of 65537 bytes, the limit is 64KiB";
+    assert_stopped(&progress(65_537), FailureKind::Trap, reason).await;
 }
 
 /// Fills the memory from 64 KiB on with the handle of one pollable, and polls a list of this length.
