@@ -55,6 +55,7 @@ mod meter;
 mod cpu_time;
 mod waiting;
 mod run;
+mod transfer;
 mod host_work;
 mod classify;
 mod host_state;

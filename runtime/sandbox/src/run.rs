@@ -25,12 +25,9 @@ use crate::{
     mappings,
     sandbox::Shared,
     ticker::Ticker,
+    transfer,
     waiting::{self, Lending, WaitingCalls},
 };
-
-/// The host memory allowance for a guest beyond twice the output limit, in bytes: lists of many small values take more
-/// memory than the values.
-const HOST_ALLOCATION_SLACK: usize = 1 << 20;
 
 /// The maximum time of a call for which it waits for slots while its timeout stands still. After that its timeout goes on, so that
 /// it ends before its engine counts it as lost.
@@ -205,10 +202,10 @@ impl Yielding {
 
 /// A store for one guest, with all limits enabled.
 pub(crate) fn store(engine: &Engine, state: HostState) -> Store<HostState> {
-    let output = usize::try_from(state.meter.limits().output).unwrap_or(usize::MAX);
+    let limits = *state.meter.limits();
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.meter);
-    store.set_hostcall_fuel(output.saturating_mul(2).saturating_add(HOST_ALLOCATION_SLACK));
+    transfer::bound(&mut store, &limits);
     store.set_max_component_handles(MAX_HANDLES);
     store.epoch_deadline_callback(tick);
     store.set_epoch_deadline(1);
