@@ -38,6 +38,7 @@ mod loaded;
 mod engines;
 mod mappings;
 mod memory_cache;
+mod single_flight;
 mod ticker;
 
 pub use compiled::{CompileError, Compiled};
