@@ -53,11 +53,10 @@ mod tests {
             flights.join(Digest::from_bytes([byte; 32]), || {
                 started.set(started.get() + 1);
                 let number = started.get();
-                async move {
+                Box::pin(async move {
                     tokio::task::yield_now().await;
                     number
-                }
-                .boxed()
+                })
             })
         };
         let (first, second, other) = (join(1), join(1), join(2));
