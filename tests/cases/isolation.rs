@@ -166,6 +166,8 @@ fn a_child_has_no_rights() {
     for set in ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"] {
         assert_eq!(u64::from_str_radix(&field(set), 16), Ok(0), "{set}");
     }
+    // The kernel ends it before its parent if there is no memory left.
+    assert_eq!(read("oom_score_adj").trim(), "1000");
     let limits = read("limits");
     for limit in ["Max open files ", "Max file size ", "Max core file size "] {
         let line = limits.lines().find(|line| line.starts_with(limit)).unwrap_or_else(|| panic!("no {limit}"));

@@ -171,7 +171,7 @@ pub trait Broker: Send + Sync + 'static {
         self.consume_filtered(queue, prefetch, Arc::new(|_| true)).await
     }
     /// Opens a consumer as [`Broker::consume`] does, for the messages that the filter lets through. The others are dead-lettered as
-    /// soon as they arrive, even while the consumer takes nothing: so they take no memory.
+    /// soon as they arrive, or dropped if they are not persistent, even while the consumer takes nothing: so they take no memory.
     async fn consume_filtered(
         &self,
         queue: &str,

@@ -38,9 +38,9 @@ pub enum QueueKind {
         /// How long the queue stays without a consumer; forever if `None`.
         expires: Option<Duration>,
     },
-    /// Like a quorum queue with one consumer at a time, of which another takes over. It keeps only so much for it: then the oldest waiting
-    /// messages are dropped for new ones, so that no sender ever waits or learns of it.
-    Backlog {
+    /// Durable and replicated (a quorum queue), with a maximum size: then the oldest waiting messages are dropped for new ones, so that no
+    /// sender ever waits or learns of it. Deliveries are not counted.
+    Bounded {
         /// The maximum number of waiting messages.
         max_messages: u32,
         /// The maximum size of the bodies of waiting messages, in bytes.
@@ -48,6 +48,8 @@ pub enum QueueKind {
         /// The exchange that gets dropped messages, and the routing key that they get; otherwise they are gone. Declaring the queue needs the
         /// permission to write to this exchange, and to read the queue.
         dropped_to: Option<(String, String)>,
+        /// Whether only one of the consumers receives messages; another takes over when it leaves.
+        single_active_consumer: bool,
         /// How long the queue stays without a consumer; forever if `None`.
         expires: Option<Duration>,
     },

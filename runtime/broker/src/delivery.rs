@@ -149,12 +149,17 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The delivery, if the filter lets it through; otherwise it is dead-lettered.
+    /// The delivery, if the filter lets it through; otherwise it is dead-lettered, or dropped if it is not persistent: then its sender repeats
+    /// it, or it is of no use soon.
     pub(crate) fn through(self, filter: &MessageFilter) -> Option<Self> {
         if filter(&self.message) {
             return Some(self);
         }
-        self.dead_letter();
+        if self.message.persistent {
+            self.dead_letter()
+        } else {
+            self.accept()
+        }
         None
     }
 }

@@ -106,7 +106,7 @@ impl Broker for InProcess {
                 self.server.declare_queue(&self.connection, &Queue { name, kind: QueueKind::Private })
             }
             QueueKind::Quorum { .. }
-            | QueueKind::Backlog { .. }
+            | QueueKind::Bounded { .. }
             | QueueKind::Exclusive
             | QueueKind::Transient { .. } => self.server.declare_queue(&self.connection, queue),
         }

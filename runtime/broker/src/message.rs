@@ -37,6 +37,16 @@ pub struct Message {
     pub body: Bytes,
 }
 
+impl Message {
+    /// About the bytes that the message takes in memory: its body, its texts, and the maps around them.
+    pub(crate) fn size(&self) -> u64 {
+        let Properties { message_id, reply_to, correlation_id, content_type, headers } = &self.properties;
+        let texts = [message_id, reply_to, correlation_id, content_type].into_iter().flatten().map(String::len);
+        let headers = headers.iter().map(|(name, value)| name.len() + value.len() + 2 * size_of::<String>());
+        (size_of::<Self>() + self.body.len() + texts.chain(headers).sum::<usize>()) as u64
+    }
+}
+
 /// Properties that are sent unencoded, so that an operator can read a queue.
 ///
 /// A dead-lettered message also has the headers `x-first-death-queue` and `x-first-death-reason`

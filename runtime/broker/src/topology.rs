@@ -14,6 +14,13 @@ use crate::{Binding, Broker, DeclareError, Destination, Exchange, ExchangeKind, 
 /// this before it gives the job back.
 const REBIND_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The maximum size of the messages in the quarantine. A worker, or a guest whose messages are refused, can send many there: they must
+/// not fill the disk of the broker, or the memory of a server without one.
+const MAX_QUARANTINE_BYTES: u64 = 256 << 20;
+
+/// The maximum number of messages in the quarantine: small ones cost a broker more than their bytes.
+const MAX_QUARANTINED: u32 = 1_000_000;
+
 /// The shared exchanges.
 const EXCHANGES: [(&str, ExchangeKind); 13] = [
     (names::JOBS, ExchangeKind::Direct),
@@ -46,9 +53,14 @@ pub async fn declare_shared(broker: &dyn Broker) -> Result<(), DeclareError> {
     // Alone, so that a broker logs one refusal and not one for each.
     broker.declare_exchange(first).await?;
     try_join_all(others.iter().map(|exchange| broker.declare_exchange(exchange))).await?;
-    // Messages here wait for an operator: deliveries are not counted, and nothing expires.
-    let kind =
-        QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None };
+    // Messages here wait for an operator.
+    let kind = QueueKind::Bounded {
+        max_messages: MAX_QUARANTINED,
+        max_bytes: MAX_QUARANTINE_BYTES,
+        dropped_to: None,
+        single_active_consumer: false,
+        expires: None,
+    };
     broker.declare_queue(&Queue { name: names::QUARANTINE.to_owned(), kind }).await?;
     let to = Destination::Queue(names::QUARANTINE.to_owned());
     broker.bind(&Binding { exchange: names::DEAD_LETTERS.to_owned(), key: String::new(), to }).await

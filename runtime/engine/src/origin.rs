@@ -9,7 +9,7 @@ pub(crate) const WRONG_EXCHANGE: &str = "a message that arrived through an excha
 
 /// The reason why a message of a worker is not read.
 pub(crate) const TOO_LARGE: &str =
-    "a report that is larger than any that a worker sends; it is kept in waft.quarantine";
+    "a report that is larger than any that a worker sends; waft.quarantine keeps it if it is persistent";
 
 /// Whether a message is as small as its sender makes it. Only workers are not trusted with the memory of an engine.
 pub(crate) fn is_of_right_size(message: &Message) -> bool {

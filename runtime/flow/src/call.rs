@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::{NodeName, RunId};
 
+/// The maximum size of a message about the progress of a call, in bytes: it is shown in one line.
+pub const MAX_PROGRESS_BYTES: usize = 1 << 10;
+
 macro_rules! count {
     ($(#[$doc:meta])* $type:ident($inner:ty)) => {
         $(#[$doc])*

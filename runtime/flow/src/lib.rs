@@ -38,7 +38,7 @@ pub use access::{
     GrantedPart, Grants, HttpPattern, HttpTarget, Memo, Network, Reach, Recording, SECRET_MARK, Setting, SettingKind,
     SignerKey, SocketHost, SocketPattern, is_public,
 };
-pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
+pub use call::{Action, Attempt, CallId, Execution, Firing, MAX_PROGRESS_BYTES, Revision};
 pub use condition::{Condition, EvaluationBudget};
 pub use cron::Cron;
 pub use digest::Digest;

@@ -130,14 +130,15 @@ impl CallLog {
         self.extend([(level.into(), text.into())]);
     }
 
-    /// Adds lines, each with its level, until the log has reached [`MAX_LOG_BYTES`].
+    /// Adds lines, each with its level, until the log has reached [`MAX_LOG_BYTES`]. It takes no further line after that, so it takes only as
+    /// long as the lines of a full log.
     pub fn extend<Text: Into<String>>(&mut self, lines: impl IntoIterator<Item = (Text, Text)>) {
+        if self.cut {
+            return;
+        }
         let size: usize = self.lines.iter().map(|line| line.text.len() + LINE_OVERHEAD).sum();
         let mut remaining = MAX_LOG_BYTES.saturating_sub(size);
         for (level, text) in lines {
-            if self.cut {
-                return;
-            }
             let mut text = text.into();
             if text.len() + LINE_OVERHEAD > remaining {
                 self.cut = true;
@@ -146,6 +147,9 @@ impl CallLog {
             if remaining >= LINE_OVERHEAD {
                 remaining = remaining.saturating_sub(text.len() + LINE_OVERHEAD);
                 self.lines.push(LogLine { level: level.into(), text });
+            }
+            if self.cut {
+                return;
             }
         }
     }
@@ -238,6 +242,22 @@ mod tests {
         let before = together.clone();
         together.extend([("info", "more")]);
         assert_eq!(together, before, "a log that was cut stays as it is");
+    }
+
+    #[test]
+    fn no_line_is_taken_that_a_full_log_cannot_have() {
+        let (mut log, mut taken) = (CallLog::default(), 0);
+        // There is no end of these lines.
+        log.extend(std::iter::repeat_with(|| {
+            taken += 1;
+            ("stdout", "")
+        }));
+        assert_eq!(
+            (log.cut, log.lines.len(), taken),
+            (true, MAX_LOG_BYTES / LINE_OVERHEAD, MAX_LOG_BYTES / LINE_OVERHEAD + 1)
+        );
+        log.extend(std::iter::repeat(("stdout", "")).inspect(|_| panic!("the log is full")));
+        assert_eq!(log.lines.len(), MAX_LOG_BYTES / LINE_OVERHEAD);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flow::{CallId, Digest, Execution, Signal, TaskResult, Value, WorkerName};
+use flow::{CallId, Digest, Execution, MAX_PROGRESS_BYTES, Signal, TaskResult, Value, WorkerName};
 
 use crate::{
     CallKeys, CallLog, CommandRequest, DecodeError, EngineSecret, HttpRecord, PermitGrant, PermitsQuestion, Seal,
@@ -109,7 +109,7 @@ pub struct Progress {
     pub worker: WorkerName,
     /// From 0 to 1, when the guest has reported it.
     pub fraction: Option<f64>,
-    /// The guest's last message: from its progress or its log.
+    /// The beginning of the guest's last message: from its progress or its log. It has at most [`MAX_PROGRESS_BYTES`] when it is read.
     pub message: Option<String>,
 }
 
@@ -341,7 +341,8 @@ impl WireReport<'_> {
                 call: call.into_call()?,
                 worker: worker_name(worker)?,
                 fraction,
-                message: message.map(Into::into),
+                // The sender may not have kept to the bound.
+                message: message.map(|text| text[..text.floor_char_boundary(MAX_PROGRESS_BYTES)].into()),
             }),
             Self::Heartbeat { call, worker, number } => {
                 Report::Heartbeat { call: call.into_call()?, worker: worker_name(worker)?, number: number.into() }
@@ -392,5 +393,31 @@ impl WireSignal<'_> {
             worker,
         };
         Ok(Report::Signal(signal, self.log.map(CallLog::from).unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::{Action, Attempt, Firing};
+
+    use super::*;
+
+    #[test]
+    fn a_message_about_progress_of_a_sender_without_bounds_is_cut() {
+        let call = CallId {
+            run: "r".parse().unwrap(),
+            task: "t".parse().unwrap(),
+            firing: Firing::FIRST,
+            attempt: Attempt::FIRST,
+            action: Action::Apply,
+        };
+        let secret = EngineSecret::new([7; 32]);
+        let keys = secret.call_keys(&call, []);
+        let progress = |message: String| {
+            let (call, worker) = (call.clone(), "w".parse().unwrap());
+            Report::Progress(Progress { call, worker, fraction: Some(0.5), message: Some(message) })
+        };
+        let opened = Report::open(&progress("ä".repeat(1 << 20)).encode(&keys), &secret);
+        assert_eq!(opened, Ok(progress("ä".repeat(MAX_PROGRESS_BYTES / 2))));
     }
 }

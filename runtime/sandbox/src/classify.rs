@@ -7,6 +7,7 @@ use crate::{
     call::{Completion, Frame},
     host_state::{Exited, HostState},
     run::{StopReason, Watchdog},
+    transfer,
 };
 
 /// The maximum number of functions shown from a trap's stack: the first few give the location.
@@ -97,9 +98,7 @@ fn classify_error(error: &wasmtime::Error, state: &HostState, stack: usize) -> F
     }
     // Wasmtime has no types for these two errors, so the message text decides; tests verify the texts.
     if root.contains("fuel allocated for hostcalls has been exhausted") {
-        let limit = Size(limits.output);
-        let message = format!("it passed more data at once than values of {limit} need, the limit is {limit}");
-        return Failure::new(FailureKind::OutputLimit, message);
+        return transfer::exceeded(error, limits);
     }
     if let Some(resource) = root.strip_prefix("resource limit exceeded: ") {
         let limit = limits.instances;

@@ -18,8 +18,6 @@ pub struct Compiled(Arc<Inner>);
 
 struct Inner {
     digest: Digest,
-    /// The size of code and data in bytes.
-    size: usize,
     place: Place,
 }
 
@@ -87,9 +85,12 @@ impl Compiled {
         self.0.digest
     }
 
-    /// The size of code and data in bytes.
+    /// The size of code and data in this process in bytes. It may grow.
     pub(crate) fn size(&self) -> usize {
-        self.0.size
+        match &self.0.place {
+            Place::Here(loaded) => loaded.size(),
+            Place::Children(code) => code.size(),
+        }
     }
 
     pub(crate) fn place(&self) -> &Place {
@@ -108,16 +109,16 @@ impl Compiled {
     pub(crate) fn load(engines: &Arc<Engines>, digest: Digest, code: &[u8]) -> Result<Self, CompileError> {
         let loaded = Loaded::load(engines, engines.first(), code);
         let loaded = loaded.map_err(|error| CompileError::of_load(digest, error))?;
-        Ok(Self::new(digest, code.len(), Place::Here(Arc::new(loaded))))
+        Ok(Self::new(digest, Place::Here(Arc::new(loaded))))
     }
 
     /// Takes code that children have loaded and will load.
     pub(crate) fn isolated(digest: Digest, code: IsolatedCode) -> Self {
-        Self::new(digest, code.size(), Place::Children(code))
+        Self::new(digest, Place::Children(code))
     }
 
-    fn new(digest: Digest, size: usize, place: Place) -> Self {
-        Self(Arc::new(Inner { digest, size, place }))
+    fn new(digest: Digest, place: Place) -> Self {
+        Self(Arc::new(Inner { digest, place }))
     }
 }
 
@@ -132,6 +133,6 @@ impl CompileError {
 
 impl std::fmt::Debug for Compiled {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Compiled").field("digest", &self.0.digest).field("size", &self.0.size).finish()
+        out.debug_struct("Compiled").field("digest", &self.0.digest).field("size", &self.size()).finish()
     }
 }

@@ -5,6 +5,7 @@
 //! without files and without network. What the child returns is code, which is trusted as far as the compiler is.
 
 pub(crate) mod child;
+mod kills;
 mod message;
 mod process;
 
@@ -20,11 +21,12 @@ use crate::{
     engines::{Backtraces, Engines},
     permits::{Full, Permits},
 };
+use kills::{Kills, MAX_KILLS};
 use message::{Reply, Request};
 use process::ChildError;
 
-/// The maximum number of children that check modules, and of those that compile them. Each uses a core, and up to some
-/// gigabytes of memory. A namespace has at most two of them, so that its slow modules leave one for another namespace.
+/// The maximum number of children that check or compile modules. Each uses a core, and up to some gigabytes of memory. A namespace has at
+/// most two of them, so that its slow modules leave one for another namespace.
 const MAX_CHILDREN: usize = 3;
 
 /// The maximum number of requests of one namespace that wait for a child: more would only wait for minutes.
@@ -37,7 +39,7 @@ pub struct Compiler(Place);
 #[derive(Debug, Clone)]
 enum Place {
     Here,
-    Child { program: Program, checking: Permits, compiling: Permits },
+    Child { program: Program, children: Permits, kills: Arc<Kills> },
 }
 
 impl Compiler {
@@ -51,9 +53,8 @@ impl Compiler {
     /// argument.
     #[must_use]
     pub fn in_children(program: PathBuf, argument: &'static str) -> Self {
-        let permits = || Permits::new(MAX_CHILDREN, MAX_WAITING);
         let program = Program { path: program, argument };
-        Self(Place::Child { program, checking: permits(), compiling: permits() })
+        Self(Place::Child { program, children: Permits::new(MAX_CHILDREN, MAX_WAITING), kills: Arc::default() })
     }
 
     /// Checks a component, or converts a core module to a component, as [`Module::componentize`] does. Dropping the future
@@ -71,7 +72,7 @@ impl Compiler {
             Ok(Reply::Invalid(error)) => Err(error),
             Ok(Reply::Code(_) | Reply::Refused(_)) => Err(ModuleError::Unchecked { reason: "a wrong reply".into() }),
             Err(ChildError::Module(reason)) => Err(ModuleError::Unchecked { reason }),
-            Err(ChildError::Machine(reason)) => Err(ModuleError::Unavailable { reason }),
+            Err(ChildError::Killed(reason) | ChildError::Machine(reason)) => Err(ModuleError::Unavailable { reason }),
             Err(ChildError::Busy) => Err(ModuleError::Busy),
         }
     }
@@ -84,7 +85,7 @@ impl Compiler {
         bytes: Bytes,
         owner: Option<&Namespace>,
     ) -> Result<Vec<u8>, CompileError> {
-        let Place::Child { .. } = &self.0 else {
+        let Place::Child { kills, .. } = &self.0 else {
             let engines = engines.clone();
             let compiling = tokio::task::spawn_blocking(move || Compiled::compile(&engines, digest, &bytes)).await;
             return compiling.unwrap_or(Err(CompileError::Interrupted { digest }));
@@ -94,27 +95,33 @@ impl Compiler {
             Backtraces::Names => Request::Compile,
             Backtraces::Lines => Request::CompileWithLines,
         };
-        match self.ask(request, &bytes, owner).await {
+        let reply = self.ask(request, &bytes, owner).await;
+        if reply.is_ok() {
+            kills.forget(&digest);
+        }
+        match reply {
             Ok(Reply::Code(code)) => Ok(code),
             Ok(Reply::Invalid(source)) => Err(CompileError::Module { digest, source }),
             Ok(Reply::Refused(reason)) => Err(refused(reason)),
             Ok(Reply::Component(_)) => Err(refused("a wrong reply".into())),
             Err(ChildError::Module(reason)) => Err(refused(reason)),
-            Err(ChildError::Machine(reason)) => Err(CompileError::Unavailable { digest, reason }),
+            // Whoever waits for the module would try it again for ever.
+            Err(ChildError::Killed(reason)) if kills.are_too_many(digest) => {
+                Err(refused(format!("{reason}; that happened {MAX_KILLS} times in succession")))
+            }
+            Err(ChildError::Killed(reason) | ChildError::Machine(reason)) => {
+                Err(CompileError::Unavailable { digest, reason })
+            }
             Err(ChildError::Busy) => Err(CompileError::Busy { digest }),
         }
     }
 
     /// Asks a child, once there are few enough and it is the turn of the owner.
     async fn ask(&self, request: Request, bytes: &[u8], owner: Option<&Namespace>) -> Result<Reply, ChildError> {
-        let Place::Child { program, checking, compiling } = &self.0 else {
+        let Place::Child { program, children, kills: _ } = &self.0 else {
             return Err(ChildError::Machine("there is no child".into()));
         };
-        let permits = match request {
-            Request::Componentize => checking,
-            Request::Compile | Request::CompileWithLines => compiling,
-        };
-        let _permit = permits.acquire(owner.cloned()).await.map_err(|Full| ChildError::Busy)?;
+        let _permit = children.acquire(owner.cloned()).await.map_err(|Full| ChildError::Busy)?;
         process::ask(program, request, bytes).await
     }
 }

@@ -49,12 +49,14 @@ impl Program {
     }
 }
 
-/// Gives up what no child needs: inherited descriptors, capabilities, new privileges, and a life after its parent.
+/// Gives up what no child needs: inherited descriptors, capabilities, new privileges, and a life after its parent. If the machine has no
+/// memory left, the system ends a child before its parent.
 ///
 /// # Errors
 /// The error of the operating system: the process must then end.
 pub(crate) fn enter() -> io::Result<()> {
     close_inherited()?;
+    prefer_for_out_of_memory();
     give_up_privileges()?;
     limit(Resource::Core, 0)
 }
@@ -123,6 +125,16 @@ fn close_listed(folder: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Makes the process the first that the kernel ends for want of memory. What it does for its parent is lost, and nothing else.
+#[cfg(target_os = "linux")]
+fn prefer_for_out_of_memory() {
+    // Best effort: a system without this file chooses by the memory of each process, and a child may have the most.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}
+
+#[cfg(not(target_os = "linux"))]
+fn prefer_for_out_of_memory() {}
 
 #[cfg(target_os = "linux")]
 fn give_up_privileges() -> io::Result<()> {

@@ -168,6 +168,8 @@ impl Engines {
         let mut config = config(kind.stack(), self.backtraces);
         match kind.allocation {
             Allocation::Pooled => {
+                // A pool keeps the stacks of all calls, also of those that have ended. Of the large ones, it keeps only the top.
+                config.async_stack_zeroing(kind.stack > 0);
                 config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(self.pool_slots)));
                 Engine::new(&config).or_else(|error| {
                     tracing::warn!(
@@ -223,6 +225,7 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
     pool.table_elements(POOL_TABLE_ELEMENTS as usize);
     pool.linear_memory_keep_resident(KEEP_RESIDENT);
     pool.table_keep_resident(KEEP_RESIDENT);
+    pool.async_stack_keep_resident(KEEP_RESIDENT);
     pool.pagemap_scan(Enabled::Auto);
     pool
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use flow::{
-    Failure, FailureKind, Json, MAX_DETAILS_BYTES, Outcome, Value, ValueName, Values, too_long_details, without_details,
+    Failure, FailureKind, Json, MAX_DETAILS_BYTES, MAX_PROGRESS_BYTES, Outcome, Size, Value, ValueName, Values,
+    too_long_details, without_details,
 };
 use wasmtime::component::{HasSelf, Linker};
 
@@ -48,6 +49,12 @@ impl host::Host for HostState {
     }
 
     fn progress(&mut self, fraction: f64, mut message: String) -> wasmtime::Result<()> {
+        // Nothing counts it, and the host has copied it already: a guest must not go on like this.
+        if message.len() > MAX_PROGRESS_ARGUMENT_BYTES {
+            let (size, limit) = (message.len(), Size(MAX_PROGRESS_ARGUMENT_BYTES as u64));
+            let reason = format!("it reported its progress with a message of {size} bytes, the limit is {limit}");
+            return Err(wasmtime::Error::msg(reason));
+        }
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         message.truncate(message.floor_char_boundary(MAX_PROGRESS_BYTES));
         if let Some(observer) = &self.observer {
@@ -57,8 +64,8 @@ impl host::Host for HostState {
     }
 }
 
-/// The maximum size of a progress message, in bytes: it is shown in one line.
-pub(crate) const MAX_PROGRESS_BYTES: usize = 1 << 10;
+/// The maximum size of a progress message that a guest passes, in bytes. Its end beyond [`MAX_PROGRESS_BYTES`] is left out.
+const MAX_PROGRESS_ARGUMENT_BYTES: usize = 64 << 10;
 
 /// Calls the guest's function for the job, and checks its result.
 pub(crate) async fn call(

@@ -37,7 +37,7 @@ pub(crate) use stdio::{CapturedOutput, Stdout, Streams};
 
 use clock::Clock;
 pub(crate) use denied::Denied;
-use http::Http;
+use http::{Http, HttpMemory};
 use random::Randomness;
 use sockets::Sockets;
 
@@ -45,7 +45,7 @@ use sockets::Sockets;
 pub(crate) const MAX_HANDLES: usize = 10_000;
 
 /// The maximum number of things of the host that a guest has handles of. Most cost some hundred bytes, and the headers of a request
-/// up to 32 KiB.
+/// up to 32 KiB. Bodies of requests and open files are more, and have bounds of their own.
 const MAX_RESOURCES: usize = 1_000;
 
 /// The host state in a guest's store.
@@ -121,6 +121,11 @@ impl HostState {
     /// Why the first thing that was denied to the guest was denied.
     pub(crate) fn denied(&self) -> Option<String> {
         self.denied.first()
+    }
+
+    /// What the requests and responses of the guest have in memory.
+    pub(crate) fn http_memory(&self) -> HttpMemory {
+        self.http.memory().clone()
     }
 
     /// Whether the guest has a directory.

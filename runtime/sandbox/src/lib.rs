@@ -38,6 +38,7 @@ mod loaded;
 mod engines;
 mod mappings;
 mod memory_cache;
+mod single_flight;
 mod ticker;
 
 pub use compiled::{CompileError, Compiled};
@@ -55,6 +56,7 @@ mod meter;
 mod cpu_time;
 mod waiting;
 mod run;
+mod transfer;
 mod host_work;
 mod classify;
 mod host_state;

@@ -1,6 +1,6 @@
 //! Machine code that this process can call: loaded, and linked to the imports.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
@@ -17,9 +17,13 @@ use crate::{
 pub(crate) struct Loaded {
     /// The engine it was loaded for.
     kind: EngineKind,
+    /// The size of code and data in bytes. Each engine for which it is linked has a copy.
+    size: usize,
     engines: Arc<Engines>,
     /// The linked module for each engine: one is linked when the code is loaded, others when a call needs them.
     linked: [OnceLock<LinkedModule>; EngineKind::COUNT],
+    /// Held while the module is linked for a further engine: that takes its code in memory twice more for a moment.
+    preparing: Mutex<()>,
 }
 
 /// A component whose imports are linked.
@@ -54,12 +58,18 @@ impl Loaded {
             link(linked_engine, component).map_err(|error| LoadError::ContractMismatch(format!("{error:#}")))?;
         let linked = std::array::from_fn(|_| OnceLock::new());
         let _ = linked[kind.index()].set(first);
-        Ok(Self { kind, engines: engines.clone(), linked })
+        Ok(Self { kind, size: code.len(), engines: engines.clone(), linked, preparing: Mutex::default() })
     }
 
     /// How its instances can be allocated.
     pub(crate) fn allocation(&self) -> Allocation {
         self.kind.allocation()
+    }
+
+    /// The size of all copies of code and data in bytes. It grows when a call needs a further engine.
+    pub(crate) fn size(&self) -> usize {
+        let copies = self.linked.iter().filter(|linked| linked.get().is_some()).count();
+        self.size.saturating_mul(copies)
     }
 
     /// The engine it was loaded for, and the module linked for it.
@@ -72,12 +82,17 @@ impl Loaded {
         self.linked[kind.index()].get()
     }
 
-    /// Links the module for one of the engines. Slow: not for async threads.
+    /// Links the module for one of the engines, once for concurrent callers. Slow: not for async threads.
     pub(crate) fn prepare(&self, kind: EngineKind) -> wasmtime::Result<()> {
+        // It guards no data, so a panic in another thread says nothing.
+        let _one = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.ready(kind).is_some() {
+            return Ok(());
+        }
         let (_, first) = self.first();
         let code = first.component().serialize()?;
         let (_, linked_engine, component) = load_into(&self.engines, kind, &code)?;
-        // If two threads prepare it at once, either result works.
+        // Nobody else sets it.
         let _ = self.linked[kind.index()].set(link(linked_engine, component)?);
         Ok(())
     }

@@ -24,33 +24,48 @@ pub(crate) struct MemoryCache(Mutex<CacheState>);
 struct CacheState {
     /// Counts uses: a larger number is a later use.
     now: u64,
+    /// The sum of the sizes of all modules.
     size: usize,
-    modules: HashMap<Digest, (u64, Compiled)>,
+    modules: HashMap<Digest, Cached>,
+}
+
+#[derive(Debug)]
+struct Cached {
+    /// When it was used last.
+    used: u64,
+    /// The size of its code at that time.
+    size: usize,
+    compiled: Compiled,
 }
 
 impl MemoryCache {
     pub(crate) fn get(&self, digest: &Digest) -> Option<Compiled> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.now += 1;
-        let now = state.now;
-        let (used, compiled) = state.modules.get_mut(digest)?;
-        *used = now;
-        Some(compiled.clone())
+        let compiled = state.modules.get(digest)?.compiled.clone();
+        // A call may have added code to it since.
+        state.put(compiled.clone());
+        Some(compiled)
     }
 
     pub(crate) fn put(&self, compiled: Compiled) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.now += 1;
-        let now = state.now;
-        state.size += compiled.size();
-        if let Some((_, replaced)) = state.modules.insert(compiled.digest(), (now, compiled)) {
-            state.size -= replaced.size();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(compiled);
+    }
+}
+
+impl CacheState {
+    /// Adds the module that was used last, or notes that it was used again, and evicts others if that is too much.
+    fn put(&mut self, compiled: Compiled) {
+        self.now += 1;
+        let (digest, size) = (compiled.digest(), compiled.size());
+        self.size += size;
+        if let Some(replaced) = self.modules.insert(digest, Cached { used: self.now, size, compiled }) {
+            self.size -= replaced.size;
         }
-        while (state.size > MAX_CODE_BYTES || state.modules.len() > MAX_MODULES) && state.modules.len() > 1 {
-            let oldest = state.modules.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| *digest);
-            let (_, evicted) =
-                oldest.and_then(|digest| state.modules.remove(&digest)).expect("there is more than one module");
-            state.size -= evicted.size();
+        while (self.size > MAX_CODE_BYTES || self.modules.len() > MAX_MODULES) && self.modules.len() > 1 {
+            let oldest = self.modules.iter().min_by_key(|(_, cached)| cached.used).map(|(digest, _)| *digest);
+            let evicted =
+                oldest.and_then(|digest| self.modules.remove(&digest)).expect("there is more than one module");
+            self.size -= evicted.size;
         }
     }
 }

@@ -25,12 +25,9 @@ use crate::{
     mappings,
     sandbox::Shared,
     ticker::Ticker,
-    waiting::{self, Lending, WaitingCalls},
+    transfer,
+    waiting::{self, Code, Held, Lending, WaitingCalls},
 };
-
-/// The host memory allowance for a guest beyond twice the output limit, in bytes: lists of many small values take more
-/// memory than the values.
-const HOST_ALLOCATION_SLACK: usize = 1 << 20;
 
 /// The maximum time of a call for which it waits for slots while its timeout stands still. After that its timeout goes on, so that
 /// it ends before its engine counts it as lost.
@@ -205,10 +202,10 @@ impl Yielding {
 
 /// A store for one guest, with all limits enabled.
 pub(crate) fn store(engine: &Engine, state: HostState) -> Store<HostState> {
-    let output = usize::try_from(state.meter.limits().output).unwrap_or(usize::MAX);
+    let limits = *state.meter.limits();
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.meter);
-    store.set_hostcall_fuel(output.saturating_mul(2).saturating_add(HOST_ALLOCATION_SLACK));
+    transfer::bound(&mut store, &limits);
     store.set_max_component_handles(MAX_HANDLES);
     store.epoch_deadline_callback(tick);
     store.set_epoch_deadline(1);
@@ -244,19 +241,20 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     let watch = Watchdog::start(call.limits.timeout, interrupts);
     let kind = EngineKind::of(&call.limits, loaded.allocation());
     match watch.run(ready(loaded, kind)).await {
-        Ok(module) => run((kind, module), (shared.ticker(), shared.waiting()), watch, call, observer).await,
+        Ok(_) => run((kind, loaded.as_ref()), (shared.ticker(), shared.waiting()), watch, call, observer).await,
         Err(error) => CallReport::without_guest(classify::without_guest(&error, &watch)),
     }
 }
 
 /// Calls a module that is linked for an engine, in this process.
 pub(crate) async fn run(
-    (kind, module): (EngineKind, &LinkedModule),
+    (kind, loaded): (EngineKind, &Loaded),
     (ticker, waiting): (&Ticker, &WaitingCalls),
     watch: Watchdog,
     call: &Call,
     observer: Arc<dyn Observer>,
 ) -> CallReport {
+    let module = loaded.ready(kind).expect("the caller has linked it");
     let process = match module {
         LinkedModule::Tasks { .. } => Process::default(),
         LinkedModule::Command { .. } => command::process(call),
@@ -276,8 +274,15 @@ pub(crate) async fn run(
     let _running = ticker.begin();
     let mappings = mappings::of_call(kind.allocation(), &call.limits);
     let inputs: u64 = call.inputs.values().map(|value| value.size() as u64).sum();
-    let (guest, streams, fixed) = (state.meter.held(), state.streams.clone(), inputs.saturating_add(call.limits.stack));
-    let held = move || guest.load(Ordering::Relaxed).saturating_add(streams.held()).saturating_add(fixed);
+    // The engine may have a larger stack than the call asks for.
+    let fixed = inputs.saturating_add(kind.stack() as u64);
+    let (guest, streams, http) = (state.meter.held(), state.streams.clone(), state.http_memory());
+    let held = move || {
+        let changing = [guest.load(Ordering::Relaxed), streams.held(), http.held()];
+        let memory = changing.into_iter().fold(fixed, u64::saturating_add);
+        // The call has the module, so no other one has its address.
+        Held { memory, code: Code { module: std::ptr::from_ref(loaded).addr(), bytes: loaded.size() as u64 } }
+    };
     let mut store = store(module.component().engine(), state);
     let lending = Lending { slot: &*call.slot, waiting, watch: &watch, held: &held, mappings };
     let guest = waiting::in_slot(lending, act(module, &mut store, call));

@@ -9,10 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use flow::{Digest, Limits, ModuleContent, Namespace};
-use futures::{
-    FutureExt,
-    future::{BoxFuture, Shared as SharedFuture, WeakShared},
-};
+use futures::{FutureExt, future::BoxFuture};
 use metrics::Cache;
 use tokio::sync::Semaphore;
 use tokio_util::{
@@ -34,6 +31,7 @@ use crate::{
     memory_cache::MemoryCache,
     permits::Permits,
     run,
+    single_flight::SingleFlight,
     ticker::Ticker,
     waiting::{WaitingCalls, WaitingLimits},
 };
@@ -116,8 +114,9 @@ pub(crate) struct Shared {
     engines: Arc<Engines>,
     recent: MemoryCache,
     cache: Option<DiskCache>,
-    /// The compilations in progress: concurrent callers for one module share one. Only the callers hold it.
-    compiling: Mutex<HashMap<Digest, WeakShared<Compiling>>>,
+    /// The modules that are read from disk now. Each takes its code in memory, twice for a moment.
+    loading: SingleFlight<Option<Compiled>>,
+    compiling: SingleFlight<Result<Compiled, CompileError>>,
     compiler: Compiler,
     /// The children that call guests; `None` if guests are called in this process.
     children: Option<Arc<Pool>>,
@@ -132,8 +131,6 @@ pub(crate) struct Shared {
     /// Cancelled, and replaced, to stop the running calls.
     interrupt: Mutex<CancellationToken>,
 }
-
-type Compiling = BoxFuture<'static, Result<Compiled, CompileError>>;
 
 impl Sandbox {
     /// Creates a sandbox. An unusable cache is logged and not used.
@@ -172,7 +169,8 @@ impl Sandbox {
             engines: Arc::new(engines),
             recent: MemoryCache::default(),
             cache,
-            compiling: Mutex::default(),
+            loading: SingleFlight::default(),
+            compiling: SingleFlight::default(),
             compiler: config.compiler,
             children,
             max_limits,
@@ -185,14 +183,14 @@ impl Sandbox {
         })))
     }
 
-    /// The module, if it is already compiled: in memory, or on the disk of this machine.
+    /// The module, if it is already compiled: in memory, or on the disk of this machine. Concurrent callers load it once.
     pub async fn cached(&self, digest: &Digest) -> Option<Compiled> {
         let metrics = metrics::global();
         if let Some(compiled) = self.0.recent.get(digest) {
             metrics.count_cache_hit(Cache::Memory);
             return Some(compiled);
         }
-        let loaded = self.0.clone().load(*digest).await;
+        let loaded = self.0.loading.join(*digest, || self.0.clone().load(*digest).boxed()).await;
         match loaded {
             Some(_) => metrics.count_cache_hit(Cache::Disk),
             None => metrics.count_cache_miss(),
@@ -229,18 +227,8 @@ impl Sandbox {
         digest: Digest,
         bytes: Bytes,
     ) -> Result<Compiled, CompileError> {
-        let compilation = {
-            let mut compiling = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-            // The others have ended.
-            compiling.retain(|_, compilation| compilation.upgrade().is_some());
-            let started = compiling.get(&digest).and_then(WeakShared::upgrade);
-            started.unwrap_or_else(|| {
-                let started = start_compiling(self.0.clone(), owner.cloned(), digest, bytes);
-                compiling.insert(digest, started.downgrade().expect("it has not ended, since nobody has polled it"));
-                started
-            })
-        };
-        compilation.await
+        let start = || start_compiling(self.0.clone(), owner.cloned(), digest, bytes);
+        self.0.compiling.join(digest, start).await
     }
 
     /// Describes a module, and validates the description. Two descriptions of one module may differ.
@@ -325,6 +313,10 @@ impl Shared {
 
     /// Loads a module from disk.
     async fn load(self: Arc<Self>, digest: Digest) -> Option<Compiled> {
+        // Another caller may have loaded it in the meantime.
+        if let Some(compiled) = self.recent.get(&digest) {
+            return Some(compiled);
+        }
         let reading = self.clone();
         let read = tokio::task::spawn_blocking(move || reading.cache.as_ref()?.load(&digest));
         let code = read.await.ok().flatten()?;
@@ -413,11 +405,10 @@ fn start_compiling(
     owner: Option<Namespace>,
     digest: Digest,
     bytes: Bytes,
-) -> SharedFuture<Compiling> {
+) -> BoxFuture<'static, Result<Compiled, CompileError>> {
     let compilations = shared.compilations.clone();
     let compiling = AbortOnDropHandle::new(compilations.spawn(shared.compile(owner, digest, bytes)));
-    let result = compiling.map(move |result| result.unwrap_or(Err(CompileError::Interrupted { digest })));
-    result.boxed().shared()
+    compiling.map(move |result| result.unwrap_or(Err(CompileError::Interrupted { digest }))).boxed()
 }
 
 fn open_cache(config: CacheConfig, compatibility: Compatibility) -> Option<DiskCache> {

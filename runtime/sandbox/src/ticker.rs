@@ -16,7 +16,8 @@ use std::{
 
 use wasmtime::Engine;
 
-/// The interval of checks: the maximum delay of a stop, and how long a busy guest may block a thread.
+/// The interval of checks: the maximum delay of a stop, and how long a busy guest may block a thread. One instruction or one call of the
+/// host may take longer: what these may do is bounded, and `docs/security.md` says how long the longest take.
 const PERIOD: Duration = Duration::from_millis(5);
 
 /// The number of idle periods before the thread sleeps, so that not each call has to wake it.

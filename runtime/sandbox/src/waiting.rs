@@ -5,6 +5,7 @@
 //! call wants the slot. The guest is polled again only with a slot.
 
 use std::{
+    collections::HashMap,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -34,7 +35,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub struct WaitingLimits {
     /// Their number. 0: a waiting call keeps its slot.
     pub calls: u16,
-    /// The bytes of all their linear memories, tables, stacks, inputs and outputs.
+    /// The bytes of all their linear memories, tables, stacks, inputs, outputs and HTTP messages, and of the code of their modules.
     pub memory: u64,
 }
 
@@ -51,8 +52,33 @@ pub(crate) struct WaitingCalls {
 #[derive(Debug, Default)]
 struct Used {
     calls: u16,
+    /// With the code of each module once.
     memory: u64,
     mappings: u64,
+    /// The code of the calls' modules, by [`Code::module`].
+    code: HashMap<usize, UsedCode>,
+}
+
+#[derive(Debug, Default)]
+struct UsedCode {
+    calls: u16,
+    bytes: u64,
+}
+
+/// What a call has in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    /// The bytes that it does not share.
+    pub(crate) memory: u64,
+    pub(crate) code: Code,
+}
+
+/// The machine code of a call's module. The calls of a module share it, and keep it in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Code {
+    /// A number of the module that no other one has as long as the call has it.
+    pub(crate) module: usize,
+    pub(crate) bytes: u64,
 }
 
 /// A call that may be without its slot, until this is dropped.
@@ -60,6 +86,7 @@ struct Admitted<'a> {
     calls: &'a WaitingCalls,
     memory: u64,
     mappings: u64,
+    module: usize,
 }
 
 impl WaitingCalls {
@@ -80,34 +107,61 @@ impl WaitingCalls {
     }
 
     /// Lets a call wait without its slot, if the bounds allow one with so much memory and so many mappings.
-    fn admit(&self, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
-        self.add(memory, mappings, |used| {
+    fn admit(&self, held: Held, mappings: u64) -> Option<Admitted<'_>> {
+        self.add(held, mappings, |used, memory| {
             used.calls < self.limits.calls && used.memory.saturating_add(memory) <= self.limits.memory
         })
     }
 
     /// Lets a call give its slot to another call that is here, and leaves. That one takes its memory along, so the memory of one call may be
     /// beyond the limit for a moment.
-    fn swap(&self, memory: u64, mappings: u64) -> Option<Admitted<'_>> {
-        self.add(memory, mappings, |used| {
+    fn swap(&self, held: Held, mappings: u64) -> Option<Admitted<'_>> {
+        self.add(held, mappings, |used, memory| {
             used.calls < self.limits.calls.saturating_add(self.swaps) && used.memory.max(memory) <= self.limits.memory
         })
     }
 
-    fn add(&self, memory: u64, mappings: u64, is_allowed: impl FnOnce(&Used) -> bool) -> Option<Admitted<'_>> {
+    /// Adds a call if that is allowed with the memory that it adds.
+    fn add(
+        &self,
+        Held { memory, code }: Held,
+        mappings: u64,
+        is_allowed: impl FnOnce(&Used, u64) -> bool,
+    ) -> Option<Admitted<'_>> {
         let mut used = self.lock();
-        if used.mappings.saturating_add(mappings) > self.max_mappings || !is_allowed(&used) {
+        let added = memory.saturating_add(used.further_code(code));
+        if used.mappings.saturating_add(mappings) > self.max_mappings || !is_allowed(&used, added) {
             return None;
         }
         used.calls += 1;
-        used.memory += memory;
+        used.memory += added;
         used.mappings += mappings;
-        Some(Admitted { calls: self, memory, mappings })
+        let of_module = used.code.entry(code.module).or_default();
+        of_module.calls += 1;
+        of_module.bytes = of_module.bytes.max(code.bytes);
+        Some(Admitted { calls: self, memory, mappings, module: code.module })
     }
 
     fn lock(&self) -> MutexGuard<'_, Used> {
         // Nothing panics while it is changed.
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Used {
+    /// The bytes of a module's code that no other call has.
+    fn further_code(&self, code: Code) -> u64 {
+        code.bytes.saturating_sub(self.code.get(&code.module).map_or(0, |used| used.bytes))
+    }
+
+    /// Removes the code of a call. That of its last one is of no use any more.
+    fn remove_code(&mut self, module: usize) {
+        let Some(code) = self.code.get_mut(&module) else { return };
+        code.calls -= 1;
+        if code.calls == 0 {
+            self.memory -= code.bytes;
+            self.code.remove(&module);
+        }
     }
 }
 
@@ -117,6 +171,7 @@ impl Drop for Admitted<'_> {
         used.calls -= 1;
         used.memory -= self.memory;
         used.mappings -= self.mappings;
+        used.remove_code(self.module);
     }
 }
 
@@ -126,8 +181,8 @@ pub(crate) struct Lending<'a> {
     pub(crate) waiting: &'a WaitingCalls,
     /// Its timeout, which stands still while the call waits for a slot.
     pub(crate) watch: &'a Watchdog,
-    /// The bytes that it holds in memory now.
-    pub(crate) held: &'a (dyn Fn() -> u64 + Sync),
+    /// What it has in memory now.
+    pub(crate) held: &'a (dyn Fn() -> Held + Sync),
     /// The memory mappings that it may have.
     pub(crate) mappings: u64,
 }

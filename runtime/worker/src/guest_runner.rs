@@ -1,10 +1,10 @@
 //! Runs guests for a worker: in the sandbox, or in a simulation.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use flow::{Digest, GrantedPart, Values};
-use protocol::{CallLog, CallUsage, GrantsQuestion, Job, Key, MemoIdentity};
+use protocol::{CallLog, CallUsage, GrantsQuestion, Job, Key, MAX_LOG_BYTES, MemoIdentity};
 use sandbox::{Action, Call, CallSlot, Observer};
 use tokio_util::sync::CancellationToken;
 
@@ -182,16 +182,64 @@ pub(crate) fn sandbox_call(
     }
 }
 
-/// Builds the guest's log, up to the size limit.
+/// Builds the guest's log, up to the size limit. A guest may have written millions of lines: those beyond the limit are not read.
 pub(crate) fn log(report: &sandbox::CallReport) -> CallLog {
+    let [stdout, stderr] = [&report.stdout, &report.stderr].map(|stream| readable(stream));
+    let logged = report.log.iter().map(|line| {
+        let end = line.message.floor_char_boundary(MAX_LOG_BYTES);
+        (line.level.as_str(), &line.message[..end])
+    });
+    let stdout = stdout.lines().map(|line| ("stdout", line));
+    let stderr = stderr.lines().map(|line| ("stderr", line));
     let mut log = CallLog::default();
-    for line in &report.log {
-        log.push(line.level.as_str(), line.message.clone());
-    }
-    for (stream, bytes) in [("stdout", &report.stdout), ("stderr", &report.stderr)] {
-        for line in String::from_utf8_lossy(bytes).lines() {
-            log.push(stream, line);
+    log.extend(logged.chain(stdout).chain(stderr));
+    log
+}
+
+/// The part of a stream that fits a log, as text. If there is more, so is the text: a log that has it is cut. The last character, which may
+/// not be whole, is beyond the limit.
+fn readable(stream: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&stream[..stream.len().min(MAX_LOG_BYTES + 4)])
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbox::{CallReport, Completion, Level, LogLine, Stats};
+
+    use super::*;
+
+    fn report(logged: &[&str], stdout: &[u8], stderr: &[u8]) -> CallReport {
+        let line = |text: &&str| LogLine { level: Level::Info, message: (*text).to_owned() };
+        CallReport {
+            completion: Completion::Interrupted,
+            log: logged.iter().map(line).collect(),
+            stdout: stdout.to_vec().into(),
+            stderr: stderr.to_vec().into(),
+            stats: Stats::default(),
+            backtrace: Vec::new(),
         }
     }
-    log
+
+    #[test]
+    fn a_log_has_the_logged_lines_and_then_the_printed_ones() {
+        let log = log(&report(&["one"], b"two\nthree", b"\xff\n"));
+        let lines: Vec<_> = log.lines.iter().map(|line| (line.level.as_str(), line.text.as_str())).collect();
+        assert_eq!(lines, [("info", "one"), ("stdout", "two"), ("stdout", "three"), ("stderr", "\u{fffd}")]);
+        assert!(!log.cut);
+    }
+
+    #[test]
+    fn of_a_long_stream_only_what_fits_a_log_is_read() {
+        let text = "ä\n".repeat(10 << 20);
+        assert!(readable(text.as_bytes()).len() <= MAX_LOG_BYTES + 8);
+        let printed = log(&report(&[], text.as_bytes(), b"lost"));
+        assert!(printed.cut && printed.lines.iter().all(|line| line.text == "ä"));
+        let endless = "ä".repeat(10 << 20);
+        let [printed, logged] = [report(&[], endless.as_bytes(), b""), report(&[endless.as_str(), "lost"], b"", b"")];
+        for log in [log(&printed), log(&logged)] {
+            let [line] = &log.lines[..] else { panic!("{} lines", log.lines.len()) };
+            assert!(log.cut && line.text.chars().all(|letter| letter == 'ä'), "no letter is cut");
+            assert!(line.text.len() > MAX_LOG_BYTES - 64, "{}", line.text.len());
+        }
+    }
 }

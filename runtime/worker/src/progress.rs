@@ -6,7 +6,7 @@ use std::{
 };
 
 use broker::{Broker, Message, Properties, Routing};
-use flow::WorkerName;
+use flow::{MAX_PROGRESS_BYTES, WorkerName};
 use protocol::{Job, Progress, Report, topology};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -35,7 +35,7 @@ impl sandbox::Observer for LastProgress {
     fn log(&self, level: sandbox::Level, line: &str) {
         // The level is the guest's choice: to an operator, all guest output is debug output.
         debug!(target: "waft::guest", %level, "{line}");
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(line.into());
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(beginning(line));
         self.lines.push(level.as_str(), line);
     }
 
@@ -47,9 +47,14 @@ impl sandbox::Observer for LastProgress {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.0 = Some(fraction);
         if !message.is_empty() {
-            last.1 = Some(message.into());
+            last.1 = Some(beginning(message));
         }
     }
+}
+
+/// The part of a guest's message that is reported. A line of its log may have megabytes.
+fn beginning(message: &str) -> String {
+    message[..message.floor_char_boundary(MAX_PROGRESS_BYTES)].into()
 }
 
 /// Reports a call to the engine every [`REPORT_INTERVAL`] until `done`: first that it runs here, then new
@@ -81,5 +86,23 @@ pub(crate) async fn report_progress(
         };
         // No record depends on it: the next report repeats a lost one.
         let _ = done.run_until_cancelled(broker.publish(message)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbox::{Level, Observer as _};
+
+    use super::*;
+
+    #[test]
+    fn only_the_beginning_of_a_long_line_is_reported() {
+        let progress = LastProgress::default();
+        progress.log(Level::Info, &"ä".repeat(MAX_PROGRESS_BYTES));
+        assert_eq!(progress.last(), (None, Some("ä".repeat(MAX_PROGRESS_BYTES / 2))));
+        progress.progress(0.5, &"x".repeat(MAX_PROGRESS_BYTES + 1));
+        assert_eq!(progress.last(), (Some(0.5), Some("x".repeat(MAX_PROGRESS_BYTES))));
+        progress.progress(0.75, "");
+        assert_eq!(progress.last(), (Some(0.75), Some("x".repeat(MAX_PROGRESS_BYTES))), "the last message stays");
     }
 }

@@ -59,7 +59,7 @@ impl Declaration {
                 match queue.kind {
                     QueueKind::Private => declare_private(channel, &queue.name, options, arguments).await,
                     QueueKind::Quorum { .. }
-                    | QueueKind::Backlog { .. }
+                    | QueueKind::Bounded { .. }
                     | QueueKind::Exclusive
                     | QueueKind::Transient { .. } => {
                         channel.queue_declare(queue.name.as_str().into(), options, arguments).await.map(drop)
@@ -174,10 +174,12 @@ fn queue_options(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
             }
             (durable, arguments)
         }
-        QueueKind::Backlog { max_messages, max_bytes, dropped_to, expires } => {
+        QueueKind::Bounded { max_messages, max_bytes, dropped_to, single_active_consumer, expires } => {
             arguments.insert("x-queue-type".into(), text("quorum"));
             arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(UNLIMITED.into()));
-            arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+            if *single_active_consumer {
+                arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+            }
             arguments.insert("x-overflow".into(), text("drop-head"));
             arguments.insert("x-max-length".into(), AMQPValue::LongLongInt((*max_messages).into()));
             let max_bytes = i64::try_from(*max_bytes).unwrap_or(i64::MAX);

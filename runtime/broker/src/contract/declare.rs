@@ -18,6 +18,7 @@ pub async fn exchanges_and_queues_may_be_declared_repeatedly(harness: &Harness) 
             single_active_consumer: true,
             expires: None,
         },
+        bounded(1_000, 1 << 20, None),
         QueueKind::Exclusive,
         QueueKind::Private,
         TRANSIENT,
@@ -65,6 +66,23 @@ pub async fn a_queue_of_another_kind_differs(harness: &Harness) {
     }
     let same = Queue { name, kind: quorum_with(Some(3), false) };
     harness.broker.declare_queue(&same).await.expect("a rejected declaration changes nothing");
+}
+
+fn bounded(max_messages: u32, max_bytes: u64, dropped_to: Option<(String, String)>) -> QueueKind {
+    QueueKind::Bounded { max_messages, max_bytes, dropped_to, single_active_consumer: false, expires: None }
+}
+
+/// A new message never fails for want of room: the oldest ones leave.
+pub async fn a_bounded_queue_keeps_the_newest_messages(harness: &Harness) {
+    let queue = harness.queue("queue", bounded(1_000, 100 << 10, None)).await;
+    for number in 0..9 {
+        harness.send(&queue, &number.to_string().repeat(30 << 10)).await;
+    }
+    assert_eq!(harness.waiting(&queue).await, 3);
+    let mut consumer = harness.consume(&queue, 10).await;
+    for number in 6..9 {
+        assert!(take(&mut consumer).await.starts_with(&number.to_string()), "the oldest of those that are left");
+    }
 }
 
 /// A binding with a missing end is rejected.
@@ -283,22 +301,21 @@ pub async fn a_closed_broker_rejects_everything(harness: &Harness) {
     assert!(matches!(consumed, Err(ConsumeError::Closed)), "a closed broker is consumed");
 }
 
-/// No sender notices, and a full backlog says what it dropped, in order.
-pub async fn a_full_backlog_drops_the_oldest(harness: &Harness) {
+/// No sender notices, and a full queue says what it dropped, in order.
+pub async fn a_full_queue_drops_the_oldest_messages(harness: &Harness) {
     let exchange = harness.exchange("dropped", ExchangeKind::Direct).await;
-    let limits = |dropped_to| QueueKind::Backlog { max_messages: 3, max_bytes: 1 << 20, dropped_to, expires: None };
-    let dropped = harness.queue("dropped", limits(None)).await;
+    let dropped = harness.queue("dropped", bounded(3, 1 << 20, None)).await;
     harness.bind(&exchange, "key", &dropped).await;
-    let backlog = harness.queue("backlog", limits(Some((exchange, "key".to_owned())))).await;
+    let full = harness.queue("full", bounded(3, 1 << 20, Some((exchange, "key".to_owned())))).await;
     for body in ["1", "2", "3", "4", "5"] {
-        harness.send(&backlog, body).await;
+        harness.send(&full, body).await;
     }
     let mut dropped = harness.consume(&dropped, 10).await;
     for body in ["1", "2"] {
         assert_eq!(take(&mut dropped).await, body);
     }
-    assert_eq!(harness.waiting(&backlog).await, 3);
-    let mut consumer = harness.consume(&backlog, 10).await;
+    assert_eq!(harness.waiting(&full).await, 3);
+    let mut consumer = harness.consume(&full, 10).await;
     for body in ["3", "4", "5"] {
         assert_eq!(take(&mut consumer).await, body);
     }

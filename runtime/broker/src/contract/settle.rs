@@ -156,6 +156,23 @@ pub async fn a_message_that_the_filter_stops_is_dead_lettered(harness: &Harness)
     assert_eq!(body(&dead_letter), "too long");
 }
 
+/// Nobody needs it any more.
+pub async fn a_transient_message_that_the_filter_stops_is_dropped(harness: &Harness) {
+    let (exchange, dead_letters) = harness.dead_letters().await;
+    let queue = harness.queue("queue", with_limit(5, Some(exchange))).await;
+    let transient = Message { persistent: false, ..super::message("", &queue, "dropped") };
+    harness.broker.publish(transient).await.expect("the queue is there");
+    for body in ["too long", "two"] {
+        harness.send(&queue, body).await;
+    }
+    let filter = Arc::new(|message: &Message| message.body.len() <= 3);
+    let mut consumer = harness.broker.consume_filtered(&queue, 1, filter).await.expect("the queue is there");
+    assert_eq!(take(&mut consumer).await, "two");
+    // It was sent after the other one.
+    assert_eq!(take(&mut harness.consume(&dead_letters, 1).await).await, "too long");
+    assert_eq!(harness.waiting(&dead_letters).await, 0);
+}
+
 /// The limit is the maximum number of redeliveries; the next one dead-letters the message.
 pub async fn a_message_beyond_its_delivery_limit_is_dead_lettered(harness: &Harness) {
     let (exchange, dead_letters) = harness.dead_letters().await;

@@ -110,7 +110,7 @@ impl Queue {
     fn expires(&self) -> Option<Duration> {
         match self.kind {
             QueueKind::Transient { expires } => Some(expires),
-            QueueKind::Quorum { expires, .. } | QueueKind::Backlog { expires, .. } => expires,
+            QueueKind::Quorum { expires, .. } | QueueKind::Bounded { expires, .. } => expires,
             QueueKind::Exclusive | QueueKind::Private => None,
         }
     }
@@ -119,14 +119,14 @@ impl Queue {
     pub(super) fn allows(&self, connection: u64) -> bool {
         match self.kind {
             QueueKind::Exclusive | QueueKind::Private => self.owner == connection,
-            QueueKind::Transient { .. } | QueueKind::Quorum { .. } | QueueKind::Backlog { .. } => true,
+            QueueKind::Transient { .. } | QueueKind::Quorum { .. } | QueueKind::Bounded { .. } => true,
         }
     }
 
     pub(super) fn dead_letter_to(&self) -> Option<&str> {
         match &self.kind {
             QueueKind::Quorum { dead_letter_to, .. } => dead_letter_to.as_deref(),
-            QueueKind::Backlog { dropped_to, .. } => dropped_to.as_ref().map(|(exchange, _)| exchange.as_str()),
+            QueueKind::Bounded { dropped_to, .. } => dropped_to.as_ref().map(|(exchange, _)| exchange.as_str()),
             QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => None,
         }
     }
@@ -134,7 +134,7 @@ impl Queue {
     /// The routing key that a dead letter gets; `None` if it keeps its own.
     pub(super) fn dead_letter_key(&self) -> Option<&str> {
         match &self.kind {
-            QueueKind::Backlog { dropped_to, .. } => dropped_to.as_ref().map(|(_, key)| key.as_str()),
+            QueueKind::Bounded { dropped_to, .. } => dropped_to.as_ref().map(|(_, key)| key.as_str()),
             QueueKind::Quorum { .. } | QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => None,
         }
     }
@@ -165,7 +165,7 @@ impl Queue {
     /// Removes the oldest waiting messages that are too many.
     fn drop_oldest(&mut self) -> Vec<DeadLetter> {
         let mut dropped = Vec::new();
-        let QueueKind::Backlog { max_messages, max_bytes, .. } = self.kind else { return dropped };
+        let QueueKind::Bounded { max_messages, max_bytes, .. } = self.kind else { return dropped };
         while self.waiting() > u64::from(max_messages) || self.ready_bytes > max_bytes {
             let Some((_, ReadyMessage { message, .. })) = self.ready.pop_first() else { break };
             self.ready_bytes -= message.body.len() as u64;
@@ -233,7 +233,7 @@ impl Queue {
                     return Some(DeadLetter { message: entry.message, reason: "delivery_limit" });
                 }
             }
-            QueueKind::Backlog { .. } => entry.returned += 1,
+            QueueKind::Bounded { .. } => entry.returned += 1,
             QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => {}
         }
         self.ready_bytes += entry.message.body.len() as u64;
@@ -281,7 +281,7 @@ impl Queue {
     fn is_single_active(&self) -> bool {
         match self.kind {
             QueueKind::Quorum { single_active_consumer, .. } => single_active_consumer,
-            QueueKind::Backlog { .. } => true,
+            QueueKind::Bounded { single_active_consumer, .. } => single_active_consumer,
             QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => false,
         }
     }

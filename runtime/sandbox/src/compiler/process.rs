@@ -29,7 +29,9 @@ const MAX_ANSWER_BYTES: u64 = 512 << 20;
 pub(super) enum ChildError {
     /// The module takes more than the child may use, or crashes it.
     Module(String),
-    /// The child could not be started, or was ended from outside.
+    /// The child was killed from outside, mostly for want of memory. The module may need more than the machine has, or others use it.
+    Killed(String),
+    /// The child could not be started, or was ended from outside in another way.
     Machine(String),
     /// Too many requests of the same owner wait for a child.
     Busy,
@@ -83,7 +85,10 @@ fn explain(status: ExitStatus, cpu_seconds: u64) -> ChildError {
         Some(Signal::SEGV | Signal::BUS | Signal::ABORT) => ChildError::Module(
             "it overflows the compiler's stack, or takes more memory than the compiler may use".into(),
         ),
-        // Mostly the system's last resort for want of memory, or a service that is stopped.
+        Some(Signal::KILL) => ChildError::Killed(
+            "the compiler was killed: the machine, or the service, has too little memory for it".into(),
+        ),
+        // Mostly a service that is stopped.
         Some(signal) => ChildError::Machine(format!("the compiler was ended by signal {}", signal.as_raw())),
         None if status.code() == Some(PANIC_STATUS) => ChildError::Module("it makes the compiler panic".into()),
         None => ChildError::Machine(format!("the compiler could not be set up: {status}")),
@@ -100,7 +105,8 @@ mod tests {
         let xcpu = "it takes the compiler more than 20 seconds of CPU time";
         assert_eq!(of_signal(Signal::XCPU), ChildError::Module(xcpu.into()));
         assert!(matches!(of_signal(Signal::ABORT), ChildError::Module(_)));
-        for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::KILL] {
+        assert!(matches!(of_signal(Signal::KILL), ChildError::Killed(_)), "it may be short of memory");
+        for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
             assert!(matches!(of_signal(signal), ChildError::Machine(_)), "{signal:?}");
         }
         assert!(matches!(explain(ExitStatus::from_raw(1 << 8), 20), ChildError::Machine(_)), "its limits failed");

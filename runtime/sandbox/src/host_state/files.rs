@@ -37,6 +37,8 @@ pub(crate) struct Files {
     /// The context of `wasmtime-wasi`. It has no directory, since `wasmtime-wasi` does not count what guests open.
     context: WasiFilesystemCtx,
     directories: Vec<OpenDirectory>,
+    /// Whether the guest has asked for them.
+    has_asked: bool,
     /// Why the guest does not get a directory that its flow asks for.
     missing: Option<String>,
     places: Places,
@@ -56,7 +58,7 @@ struct Places {
 /// The place of an open file.
 struct Place {
     _own: OwnedSemaphorePermit,
-    /// A directory that the call begins with has none: its calls may always begin.
+    /// The first descriptor of a directory that the call begins with has none: calls may always begin.
     _all: Option<OwnedSemaphorePermit>,
 }
 
@@ -242,13 +244,19 @@ impl preopens::Host for FilesView<'_> {
         for index in 0..self.files.directories.len() {
             let OpenDirectory { name, file, write, usage: _ } = &self.files.directories[index];
             let (perms, mode) = access(write.is_ok());
-            let (path, file) = (format!("/{name}"), file.try_clone()?);
-            let own = self.files.places.stream().map_err(|_| wasmtime::Error::msg("it has too many open files"))?;
-            let place = Place { _own: own, _all: None };
+            let (path, file) = (format!("/{name}"), file.clone());
+            let place = match self.files.has_asked {
+                false => self.files.places.stream().map(|own| Place { _own: own, _all: None }),
+                true => self.files.places.open(1),
+            };
+            let place =
+                place.map_err(|_| wasmtime::Error::msg("it has too many open files, or all calls together have"))?;
+            let file = file.try_clone()?;
             let descriptor = self.table.push(Descriptor::Dir(Dir::new(file, perms, mode, false)))?;
             self.files.descriptors.insert(descriptor.rep(), OpenFile { directory: index, place: Arc::new(place) });
             directories.push((descriptor, path));
         }
+        self.files.has_asked = true;
         Ok(directories)
     }
 }
@@ -283,6 +291,23 @@ mod tests {
         assert!(one.stream().is_err(), "those of the call are taken");
         drop(first);
         other.open(1).unwrap();
+    }
+
+    #[test]
+    fn only_the_first_descriptors_of_directories_need_no_place_of_all_calls() {
+        let (mut files, mut table, all) = (Files::default(), ResourceTable::new(), Arc::new(Semaphore::new(1)));
+        files.places = Places::of(all.clone());
+        let usage = DirectoryUsages::default().of(&"/".into());
+        let (file, write) = (Arc::new(File::open("/").unwrap()), Err("it may only read".to_owned()));
+        files.directories.push(OpenDirectory { name: "data".into(), file, usage, write });
+        let mut view = FilesView { files: &mut files, table: &mut table };
+        let mut ask = || preopens::Host::get_directories(&mut view).map(|directories| directories.len());
+        assert_eq!(ask().unwrap(), 1);
+        assert_eq!(all.available_permits(), 1, "a call may always begin");
+        assert_eq!(ask().unwrap(), 1);
+        assert_eq!(all.available_permits(), 0);
+        let error = ask().unwrap_err().to_string();
+        assert!(error.contains("too many open files"), "{error}");
     }
 
     #[test]

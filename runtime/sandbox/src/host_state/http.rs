@@ -1,6 +1,7 @@
 //! HTTP requests of a guest: `wasi:http`, of which every guest has the interfaces, and whose requests pass the gateway of the call.
 
 mod bounded;
+mod memory;
 
 use std::sync::{
     Arc,
@@ -11,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use flow::HttpTarget;
 use gateway::{HttpError, HttpRequest, HttpResponse, MAX_CONCURRENT_REQUESTS, MAX_HEADERS_BYTES, Outbound, Timeouts};
 use http_body_util::{BodyExt as _, Full};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
@@ -20,6 +21,17 @@ use wasmtime_wasi_http::{
 
 use super::{HostState, denied::Denied};
 use crate::call::Outside;
+pub(super) use memory::HttpMemory;
+
+use memory::HeldBody;
+
+/// The maximum size of one write to the body of a request, in bytes. `wasmtime-wasi-http` keeps two writes that nobody has read.
+const BODY_CHUNK_BYTES: usize = 64 << 10;
+const BODY_CHUNKS: usize = 2;
+
+/// The maximum number of bodies of a call that are not read to their end: those of requests on their way, and as many of requests that
+/// are not sent yet.
+const MAX_UNREAD_BODIES: usize = 2 * MAX_CONCURRENT_REQUESTS;
 
 /// The HTTP of one call.
 pub(super) struct Http {
@@ -33,7 +45,16 @@ struct Requests {
     bodies: Bodies,
     /// The places of requests without a response.
     places: Arc<Semaphore>,
+    /// The places of bodies that are not read to their end.
+    unread: Arc<Semaphore>,
+    memory: HttpMemory,
     denied: Denied,
+}
+
+/// The place of a body that is not read to its end.
+struct UnreadBody {
+    _place: OwnedSemaphorePermit,
+    _held: HeldBody,
 }
 
 /// The bytes that the bodies of all requests of the call may still have.
@@ -48,9 +69,16 @@ impl Http {
             gateway: outside.gateway.clone(),
             bodies: Bodies(Arc::new(AtomicU64::new(max_bytes))),
             places: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)),
+            unread: Arc::new(Semaphore::new(MAX_UNREAD_BODIES)),
+            memory: HttpMemory::default(),
             denied,
         };
         Self { context, requests }
+    }
+
+    /// What requests and responses have in memory.
+    pub(super) fn memory(&self) -> &HttpMemory {
+        &self.requests.memory
     }
 }
 
@@ -91,23 +119,48 @@ impl WasiHttpHooks for Requests {
             let place = self.places.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
             Ok((gateway, target, place))
         });
-        let (bodies, denied) = (self.bodies.clone(), self.denied.clone());
+        let (bodies, memory, denied) = (self.bodies.clone(), self.memory.clone(), self.denied.clone());
         Box::new(async move {
             let (gateway, target, _place) = admitted?;
             let mut headers = head.headers;
             // The client takes it from the address.
             headers.remove(http::header::HOST);
-            let (body, timeouts) = (bodies.read(body).await?, timeouts(options));
+            // Until the request is sent.
+            let mut held = memory.hold(0);
+            let (body, timeouts) = (bodies.read(body, &mut held).await?, timeouts(options));
             match gateway.send(HttpRequest { target, headers, body, timeouts }).await {
-                Ok(response) => Ok((received(response), Box::new(async { Ok(()) }) as Io)),
+                Ok(response) => Ok((received(response, &memory), Box::new(async { Ok(()) }) as Io)),
                 Err(HttpError::Denied(reason)) => Err(refuse(&denied, reason)),
                 Err(error) => Err(to_guest(error)),
             }
         })
     }
+
+    /// `wasmtime-wasi-http` adds one.
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        BODY_CHUNKS - 1
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
 }
 
 impl Requests {
+    /// The place of a body that a guest is about to write. It holds what nobody has read, also if its request is never sent.
+    ///
+    /// # Errors
+    /// When the call has too many: the guest is stopped.
+    fn unread_body(&self) -> wasmtime::Result<UnreadBody> {
+        let place = self.unread.clone().try_acquire_owned().map_err(|_| {
+            wasmtime::Error::msg(format!(
+                "it writes the bodies of more than {MAX_UNREAD_BODIES} HTTP requests at the same time: send a request, or drop it, \
+                 before you make the next one"
+            ))
+        })?;
+        Ok(UnreadBody { _place: place, _held: self.memory.hold((BODY_CHUNKS * BODY_CHUNK_BYTES) as u64) })
+    }
+
     /// What sends a request, and its target, if the call may send it.
     fn admit(&self, head: &http::request::Parts) -> Result<(Arc<dyn Outbound>, HttpTarget), Error> {
         let uri = &head.uri;
@@ -126,7 +179,7 @@ impl Requests {
 
 impl Bodies {
     /// Reads the whole body of a request, which the guest writes meanwhile.
-    async fn read(&self, mut body: WasiBody) -> Result<Bytes, Error> {
+    async fn read(&self, mut body: WasiBody, held: &mut HeldBody) -> Result<Bytes, Error> {
         let mut read = BytesMut::new();
         while let Some(frame) = body.frame().await {
             // Trailers are dropped: few servers read them.
@@ -134,6 +187,7 @@ impl Bodies {
             let size = part.len() as u64;
             let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size));
             taken.map_err(|_| Error::HttpRequestBodySize(None))?;
+            held.grow(size);
             read.extend_from_slice(&part);
         }
         Ok(read.freeze())
@@ -151,12 +205,23 @@ fn timeouts(options: Option<RequestOptions>) -> Timeouts {
     Timeouts { response, between_bytes: between_bytes_timeout }
 }
 
-fn received(HttpResponse { status, headers, body }: HttpResponse) -> http::Response<WasiBody> {
-    let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+fn received(HttpResponse { status, headers, body }: HttpResponse, memory: &HttpMemory) -> http::Response<WasiBody> {
+    memory.add_received(&headers);
+    let held = memory.hold(body.len() as u64);
+    let body = keeping(Full::new(body).map_err(|never| match never {}).boxed_unsync(), held);
     let mut response = http::Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// A body that keeps something until it is dropped.
+fn keeping(body: WasiBody, kept: impl Send + 'static) -> WasiBody {
+    let keep = move |frame| {
+        let _ = &kept;
+        frame
+    };
+    body.map_frame(keep).boxed_unsync()
 }
 
 /// The error code of WASI that is nearest. Its texts reach the guest, which may need them.

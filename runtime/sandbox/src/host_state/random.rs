@@ -1,9 +1,14 @@
 //! Randomness that depends only on the attempt: the same on every machine, and different for each attempt. A call that is granted
 //! the randomness of the machine gets that instead.
 
+use flow::Size;
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 
 use super::{HostState, Seed};
+
+/// The maximum number of random bytes that a guest gets at once. They are made without a pause, so other calls wait meanwhile. Libraries
+/// ask for some hundred.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Three independent streams of bytes, from one hash with extendable output.
 pub(crate) struct Randomness {
@@ -51,10 +56,16 @@ fn next_u64(stream: &mut blake3::OutputReader) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// Returns `count` bytes if they can fit the guest's memory: the guest must not make the host allocate more.
-fn next_bytes(stream: &mut blake3::OutputReader, count: u64, max: u64) -> wasmtime::Result<Vec<u8>> {
-    if count > max {
-        return Err(wasmtime::Error::msg(format!("it requested {count} random bytes, more than its memory limit")));
+/// The next bytes.
+///
+/// # Errors
+/// When they are more than [`MAX_BYTES`]: the guest is stopped.
+fn next_bytes(stream: &mut blake3::OutputReader, count: u64) -> wasmtime::Result<Vec<u8>> {
+    if count > MAX_BYTES {
+        let limit = Size(MAX_BYTES);
+        return Err(wasmtime::Error::msg(format!(
+            "it requested {count} random bytes at once, the limit is {limit}: request them in several calls"
+        )));
     }
     let mut bytes = vec![0; usize::try_from(count)?];
     stream.fill(&mut bytes);
@@ -63,7 +74,7 @@ fn next_bytes(stream: &mut blake3::OutputReader, count: u64, max: u64) -> wasmti
 
 impl random::Host for HostState {
     fn get_random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
-        next_bytes(&mut self.randomness.secure, count, self.meter.limits().memory)
+        next_bytes(&mut self.randomness.secure, count)
     }
 
     fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
@@ -73,7 +84,7 @@ impl random::Host for HostState {
 
 impl insecure::Host for HostState {
     fn get_insecure_random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
-        next_bytes(&mut self.randomness.insecure, count, self.meter.limits().memory)
+        next_bytes(&mut self.randomness.insecure, count)
     }
 
     fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {

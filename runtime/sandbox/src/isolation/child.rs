@@ -89,7 +89,7 @@ pub fn serve_calls() -> io::Result<()> {
             Request::Call(mut call) => {
                 drop((head, body));
                 call.outside.gateway = Some(Arc::new(connection.gateway(exchange)));
-                guests.call(kind, module, &call, &Arc::new(writer))?;
+                guests.call(kind, module.is_command(), &call, &Arc::new(writer))?;
             }
             Request::Describe => guests.describe(kind, module, &writer)?,
         }
@@ -116,15 +116,15 @@ impl Guests {
         Ok(Self { engines, loaded, runtime })
     }
 
-    fn call(&self, kind: EngineKind, module: &LinkedModule, call: &Call, writer: &Arc<Writer>) -> io::Result<()> {
+    fn call(&self, kind: EngineKind, is_command: bool, call: &Call, writer: &Arc<Writer>) -> io::Result<()> {
         let watch = Watchdog::start(call.limits.timeout, uninterrupted()).without_threads();
         // The parent has its slot.
         let waiting = WaitingCalls::none();
-        let running = run::run((kind, module), (self.engines.ticker(), &waiting), watch, call, writer.clone());
+        let running = run::run((kind, &self.loaded), (self.engines.ticker(), &waiting), watch, call, writer.clone());
         let CallReport { completion, stdout, stats, log: _, stderr: _, backtrace: _ } =
             self.runtime.block_on(Box::pin(running));
         // The parent has the rest already.
-        let is_unsent = module.is_command() && matches!(call.action, Action::Apply);
+        let is_unsent = is_command && matches!(call.action, Action::Apply);
         if is_unsent && !stdout.is_empty() {
             writer.send(&writer.exchange.print(Standard::Output, &stdout))?;
         }

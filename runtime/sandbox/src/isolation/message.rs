@@ -13,14 +13,13 @@ mod values;
 use std::io;
 
 use ::gateway::HttpRequest;
-use flow::{Limits, MAX_DETAILS_BYTES, MAX_MESSAGE_BYTES};
+use flow::{Limits, MAX_DETAILS_BYTES, MAX_MESSAGE_BYTES, MAX_PROGRESS_BYTES};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     call::{Call, Level, Standard},
     describe::description::TaskInfo,
     engines::{Allocation, EngineKind},
-    guest::MAX_PROGRESS_BYTES,
     loaded::LoadError,
 };
 

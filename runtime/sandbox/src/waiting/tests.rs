@@ -65,6 +65,11 @@ impl CallSlot for TestSlot {
     }
 }
 
+/// What a call has whose module has no code.
+const fn bytes(memory: u64) -> Held {
+    Held { memory, code: Code { module: 0, bytes: 0 } }
+}
+
 /// What one call has.
 struct Harness {
     slot: TestSlot,
@@ -83,7 +88,7 @@ impl Harness {
     /// Runs a guest that holds ten bytes and one mapping.
     async fn run<T>(&self, guest: impl Future<Output = T>) -> Result<T, StopReason> {
         let Self { slot, waiting, watch, .. } = self;
-        let lending = Lending { slot, waiting, watch, held: &|| 10, mappings: 1 };
+        let lending = Lending { slot, waiting, watch, held: &|| bytes(10), mappings: 1 };
         let guest = async { Ok(in_slot(lending, guest).await) };
         watch.run(guest).await.map_err(|error| error.downcast::<StopReason>().expect("a reason"))
     }
@@ -235,7 +240,7 @@ async fn a_computing_guest_gives_way_when_another_call_wants_its_slot() {
 #[tokio::test(start_paused = true)]
 async fn a_call_keeps_its_slot_while_too_many_wait_and_lends_it_later() {
     let harness = Harness::default();
-    let other = harness.waiting.admit(0, 0).expect("none waits");
+    let other = harness.waiting.admit(bytes(0), 0).expect("none waits");
     let mut call = Box::pin(harness.run(sleep(Duration::from_secs(5))));
     assert!(tokio::time::timeout(Duration::from_secs(2), &mut call).await.is_err());
     assert_eq!(harness.slot.lent(), 0);
@@ -247,7 +252,7 @@ async fn a_call_keeps_its_slot_while_too_many_wait_and_lends_it_later() {
 #[tokio::test(start_paused = true)]
 async fn a_call_beyond_the_bound_lends_its_slot_to_one_that_can_go_on() {
     let harness = Harness::new(WaitingLimits { calls: 1, memory: 20 });
-    let other = harness.waiting.admit(0, 0).expect("none waits");
+    let other = harness.waiting.admit(bytes(0), 0).expect("none waits");
     let mut call = Box::pin(harness.run(sleep(Duration::from_secs(5))));
     assert!(tokio::time::timeout(Duration::from_secs(1), &mut call).await.is_err());
     assert_eq!(harness.slot.lent(), 0);
@@ -270,15 +275,33 @@ async fn a_computing_guest_keeps_its_slot_if_its_memory_is_beyond_the_bound() {
 #[test]
 fn number_memory_and_mappings_of_waiting_calls_are_bounded() {
     let calls = WaitingCalls::new(WaitingLimits { calls: 3, memory: 100 }, 1, 10);
-    let first = calls.admit(60, 1).expect("it is the first");
-    assert!(calls.admit(41, 1).is_none(), "too much memory");
-    assert!(calls.admit(0, 10).is_none(), "too many mappings");
-    let _others = [calls.admit(40, 9).expect("as much as is left"), calls.admit(0, 0).expect("the third")];
-    assert!(calls.admit(0, 0).is_none(), "too many calls");
-    assert!(calls.swap(101, 0).is_none(), "too much memory");
-    let swapped = calls.swap(100, 0).expect("another one leaves");
-    assert!(calls.swap(0, 0).is_none(), "there is one slot");
+    let first = calls.admit(bytes(60), 1).expect("it is the first");
+    assert!(calls.admit(bytes(41), 1).is_none(), "too much memory");
+    assert!(calls.admit(bytes(0), 10).is_none(), "too many mappings");
+    let _others =
+        [calls.admit(bytes(40), 9).expect("as much as is left"), calls.admit(bytes(0), 0).expect("the third")];
+    assert!(calls.admit(bytes(0), 0).is_none(), "too many calls");
+    assert!(calls.swap(bytes(101), 0).is_none(), "too much memory");
+    let swapped = calls.swap(bytes(100), 0).expect("another one leaves");
+    assert!(calls.swap(bytes(0), 0).is_none(), "there is one slot");
     drop((first, swapped));
-    assert!(calls.admit(60, 1).is_some());
-    assert!(WaitingCalls::none().admit(0, 0).is_none() && WaitingCalls::none().swap(0, 0).is_none());
+    assert!(calls.admit(bytes(60), 1).is_some());
+    assert!(WaitingCalls::none().admit(bytes(0), 0).is_none() && WaitingCalls::none().swap(bytes(0), 0).is_none());
+}
+
+#[test]
+fn the_code_of_a_module_counts_once_for_all_its_calls() {
+    let with_code = |module, bytes| Held { memory: 10, code: Code { module, bytes } };
+    let calls = WaitingCalls::new(WaitingLimits { calls: 8, memory: 100 }, 0, 10);
+    let [first, second] = [1, 1].map(|module| calls.admit(with_code(module, 60), 0).expect("80 bytes for both"));
+    assert!(calls.admit(with_code(2, 60), 0).is_none(), "another module has code of its own");
+    // A call has added a copy of the code for another engine.
+    let third = calls.admit(with_code(1, 70), 0).expect("100 bytes");
+    assert!(calls.admit(with_code(1, 71), 0).is_none() && calls.admit(bytes(1), 0).is_none());
+    drop((first, third));
+    assert_eq!(calls.lock().memory, 80, "the other call has the code");
+    drop(second);
+    assert_eq!(calls.lock().memory, 0);
+    assert!(calls.lock().code.is_empty());
+    calls.admit(with_code(2, 60), 0).expect("the other module has left");
 }

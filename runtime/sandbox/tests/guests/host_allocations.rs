@@ -66,11 +66,24 @@ const WASI: &str = "
     }
     package wasi:http@0.2.0 {
         interface types {
+            use wasi:io/streams@0.2.0.{output-stream};
             variant header-error { invalid-syntax, forbidden, immutable }
             resource fields {
                 constructor();
                 from-list: static func(entries: list<tuple<string, list<u8>>>) -> result<fields, header-error>;
                 set: func(name: string, value: list<list<u8>>) -> result<_, header-error>;
+                append: func(name: string, value: list<u8>) -> result<_, header-error>;
+                clone: func() -> fields;
+            }
+            resource outgoing-request {
+                constructor(headers: fields);
+                body: func() -> result<outgoing-body>;
+            }
+            resource outgoing-body {
+                write: func() -> result<output-stream>;
+            }
+            resource outgoing-response {
+                constructor(headers: fields);
             }
         }
     }
@@ -114,6 +127,14 @@ const IMPORTS: &str = r#"
     (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
     (import "wasi:http/types@0.2.0" "[static]fields.from-list" (func $from-list (param i32 i32 i32)))
     (import "wasi:http/types@0.2.0" "[method]fields.set" (func $set (param i32 i32 i32 i32 i32 i32)))
+    (import "wasi:http/types@0.2.0" "[method]fields.append" (func $append (param i32 i32 i32 i32 i32 i32)))
+    (import "wasi:http/types@0.2.0" "[method]fields.clone" (func $clone (param i32) (result i32)))
+    (import "wasi:http/types@0.2.0" "[constructor]outgoing-request" (func $request (param i32) (result i32)))
+    (import "wasi:http/types@0.2.0" "[resource-drop]outgoing-request" (func $drop-request (param i32)))
+    (import "wasi:http/types@0.2.0" "[method]outgoing-request.body" (func $body (param i32 i32)))
+    (import "wasi:http/types@0.2.0" "[resource-drop]outgoing-body" (func $drop-body (param i32)))
+    (import "wasi:http/types@0.2.0" "[method]outgoing-body.write" (func $body-stream (param i32 i32)))
+    (import "wasi:http/types@0.2.0" "[constructor]outgoing-response" (func $response (param i32) (result i32)))
     (import "waft:task/host@1.0.0" "log" (func $log (param i32 i32 i32)))
     (import "waft:task/host@1.0.0" "progress" (func $progress (param f64 i32 i32)))"#;
 
@@ -161,17 +182,17 @@ async fn assert_stopped(body: &str, kind: FailureKind, reason: &str) {
 const TOO_MUCH_AT_ONCE: &str = "it passed more data at once than values of 1KiB need, the limit is 1KiB";
 
 #[tokio::test]
-async fn random_bytes_are_at_most_as_many_as_the_memory_of_the_guest() {
-    let reason = "it requested 18446744073709551615 random bytes, more than its memory limit";
+async fn random_bytes_are_at_most_a_megabyte_at_once() {
+    let reason = "it requested 18446744073709551615 random bytes at once, the limit is 1MiB";
     assert_stopped("(call $random (i64.const -1) (i32.const 64))", FailureKind::Trap, reason).await;
-    let reason = "it requested 16777217 random bytes, more than its memory limit";
-    assert_stopped("(call $random (i64.const 16777217) (i32.const 64))", FailureKind::Trap, reason).await;
-    assert_success("(call $random (i64.const 100000) (i32.const 64)) (call $check (i64.load32_u (i32.const 68)) (i64.const 100000))").await;
+    let reason = "it requested 1048577 random bytes at once, the limit is 1MiB";
+    assert_stopped("(call $random (i64.const 1048577) (i32.const 64))", FailureKind::Trap, reason).await;
+    assert_success("(call $random (i64.const 1048576) (i32.const 64)) (call $check (i64.load32_u (i32.const 68)) (i64.const 1048576))").await;
 }
 
 #[tokio::test]
 async fn insecure_random_bytes_too() {
-    let reason = "it requested 18446744073709551615 random bytes, more than its memory limit";
+    let reason = "it requested 18446744073709551615 random bytes at once, the limit is 1MiB";
     assert_stopped("(call $insecure (i64.const -1) (i32.const 64))", FailureKind::Trap, reason).await;
 }
 
@@ -250,6 +271,14 @@ async fn a_message_is_copied_within_the_same_bound() {
     }
 }
 
+#[tokio::test]
+async fn a_message_about_progress_has_a_maximum_size() {
+    let progress = |length: u32| format!("(call $progress (f64.const 0.5) (i32.const 65536) (i32.const {length}))");
+    assert_success(&progress(65_536)).await;
+    let reason = "it reported its progress with a message of 65537 bytes, the limit is 64KiB";
+    assert_stopped(&progress(65_537), FailureKind::Trap, reason).await;
+}
+
 /// Fills the memory from 64 KiB on with the handle of one pollable, and polls a list of this length.
 fn polling(length: u32) -> String {
     format!(
@@ -311,6 +340,64 @@ async fn lists_of_headers_have_a_maximum_size() {
     for body in [from_list(200_000), set(400_000)] {
         assert_stopped(&body, FailureKind::OutputLimit, TOO_MUCH_AT_ONCE).await;
     }
+}
+
+#[tokio::test]
+async fn headers_can_be_added_one_by_one_and_copied() {
+    let body = "
+        (i32.store8 (i32.const 16) (i32.const 97))
+        (local.set $i (call $clone (call $fields)))
+        (call $append (local.get $i) (i32.const 16) (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 64))
+        (call $check (i64.load8_u (i32.const 64)) (i64.const 0))";
+    assert_success(body).await;
+}
+
+/// Makes the body of a new request, a number of times. Each time, the request is the local `$i`, and `then` follows.
+fn with_bodies(count: u32, then: &str) -> String {
+    format!(
+        "(i32.store (i32.const 8) (i32.const {count}))
+         (loop $l
+            (local.set $i (call $request (call $fields)))
+            (call $body (local.get $i) (i32.const 64))
+            (call $check (i64.load8_u (i32.const 64)) (i64.const 0))
+            {then}
+            (i32.store (i32.const 8) (i32.sub (i32.load (i32.const 8)) (i32.const 1)))
+            (br_if $l (i32.load (i32.const 8))))"
+    )
+}
+
+#[tokio::test]
+async fn a_guest_has_few_bodies_that_nobody_reads() {
+    assert_success(&with_bodies(32, "")).await;
+    let reason = "it writes the bodies of more than 32 HTTP requests at the same time";
+    assert_stopped(&with_bodies(33, ""), FailureKind::Trap, reason).await;
+    // The request has its body, also when the guest has dropped its own handle of the body.
+    let dropped = "(call $drop-body (i32.load (i32.const 68)))";
+    assert_stopped(&with_bodies(33, dropped), FailureKind::Trap, reason).await;
+    let dropped = format!("{dropped} (call $drop-request (local.get $i))");
+    assert_success(&with_bodies(200, &dropped)).await;
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_has_few_bytes() {
+    let write =
+        |length: u32| format!("(call $write (local.get $i) (i32.const 65536) (i32.const {length}) (i32.const 64))");
+    let writes = |lengths: &[u32]| {
+        let writes: String = lengths.iter().map(|length| write(*length)).collect();
+        let stream = "(call $body-stream (i32.load (i32.const 68)) (i32.const 64))
+                      (local.set $i (i32.load (i32.const 68)))";
+        with_bodies(1, &format!("{stream} {writes} (call $check (i64.load8_u (i32.const 64)) (i64.const 0))"))
+    };
+    assert_success(&writes(&[65_536, 65_536])).await;
+    for lengths in [&[65_536, 65_536, 1][..], &[65_537]] {
+        assert_stopped(&writes(lengths), FailureKind::Trap, "write exceeded budget").await;
+    }
+}
+
+#[tokio::test]
+async fn a_guest_makes_no_responses() {
+    let reason = "it makes an HTTP response: a guest receives no requests that it could answer";
+    assert_stopped("(drop (call $response (call $fields)))", FailureKind::Trap, reason).await;
 }
 
 #[tokio::test]

@@ -183,6 +183,33 @@ async fn a_guest_cannot_force_large_host_allocations() {
 }
 
 #[tokio::test]
+async fn outputs_may_be_larger_than_what_an_import_gets_at_once() {
+    let limits = Limits { output: 64 << 20, memory: 128 << 20, ..Limits::default() };
+    let (size, call) = (34 << 20, Call { limits, ..requiring(&["cake"]) });
+    let mut image = Image::new();
+    let large = image.success(&[("cake", Content::At(1 << 20, size))]);
+    let fields = r#"(import "waft:task/host@1.0.0" "log" (func $log (param i32 i32 i32)))"#;
+    let grown = "(drop (memory.grow (i32.const 1024)))";
+    let returning = guest(
+        &image,
+        fields,
+        &format!("{grown} (call $log (i32.const 2) (i32.const 0) (i32.const 1)) (i32.const {large})"),
+    );
+    let Completion::Succeeded(values) = report(&returning, call.clone()).await.completion else {
+        panic!("it may return as much")
+    };
+    assert_eq!(values.values().map(flow::Value::size).sum::<usize>(), size as usize);
+    let logging = guest(
+        &image,
+        fields,
+        &format!("{grown} (call $log (i32.const 2) (i32.const 1048576) (i32.const {size})) (i32.const {large})"),
+    );
+    let failure = failure(&logging, call).await;
+    let expected = ["it passed more data at once to a function of the host than its limit of 33MiB"];
+    assert_failure(&failure, FailureKind::OutputLimit, &expected);
+}
+
+#[tokio::test]
 async fn a_guest_that_logs_beyond_the_limit_is_stopped() {
     let mut image = Image::new();
     let line = image.put(b"ninety-nine");

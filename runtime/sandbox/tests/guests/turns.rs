@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use bytes::Bytes;
 use flow::{Digest, Namespace};
 use futures::FutureExt as _;
-use sandbox::{Compiler, Config, DescribeError, Sandbox};
+use sandbox::{CompileError, Compiler, Config, DescribeError, Sandbox};
 
 use crate::support::{Image, compile, guest, sandbox};
 
@@ -32,16 +32,21 @@ async fn only_so_many_modules_of_one_namespace_wait() {
     assert!(describe(&shop).now_or_never().is_none());
 }
 
-/// A compiler that never answers. Its children write their process ids as names of files into a folder.
-fn never_answering(folder: &Path) -> Compiler {
+/// A compiler whose children run these commands of the shell.
+fn running(folder: &Path, commands: &str) -> Compiler {
     use std::os::unix::fs::PermissionsExt;
 
     let program = folder.join("compiler");
-    std::fs::create_dir(folder.join("children")).unwrap();
-    let children = folder.join("children").display().to_string();
-    std::fs::write(&program, format!("#!/bin/sh\necho > {children}/$$\nexec sleep 600\n")).unwrap();
+    std::fs::write(&program, format!("#!/bin/sh\n{commands}\n")).unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
     Compiler::in_children(program, "compile")
+}
+
+/// A compiler that never answers. Its children write their process ids as names of files into a folder.
+fn never_answering(folder: &Path) -> Compiler {
+    std::fs::create_dir(folder.join("children")).unwrap();
+    let children = folder.join("children").display().to_string();
+    running(folder, &format!("echo > {children}/$$\nexec sleep 600"))
 }
 
 /// The first child that was started.
@@ -84,4 +89,20 @@ async fn a_compiler_that_nobody_waits_for_is_ended() {
     let mut next = compile();
     assert!((&mut next).now_or_never().is_none());
     until(|| first_child(folder.path())).await;
+}
+
+#[tokio::test]
+async fn a_module_whose_compiler_is_killed_again_and_again_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let compiler = running(folder.path(), "kill -9 $$");
+    let sandbox = Sandbox::new(Config { compiler, ..Config::default() }).unwrap();
+    let compile = || sandbox.compile(Digest::from_bytes([1; 32]), Bytes::from_static(b"module"));
+    for _ in 0..2 {
+        let error = compile().await.unwrap_err();
+        assert!(matches!(error, CompileError::Unavailable { .. }), "others may be the reason: {error}");
+    }
+    for _ in 0..2 {
+        let error = compile().await.unwrap_err();
+        assert!(matches!(&error, CompileError::Refused { reason, .. } if reason.contains("3 times")), "{error}");
+    }
 }

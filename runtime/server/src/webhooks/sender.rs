@@ -135,17 +135,23 @@ impl Sender {
     async fn declare(&self) -> Result<(Consumer, Consumer), SenderError> {
         let (name, broker) = (&self.webhook.name, &*self.broker);
         let (queue, dropped) = (topology::webhook_queue(name), topology::webhook_dropped_queue(name));
-        let kind = QueueKind::Backlog {
+        let kind = QueueKind::Bounded {
             max_messages: MAX_DROPPED.into(),
             max_bytes: MAX_DROPPED_BYTES,
             dropped_to: None,
+            single_active_consumer: true,
             expires: Some(QUEUE_EXPIRY),
         };
         let of_dropped = Queue { name: dropped.clone(), kind };
         broker::topology::declare_bound(broker, &of_dropped, &[topology::DROPPED]).await?;
         let dropped_to = Some((topology::DROPPED.to_owned(), dropped.clone()));
-        let expires = Some(QUEUE_EXPIRY);
-        let kind = QueueKind::Backlog { max_messages: MAX_WAITING, max_bytes: MAX_WAITING_BYTES, dropped_to, expires };
+        let kind = QueueKind::Bounded {
+            max_messages: MAX_WAITING,
+            max_bytes: MAX_WAITING_BYTES,
+            dropped_to,
+            single_active_consumer: true,
+            expires: Some(QUEUE_EXPIRY),
+        };
         broker.declare_queue(&Queue { name: queue.clone(), kind }).await?;
         // A filter that changes needs no other bindings: what it leaves out is taken from the queue at once.
         let bindings = [topology::NOTIFICATIONS, topology::RUNS].map(|exchange| Binding {
