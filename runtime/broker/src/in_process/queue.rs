@@ -73,7 +73,7 @@ pub(super) struct Queue {
     pub(super) owner: u64,
     numbers: Arc<Numbers>,
     ready: BTreeMap<MessagePosition, ReadyMessage>,
-    /// The size of the bodies of waiting messages.
+    /// About the memory that the waiting messages take, in bytes.
     ready_bytes: u64,
     /// The first is served next; with a single active consumer, only the first is served.
     subscribers: VecDeque<Subscriber>,
@@ -156,7 +156,7 @@ impl Queue {
     /// Adds a message. Returns the oldest waiting ones if there are too many now.
     pub(super) fn push(&mut self, message: Arc<Message>) -> Vec<DeadLetter> {
         let position = MessagePosition { priority: Reverse(message.priority), sequence: self.numbers.next() };
-        self.ready_bytes += message.body.len() as u64;
+        self.ready_bytes += message.size();
         self.ready.insert(position, ReadyMessage { message, redelivered: false, returned: 0 });
         self.dispatch();
         self.drop_oldest()
@@ -168,7 +168,7 @@ impl Queue {
         let QueueKind::Bounded { max_messages, max_bytes, .. } = self.kind else { return dropped };
         while self.waiting() > u64::from(max_messages) || self.ready_bytes > max_bytes {
             let Some((_, ReadyMessage { message, .. })) = self.ready.pop_first() else { break };
-            self.ready_bytes -= message.body.len() as u64;
+            self.ready_bytes -= message.size();
             dropped.push(DeadLetter { message, reason: "maxlen" });
         }
         dropped
@@ -236,7 +236,7 @@ impl Queue {
             QueueKind::Bounded { .. } => entry.returned += 1,
             QueueKind::Exclusive | QueueKind::Private | QueueKind::Transient { .. } => {}
         }
-        self.ready_bytes += entry.message.body.len() as u64;
+        self.ready_bytes += entry.message.size();
         self.ready.insert(position, entry);
         None
     }
@@ -251,7 +251,7 @@ impl Queue {
                 continue;
             };
             let Some((position, entry)) = self.ready.pop_first() else { return };
-            self.ready_bytes -= entry.message.body.len() as u64;
+            self.ready_bytes -= entry.message.size();
             let tag = self.numbers.next();
             permit.send(Delivery::new(
                 Message::clone(&entry.message),
