@@ -56,6 +56,7 @@ mod cpu_time;
 mod waiting;
 mod run;
 mod host_work;
+mod backtrace;
 mod classify;
 mod host_state;
 
