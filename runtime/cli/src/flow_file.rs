@@ -12,6 +12,7 @@ use flow::{Diagnostic, Flow, Json, Severity, Value, ValueName, Values, draft::Mi
 use crate::{
     arguments::ValueFlags,
     exit::CliError,
+    input_file,
     modules::{self, ModuleLibrary, Purpose, folder_of},
 };
 
@@ -48,8 +49,8 @@ impl CheckedFlow {
 }
 
 /// Reads the text of a flow file.
-pub(crate) async fn read(path: &Path) -> Result<String, CliError> {
-    tokio::fs::read_to_string(path).await.map_err(|error| {
+pub(crate) fn read(path: &Path) -> Result<String, CliError> {
+    input_file::read_text(path, input_file::MAX_TEXT_BYTES).map_err(|error| {
         let error = anyhow!(error).context(format!("could not read the flow file {}", path.display()));
         CliError::invalid(error).hint("name a flow file; `waft new NAME` creates one")
     })
@@ -63,7 +64,7 @@ pub(crate) async fn check(
     inputs: &Values,
     purpose: Purpose,
 ) -> Result<CheckedFlow, CliError> {
-    let text = read(path).await?;
+    let text = read(path)?;
     let draft = flow::file::read(&text);
     let folder = folder_of(path);
     let namespace = draft.namespace();
@@ -103,7 +104,7 @@ pub(crate) fn parse_values(flags: &ValueFlags) -> Result<Values, CliError> {
         }
     }
     for text in &flags.set_file {
-        let read = split(text, "--set-file").and_then(|(name, path)| match std::fs::read(path) {
+        let read = split(text, "--set-file").and_then(|(name, path)| match read_value(path) {
             Ok(bytes) => Ok((name, Value::Bytes(bytes.into()))),
             Err(error) => Err(format!("--set-file {name}: could not read {path}: {error}")),
         });
@@ -118,6 +119,10 @@ pub(crate) fn parse_values(flags: &ValueFlags) -> Result<Values, CliError> {
     }
     Err(CliError::invalid(anyhow!("{}", errors.join("\n       ")))
         .hint("write --set name=VALUE, where VALUE is JSON or else a string, or --set-file name=PATH"))
+}
+
+fn read_value(path: &str) -> std::io::Result<Vec<u8>> {
+    input_file::read(Path::new(path), input_file::MAX_VALUE_BYTES)
 }
 
 fn split<'a>(text: &'a str, flag: &str) -> Result<(ValueName, &'a str), String> {

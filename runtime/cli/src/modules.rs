@@ -14,6 +14,7 @@ use store::{Directory, Store, Tag};
 
 use crate::{
     exit::CliError,
+    input_file,
     settings::{Isolate, Settings},
 };
 
@@ -241,7 +242,8 @@ pub(crate) async fn component(library: &ModuleLibrary, path: &Path) -> anyhow::R
     let unread = || format!("could not read {}", path.display());
     let size = tokio::fs::metadata(path).await.with_context(unread)?.len();
     library.check_size(size).map_err(|error| file_error(path, error))?;
-    let read = tokio::fs::read(path).await.with_context(unread)?;
+    // What it is, and its size, may be another by now.
+    let read = input_file::read(path, library.limits.module_size).with_context(unread)?;
     library.component(read.into(), None).await.map_err(|error| file_error(path, error))
 }
 

@@ -15,6 +15,7 @@ use crate::{
     arguments::SubmitFlags,
     exit::{CliError, Exit},
     flow_file::{self, CheckedFlow},
+    input_file,
     modules::{self, ModuleLibrary, Reference, folder_of},
     settings::Settings,
 };
@@ -23,7 +24,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     let SubmitFlags { flow: path, values, run_id, wait, json: as_json } = flags;
     let inputs = flow_file::parse_values(&values)?;
     let client = remote::client(settings)?;
-    let text = flow_file::read(&path).await?;
+    let text = flow_file::read(&path)?;
     let modules = push_modules(Target::Server(&client), &path, &text, flow::file::read(&text)).await?;
     let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&inputs) };
     let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
@@ -63,14 +64,19 @@ pub(super) async fn push_modules(
 ) -> Result<BTreeMap<String, String>, CliError> {
     let folder = folder_of(path);
     let (mut modules, mut diagnostics) = (BTreeMap::new(), draft.diagnostics);
+    // Many names may be of one content.
+    let mut contents = BTreeMap::new();
     for (alias, reference) in draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty()) {
         let found = match modules::reference(&reference.text, &folder) {
             Ok(Reference::Name) => continue,
-            Ok(Reference::File(file)) => component(&file).await.map(|(digest, bytes)| (digest.to_string(), bytes)),
+            Ok(Reference::File(file)) => component(&file).await,
             Err(error) => Err(error),
         };
         match found {
-            Ok(found) => drop(modules.insert(alias.clone(), found)),
+            Ok((digest, bytes)) => {
+                modules.insert(alias.clone(), digest.to_string());
+                contents.insert(digest, bytes);
+            }
             Err(error) => diagnostics.push(Diagnostic {
                 severity: Severity::Error,
                 message: format!("module {alias:?}: {error:#}"),
@@ -84,11 +90,10 @@ pub(super) async fn push_modules(
         let checked = CheckedFlow { path: path.into(), text: text.into(), flow: None, diagnostics };
         return checked.into_flow().map(|_| BTreeMap::new());
     }
-    let mut digests = BTreeMap::new();
-    for (alias, (digest, bytes)) in modules {
-        digests.insert(alias, push(target, digest, bytes).await?);
+    for (digest, bytes) in contents {
+        push(target, digest.to_string(), bytes).await?;
     }
-    Ok(digests)
+    Ok(modules)
 }
 
 /// Uploads a module if the target lacks it; returns its digest.
@@ -115,7 +120,8 @@ pub(super) async fn push_file(target: Target<'_>, file: &Path) -> Result<String,
 /// The component in a module file, and its digest.
 pub(super) async fn component(file: &Path) -> anyhow::Result<(Digest, Vec<u8>)> {
     let shown = file.display();
-    let read = tokio::fs::read(file).await.with_context(|| format!("could not read {shown}"))?;
+    let read = input_file::read(file, input_file::MAX_MODULE_BYTES);
+    let read = read.with_context(|| format!("could not read {shown}"))?;
     let component = modules::compiler().componentize(read.into(), None).await;
     let bytes = component.with_context(|| format!("{shown} is not a module waft can run"))?.into_bytes();
     Ok((store::digest_of(&bytes), bytes.to_vec()))
