@@ -25,14 +25,13 @@ pub(crate) async fn list(
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     Query(mut query): Query<ListQuery>,
 ) -> Result<Json<Runs>, Problem> {
-    if let Some(own) = namespace {
+    if let Some(own) = &namespace {
         if query.namespace.as_ref().is_some_and(|wanted| *wanted != own.as_str()) {
             return Err(Problem::forbidden(format!("the token is limited to the namespace {own}")));
         }
         query.namespace = Some(own.to_string());
     }
-    let owner = query.namespace.as_ref().and_then(|namespace| namespace.parse().ok());
-    let _turn = turns::for_page(owner).await;
+    let _turn = turns::for_page(namespace).await;
     Ok(Json(read(&*state.dependencies.logbook, query).await?))
 }
 
