@@ -27,6 +27,7 @@ mod openapi;
 
 mod runs;
 mod events;
+mod stream_memory;
 mod large_answers;
 mod lines;
 mod values;
@@ -44,7 +45,7 @@ mod wiring;
 pub use checks::{LIMIT as CHECKS_LIMIT, Locations, RunningServer, check, is_healthy};
 pub use config::Config;
 pub use direct::{Answer, Request, Routes};
-pub use lines::{Line, Lines};
+pub use lines::{Line, Lines, LinesError};
 pub use module_library::{
     Component, DEFAULT_MODULE_SIZE, InspectedModule, LibraryError, LibraryLimits, ModuleLibrary, MovedTag,
 };
@@ -65,5 +66,6 @@ pub use runs::{
 pub use server::{BindError, Server};
 pub use server_token::Token;
 pub use state::{Dependencies, QueueCoverage};
+pub use stream_memory::StreamsTooLarge;
 pub use tls::Tls;
 pub use wiring::{WiredFlow, wire_draft};

@@ -28,6 +28,10 @@ static TURNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usi
 /// The turns at reading long histories of runs. Each has the machine of a run in memory.
 static HISTORIES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
+/// The turns at reading records for event streams, until the streams have taken the memory for them. They take short, and each
+/// stream that waits for changes takes some in a second, so none waits for a long history.
+static STREAMS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+
 /// The turns at reading a page of a list or of logs. They are fewer than the connections that a logbook has for clients, so that a
 /// slow page leaves one for others.
 static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
@@ -57,6 +61,11 @@ pub(crate) async fn of_sender<Answer: Future>(namespace: Owner, answer: Answer) 
 /// the queue.
 pub(crate) async fn for_history(owner: Owner) -> Turn {
     turn_of(&HISTORIES, owner).await
+}
+
+/// Waits for a turn at reading records for an event stream. Dropping the future gives up the place in the queue.
+pub(crate) async fn for_stream(owner: Owner) -> Turn {
+    turn_of(&STREAMS, owner).await
 }
 
 /// Waits for a turn at reading a page for a sender, who may be limited to a namespace.
