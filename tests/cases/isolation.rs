@@ -86,6 +86,24 @@ fn a_flow_runs_with_its_guests_in_children() {
     }
 }
 
+/// The debug information of a module from anyone is read in there.
+#[test]
+fn a_replayed_guest_has_a_process_of_its_own() {
+    let waft = Waft::default();
+    let keys = "timeout = \"3s\"\nretry = { attempts = 1 }";
+    waft.flow(&format!("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#spin\"\n{keys}\n"));
+    waft.run(["run", "flow.toml", "--run-id", "r"]).expect(1);
+    let replay = Process::spawn(&mut waft.command(["replay", "r", "t"]));
+    let is_spinning = |child: &u32| {
+        let command = std::fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        command.contains("call-for-waft") && cpu_ticks(*child) >= 20
+    };
+    wait_until("a child computes", || {
+        assert!(is_alive(replay.id()), "the replay has ended");
+        children(replay.id()).iter().any(is_spinning)
+    });
+}
+
 #[test]
 fn only_the_user_chooses_where_guests_are_called() {
     let waft = Waft::default();

@@ -11,6 +11,7 @@ mod etl;
 mod examples;
 mod guest_secrets;
 mod guests;
+mod input_files;
 mod isolation;
 mod limits;
 mod local;

@@ -17,6 +17,7 @@ use flow::{
 use crate::{
     arguments::ValueFlags,
     exit::CliError,
+    input_file,
     modules::{self, ModuleLibrary, Purpose, folder_of},
 };
 
@@ -55,8 +56,8 @@ impl CheckedFlow {
 }
 
 /// Reads the text of a flow file.
-pub(crate) async fn read(path: &Path) -> Result<String, CliError> {
-    tokio::fs::read_to_string(path).await.map_err(|error| {
+pub(crate) fn read(path: &Path) -> Result<String, CliError> {
+    input_file::read_text(path, input_file::MAX_TEXT_BYTES).map_err(|error| {
         let error = anyhow!(error).context(format!("could not read the flow file {}", path.display()));
         CliError::invalid(error).hint("name a flow file; `waft new NAME` creates one")
     })
@@ -70,7 +71,7 @@ pub(crate) async fn check(
     inputs: &Values,
     purpose: Purpose,
 ) -> Result<CheckedFlow, CliError> {
-    let text = read(path).await?;
+    let text = read(path)?;
     let draft = flow::file::read(&text);
     let folder = folder_of(path);
     let namespace = draft.namespace();
@@ -114,7 +115,7 @@ pub(crate) fn parse_values(flags: &ValueFlags) -> Result<Values, CliError> {
         }
     }
     for text in &flags.set_file {
-        let read = split(text, "--set-file").and_then(|(name, path)| match std::fs::read(path) {
+        let read = split(text, "--set-file").and_then(|(name, path)| match read_value(path) {
             Ok(bytes) => Ok((name, Value::Bytes(bytes.into()))),
             Err(error) => Err(format!("--set-file {name}: could not read {path}: {error}")),
         });
@@ -129,6 +130,10 @@ pub(crate) fn parse_values(flags: &ValueFlags) -> Result<Values, CliError> {
     }
     Err(CliError::invalid(anyhow!("{}", errors.join("\n       ")))
         .hint("write --set name=VALUE, where VALUE is JSON or else a string, or --set-file name=PATH"))
+}
+
+fn read_value(path: &str) -> std::io::Result<Vec<u8>> {
+    input_file::read(Path::new(path), input_file::MAX_VALUE_BYTES)
 }
 
 fn split<'a>(text: &'a str, flag: &str) -> Result<(ValueName, &'a str), String> {

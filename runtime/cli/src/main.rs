@@ -8,6 +8,7 @@ mod commands;
 mod display;
 mod exit;
 mod flow_file;
+mod input_file;
 mod keys;
 mod modules;
 mod output;

@@ -14,6 +14,7 @@ use store::{Directory, Store, Tag};
 
 use crate::{
     exit::CliError,
+    input_file,
     settings::{Isolate, Settings},
 };
 
@@ -67,15 +68,18 @@ pub(crate) async fn open_for_calls(settings: &Settings, slots: u16) -> Result<Mo
     Ok(with_sandbox(settings, store, sandbox(settings, slots)?))
 }
 
-/// Opens the store to read, and starts a sandbox with one slot whose backtraces have lines.
+/// Opens the store to read, and starts a sandbox with one slot whose backtraces have lines. The debug information of a module from
+/// anyone can crash the process that reads it, so the guest is called in a child where this machine allows it.
 pub(crate) async fn open_to_replay(settings: &Settings) -> Result<ModuleLibrary, CliError> {
     let store = open_store_to_read(settings).await?;
-    let sandbox = sandbox_with(settings, (1, WaitingLimits::default()), Backtraces::Lines)?;
+    let isolation = isolation(Isolate::Process).or_else(|_| isolation(settings.isolate))?;
+    let sandbox = sandbox_with(settings, isolation, (1, WaitingLimits::default()), Backtraces::Lines)?;
     Ok(with_sandbox(settings, store, sandbox))
 }
 
 fn library(settings: &Settings, store: Arc<dyn Store>) -> Result<ModuleLibrary, CliError> {
-    let sandbox = sandbox_with(settings, (1, WaitingLimits::default()), Backtraces::Names)?;
+    let isolation = isolation(settings.isolate)?;
+    let sandbox = sandbox_with(settings, isolation, (1, WaitingLimits::default()), Backtraces::Names)?;
     Ok(with_sandbox(settings, store, sandbox))
 }
 
@@ -85,11 +89,12 @@ fn with_sandbox(settings: &Settings, store: Arc<dyn Store>, sandbox: Sandbox) ->
 
 /// Starts a sandbox with `slots` slots, for calls that may lend them, and this machine's cache of compiled code.
 pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliError> {
-    sandbox_with(settings, (slots, settings.waiting), Backtraces::Names)
+    sandbox_with(settings, isolation(settings.isolate)?, (slots, settings.waiting), Backtraces::Names)
 }
 
 fn sandbox_with(
     settings: &Settings,
+    isolation: Isolation,
     (slots, waiting): (u16, WaitingLimits),
     backtraces: Backtraces,
 ) -> Result<Sandbox, CliError> {
@@ -104,7 +109,7 @@ fn sandbox_with(
         slots: slots.into(),
         waiting,
         compiler: compiler(),
-        isolation: isolation(settings.isolate)?,
+        isolation,
         max_limits: settings.max_limits,
         backtraces,
     };
@@ -237,7 +242,8 @@ pub(crate) async fn component(library: &ModuleLibrary, path: &Path) -> anyhow::R
     let unread = || format!("could not read {}", path.display());
     let size = tokio::fs::metadata(path).await.with_context(unread)?.len();
     library.check_size(size).map_err(|error| file_error(path, error))?;
-    let read = tokio::fs::read(path).await.with_context(unread)?;
+    // What it is, and its size, may be another by now.
+    let read = input_file::read(path, library.limits.module_size).with_context(unread)?;
     library.component(read.into(), None).await.map_err(|error| file_error(path, error))
 }
 

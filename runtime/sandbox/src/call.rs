@@ -141,14 +141,14 @@ pub struct CallReport {
     pub stderr: Bytes,
     /// The resources that the call used.
     pub stats: Stats,
-    /// The functions on the guest's stack when it trapped in this process, innermost first.
+    /// The functions on the guest's stack when it trapped, innermost first.
     pub backtrace: Vec<Frame>,
 }
 
 /// A function on the stack of a guest that trapped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// Its name, or its number in the module.
+    /// Its name, or its number in the module. A very long one is cut.
     pub function: String,
     /// File, line and column, where the module has them.
     pub place: Option<String>,

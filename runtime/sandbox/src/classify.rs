@@ -4,7 +4,8 @@ use flow::{Failure, FailureKind, Size, Values};
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::{
-    call::{Completion, Frame},
+    backtrace::demangled,
+    call::Completion,
     host_state::{Exited, HostState},
     run::{StopReason, Watchdog},
     transfer,
@@ -129,42 +130,9 @@ fn trap(error: &wasmtime::Error, state: &HostState, stack: usize) -> String {
 /// The functions on a trap's stack, innermost first, as far as the module has names for them.
 fn backtrace(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
-    let names: Vec<String> = backtrace
-        .frames()
-        .iter()
-        .filter_map(|frame| frame.func_name())
-        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
-        .take(MAX_FRAMES)
-        .collect();
+    let names: Vec<String> =
+        backtrace.frames().iter().filter_map(|frame| frame.func_name()).take(MAX_FRAMES).map(demangled).collect();
     if names.is_empty() { String::new() } else { format!(", in {}", names.join(", called by ")) }
-}
-
-/// The maximum number of functions in the backtrace of a report.
-const MAX_REPORTED_FRAMES: usize = 64;
-
-/// The functions on a trap's stack, innermost first, with files and lines where the module has them. A function that the compiler
-/// of the module has put into another one is in the list too.
-pub(crate) fn frames(error: &wasmtime::Error) -> Vec<Frame> {
-    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    let demangled = |name: &str| format!("{:#}", rustc_demangle::demangle(name));
-    let mut frames = Vec::new();
-    for frame in backtrace.frames() {
-        let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangled);
-        if frame.symbols().is_empty() {
-            frames.push(Frame { function: name, place: None });
-            continue;
-        }
-        frames.extend(frame.symbols().iter().map(|symbol| {
-            let line = |file: &str| match (symbol.line(), symbol.column()) {
-                (Some(line), Some(column)) => format!("{file}:{line}:{column}"),
-                (Some(line), None) => format!("{file}:{line}"),
-                (None, _) => file.to_owned(),
-            };
-            Frame { function: symbol.name().map_or_else(|| name.clone(), demangled), place: symbol.file().map(line) }
-        }));
-    }
-    frames.truncate(MAX_REPORTED_FRAMES);
-    frames
 }
 
 /// The message of a Rust panic, in one line, if standard error ends with one.

@@ -71,12 +71,13 @@ pub(crate) struct Engines {
 }
 
 /// What the backtrace of a guest that trapped has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Backtraces {
     /// The names of functions.
     #[default]
     Names,
-    /// Also files and lines, where the module has them. Its code is larger, and takes longer to load.
+    /// Also files and lines, where the module has them. Its code is larger, and takes longer to load. The debug information of a
+    /// module can crash the process that reads it, so call modules that are not trusted in processes of their own.
     Lines,
 }
 

@@ -172,7 +172,7 @@ impl IsolatedCode {
         let watch = Watchdog::start(call.limits.timeout, interrupts.clone());
         let kill = Watchdog::start(call.limits.timeout.saturating_add(KILL_GRACE), interrupts);
         let ended = kill.run(async { Ok(child.process().call(call, &streams, &*observer).await) }).await;
-        let Ended { completion, memory, cpu } = match ended {
+        let Ended { completion, memory, cpu, backtrace } = match ended {
             Ok(Ok(ended)) => {
                 child.release();
                 ended
@@ -185,7 +185,7 @@ impl IsolatedCode {
         // A child has one thread.
         let stats = Stats { duration, cpu: cpu.min(duration), memory };
         let (stdout, stderr) = (stdout.into(), stderr.into());
-        Ok(CallReport { completion, log, stdout, stderr, stats, backtrace: Vec::new() })
+        Ok(CallReport { completion, log, stdout, stderr, stats, backtrace })
     }
 
     /// Requests the description of the module's tasks from a child, within the limits of [`describe::limits`]; `None` for a

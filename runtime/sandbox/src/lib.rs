@@ -58,6 +58,7 @@ mod waiting;
 mod run;
 mod transfer;
 mod host_work;
+mod backtrace;
 mod classify;
 mod host_state;
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 
 use crate::{
+    backtrace,
     call::{Call, CallReport, Completion, Observer, Stats},
     classify, command,
     compiled::{Compiled, Place},
@@ -287,9 +288,9 @@ pub(crate) async fn run(
     let lending = Lending { slot: &*call.slot, waiting, watch: &watch, held: &held, mappings };
     let guest = waiting::in_slot(lending, act(module, &mut store, call));
     let (result, cpu) = cpu_time::measured(watch.run(guest)).await;
-    let backtrace = result.as_ref().err().map(classify::frames).unwrap_or_default();
+    let frames = result.as_ref().err().map(backtrace::frames).unwrap_or_default();
     let completion = classify::classify(result, store.data(), kind.stack());
-    CallReport { backtrace, ..CallReport::of(completion, store.into_data(), cpu) }
+    CallReport { backtrace: frames, ..CallReport::of(completion, store.into_data(), cpu) }
 }
 
 async fn act(

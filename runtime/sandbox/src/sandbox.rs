@@ -73,7 +73,7 @@ pub struct Config {
     /// The maximum of each limit of a call. A call with a higher limit fails. That of instances is lowered if the concurrent calls
     /// could use up the memory mappings of this process.
     pub max_limits: Limits,
-    /// What the backtraces of guests that are called in this process have.
+    /// What the backtraces of guests have.
     pub backtraces: Backtraces,
 }
 
@@ -143,25 +143,24 @@ impl Sandbox {
         let slots = config.slots.max(1);
         let calls = slots.saturating_add(MAX_CONCURRENT_DESCRIBES);
         let mut waiting = WaitingCalls::none();
-        let (children, pool_slots, max_limits, backtraces) = match config.isolation {
+        let (children, pool_slots, max_limits) = match config.isolation {
             Isolation::None => {
                 let max_limits = mappings::limit_instances(config.max_limits, calls);
                 let max_mappings = mappings::left_by(&max_limits, calls);
                 let waiting_calls = mappings::waiting_calls(config.waiting.calls, slots, max_mappings);
                 let limits = WaitingLimits { calls: waiting_calls, ..config.waiting };
                 waiting = WaitingCalls::new(limits, u16::try_from(slots).unwrap_or(u16::MAX), max_mappings);
-                (None, calls.saturating_add(waiting.max_calls()), max_limits, config.backtraces)
+                (None, calls.saturating_add(waiting.max_calls()), max_limits)
             }
             Isolation::Process { program, argument } => {
                 // Each child has one call at a time.
                 let max_limits = mappings::limit_instances(config.max_limits, 1);
                 let program = Program { path: program, argument };
-                let pool = Pool::new(program, permits(calls), &max_limits);
-                // Children report no backtraces.
-                (Some(Arc::new(pool)), 0, max_limits, Backtraces::Names)
+                let pool = Pool::new(program, permits(calls), &max_limits, config.backtraces);
+                (Some(Arc::new(pool)), 0, max_limits)
             }
         };
-        let engines = Engines::new(pool_slots, backtraces, ticker).map_err(engine_error)?;
+        let engines = Engines::new(pool_slots, config.backtraces, ticker).map_err(engine_error)?;
         let engine = engines.linked_engine(engines.first()).map_err(engine_error)?;
         let compatibility = Compatibility::of(&engine.engine);
         let cache = config.cache.and_then(|cache| open_cache(cache, compatibility));

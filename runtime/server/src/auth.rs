@@ -29,7 +29,7 @@ use crate::{
     bodies::Bodies,
     problem::{LimitedAnswer, Problem},
     shares::{Sender, Share},
-    state,
+    state, turns,
 };
 
 /// Who sends a request, and what the sender may do.
@@ -133,7 +133,7 @@ async fn answer(
     request.extensions_mut().insert(permission.clone());
     request.extensions_mut().insert(state.audit.of_request(caller.shown_with(&peer), peer.to_string()));
     if allowed.is_ok() && action == scope::READ {
-        return caller.answer(next.run(request).await);
+        return caller.answer(turns::of_sender(caller.namespace.clone(), next.run(request)).await);
     }
     // It is dropped with this future, also when the client leaves.
     let (client, _present) = Client::new();
@@ -146,7 +146,7 @@ async fn answer(
     let answered = state.requests.clone().spawn(async move {
         let response = match request {
             Ok((request, memory)) => {
-                let response = next.run(request).await;
+                let response = turns::of_sender(caller.namespace.clone(), next.run(request)).await;
                 drop(memory);
                 response
             }

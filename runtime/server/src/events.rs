@@ -23,17 +23,23 @@ use crate::{
     problem::Problem,
     shares::{Exhausted, Share, Shares},
     state::Shared,
+    stream_memory::StreamMemory,
 };
 
 /// The pause after which a keep-alive comment shows a watcher that the server still runs.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long a client waits for the beginning of its stream, at most, while the server reads the records before its first event. Then
+/// the stream begins without one, and comments keep its connection.
+const CATCH_UP_TIME: Duration = Duration::from_secs(5);
+
 /// Maximum number of event streams at the same time. Each holds a connection for as long as its client wants, and others need
 /// connections too.
-const MAX_EVENT_STREAMS: usize = 256;
+pub(crate) const MAX_EVENT_STREAMS: usize = 256;
 
-/// Maximum number of event streams of one token, or of all tokens of a namespace.
-const MAX_SENDER_STREAMS: usize = MAX_EVENT_STREAMS / 4;
+/// Maximum number of event streams of one token, or of all tokens of a namespace. A stream of a large run takes several places: see
+/// `stream_memory.rs`.
+pub(crate) const MAX_SENDER_STREAMS: usize = MAX_EVENT_STREAMS / 4;
 
 /// How often it is checked whether the sender may still read the run: its token may have been revoked meanwhile.
 const PERMISSION_INTERVAL: Duration = Duration::from_secs(10);
@@ -49,7 +55,8 @@ impl Default for EventStreams {
 
 /// The place of one event stream.
 pub(crate) struct EventStreamPlace {
-    _share: Share,
+    /// `None` once the events have it.
+    share: Option<Share>,
     permission: Arc<Permission>,
 }
 
@@ -60,7 +67,7 @@ impl EventStreams {
     /// [`Problem`] when all are taken, or the sender has too many.
     pub(crate) fn take_place(&self, permission: Arc<Permission>) -> Result<EventStreamPlace, Problem> {
         match self.0.take(permission.sender(), 1) {
-            Ok(share) => Ok(EventStreamPlace { _share: share, permission }),
+            Ok(share) => Ok(EventStreamPlace { share: Some(share), permission }),
             Err(exhausted) => Err(no_place(exhausted)),
         }
     }
@@ -68,15 +75,23 @@ impl EventStreams {
 
 fn no_place(exhausted: Exhausted) -> Problem {
     let detail = match exhausted {
-        Exhausted::All => format!("the server sends {MAX_EVENT_STREAMS} event streams already"),
+        Exhausted::All => format!("the server sends {MAX_EVENT_STREAMS} event streams already, or fewer of large runs"),
         Exhausted::OfSender => {
-            format!("the server sends {MAX_SENDER_STREAMS} event streams to the token or its namespace already")
+            format!(
+                "the server sends {MAX_SENDER_STREAMS} event streams to the token or its namespace already, or fewer of large runs"
+            )
         }
     };
     Problem::unavailable(detail).hint("close some, try again later, or read the state of the run from time to time")
 }
 
 impl EventStreamPlace {
+    /// The place for what the events keep in memory. It is free again once that is dropped, instead of with this.
+    fn take_memory(&mut self) -> Option<StreamMemory> {
+        let share = self.share.take()?;
+        Some(StreamMemory::new(share, self.permission.sender().namespace().cloned()))
+    }
+
     /// Sends events, until they end, the server stops, or the sender may no longer read them.
     pub(crate) fn send<Events>(
         self,
@@ -131,11 +146,13 @@ pub(crate) async fn events(
                 .hint("leave it out to receive all events")
         })?,
     };
-    let place = state.event_streams.take_place(permission)?;
+    let mut place = state.event_streams.take_place(permission)?;
     // Subscribe before reading, so that no record in between is missed.
     let changes = state.dependencies.engine.changes();
     let lines = Lines::open(run, state.dependencies.logbook.clone(), state.dependencies.modules.store.clone()).await?;
-    let lines = lines.after(position).with_notices(changes);
+    let mut lines = lines.after(position).with_notices(changes).within(place.take_memory());
+    // A client whose stream has ended for want of memory learns why when it comes again.
+    lines.catch_up(CATCH_UP_TIME).await?;
     let events = stream::unfold(lines, async |mut lines| match lines.next().await {
         Ok(line) => line.map(|Line { id, text }| (Ok(Event::default().id(id).data(text)), lines)),
         // The watcher reconnects with the last id it received.

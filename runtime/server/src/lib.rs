@@ -31,6 +31,7 @@ mod events;
 mod all_events;
 mod recent_events;
 mod webhooks;
+mod stream_memory;
 mod large_answers;
 mod lines;
 mod values;
@@ -54,7 +55,7 @@ mod wiring;
 pub use checks::{LIMIT as CHECKS_LIMIT, Locations, RunningServer, check, is_healthy};
 pub use config::Config;
 pub use direct::{Answer, Request, Routes};
-pub use lines::{Line, Lines};
+pub use lines::{Line, Lines, LinesError};
 pub use metrics_server::{MetricsConfig, MetricsServer};
 pub use module_library::{
     Component, DEFAULT_MODULE_SIZE, InspectedModule, LibraryError, LibraryLimits, ModuleLibrary, MovedTag,
@@ -76,6 +77,7 @@ pub use runs::{
 pub use server::{BindError, Server};
 pub use server_token::Token;
 pub use state::{Dependencies, QueueCoverage};
+pub use stream_memory::StreamsTooLarge;
 pub use tls::Tls;
 pub use webhooks::config::{MAX_WEBHOOKS, Webhook, WebhookSettings};
 pub use wiring::{WiredFlow, wire_draft};

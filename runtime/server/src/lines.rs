@@ -7,7 +7,7 @@ use flow::{Labels, RunId, RunState};
 use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use machine::{Change, Machine, NodeChange, Record};
 use protocol::{
-    encode_records,
+    encode_records, encode_snapshot,
     events::{self, RunValues},
 };
 use store::Store;
@@ -16,11 +16,14 @@ use tokio::{
         self,
         error::{RecvError, TryRecvError},
     },
+    task::spawn_blocking,
     time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
+    problem::Problem,
     runs::incarnation::Incarnation,
+    stream_memory::{self, StreamMemory, StreamsTooLarge},
     values::{MAX_BYTES_OF_EVENT, ValueBudget},
 };
 
@@ -101,6 +104,33 @@ pub struct Lines {
     /// The maximum number of records of the next read.
     next_records: usize,
     waiting: VecDeque<Line>,
+    /// The memory of an event stream; `None` in a process that has only these lines.
+    memory: Option<StreamMemory>,
+    /// The size of a snapshot of the machine when it was measured last, in bytes. Its texts and values have no more.
+    measured: u64,
+    /// The size of the records since then, in bytes as the logbook has them.
+    unmeasured: u64,
+}
+
+/// Why the lines of a run end before the run.
+#[derive(Debug, thiserror::Error)]
+pub enum LinesError {
+    /// The records cannot be read, or were deleted with their run.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// What the stream would keep of the run is too much.
+    #[error(transparent)]
+    Memory(#[from] StreamsTooLarge),
+}
+
+impl From<LinesError> for Problem {
+    fn from(error: LinesError) -> Self {
+        match error {
+            LinesError::Load(error) => error.into(),
+            LinesError::Memory(error) => Self::unavailable(error.to_string())
+                .hint("close some, try again later, or read the state of the run from time to time"),
+        }
+    }
 }
 
 impl Lines {
@@ -115,6 +145,7 @@ impl Lines {
         let (records, waiting) = (VecDeque::new(), VecDeque::new());
         let (position, changes, pacing) = (EventPosition::default(), None, Pacing::default());
         let next_records = FIRST_RECORDS;
+        let (memory, measured, unmeasured) = (None, 0, 0);
         Ok(Self {
             run,
             incarnation,
@@ -128,6 +159,9 @@ impl Lines {
             records,
             next_records,
             waiting,
+            memory,
+            measured,
+            unmeasured,
         })
     }
 
@@ -141,6 +175,11 @@ impl Lines {
         Self { changes: Some(changes), ..self }
     }
 
+    /// Keeps no more in memory than the stream may.
+    pub(crate) fn within(self, memory: Option<StreamMemory>) -> Self {
+        Self { memory, ..self }
+    }
+
     /// The run's id.
     #[must_use]
     pub fn run(&self) -> &RunId {
@@ -150,18 +189,13 @@ impl Lines {
     /// Waits for the next line; returns `None` after the last line of an ended run.
     ///
     /// # Errors
-    /// [`LoadError`] when the records cannot be read, or were deleted with their run.
-    pub async fn next(&mut self) -> Result<Option<Line>, LoadError> {
+    /// [`LinesError`] when the records cannot be read, or were deleted with their run, or the stream would keep too much of the run.
+    pub async fn next(&mut self) -> Result<Option<Line>, LinesError> {
         loop {
             if let Some(line) = self.next_received() {
                 return Ok(Some(line));
             }
-            if let Some(record) = self.records.pop_front() {
-                let applied = self.replay.apply(&record)?;
-                self.add_lines(applied).await;
-                continue;
-            }
-            match self.read().await? {
+            match self.step().await? {
                 PageRead::Some => {}
                 PageRead::Nothing if self.replay.machine().is_some_and(|machine| machine.state().is_final()) => {
                     return Ok(None);
@@ -177,17 +211,51 @@ impl Lines {
         }
     }
 
+    /// Reads until there is a line or nothing more to read, for about this time at most.
+    ///
+    /// # Errors
+    /// As [`Lines::next`].
+    pub(crate) async fn catch_up(&mut self, most: Duration) -> Result<(), LinesError> {
+        let begun = Instant::now();
+        while self.waiting.is_empty() && begun.elapsed() < most {
+            match self.step().await? {
+                PageRead::Some => {}
+                PageRead::Nothing => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the next record that was read, or reads more.
+    async fn step(&mut self) -> Result<PageRead, LinesError> {
+        let Some(record) = self.records.pop_front() else { return self.read().await };
+        let applied = self.replay.apply(&record)?;
+        self.add_lines(applied).await;
+        Ok(PageRead::Some)
+    }
+
     /// The next line, if it has been read already.
     pub fn next_received(&mut self) -> Option<Line> {
         self.waiting.pop_front()
     }
 
     /// Reads a page of records.
-    async fn read(&mut self) -> Result<PageRead, LoadError> {
+    async fn read(&mut self) -> Result<PageRead, LinesError> {
+        // Few streams read at the same time: what is read is in memory before it is known how much it is.
+        let _turn = match &self.memory {
+            Some(memory) => Some(memory.turn().await),
+            None => None,
+        };
         let Page { mut records, starts_replay } = self.replay.read_at_most(self.next_records).await?;
-        if !records.is_empty() {
-            self.next_records = keep_first(&mut records);
+        if starts_replay {
+            self.measure().await;
         }
+        if !records.is_empty() {
+            let kept = keep_first(&mut records);
+            self.next_records = kept.next;
+            self.unmeasured += kept.bytes as u64;
+        }
+        self.take_memory(&records).await?;
         if starts_replay || !records.is_empty() {
             // A slow watcher may read on after its run was deleted.
             self.incarnation.summary(&*self.logbook).await?;
@@ -200,6 +268,43 @@ impl Lines {
         }
         self.records.extend(records);
         Ok(PageRead::Some)
+    }
+
+    /// Takes the memory for the machine, and for these records until and after the machine applies them.
+    async fn take_memory(&mut self, records: &[Record]) -> Result<(), LinesError> {
+        let mut bytes = self.bytes_with(records);
+        let Some(memory) = &self.memory else { return Ok(()) };
+        // The values of many records are replaced by later ones. The size of the machine is measured again whenever it has doubled.
+        if memory.is_exceeded_by(bytes) && self.unmeasured > self.measured {
+            let unapplied = encode_records(records).len() as u64;
+            self.measure().await;
+            self.unmeasured = unapplied;
+            bytes = self.bytes_with(records);
+        }
+        match &mut self.memory {
+            Some(memory) => Ok(memory.resize(bytes)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The memory of the machine with these records, in bytes.
+    fn bytes_with(&self, records: &[Record]) -> u64 {
+        let machine = self.replay.machine();
+        let nodes = machine.map_or(0, stream_memory::of_machine);
+        let added = stream_memory::of_records(machine.map(|machine| &**machine.flow()), records);
+        [nodes, added, self.measured, self.unmeasured].into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// Measures the texts and values of the machine.
+    async fn measure(&mut self) {
+        (self.measured, self.unmeasured) = (0, 0);
+        if self.memory.is_some()
+            && let Some(machine) = self.replay.machine()
+        {
+            let snapshot = machine.snapshot();
+            let measuring = spawn_blocking(move || encode_snapshot(&snapshot).len() as u64);
+            self.measured = measuring.await.expect("encoding does not panic");
+        }
     }
 
     /// Adds a line with the number of trimmed records that the watcher missed. A watcher that has received nothing yet also gets the run's
@@ -238,20 +343,27 @@ impl Lines {
     }
 }
 
-/// Keeps the first records, as many as a watcher may have: the others are read again. Returns the number to read next, so that few
-/// records are read in vain.
-fn keep_first(records: &mut Vec<Record>) -> usize {
-    let mut bytes = 0;
-    let fits = |record: &&Record| {
-        bytes += encode_records(std::slice::from_ref(*record)).len();
-        bytes <= MAX_RECORD_BYTES
-    };
-    let kept = records.iter().take_while(fits).count().max(1);
-    if kept < records.len() {
-        records.truncate(kept);
-        return kept;
+/// The records that a watcher keeps of those that were read.
+struct KeptRecords {
+    /// Their size in bytes.
+    bytes: usize,
+    /// The number to read next, so that few records are read in vain.
+    next: usize,
+}
+
+/// Keeps the first records, as many as a watcher may have: the others are read again.
+fn keep_first(records: &mut Vec<Record>) -> KeptRecords {
+    let (mut bytes, mut kept) = (0, 0);
+    for record in &*records {
+        let size = encode_records(std::slice::from_ref(record)).len();
+        if kept > 0 && bytes + size > MAX_RECORD_BYTES {
+            break;
+        }
+        (bytes, kept) = (bytes + size, kept + 1);
     }
-    (2 * kept).min(MAX_RECORDS)
+    let next = if kept < records.len() { kept } else { (2 * kept).min(MAX_RECORDS) };
+    records.truncate(kept);
+    KeptRecords { bytes, next }
 }
 
 /// The pauses between the reads of a watcher.
@@ -336,80 +448,4 @@ async fn load_values(store: &dyn Store, change: &NodeChange) -> NodeChange {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_watcher_of_a_busy_run_reads_less_often() {
-        let mut pacing = Pacing::default();
-        let soon = Duration::from_micros(100);
-        let pauses: Vec<u128> = (0..7).map(|_| pacing.pause(soon).as_millis()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 20, 20]);
-        assert_eq!(pacing.pause(MAX_PAUSE * 2), Duration::ZERO, "a change after a quiet time is read at once");
-        assert_eq!(pacing.pause(soon), FIRST_PAUSE);
-    }
-
-    #[test]
-    fn an_event_position_round_trips_through_its_id() {
-        let version = Version::new(7);
-        let positions: Vec<EventPosition> = (0..3).map(|index| EventPosition::after(version, index, 3)).collect();
-        let ids: Vec<String> = positions.iter().map(|position| position.id()).collect();
-        assert_eq!(ids, ["6-1", "6-2", "7"]);
-        assert!(positions.is_sorted());
-        assert!(ids.iter().zip(&positions).all(|(id, position)| EventPosition::parse(id) == Some(*position)));
-        for bad in ["", "x", "1-", "-1", "1-x"] {
-            assert_eq!(EventPosition::parse(bad), None);
-        }
-    }
-
-    /// A logbook with the run `r`, whose flow was edited so many times; each edit has the text of the flow.
-    async fn edited_run(edits: u64, text_bytes: usize) -> Arc<dyn Logbook> {
-        let text = "name = \"f\"\n[[task]]\nname = \"w\"\nwait = \"a word\"\n";
-        let draft = flow::file::parse(text).unwrap();
-        let (flow, _) = flow::wire(&draft, &std::collections::BTreeMap::new(), &flow::Values::new()).unwrap();
-        let text: Arc<str> = format!("{text}#{}", "x".repeat(text_bytes)).into();
-        let source = flow::FlowSource { text, modules: std::collections::BTreeMap::new(), edits: Vec::new() };
-        let flow = Arc::new(flow::Flow { origin: Some(Arc::new(source)), ..flow });
-        let mut machine = Machine::new("r".parse().unwrap(), flow.clone());
-        let mut records = machine.step(flow::Timestamp::from_micros(1), &machine::Event::Start).records;
-        for _ in 0..edits {
-            let edit = machine::Event::Edit { revision: machine.revision(), flow: flow.clone() };
-            records.extend(machine.step(flow::Timestamp::from_micros(2), &edit).records);
-        }
-        assert!(records.len() as u64 > edits, "each edit has a record");
-        let logbook = logbook::Memory::new();
-        let append = logbook::Append {
-            run: "r".parse().unwrap(),
-            follows: Version::NONE,
-            records,
-            info: logbook::RunInfo {
-                shard: "s".parse().unwrap(),
-                flow: "f".parse().unwrap(),
-                state: RunState::Success,
-            },
-            logs: Vec::new(),
-            published: Version::NONE,
-            max_unended: logbook::MaxUnended::default(),
-            memos: logbook::MemoChanges::default(),
-        };
-        logbook.append(vec![append]).await.unwrap();
-        Arc::new(logbook)
-    }
-
-    #[tokio::test]
-    async fn a_slow_watcher_has_few_bytes_of_records_in_memory() {
-        for (edits, text_bytes, most) in [(40, 300 << 10, 4), (8, 2 << 20, 1), (600, 10, MAX_RECORDS)] {
-            let logbook = edited_run(edits, text_bytes).await;
-            let summary = logbook.summary(&"r".parse().unwrap()).await.unwrap();
-            let mut lines = Lines::open("r".parse().unwrap(), logbook, Arc::new(store::Memory::new())).await.unwrap();
-            while lines.replay.version() < summary.version {
-                assert!(matches!(lines.read().await.unwrap(), PageRead::Some));
-                assert!((1..=most).contains(&lines.records.len()), "{} records", lines.records.len());
-                while let Some(record) = lines.records.pop_front() {
-                    lines.replay.apply(&record).unwrap();
-                }
-            }
-            assert!(matches!(lines.read().await.unwrap(), PageRead::Nothing));
-        }
-    }
-}
+mod tests;

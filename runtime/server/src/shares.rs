@@ -78,7 +78,36 @@ impl Shares {
     }
 }
 
+impl Sender {
+    /// The namespace that the sender is limited to.
+    pub(crate) fn namespace(&self) -> Option<&Namespace> {
+        match self {
+            Self::Namespace(namespace) => Some(namespace),
+            Self::Token(_) => None,
+        }
+    }
+}
+
 impl Share {
+    /// The number of its units.
+    pub(crate) fn units(&self) -> usize {
+        self.units
+    }
+
+    /// Changes the number of its units. It keeps those that it has if there are not enough.
+    ///
+    /// # Errors
+    /// As [`Shares::take`].
+    pub(crate) fn resize(&mut self, units: usize) -> Result<(), Exhausted> {
+        let Some(missing) = units.checked_sub(self.units) else {
+            self.shrink_to(units);
+            return Ok(());
+        };
+        let mut more = self.shares.take(&self.sender, missing)?;
+        self.units += std::mem::take(&mut more.units);
+        Ok(())
+    }
+
     /// Gives back all but these units, if it has more.
     pub(crate) fn shrink_to(&mut self, units: usize) {
         let surplus = self.units.saturating_sub(units);
@@ -120,5 +149,13 @@ mod tests {
         drop(third);
         assert!(shares.take(&ann, 4).is_ok());
         assert_eq!(shares.take(&ann, usize::MAX).err(), Some(Exhausted::OfSender));
+        let mut fourth = shares.take(&ann, 1).unwrap();
+        assert_eq!((fourth.resize(3), fourth.units()), (Ok(()), 3));
+        assert_eq!((fourth.resize(5), fourth.units()), (Err(Exhausted::OfSender), 3));
+        assert_eq!(shares.take(&ann, 2).err(), Some(Exhausted::OfSender));
+        assert_eq!((fourth.resize(1), fourth.units()), (Ok(()), 1));
+        assert!(shares.take(&ann, 3).is_ok());
+        drop(fourth);
+        assert!(shares.take(&ann, 4).is_ok(), "all of it is given back");
     }
 }

@@ -3,10 +3,20 @@
 //! Work of the processor, such as reading and wiring flows, happens in threads of its own, so that the server answers others and its
 //! engine goes on. Long histories of runs, and pages of lists and logs, are read in turn, so that they do not take all memory and all
 //! connections to the logbook. Commands to many runs are sent in turn, so that the engine has time for the commands of others.
+//!
+//! A turn is of the sender of the request, whatever flow, run or filter the request names: [`of_sender`] says who that is. Only outside
+//! requests, as for a command on this machine, is it of the owner that is given. Whoever has a turn at a history waits for no turn that
+//! others may have for long.
 
 use std::sync::LazyLock;
 
 use sandbox::{Owner, Permit, Permits};
+use tokio::task_local;
+
+task_local! {
+    /// The namespace that the sender of the request is limited to. All senders without one are one owner.
+    static SENDER: Owner;
+}
 
 /// Number of requests that are worked on at the same time. An owner has at most all but one, so that its large flows leave one for
 /// another.
@@ -18,12 +28,22 @@ static TURNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usi
 /// The turns at reading long histories of runs. Each has the machine of a run in memory.
 static HISTORIES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
+/// The turns at reading records for event streams, until the streams have taken the memory for them. They take short, and each
+/// stream that waits for changes takes some in a second, so none waits for a long history.
+static STREAMS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+
 /// The turns at reading a page of a list or of logs. They are fewer than the connections that a logbook has for clients, so that a
 /// slow page leaves one for others.
 static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
 /// The turns at sending commands to many runs. Each has a page of runs in memory, and several commands under way.
 static COMMANDS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+/// The turns at having a run in memory while a flow is wired for it. They pass at the pace of wiring, so those of histories are none of
+/// them.
+static WIRED_RUNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+
+/// The turns at making an answer of a run that is in memory, which takes short. Whoever has one may have a turn of a history.
+static ANSWERS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
 /// Number of flows whose modules are asked, or whose descriptions wait for a turn at wiring. Each may have some megabytes.
 const MAX_PREPARED: usize = 32;
@@ -34,10 +54,20 @@ static PREPARED: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_PREPARED,
 /// A turn. Dropping it gives it to the next.
 pub(crate) type Turn = Permit;
 
-/// Waits for a turn at reading a long history of a run of a namespace, until what was read of it is dropped. Dropping the future gives
-/// up the place in the queue.
+/// Answers a request: its turns are of its sender, who may be limited to a namespace.
+pub(crate) async fn of_sender<Answer: Future>(namespace: Owner, answer: Answer) -> Answer::Output {
+    SENDER.scope(namespace, answer).await
+}
+
+/// Waits for a turn at reading a long history of a run, until what was read of it is dropped. Dropping the future gives up the place in
+/// the queue.
 pub(crate) async fn for_history(owner: Owner) -> Turn {
     turn_of(&HISTORIES, owner).await
+}
+
+/// Waits for a turn at reading records for an event stream. Dropping the future gives up the place in the queue.
+pub(crate) async fn for_stream(owner: Owner) -> Turn {
+    turn_of(&STREAMS, owner).await
 }
 
 /// Waits for a turn at reading a page for a sender, who may be limited to a namespace.
@@ -50,6 +80,11 @@ pub(crate) async fn for_commands(owner: Owner) -> Turn {
     turn_of(&COMMANDS, owner).await
 }
 
+/// Waits for a turn at having a run in memory while a flow is wired for it. Dropping the future gives up the place in the queue.
+pub(crate) async fn for_wired_run(owner: Owner) -> Turn {
+    turn_of(&WIRED_RUNS, owner).await
+}
+
 /// Waits for a turn at asking the modules of a flow of a namespace, until the flow is wired. Dropping the future gives up the place in
 /// the queue.
 pub(crate) async fn for_preparation(owner: Owner) -> Turn {
@@ -57,6 +92,7 @@ pub(crate) async fn for_preparation(owner: Owner) -> Turn {
 }
 
 async fn turn_of(turns: &Permits, owner: Owner) -> Turn {
+    let owner = SENDER.try_with(Clone::clone).unwrap_or(owner);
     turns.acquire(owner).await.expect("any number of requests may wait")
 }
 
@@ -67,6 +103,14 @@ pub(crate) async fn in_turn<Output: Send + 'static>(
     work: impl FnOnce() -> Output + Send + 'static,
 ) -> Output {
     in_turn_of(&TURNS, owner, work).await
+}
+
+/// Makes an answer of a run that is in memory, as [`in_turn`] does work.
+pub(crate) async fn in_turn_to_answer<Output: Send + 'static>(
+    owner: Owner,
+    answer: impl FnOnce() -> Output + Send + 'static,
+) -> Output {
+    in_turn_of(&ANSWERS, owner, answer).await
 }
 
 async fn in_turn_of<Output: Send + 'static>(
@@ -124,6 +168,34 @@ mod tests {
         let done = futures::future::join_all((0..20).map(work)).await;
         assert_eq!(done, (0..20).collect::<Vec<_>>());
         assert_eq!(most.load(Ordering::SeqCst), MAX_AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn a_sender_without_a_namespace_leaves_a_turn_whatever_it_names() {
+        let turns = turns();
+        let named = |name: &str| of_sender(None, turn_of(&turns, owner(name)));
+        let (first, second) = (named("a").await, named("b").await);
+        assert!(named("c").now_or_never().is_none(), "the last turn is for another sender");
+        let other = of_sender(owner("shop"), turn_of(&turns, owner("a"))).now_or_never();
+        assert!(other.is_some());
+        drop((first, second));
+        assert!(named("c").now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_answer_waits_for_no_turn_of_wiring() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let ended = Arc::new(std::sync::Mutex::new(ended));
+        let slow = ["a", "b", "c"].map(|name| {
+            let ended = ended.clone();
+            in_turn(owner(name), move || ended.lock().unwrap().recv().is_err())
+        });
+        let mut slow = Box::pin(futures::future::join_all(slow));
+        assert!(slow.as_mut().now_or_never().is_none(), "they take the turns of wiring");
+        let answer = tokio::time::timeout(Duration::from_secs(60), in_turn_to_answer(owner("d"), || 1)).await;
+        drop(end);
+        assert_eq!(slow.await, [true; 3]);
+        assert_eq!(answer, Ok(1));
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use crate::{
     arguments::EditCommand,
     exit::{CliError, Exit},
     flow_file::{CheckedFlow, json_or_text},
-    modules, output,
+    input_file, modules, output,
     settings::Settings,
 };
 
@@ -106,7 +106,7 @@ fn added_text(edits: &[Edit]) -> (&'static str, String) {
 
 async fn edits(target: Target<'_>, edit: EditCommand) -> Result<Vec<Edit>, CliError> {
     Ok(vec![match edit {
-        EditCommand::Add { file } => add(target, &file).await?,
+        EditCommand::Add { file } => add(target, &file, read(&file)?).await?,
         EditCommand::Remove { task } => Edit::Remove { task },
         EditCommand::Link { from, to, on, when, reach, join } => Edit::Link {
             from,
@@ -145,8 +145,7 @@ fn raw_json(value: &Value) -> Box<RawValue> {
     RawValue::from_string(json).expect("it was checked to be JSON")
 }
 
-async fn add(target: Target<'_>, file: &Path) -> Result<Edit, CliError> {
-    let text = read(file)?;
+async fn add(target: Target<'_>, file: &Path, text: String) -> Result<Edit, CliError> {
     let draft = flow::Edit::read_addition(&text);
     let modules = push_modules(target, file, &text, draft).await?;
     Ok(Edit::Add { text, modules })
@@ -162,7 +161,7 @@ async fn uses(target: Target<'_>, folder: &Path, task: String, module: &str) -> 
 }
 
 fn read(file: &Path) -> Result<String, CliError> {
-    std::fs::read_to_string(file)
+    input_file::read_text(file, input_file::MAX_TEXT_BYTES)
         .with_context(|| format!("could not read {}", file.display()))
         .map_err(CliError::invalid)
 }
@@ -178,10 +177,20 @@ async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
         }
     };
     let folder = file.parent().unwrap_or(Path::new(""));
-    let mut edits = Vec::new();
+    let (mut edits, mut added) = (Vec::new(), 0);
     for edit in edits_in_file {
         edits.push(match edit {
-            ParsedEdit::Add { file } => add(target, &folder.join(file)).await?,
+            ParsedEdit::Add { file: added_file } => {
+                let added_file = folder.join(added_file);
+                let text = read(&added_file)?;
+                added += text.len() as u64;
+                if added > input_file::MAX_TEXT_BYTES {
+                    let most = flow::Size(input_file::MAX_TEXT_BYTES);
+                    let error = anyhow!("the files that {} adds have more than {most} together", file.display());
+                    return Err(CliError::invalid(error).hint("apply the edits one after the other"));
+                }
+                add(target, &added_file, text).await?
+            }
             ParsedEdit::Edit(flow::Edit::Use { task, uses: module }) => {
                 uses(target, folder, task.to_string(), &module).await?
             }

@@ -13,7 +13,7 @@ use super::{remote, submit};
 use crate::{
     arguments::SignFlags,
     exit::{CliError, Exit},
-    keys, modules,
+    input_file, keys, modules,
     settings::Settings,
 };
 
@@ -121,7 +121,7 @@ async fn to_server(
     let client = remote::client(settings)?;
     for file in files {
         let (bytes, signature) = match key {
-            None => (read(file).await?, None),
+            None => (read(file)?, None),
             // The signature is of the component.
             Some(key) => {
                 let (digest, bytes) = submit::component(file).await.map_err(CliError::invalid)?;
@@ -138,9 +138,8 @@ async fn to_server(
     Ok(Exit::Success)
 }
 
-async fn read(file: &Path) -> Result<Vec<u8>, CliError> {
-    tokio::fs::read(file)
-        .await
+fn read(file: &Path) -> Result<Vec<u8>, CliError> {
+    input_file::read(file, input_file::MAX_MODULE_BYTES)
         .map_err(|error| CliError::invalid(anyhow!(error).context(format!("could not read {}", file.display()))))
 }
 

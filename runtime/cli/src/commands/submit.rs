@@ -15,6 +15,7 @@ use crate::{
     arguments::SubmitFlags,
     exit::{CliError, Exit},
     flow_file::{self, CheckedFlow},
+    input_file,
     modules::{self, ModuleLibrary, Reference, folder_of},
     settings::Settings,
 };
@@ -24,7 +25,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     let labels = Labels::parse(&labels.label).map_err(CliError::invalid)?.to_map();
     let inputs = flow_file::parse_values(&values)?;
     let client = remote::client(settings)?;
-    let text = flow_file::read(&path).await?;
+    let text = flow_file::read(&path)?;
     let modules = push_modules(Target::Server(&client), &path, &text, flow::file::read(&text)).await?;
     let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&inputs), labels };
     let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
@@ -64,14 +65,19 @@ pub(super) async fn push_modules(
 ) -> Result<BTreeMap<String, String>, CliError> {
     let folder = folder_of(path);
     let (mut modules, mut diagnostics) = (BTreeMap::new(), draft.diagnostics);
+    // Many names may be of one content.
+    let mut contents = BTreeMap::new();
     for (alias, reference) in draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty()) {
         let found = match modules::reference(&reference.text, &folder) {
             Ok(Reference::Name) => continue,
-            Ok(Reference::File(file)) => component(&file).await.map(|(digest, bytes)| (digest.to_string(), bytes)),
+            Ok(Reference::File(file)) => component(&file).await,
             Err(error) => Err(error),
         };
         match found {
-            Ok(found) => drop(modules.insert(alias.clone(), found)),
+            Ok((digest, bytes)) => {
+                modules.insert(alias.clone(), digest.to_string());
+                contents.insert(digest, bytes);
+            }
             Err(error) => diagnostics.push(Diagnostic {
                 severity: Severity::Error,
                 message: format!("module {alias:?}: {error:#}"),
@@ -86,11 +92,10 @@ pub(super) async fn push_modules(
             CheckedFlow { path: path.into(), text: text.into(), flow: None, diagnostics, modules: Default::default() };
         return checked.into_flow().map(|_| BTreeMap::new());
     }
-    let mut digests = BTreeMap::new();
-    for (alias, (digest, bytes)) in modules {
-        digests.insert(alias, push(target, digest, bytes).await?);
+    for (digest, bytes) in contents {
+        push(target, digest.to_string(), bytes).await?;
     }
-    Ok(digests)
+    Ok(modules)
 }
 
 /// Uploads a module if the target lacks it; returns its digest.
@@ -117,7 +122,8 @@ pub(super) async fn push_file(target: Target<'_>, file: &Path) -> Result<String,
 /// The component in a module file, and its digest.
 pub(super) async fn component(file: &Path) -> anyhow::Result<(Digest, Vec<u8>)> {
     let shown = file.display();
-    let read = tokio::fs::read(file).await.with_context(|| format!("could not read {shown}"))?;
+    let read = input_file::read(file, input_file::MAX_MODULE_BYTES);
+    let read = read.with_context(|| format!("could not read {shown}"))?;
     let component = modules::compiler().componentize(read.into(), None).await;
     let bytes = component.with_context(|| format!("{shown} is not a module waft can run"))?.into_bytes();
     Ok((store::digest_of(&bytes), bytes.to_vec()))

@@ -129,6 +129,12 @@ impl Machine {
         firings.find_map(|(number, firing)| Some((*number, firing.element_states(index, from)?)))
     }
 
+    /// The number of nodes and list elements that its firings have, with or without a node yet. Each firing has all nodes of the flow.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.firings.values().map(|firing| firing.nodes.len() + firing.unexpanded_elements()).sum()
+    }
+
     /// The index of the task with a name; `None` if the flow has none.
     #[must_use]
     pub fn task_index(&self, name: &NodeName) -> Option<NodeIndex> {

@@ -23,7 +23,7 @@ use crate::{
     call::{Action, Call, CallReport, Completion, Level, Observer, Standard},
     confined::{self, limit, system_calls},
     describe,
-    engines::{Backtraces, EngineKind, Engines},
+    engines::{EngineKind, Engines},
     loaded::{LinkedModule, Loaded},
     run::{self, Watchdog},
     ticker::Ticker,
@@ -105,7 +105,7 @@ impl Guests {
         limit(Resource::Data, start.memory).map_err(system)?;
         // The initial contents of memories are parts of the code.
         limit(Resource::Fsize, code.len() as u64).map_err(system)?;
-        let engines = Arc::new(Engines::lazy(1, Backtraces::Names, Ticker::start().map_err(system)?));
+        let engines = Arc::new(Engines::lazy(1, start.backtraces, Ticker::start().map_err(system)?));
         let loaded = Loaded::load(&engines, start.kind, code).map_err(Refusal::Load)?;
         let (_, module) = loaded.first();
         let prepared = module.component().initialize_copy_on_write_image();
@@ -121,7 +121,7 @@ impl Guests {
         // The parent has its slot.
         let waiting = WaitingCalls::none();
         let running = run::run((kind, &self.loaded), (self.engines.ticker(), &waiting), watch, call, writer.clone());
-        let CallReport { completion, stdout, stats, log: _, stderr: _, backtrace: _ } =
+        let CallReport { completion, stdout, stats, log: _, stderr: _, backtrace } =
             self.runtime.block_on(Box::pin(running));
         // The parent has the rest already.
         let is_unsent = is_command && matches!(call.action, Action::Apply);
@@ -135,7 +135,7 @@ impl Guests {
             Completion::Interrupted => return Err(message::invalid("an interrupt that nobody sent")),
         };
         let cpu_micros = u64::try_from(stats.cpu.as_micros()).unwrap_or(u64::MAX);
-        let ended = EndedHead { result, memory: stats.memory, cpu_micros };
+        let ended = EndedHead { result, memory: stats.memory, cpu_micros, backtrace };
         writer.send(&writer.exchange.message(Tag::Ended, &ended, &body)?)
     }
 

@@ -15,7 +15,8 @@ use super::message::{
     encode_call, encode_response, read_values,
 };
 use crate::{
-    call::{Action, Call, Completion, Observer},
+    backtrace,
+    call::{Action, Call, Completion, Frame, Observer},
     describe::description,
     guest::require_outputs,
     host_state::Streams,
@@ -30,12 +31,14 @@ pub(super) struct Ended {
     pub(super) memory: u64,
     /// As the child says.
     pub(super) cpu: Duration,
+    /// The functions on the guest's stack when it trapped, as the child says.
+    pub(super) backtrace: Vec<Frame>,
 }
 
 impl Ended {
     /// A call whose child has not reported what it used.
     pub(super) fn without_stats(completion: Completion) -> Self {
-        Self { completion, memory: 0, cpu: Duration::ZERO }
+        Self { completion, memory: 0, cpu: Duration::ZERO, backtrace: Vec::new() }
     }
 }
 
@@ -111,7 +114,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                     };
                     self.send(encode_response(self.number, response)).await?;
                 }
-                Reply::Ended(EndedHead { result, memory, cpu_micros }, body) => {
+                Reply::Ended(EndedHead { result, memory, cpu_micros, backtrace }, body) => {
+                    if !backtrace::is_possible(&backtrace) {
+                        return Err(violation("a backtrace that no guest can have"));
+                    }
                     let size = body.len();
                     let completion = match result {
                         ResultHead::Succeeded(heads) => {
@@ -127,7 +133,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                         }
                     };
                     let (memory, cpu) = (memory.min(call.limits.memory), Duration::from_micros(cpu_micros));
-                    return Ok(Ended { completion, memory, cpu });
+                    return Ok(Ended { completion, memory, cpu, backtrace });
                 }
                 Reply::Started(_) | Reply::Described(_) => return Err(violation("a message that belongs to no call")),
             }

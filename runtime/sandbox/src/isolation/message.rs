@@ -17,9 +17,10 @@ use flow::{Limits, MAX_DETAILS_BYTES, MAX_MESSAGE_BYTES, MAX_PROGRESS_BYTES};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    call::{Call, Level, Standard},
+    backtrace,
+    call::{Call, Frame, Level, Standard},
     describe::description::TaskInfo,
-    engines::{Allocation, EngineKind},
+    engines::{Allocation, Backtraces, EngineKind},
     loaded::LoadError,
 };
 
@@ -56,6 +57,8 @@ pub(super) struct Start {
     pub(super) kind: EngineKind,
     /// The maximum memory of the child in bytes.
     pub(super) memory: u64,
+    /// What its backtraces have: it has to load the code as the code was compiled.
+    pub(super) backtraces: Backtraces,
 }
 
 /// A child is ready for calls.
@@ -82,6 +85,8 @@ pub(super) struct EndedHead {
     pub(super) memory: u64,
     /// The CPU time of the call, in microseconds.
     pub(super) cpu_micros: u64,
+    /// The functions on the guest's stack when it trapped.
+    pub(super) backtrace: Vec<Frame>,
 }
 
 /// The result of a call. The contents of the values are in the body.
@@ -220,7 +225,7 @@ impl Bounds {
             // A command prints its outputs.
             Tag::Print => (0, self.log.max(self.output).saturating_add(1)),
             Tag::Progress => (0, MAX_PROGRESS_BYTES as u64 + 8),
-            Tag::Ended => (MAX_FAILURE_HEAD + self.values * MAX_VALUE_HEAD, self.output),
+            Tag::Ended => (MAX_FAILURE_HEAD + backtrace::MAX_JSON_BYTES + self.values * MAX_VALUE_HEAD, self.output),
             Tag::Described => (MAX_DESCRIPTION_HEAD, 0),
         };
         header.head as usize <= head && header.body <= body

@@ -12,7 +12,10 @@ use super::{
     message::{Start, Started},
     process::{CallProcess, StartError},
 };
-use crate::{confined::Program, engines::EngineKind};
+use crate::{
+    confined::Program,
+    engines::{Backtraces, EngineKind},
+};
 
 /// How long a child waits for the next call of its module before it is ended.
 const IDLE_LIFETIME: Duration = Duration::from_secs(60);
@@ -25,6 +28,7 @@ pub(crate) struct Pool {
     program: Program,
     /// The maximum memory of a child in bytes, without its code.
     memory: u64,
+    backtraces: Backtraces,
     /// The maximum number of children that wait or make a call. There are more only while modules are loaded.
     max_children: usize,
     state: Mutex<PoolState>,
@@ -73,8 +77,9 @@ pub(super) struct Member {
 
 impl Pool {
     /// Creates a pool without children. A call never has higher limits than these.
-    pub(crate) fn new(program: Program, max_children: usize, max_limits: &Limits) -> Self {
-        Self { program, memory: memory(max_limits), max_children, state: Mutex::default(), reaper: TaskTracker::new() }
+    pub(crate) fn new(program: Program, max_children: usize, max_limits: &Limits, backtraces: Backtraces) -> Self {
+        let (memory, state, reaper) = (memory(max_limits), Mutex::default(), TaskTracker::new());
+        Self { program, memory, backtraces, max_children, state, reaper }
     }
 
     /// Takes a child that has loaded a module, or starts one. `owner` is whose data the child will see; without an owner, the
@@ -111,7 +116,8 @@ impl Pool {
         };
         drop(excess);
         let mut member = Member { pool: self.clone(), child: None };
-        let start = Start { kind, memory: self.memory.saturating_add(2 * code.len() as u64) };
+        let memory = self.memory.saturating_add(2 * code.len() as u64);
+        let start = Start { kind, memory, backtraces: self.backtraces };
         let (process, started) = CallProcess::start(&self.program, &start, code).await?;
         member.child = Some(Child { process, digest, kind: kind.with(started.allocation), owner: None });
         Ok((member, started))

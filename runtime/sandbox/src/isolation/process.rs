@@ -203,7 +203,8 @@ mod tests {
     async fn a_program_that_cannot_be_started_says_nothing_of_the_module() {
         let program = Program { path: "/nowhere/waft".into(), argument: "call" };
         let kind = crate::engines::EngineKind::first(crate::engines::Allocation::Pooled);
-        let started = CallProcess::start(&program, &Start { kind, memory: 0 }, b"code").await;
+        let start = Start { kind, memory: 0, backtraces: crate::Backtraces::Names };
+        let started = CallProcess::start(&program, &start, b"code").await;
         let Err(StartError::Machine(reason)) = started else { panic!("the module is not to blame") };
         assert!(reason.contains("could be started"), "{reason}");
     }

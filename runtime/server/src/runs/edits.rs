@@ -9,6 +9,7 @@ use api::{self, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach};
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use engine::CommandError;
 use flow::{Condition, Edit, Join, Namespace, NodeName, RunId, SkipReach, SourceOutcome, Value, ValueName};
+use logbook::LoadError;
 use machine::Machine;
 use protocol::RunCommand;
 
@@ -50,7 +51,7 @@ pub(crate) async fn edit(
 ) -> Result<Json<EditResult>, Problem> {
     let request = Arc::new(EditRequest::parse(request)?);
     for attempt in 0..MAX_TRIES {
-        let loaded = client.while_present(load_machine(&state.dependencies.logbook, &run)).await?;
+        let loaded = client.while_present(load(&state, &run, namespace.as_ref())).await?;
         // An edit that is refused after the flow changed may have made that change itself: its answer was lost.
         let loaded = match attempt {
             0 => loaded,
@@ -66,8 +67,15 @@ pub(crate) async fn edit(
     Err(conflict("another request changed the flow at the same time".into()))
 }
 
-/// A run as its records are now, with the turn in which it was read.
-type Loaded = (Machine, Option<Turn>);
+/// A run as its records are now, with the turn at having it in memory while its flow is wired.
+type Loaded = (Machine, Turn);
+
+async fn load(state: &state::State, run: &RunId, namespace: Option<&Namespace>) -> Result<Loaded, LoadError> {
+    let turn = turns::for_wired_run(namespace.cloned()).await;
+    // Its history has been read: others may read theirs while this one waits for its turn at wiring.
+    let (machine, _read) = load_machine(&state.dependencies.logbook, run).await?;
+    Ok((machine, turn))
+}
 
 /// Whether edits are the last ones of a run's flow.
 enum Applied {

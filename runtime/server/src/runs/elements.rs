@@ -18,7 +18,7 @@ use crate::{
     extract::{Query, RunValue},
     problem::Problem,
     state::Shared,
-    turns::in_turn,
+    turns::in_turn_to_answer,
 };
 
 /// The maximum page size.
@@ -63,7 +63,7 @@ pub(crate) async fn elements(
         let page = page(&run, &machine, &task, &filter)?;
         Ok::<_, Problem>(serde_json::to_vec(&page).expect("strings and numbers are JSON"))
     };
-    let bytes = in_turn(owner, show).await?;
+    let bytes = in_turn_to_answer(owner, show).await?;
     // Others may read, now that the run is no longer in memory.
     drop(turn);
     let headers =

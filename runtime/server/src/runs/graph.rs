@@ -22,7 +22,7 @@ use crate::{
     extract::{Query, Run},
     problem::Problem,
     state::Shared,
-    turns::in_turn,
+    turns::in_turn_to_answer,
 };
 
 /// The number of records that are searched at once for a revision.
@@ -63,7 +63,7 @@ pub(crate) async fn graph(
         let graph = shown(&run, &flow, revision, last, machine.as_ref());
         serde_json::to_vec(&graph).expect("strings and numbers are JSON")
     };
-    let bytes = in_turn(owner, show).await;
+    let bytes = in_turn_to_answer(owner, show).await;
     // Others may read, now that the run is no longer in memory.
     drop(turn);
     let headers =

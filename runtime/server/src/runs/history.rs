@@ -77,7 +77,8 @@ fn is_long(version: Version) -> bool {
     version.get() > PAGE_RECORDS as u64
 }
 
-/// Loads a run as its records are now, from its last snapshot. If its history is long, the turn is to be kept as long as the machine.
+/// Loads a run as its records are now, from its last snapshot. If its history is long, the turn is to be kept as long as the
+/// machine, unless another turn bounds the machines of its kind.
 ///
 /// # Errors
 /// [`LoadError`] when there is no such run, or it cannot be read.

@@ -33,8 +33,10 @@ pub(super) struct Resubmission<'a> {
 pub(super) async fn reject_different(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
     let Resubmission { run, draft, text, overrides, labels, namespace, client } = submitted;
     let known_labels = state.dependencies.logbook.summary(run).await?.labels;
-    // The turn is kept as long as the run is in memory.
-    let (machine, _turn) = client.while_present(load_machine(&state.dependencies.logbook, run)).await?;
+    // It is kept as long as the run is in memory. The turn at reading its history is not: others may wire flows for long.
+    let wait = async { Ok::<_, Problem>(turns::for_wired_run(namespace.cloned()).await) };
+    let _turn = client.while_present(wait).await?;
+    let (machine, _) = client.while_present(load_machine(&state.dependencies.logbook, run)).await?;
     let flow = &machine.flow().name;
     if namespace.is_some() && flow.namespace().as_ref() != *namespace {
         return Err(conflict(format!("there is a run {run} already, of another namespace")));

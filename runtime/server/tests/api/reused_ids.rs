@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use flow::Timestamp;
 use logbook::LoadError;
-use server::{Lines, LogFollow};
+use server::{Lines, LinesError, LogFollow};
 
 use super::*;
 
@@ -39,7 +39,7 @@ async fn a_watcher_receives_nothing_of_a_later_run_with_the_same_id() {
     let mut lines = Lines::open("r".parse().unwrap(), logbook.clone(), Arc::new(store::Memory::new())).await.unwrap();
     reuse_id(&harness, &logbook).await;
     let next = lines.next().await;
-    assert!(matches!(next, Err(LoadError::Missing { .. })), "{next:?}");
+    assert!(matches!(next, Err(LinesError::Load(LoadError::Missing { .. }))), "{next:?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     path::Path,
 };
 
@@ -22,9 +22,12 @@ use crate::{
         run_location::{LocalRun, RunLocation, locate_to_read},
     },
     exit::CliError,
-    modules, output,
+    input_file, modules, output,
     settings::Settings,
 };
+
+/// The size that the values of an attempt may have together, in bytes. A file has less, but many values may refer to one content.
+const MAX_VALUE_BYTES: u64 = 512 << 20;
 
 /// An attempt whose contents are those that it names.
 pub(super) struct Attempt {
@@ -77,13 +80,7 @@ fn read_file(path: &Path) -> Result<RecordedAttempt, CliError> {
     const HINT: &str =
         "write `waft replay RUN TASK`, or name a file that `waft replay RUN TASK --bundle FILE` has written";
     let shown = path.display();
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        // One byte more than it may have, so that a larger file is noticed.
-        File::open(path)?.take(MAX_ATTEMPT_BYTES + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().with_context(|| format!("could not read {shown}"));
+    let bytes = input_file::read(path, MAX_ATTEMPT_BYTES).with_context(|| format!("could not read {shown}"));
     let bytes = bytes.map_err(|error| CliError::invalid(error).hint(HINT))?;
     let decoded = RecordedAttempt::decode(&bytes).with_context(|| format!("{shown} is no recorded attempt"));
     decoded.map_err(|error| CliError::invalid(error).hint(HINT))
@@ -125,6 +122,7 @@ impl Attempt {
     pub(super) fn check(recorded: RecordedAttempt) -> anyhow::Result<Self> {
         let mut job = recorded.job.clone();
         let module = content(&recorded, &job.module, "the module")?;
+        check_size_of_values(&job)?;
         load(&recorded, &mut job.inputs)?;
         if let Some((Outcome::Provided(provided), _)) = &mut job.rollback {
             load(&recorded, provided)?;
@@ -153,6 +151,21 @@ fn content<'a>(recorded: &'a RecordedAttempt, digest: &Digest, what: &str) -> an
     Ok(bytes)
 }
 
+/// Checks that the values of a job can be in memory. Any number of them may refer to one content, and each is loaded for itself.
+///
+/// # Errors
+/// That they are too large together.
+fn check_size_of_values(job: &Job) -> anyhow::Result<()> {
+    let provided = job.rollback.iter().filter_map(|(outcome, _)| outcome.provided());
+    let values = provided.chain([&job.inputs]).flat_map(Values::values);
+    let size = values.map(|value| value.size() as u64).fold(0, u64::saturating_add);
+    if size > MAX_VALUE_BYTES {
+        let (size, most) = (Size(size), Size(MAX_VALUE_BYTES));
+        return Err(anyhow!("the values for the guest have {size:#} together, and a replay loads at most {most}"));
+    }
+    Ok(())
+}
+
 /// Replaces the references of values by what they refer to.
 fn load(recorded: &RecordedAttempt, values: &mut Values) -> anyhow::Result<()> {
     for (name, value) in values {
@@ -165,3 +178,6 @@ fn load(recorded: &RecordedAttempt, values: &mut Values) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,12 @@ fn assert_violation<Answer: std::fmt::Debug>(answer: Result<Answer, ExchangeErro
 }
 
 fn ended(result: ResultHead, body: &[u8]) -> Vec<u8> {
-    NUMBER.message(Tag::Ended, &EndedHead { result, memory: u64::MAX, cpu_micros: u64::MAX }, &[body]).unwrap()
+    trapped(result, Vec::new(), body)
+}
+
+fn trapped(result: ResultHead, backtrace: Vec<Frame>, body: &[u8]) -> Vec<u8> {
+    let head = EndedHead { result, memory: u64::MAX, cpu_micros: u64::MAX, backtrace };
+    NUMBER.message(Tag::Ended, &head, &[body]).unwrap()
 }
 
 fn succeeded(values: &Values) -> Vec<u8> {
@@ -96,7 +101,7 @@ async fn an_honest_answer_is_accepted() {
         [NUMBER.log(Level::Info, "hot"), NUMBER.print(Standard::Error, b"hiss"), NUMBER.progress(1.0, "done")].concat();
     let values = Values::from([bytes("cake", 16)]);
     let (answer, received) = answered(&apply(), &[output, succeeded(&values)].concat()).await;
-    let Ended { completion, memory, cpu: _ } = answer.unwrap();
+    let Ended { completion, memory, .. } = answer.unwrap();
     assert_eq!((completion, memory), (Completion::Succeeded(values), 1 << 20), "memory is at most the limit");
     assert_eq!(received, ["hot", "hiss", "done"]);
 }
@@ -140,6 +145,20 @@ async fn failures_that_no_guest_can_have_are_refused() {
     assert_eq!(answered(&apply(), &failed(&cut)).await.0.unwrap().completion, Completion::Failed(cut));
     let long = Failure { message: "x".repeat(100_000), ..Failure::new(FailureKind::Trap, "") };
     assert_violation(answered(&apply(), &failed(&long)).await.0, "a failure that no guest can have");
+}
+
+#[tokio::test]
+async fn a_backtrace_is_accepted_unless_it_is_too_large() {
+    let frame = |bytes: usize| Frame { function: "f".repeat(bytes), place: Some("lib.rs:1:2".into()) };
+    let answer = async |backtrace: Vec<Frame>| {
+        let failure = Failure::new(FailureKind::Trap, "no");
+        let head = ResultHead::Failed(FailureHead::from(&failure));
+        answered(&apply(), &trapped(head, backtrace, b"")).await.0
+    };
+    let small = vec![frame(10), frame(20)];
+    assert_eq!(answer(small.clone()).await.unwrap().backtrace, small);
+    assert_violation(answer(vec![frame(2_000)]).await, "a backtrace that no guest can have");
+    assert_violation(answer(vec![frame(1); 65]).await, "a backtrace that no guest can have");
 }
 
 #[tokio::test]
