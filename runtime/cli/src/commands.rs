@@ -129,10 +129,10 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         }
         Command::Replay(flags) => Box::pin(replay::run(&settings, flags)).await,
         Command::Verify(flags) => Box::pin(replay::verify(&settings, flags)).await,
-        Command::Cancel(runs) => several::run(&settings, BulkAction::Cancel, runs).await,
-        Command::Suspend(runs) => several::run(&settings, BulkAction::Suspend, runs).await,
-        Command::Resume(runs) => several::run(&settings, BulkAction::Resume, runs).await,
-        Command::Retry(runs) => several::run(&settings, BulkAction::Retry, runs).await,
+        Command::Cancel(runs) => Box::pin(several::run(&settings, BulkAction::Cancel, runs)).await,
+        Command::Suspend(runs) => Box::pin(several::run(&settings, BulkAction::Suspend, runs)).await,
+        Command::Resume(runs) => Box::pin(several::run(&settings, BulkAction::Resume, runs)).await,
+        Command::Retry(runs) => Box::pin(several::run(&settings, BulkAction::Retry, runs)).await,
         Command::Skip { run, task, reason, json } => {
             control::run(&settings, &run, control::ControlCommand::Skip { task, reason }, json).await
         }

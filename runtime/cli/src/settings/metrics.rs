@@ -16,10 +16,10 @@ use crate::exit::CliError;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawMetrics {
-    listen: Option<String>,
+    pub(super) listen: Option<String>,
     pub(super) token: Option<String>,
     pub(super) token_file: Option<String>,
-    names: Option<usize>,
+    pub(super) names: Option<usize>,
 }
 
 /// The metrics of this process.
