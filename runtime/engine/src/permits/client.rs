@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use broker::Message;
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
 use protocol::{
-    EngineSecret, MAX_LISTED_PERMITS, MAX_LISTED_TASKS, PermitGrant, PermitMessage, PermitRequest, PermitsAnswer,
-    PermitUpdate, PermitsQuestion, RequestedCall, TaskPermits,
+    EngineSecret, MAX_LISTED_PERMITS, MAX_LISTED_TASKS, PermitGrant, PermitMessage, PermitRequest, PermitUpdate,
+    PermitsAnswer, PermitsQuestion, RequestedCall, TaskPermits,
 };
 
 use crate::{

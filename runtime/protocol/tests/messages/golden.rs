@@ -14,10 +14,10 @@ use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
     AskingTask, BatchedReport, CallKeys, CallLog, CallUsage, Control, EngineSecret, FetchPart, FetchReply,
     FetchRequest, FetchResponse, GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpExchange, HttpExchanges,
-    HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, PermitUpdate,
-    Ping, Progress, PutRequest, RecordedAnswer, RecordedAttempt, RecordedHttpFailure, RecordedOutcome, RecordedRequest,
-    RememberedResult, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, SendingId, Unrecorded,
-    WithdrawnCall, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    HttpRecord, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick,
+    PermitUpdate, Ping, Progress, PutRequest, RecordedAnswer, RecordedAttempt, RecordedHttpFailure, RecordedOutcome,
+    RecordedRequest, RememberedResult, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, SendingId,
+    Unrecorded, WithdrawnCall, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{

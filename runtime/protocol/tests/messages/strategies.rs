@@ -15,8 +15,8 @@ use proptest::prelude::*;
 use protocol::{
     AskingTask, CallKeys, CallLog, CallUsage, Control, DetailsQuestion, DrainAction, DrainRequest, EngineSecret,
     GrantsAnswer, GrantsQuestion, HeartbeatNumber, HttpRecord, Job, Key, LogLine, Permit, PermitGrant, PermitMessage,
-    PermitRequest, PermitSnapshot, PermitTick, PermitUpdate, PermitsQuestion, Ping, Progress, Report, RequestedCall, RunCommand,
-    Seal, WithdrawnCall, WorkerStatus,
+    PermitRequest, PermitSnapshot, PermitTick, PermitUpdate, PermitsQuestion, Ping, Progress, Report, RequestedCall,
+    RunCommand, Seal, WithdrawnCall, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
