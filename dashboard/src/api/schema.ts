@@ -75,6 +75,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/engines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the engines that share the runs of the server, and the shards that each drives. */
+        get: operations["list_engines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Watches all runs.
+         * @description The data of each event is a JSON object. `run` is a new state of a run, and `state` a new state of a task or a retry controller. They have
+         *     no values. An event may come twice. The events of each run come in their order, from the time of the request on. A request with the id of
+         *     an event in `Last-Event-ID` receives the events after it, as far as the server still has them. Where events were lost, there is the event
+         *     `lost`: read the list of runs again, and then go on with what follows. The first message has an id and no data.
+         */
+        get: operations["events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/grants/explain": {
         parameters: {
             query?: never;
@@ -194,6 +234,81 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/permits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the tasks whose calls hold permits or wait for them, in order of flow and task. */
+        get: operations["list_permits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/quarantine": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the first messages in quarantine. They stay there. */
+        get: operations["list_quarantine"];
+        put?: never;
+        post?: never;
+        /**
+         * Deletes messages in quarantine.
+         * @description Of the messages that `GET /v1/quarantine` lists, it deletes those with an id, or all.
+         */
+        delete: operations["drop_quarantine"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/quarantine/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends messages in quarantine again, to the queues that they came from.
+         * @description Of the messages that `GET /v1/quarantine` lists, it releases those with an id, or all.
+         */
+        post: operations["release_quarantine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/queues": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the known queues of jobs, in order of name. */
+        get: operations["list_queues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs": {
         parameters: {
             query?: never;
@@ -207,7 +322,7 @@ export interface paths {
         /**
          * Starts a run of a flow.
          * @description If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
-         *     with another flow, other inputs or other modules is refused.
+         *     with another flow, other inputs, modules or labels is refused.
          */
         post: operations["submit_run"];
         delete?: never;
@@ -292,6 +407,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/runs/{run}/elements/{task}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Shows the elements of a task's list.
+         * @description They come in their order, with the state and the last failure of each. A page has at most 4 MiB of failures.
+         */
+        get: operations["run_elements"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs/{run}/events": {
         parameters: {
             query?: never;
@@ -336,6 +471,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/runs/{run}/flow": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Shows the flow of a run at a revision, as the text of a flow file.
+         * @description The first revision is the text as it was submitted. The text of a later one is written with the edits up to it, so comments
+         *     are missing.
+         */
+        get: operations["read_flow"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{run}/graph": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Shows the graph of a run.
+         * @description It has the tasks, nested flows and links of its flow. The graph of the last revision has the states of the run, that of an earlier
+         *     one has none. A task with a list is one node with the number of its elements: `/elements/{task}` shows them.
+         */
+        get: operations["run_graph"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs/{run}/logs": {
         parameters: {
             query?: never;
@@ -343,7 +520,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Shows what guests logged and printed during the attempts of a run. */
+        /**
+         * Shows what guests logged and printed during the attempts of a run.
+         * @description The attempt that ended first comes first. A page ends with about 2 MiB of lines or 1,000 attempts, and `next` is the cursor for the
+         *     next one.
+         */
         get: operations["run_logs"];
         put?: never;
         post?: never;
@@ -462,6 +643,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/runs/{run}/timeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Shows the attempts of a run with their times.
+         * @description They are the attempts of its tasks and of the elements of their lists, those that wait for a notification too, and rollbacks. Without
+         *     other limits they are the 1,000 attempts that started last. For earlier ones, name the start of the first as `before`.
+         *     The failures in an answer have at most 4 MiB.
+         */
+        get: operations["run_timeline"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs/{run}/values/{name}": {
         parameters: {
             query?: never;
@@ -477,6 +680,65 @@ export interface paths {
          *     large values; with the digest of a reference, the route returns its value as long as the records of the run have it.
          */
         get: operations["run_value"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends a command to all runs that a filter selects and that are in a state for it, page by page.
+         * @description It works through at most 1,000 runs, the youngest first, and for at most about half a minute. If `next` is not `null`, runs
+         *     are left: send the request again with `after`. If the client leaves before the first command is sent, nothing is done; later the
+         *     request goes on to its end. A run that has changed meanwhile is among the refusals.
+         */
+        post: operations["command_runs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/counts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Counts the runs of a filter, by flow and state. */
+        get: operations["count_runs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/schedules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the schedules of runs that have not ended, those of the youngest run first.
+         * @description A page looks into some runs, which may have no schedules.
+         */
+        get: operations["list_schedules"];
         put?: never;
         post?: never;
         delete?: never;
@@ -520,6 +782,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the webhooks.
+         * @description The numbers and the tries are those of this server since it was started.
+         */
+        get: operations["list_webhooks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/{webhook}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends an event of the kind `test` to a webhook, once. */
+        post: operations["test_webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/workers": {
         parameters: {
             query?: never;
@@ -527,10 +826,51 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the workers that answer within a second. */
+        /**
+         * Lists the workers that answer within a second, with the calls that they make.
+         * @description For a token that is limited to a namespace, these are the workers that take jobs from its queues or make its calls.
+         */
         get: operations["list_workers"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers/{name}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tells a worker to take no new jobs.
+         * @description It ends the calls that it has, and returns jobs that it has not begun. It stays until it is told to take jobs again, or ends; with
+         *     `exit`, it exits once its calls have ended. A worker that starts again takes jobs.
+         */
+        post: operations["drain_worker"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers/{name}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Tells a worker to take jobs again. */
+        post: operations["resume_worker"];
         delete?: never;
         options?: never;
         head?: never;
@@ -671,6 +1011,72 @@ export interface components {
             /** @description The text, if it is UTF-8. */
             text?: string | null;
         };
+        /**
+         * @description A command to many runs.
+         * @enum {string}
+         */
+        BulkAction: "cancel" | "suspend" | "resume" | "retry";
+        /** @description A run whose command was refused, or failed. */
+        BulkRefusal: {
+            /** @description Why. */
+            reason: string;
+            /** @description The run. */
+            run: string;
+            /**
+             * Format: int32
+             * @description The status that the command to this run alone would have been answered with.
+             */
+            status: number;
+        };
+        /** @description A command to all runs that a filter selects and that are in a state for it. */
+        BulkRequest: {
+            /** @description The command. */
+            action: components["schemas"]["BulkAction"];
+            /** @description The value of `next` in the answer before. */
+            after?: string | null;
+            /** @description Whether a filter without conditions may select all runs. */
+            all?: boolean;
+            /** @description Whether to only answer how many runs it selects, and the first of them. */
+            dry_run?: boolean;
+            /**
+             * Format: int64
+             * @description Refuse the request if it does not select this number of runs. Not together with `after`.
+             */
+            expect?: number | null;
+            /** @description The maximum number of runs: 1 to 1000, which is the default. */
+            limit?: number | null;
+            /** @description The filter. Without any condition it is refused, unless `all` is true. */
+            where?: components["schemas"]["RunFilter"];
+        };
+        /** @description What a command to many runs did, or would do. */
+        BulkResult: {
+            /** @description The command. */
+            action: components["schemas"]["BulkAction"];
+            /**
+             * Format: int64
+             * @description The number of runs whose command was recorded.
+             */
+            done: number;
+            /** @description Whether nothing was done. */
+            dry_run: boolean;
+            /** @description In the answer to a dry run, the ids of the first runs: at most 100. */
+            first?: string[];
+            /**
+             * Format: int64
+             * @description The number of runs that the filter selected at the beginning, of at most 1,000,000 that are counted. An answer to a
+             *     request with `after` does not have it.
+             */
+            matched?: number | null;
+            /** @description The value for `after` in the request for the runs that are left; `null` if none are. */
+            next?: string | null;
+            /** @description The first of them, with the reasons: at most 100. */
+            refusals?: components["schemas"]["BulkRefusal"][];
+            /**
+             * Format: int64
+             * @description The number of runs whose command was refused, or failed.
+             */
+            refused: number;
+        };
         /** @description One check. */
         Check: {
             /** @description What to do next, if there is something to do. */
@@ -732,6 +1138,23 @@ export interface components {
             severity: string;
             /** @description Its start and end in the file, in bytes. */
             span?: number[] | null;
+        };
+        /** @description How a worker is drained. */
+        DrainOptions: {
+            /** @description Whether the worker exits once its calls have ended. Without it, the worker stays until it is told to take jobs again, or ends. */
+            exit?: boolean;
+        };
+        /** @description A shard that an engine drives. */
+        DrivenShard: {
+            /**
+             * Format: int64
+             * @description The number of its runs that the engine has in memory.
+             */
+            runs: number;
+            /** @description The shard. */
+            shard: string;
+            /** @description Since when the engine has driven it, by the clock of the server that answers. */
+            since: string;
         };
         /** @description One change of a run's flow. */
         Edit: {
@@ -822,11 +1245,20 @@ export interface components {
              */
             if_revision?: number | null;
         };
+        /** @description An element of a list. */
         Element: {
+            /**
+             * Format: int32
+             * @description Its last attempt; left out before the first.
+             */
             attempt?: number | null;
-            failure?: null | components["schemas"]["Failure"];
-            /** Format: int64 */
+            failure?: components["schemas"]["Failure"] | null;
+            /**
+             * Format: int32
+             * @description Its number, from 0.
+             */
             number: number;
+            /** @description Its state. */
             state: string;
         };
         /** @description The progress of a task that is called for each element of a list. */
@@ -842,15 +1274,59 @@ export interface components {
              */
             succeeded: number;
         };
+        /** @description A page of the elements of a task, in their order. */
         Elements: {
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description The number of elements.
+             */
             count: number;
+            /** @description The elements. */
             elements: components["schemas"]["Element"][];
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description The firing.
+             */
             firing: number;
+            /**
+             * Format: int32
+             * @description The value for `after` in the request for the next page; `null` on the last page.
+             */
             next?: number | null;
+            /** @description The run's id. */
             run: string;
+            /** @description The task. */
             task: string;
+        };
+        /** @description An engine. It is found if it drives a shard, or if an engine that does has received a message from it within five seconds. */
+        Engine: {
+            /** @description Its name, which is new after each start. */
+            engine: string;
+            /** @description The machine that it runs on. Left out for an engine that drives no shard, since only its name is known. */
+            host?: string | null;
+            /**
+             * Format: int32
+             * @description Its process id on that machine. Left out as `host` is.
+             */
+            process?: number | null;
+            /** @description The shards that it drives. */
+            shards: components["schemas"]["DrivenShard"][];
+            /** @description Its version of waft. Left out as `host` is. */
+            version?: string | null;
+        };
+        /** @description The engines that share the runs of a logbook. */
+        Engines: {
+            /** @description The engines that were found: those that drive shards, in order of their names, and then the others. */
+            engines: components["schemas"]["Engine"][];
+            /** @description The shards about which no engine has answered within two seconds. An engine may just take one over. */
+            unanswered: string[];
+        };
+        /** @description Why a node failed, without the details that its guest added. */
+        EventFailure: {
+            /** @description The kind, as in the state of the run. */
+            kind: string;
+            /** @description The message for people, cut after 1,000 characters. */
+            message: string;
         };
         /** @description An event of a run. Later versions may add kinds. */
         EventPayload: components["schemas"]["EventPayloadRun"] | components["schemas"]["EventPayloadState"] | components["schemas"]["EventPayloadFiring"] | components["schemas"]["EventPayloadTrimmed"];
@@ -870,7 +1346,7 @@ export interface components {
         };
         /** @description The run started or continues, is suspended, or has ended. */
         EventPayloadRun: {
-            /** @description When the run started or continued, as an RFC 3339 time. */
+            /** @description When the run started or continued, as an RFC 3339 time; in notifications, when it entered its state. */
             at?: string | null;
             /** @enum {string} */
             event: "run";
@@ -878,7 +1354,7 @@ export interface components {
             failures?: {
                 [key: string]: components["schemas"]["Failure"];
             } | null;
-            /** @description The name of its flow; only in the event of a run that started or continues. */
+            /** @description The name of its flow; only in the event of a run that started or continues, and in notifications that an engine publishes. */
             flow?: string | null;
             inputs?: components["schemas"]["Values"] | null;
             /** @description The labels of the run; only in the event of a run that started or continues, if it has some. */
@@ -1025,6 +1501,33 @@ export interface components {
             /** @description Its state, with the words for the states of runs. */
             state: string;
         };
+        /** @description How many runs a flow has, by state. */
+        FlowCounts: {
+            /** @description The name of the flow. */
+            flow: string;
+            /** @description The number of its runs in each state that some of them have. */
+            states: {
+                [key: string]: number;
+            };
+        };
+        /** @description The flow of a run at one of its revisions, as the text of a flow file. */
+        FlowText: {
+            /** @description The digests of the modules that the text names, by alias; perhaps also of modules that later edits name. */
+            modules?: {
+                [key: string]: string;
+            };
+            /**
+             * Format: int64
+             * @description The revision, from 1.
+             */
+            revision: number;
+            /** @description The run's id. */
+            run: string;
+            /** @description Whether this is the text as it was submitted. Otherwise it was written anew, with the edits up to the revision. */
+            submitted: boolean;
+            /** @description The text. The namespace of the flow may be missing in its name. */
+            text: string;
+        };
         /** @description What a flow would be granted. */
         GrantsExplanation: {
             /** @description The flow, with its namespace. */
@@ -1039,22 +1542,37 @@ export interface components {
             /** @description Its tasks that ask for something. They ask for at most 1,000 things together, and their `allow` have at most 4 MiB. */
             tasks: components["schemas"]["AskingTask"][];
         };
+        /** @description A link: its target starts after its source. */
         GraphLink: {
+            /** @description Whether it is a back edge: it starts the next firing of its target. */
             back?: boolean;
+            /** @description The outcomes and conditions that it has besides the order. Mostly there are none, and seldom several. */
             conditions?: components["schemas"]["LinkCondition"][];
+            /** @description The source. */
             from: string;
+            /** @description The target. */
             to: string;
+            /** @description The values that it carries. */
             values?: string[];
         };
+        /** @description A task or a nested flow. */
         GraphNode: {
-            elements?: null | components["schemas"]["ElementProgress"];
+            elements?: components["schemas"]["ElementProgress"] | null;
+            /** @description Whether it handles failures: it runs although its flow is rolled back. */
             is_failure_handler?: boolean;
+            /** @description `task`, `for-each`, `wait` or `flow`. */
             kind: string;
+            /** @description Its name. No other node of the graph has it. */
             name: string;
+            /** @description Whether an edit has removed it after it had run. */
             removed?: boolean;
+            /** @description The strategy of the retry controller of a nested flow, for people. */
             retry?: string | null;
+            /** @description The state of a task, or of the retry controller of a nested flow. The graph of an earlier revision has none. */
             state?: string | null;
+            /** @description What fires it, for people; each ends the sentence `it fires …`. */
             triggers?: string[];
+            /** @description The nested flow that contains it directly; left out if it is directly in the whole flow. */
             within?: string | null;
         };
         /** @description A header. Bytes of a value that are no text are replaced. */
@@ -1068,6 +1586,39 @@ export interface components {
         Health: {
             /** @description `ok`. */
             status: string;
+        };
+        /** @description A queue of jobs. A broker does not tell how old its messages are: `GET /v1/runs/{run}` has the time of each outstanding call. */
+        JobQueue: {
+            /**
+             * Format: int64
+             * @description The number of its consumers: workers that take jobs from it now. A worker without a free slot is none while its calls are long. Only of
+             *     a queue that exists.
+             */
+            consumers?: number | null;
+            /**
+             * Format: int64
+             * @description The number of jobs that wait in it. Those that workers have fetched are not counted. Only of a queue that exists.
+             */
+            messages?: number | null;
+            /** @description Its name in flows. */
+            queue: string;
+            /** @description What the broker has answered about it. */
+            state: string;
+            /**
+             * Format: int64
+             * @description The number of workers that answered and name it, also those that are drained.
+             */
+            workers: number;
+        };
+        /** @description A page of queues. */
+        JobQueues: {
+            /** @description What to pass as `after` for the next page; left out at the end. */
+            next?: string | null;
+            /**
+             * @description The queues, in order of name: `default`, those that the settings of the server or an answering worker names, and those in which
+             *     calls wait of runs that this server drives. A broker cannot list others.
+             */
+            queues: components["schemas"]["JobQueue"][];
         };
         /** @description What the last call of a task used. */
         LastUsage: {
@@ -1086,8 +1637,11 @@ export interface components {
             /** @description What it used. */
             usage: components["schemas"]["Usage"];
         };
+        /** @description The outcome that a link waits for, and its condition. */
         LinkCondition: {
+            /** @description `success`, `failure` or `any`. */
             on: string;
+            /** @description The condition. */
             when?: string | null;
         };
         /** @description An event of a followed log. In JSON, `event` names its variant. */
@@ -1349,6 +1903,34 @@ export interface components {
             /** @description The worker that executes it, where known: after ten seconds, or once an engine has tried to withdraw the call. */
             worker?: string | null;
         };
+        /** @description A call that holds a permit or waits for one. */
+        PermitCall: {
+            /**
+             * Format: int32
+             * @description The attempt.
+             */
+            attempt: number;
+            /** @description Whether it executes the task or rolls it back. */
+            call: string;
+            /**
+             * Format: int64
+             * @description The firing of the task.
+             */
+            firing: number;
+            /** @description The run. */
+            run: string;
+            /** @description The task; of a task with `for_each`, the element: `fetch[3]`. */
+            task: string;
+        };
+        /** @description A page of tasks whose calls need permits. */
+        Permits: {
+            /** @description What to pass as `after` for the next page; left out at the end. */
+            next?: string | null;
+            /** @description The tasks with calls that hold a permit or wait for one, in order of flow and task. */
+            tasks: components["schemas"]["TaskPermits"][];
+            /** @description The shards about which no engine has answered within two seconds. The calls of their runs are missing. */
+            unanswered?: string[];
+        };
         /** @description Why a request was refused, in the format of RFC 9457. */
         Problem: {
             /** @description The details of this problem. */
@@ -1366,6 +1948,61 @@ export interface components {
             title: string;
             /** @description The kind of problem, for programs. */
             type: string;
+        };
+        /** @description The first messages in quarantine. */
+        Quarantine: {
+            /** @description The messages, in the order of the queue: at most 1,000, and none after those that have 16 MiB together. */
+            messages: components["schemas"]["QuarantinedMessage"][];
+            /**
+             * Format: int64
+             * @description The number of messages behind them. They can be read after some of the first are released or deleted.
+             */
+            unread: number;
+        };
+        /** @description A message in quarantine. Whoever may publish at the broker can have written its texts. */
+        QuarantinedMessage: {
+            /** @description The ids in its headers, such as the run and the task. Those that do not fit into 2 KiB are left out. */
+            headers?: {
+                [key: string]: string;
+            };
+            /** @description Its id: the id of its call, if it is a job. Several messages may have the same. */
+            id: string;
+            /**
+             * Format: int32
+             * @description The number of headers that are left out.
+             */
+            more_headers?: number;
+            /** @description The queue that it came from. */
+            queue?: string | null;
+            /** @description Why it is in quarantine: a sentence, or `delivery_limit` if the broker gave it up. At most 1,000 characters. */
+            reason?: string | null;
+            /**
+             * Format: int64
+             * @description Its size in bytes.
+             */
+            size: number;
+        };
+        /** @description What was released or deleted. */
+        QuarantineResult: {
+            /** @description The released or deleted messages. */
+            done: components["schemas"]["QuarantinedMessage"][];
+            /**
+             * Format: int64
+             * @description The number of messages that were not read, since they are behind too many or too large ones.
+             */
+            unread: number;
+            /**
+             * @description The messages that could not be released, and stay: they do not name the queue that they came from, or that queue no longer
+             *     exists.
+             */
+            without_origin: components["schemas"]["QuarantinedMessage"][];
+        };
+        /** @description Which messages in quarantine are released or deleted: those with an id, or all. */
+        QuarantineSelection: {
+            /** @description All messages that one request reads. Without it, an id must be given. */
+            all?: boolean;
+            /** @description The messages with this id. */
+            id?: string | null;
         };
         /** @description A revision of a run's flow. */
         Revision: {
@@ -1433,6 +2070,18 @@ export interface components {
             /** @description The warnings about the flow, for the client that submits it. They do not prevent the flow from running. */
             warnings?: components["schemas"]["Diagnostic"][];
         };
+        /** @description How many runs there are, by flow and state. */
+        RunCounts: {
+            /** @description The flows with their runs, by name: at most 1,000. */
+            flows: components["schemas"]["FlowCounts"][];
+            /** @description Whether there are more flows, or more runs than are counted. */
+            more?: boolean;
+            /**
+             * Format: int64
+             * @description The number of all runs, of at most 1,000,000 that are counted.
+             */
+            total: number;
+        };
         /** @description A page of the recorded HTTP exchanges of a run. */
         RunExchanges: {
             /** @description The attempts with a record, the one that ended last first. */
@@ -1440,21 +2089,55 @@ export interface components {
             /** @description The cursor for the next page; left out on the last one. */
             next?: string | null;
         };
+        /** @description A filter for runs. All given conditions must hold. */
+        RunFilter: {
+            /** @description Only runs of this flow. */
+            flow?: string | null;
+            /** @description Only runs with this label: `team=shop`, or `team` for any value. Several may be given, and all must hold. */
+            label?: string[];
+            /** @description Only runs of flows in this namespace. */
+            namespace?: string | null;
+            /** @description Only runs that started at or after this time, in RFC 3339 format. */
+            since?: string | null;
+            /** @description Only runs in one of these states, separated by commas. */
+            state?: string | null;
+            /**
+             * @description Only runs whose id begins with this text, or that have it as the value of a label or as an input: a string, a number or a
+             *     boolean of at most 128 characters.
+             */
+            text?: string | null;
+            /** @description Only runs that started before this time. */
+            until?: string | null;
+        };
+        /** @description The graph of a run, as it is now or was at a revision of its flow. */
         RunGraph: {
+            /** @description The name of its flow. */
             flow: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description The last revision of the flow. Only the graph of this one has states.
+             */
             last_revision: number;
+            /** @description The links. Each connects two nodes that are directly in the same flow. */
             links: components["schemas"]["GraphLink"][];
+            /** @description The tasks and nested flows, in the flow's order. A nested flow comes before what it contains. */
             nodes: components["schemas"]["GraphNode"][];
+            /** @description The strategy of the retry controller of the whole flow, for people. */
             retry?: string | null;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description The revision of the flow that this is.
+             */
             revision: number;
+            /** @description The run's id. */
             run: string;
         };
-        /** @description The output of guests during the attempts of a run. */
+        /** @description A page of the output of guests during the attempts of a run. */
         RunLogs: {
             /** @description The attempts with output, in the order in which they ended. */
             logs: components["schemas"]["AttemptLog"][];
+            /** @description The cursor for the next page; left out on the last one. */
+            next?: string | null;
         };
         /** @description A page of the list of runs, the youngest first. */
         Runs: {
@@ -1462,6 +2145,63 @@ export interface components {
             next?: string | null;
             /** @description The runs. */
             runs: components["schemas"]["Summary"][];
+        };
+        /** @description An event of all runs. In JSON, `event` names its variant. */
+        RunsEvent: components["schemas"]["RunsEventRun"] | components["schemas"]["RunsEventState"] | components["schemas"]["RunsEventLost"];
+        /** @description Events were lost here. Read the list of runs again, and then go on with the events that follow. */
+        RunsEventLost: {
+            /** @enum {string} */
+            event: "lost";
+            /** @description Why, and what to do, for people. */
+            message: string;
+        };
+        /** @description A run is in a new state. */
+        RunsEventRun: {
+            /** @description When it entered the state, as an RFC 3339 time. */
+            at: string;
+            /** @enum {string} */
+            event: "run";
+            /** @description The name of its flow. */
+            flow: string;
+            /** @description The run's id. */
+            run: string;
+            /** @description Its state. */
+            state: string;
+        };
+        /** @description A task or a retry controller of a run is in a new state. */
+        RunsEventState: {
+            /** @description When it entered its state, as an RFC 3339 time. */
+            at: string;
+            /**
+             * Format: int32
+             * @description The attempt, from 1.
+             */
+            attempt: number;
+            /** @enum {string} */
+            event: "state";
+            failure?: components["schemas"]["EventFailure"] | null;
+            /**
+             * Format: int64
+             * @description The firing, from 1.
+             */
+            firing: number;
+            /** @description The name of the run's flow. */
+            flow: string;
+            /** @description `task` or `retry`. */
+            kind: string;
+            /** @description The name of the task or retry controller. An element of a list is named `task[number]`. */
+            name: string;
+            /**
+             * Format: double
+             * @description The seconds until its next attempt.
+             */
+            retry_in?: number | null;
+            /** @description The run's id. */
+            run: string;
+            /** @description Its state, with the words of notifications. */
+            state: string;
+            /** @description The worker that called it, where known. */
+            worker?: string | null;
         };
         /** @description The state of a run after a command was recorded. */
         RunStateResponse: {
@@ -1474,6 +2214,48 @@ export interface components {
             run: string;
             /** @description Its state. */
             state: string;
+        };
+        /** @description A schedule of a run that has not ended. */
+        Schedule: {
+            backlog?: components["schemas"]["ScheduleBacklog"] | null;
+            /** @description Its times, as a line in cron form. */
+            cron: string;
+            /** @description The flow of the run. */
+            flow: string;
+            /** @description The next time. Left out if the schedule does not fire any more, or if the time is not computed yet. */
+            next?: string | null;
+            /** @description The run that holds it. */
+            run: string;
+            /**
+             * @description The triggers of its task that have fired nothing, by reason: `missed`, `overlap` or `full`. If other schedules or notifications fire the
+             *     task too, theirs count as well.
+             */
+            skipped?: components["schemas"]["SkippedTriggers"][];
+            /** @description The state of the run. While the run is suspended, its schedules do not fire. */
+            state: string;
+            /** @description The task that it fires. */
+            task: string;
+            /** @description The time zone of the line. */
+            zone: string;
+        };
+        /** @description The missed times of a schedule that will still fire. */
+        ScheduleBacklog: {
+            /** @description The first of them. */
+            next: string;
+            /** @description All of them are before this time. Left out if no time follows. */
+            until?: string | null;
+        };
+        /** @description A page of schedules. */
+        Schedules: {
+            /** @description What to pass as `after` for the next page; left out at the end. */
+            next?: string | null;
+            /**
+             * @description The schedules of the runs of this page, those of the youngest run first. It may be empty although there is another page: the
+             *     runs of a page may have no schedules.
+             */
+            schedules: components["schemas"]["Schedule"][];
+            /** @description The runs of this page whose records are corrupt. */
+            unreadable?: string[];
         };
         /** @description Schedules and notifications that should have fired a task, and did not. */
         SkippedTriggers: {
@@ -1564,28 +2346,82 @@ export interface components {
             /** @description Its state: `pending running success failure rolled-back suspending suspended`. */
             state: string;
         };
+        /** @description The permits of a task. The calls of `waft run` take permits of the same task, and are not counted. */
+        TaskPermits: {
+            /** @description The flow. */
+            flow: string;
+            /**
+             * Format: int64
+             * @description The number of calls that hold a permit. A task with only a `rate` needs none once its call has started.
+             */
+            given: number;
+            /** @description Calls that hold a permit, at most 20. */
+            holders?: components["schemas"]["PermitCall"][];
+            /**
+             * Format: int32
+             * @description The maximum number of calls that run at once: the smallest of all runs with such a call.
+             */
+            max_running?: number | null;
+            /** @description Calls that wait, at most 20: those that are next among the runs of their shard. */
+            next?: components["schemas"]["PermitCall"][];
+            /** @description The maximum rate of starts, such as `10/s`: the slowest of all runs with such a call. */
+            rate?: string | null;
+            /** @description The task. */
+            task: string;
+            /**
+             * Format: int64
+             * @description The number of calls that wait for a permit.
+             */
+            waiting: number;
+        };
+        /** @description Attempts of a run, in the order of their start. */
         Timeline: {
+            /** @description The attempts that match the query: those that started last, the oldest of them first. */
             attempts: components["schemas"]["TimelineAttempt"][];
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description The number of attempts that match the query and started before the first shown one.
+             */
             earlier: number;
+            /** @description The run's id. */
             run: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description The number of the run's oldest records that were deleted. Their attempts are not known any more.
+             */
             trimmed_records?: number;
         };
+        /** @description An attempt of a task or an element of its list, or of a retry controller, with its times. */
         TimelineAttempt: {
-            /** Format: int64 */
+            /**
+             * Format: int32
+             * @description The attempt, from 1.
+             */
             attempt: number;
+            /** @description `apply` or `rollback`. */
             call: string;
+            /** @description When it ended; left out while it has not. */
             ended_at?: string | null;
-            failure?: null | components["schemas"]["Failure"];
-            /** Format: int64 */
+            failure?: components["schemas"]["Failure"] | null;
+            /**
+             * Format: int64
+             * @description The firing, from 1.
+             */
             firing: number;
+            /** @description When a worker reported that it works on the call. Short calls are not reported. */
             leased_at?: string | null;
+            /** @description How it ended: `success remembered failure rolled-back rollback-failure lost`; left out while it has not ended. */
             outcome?: string | null;
-            /** Format: double */
+            /**
+             * Format: double
+             * @description The seconds from its end to the next attempt, if it failed and another one follows.
+             */
             retry_in?: number | null;
+            /** @description When it was sent to the workers, or began to wait, as an RFC 3339 time. */
             started_at: string;
+            /** @description The task; `task[number]` for an element of its list. */
             task: string;
+            /** @description The worker, where known. */
             worker?: string | null;
         };
         /** @description A token, without its secret. */
@@ -1667,22 +2503,103 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
-        /** @description A worker. */
+        /** @description A webhook, as this server knows it since it was started. Another server may be the one that sends its events now. */
+        Webhook: {
+            /**
+             * Format: int64
+             * @description The number of events that this server has delivered.
+             */
+            delivered: number;
+            /** @description Its last tries, the newest first: at most 100. */
+            deliveries: components["schemas"]["WebhookDelivery"][];
+            /**
+             * Format: int64
+             * @description The number of events that were dropped since the queue was full, as far as this server knows.
+             */
+            dropped: number;
+            /**
+             * Format: int64
+             * @description The number of failed tries.
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description The number of events that this server has given up, since they were too old.
+             */
+            given_up: number;
+            /** @description Its name. */
+            name: string;
+            /** @description Its address, without the query. */
+            url: string;
+            /**
+             * Format: int64
+             * @description The number of events that wait in its queue, besides those that are being sent; `null` if the broker does not answer.
+             */
+            waiting?: number | null;
+        };
+        /** @description One try to deliver an event. */
+        WebhookDelivery: {
+            /** @description When the try began, as an RFC 3339 time. */
+            at: string;
+            /**
+             * Format: int32
+             * @description The number of the try, from 1. It begins again when another server takes over.
+             */
+            attempt: number;
+            /** @description Why the event was not delivered; `null` if it was. */
+            failure?: string | null;
+            /** @description The id of the event, as in the header `webhook-id`. */
+            id: string;
+            /**
+             * Format: int32
+             * @description The status of the answer, if there was one.
+             */
+            status?: number | null;
+            /** @description What the event is about, for people. */
+            subject: string;
+            /**
+             * Format: int64
+             * @description How long it took, in milliseconds.
+             */
+            took_ms: number;
+        };
+        /** @description The webhooks of a server. */
+        Webhooks: {
+            /** @description The webhooks, in the order of their names. */
+            webhooks: components["schemas"]["Webhook"][];
+        };
+        /** @description A worker. For a token that is limited to a namespace, it has only the queues and the calls of the namespace. */
         Worker: {
             /**
              * Format: int32
              * @description The number of calls in progress. Some may wait without a slot, so it may be more than `slots`.
              */
             busy: number;
-            /** @description The machine it runs on. */
-            host: string;
+            /** @description The calls that it makes: at most 100, those that have run longest first. */
+            calls?: components["schemas"]["WorkerCall"][];
+            /** @description The machine it runs on. Left out for a token that is limited to a namespace. */
+            host?: string | null;
+            /**
+             * Format: int32
+             * @description The number of calls beyond those in `calls`.
+             */
+            more_calls?: number;
             /** @description Its name. */
             name: string;
             /**
              * Format: int32
-             * @description Its process id on that machine.
+             * @description The number of calls of other namespaces. For a token that is not limited to a namespace, it is 0.
              */
-            process: number;
+            other_calls?: number;
+            /** @description Those of the slots that a queue has of its own. At most 100 queues. */
+            own_slots?: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int32
+             * @description Its process id on that machine. Left out for a token that is limited to a namespace.
+             */
+            process?: number | null;
             /** @description The queues that it consumes. */
             queues: string[];
             /**
@@ -1690,13 +2607,53 @@ export interface components {
              * @description The maximum number of calls that compute at once.
              */
             slots: number;
+            /** @description Whether it takes jobs. Left out for a worker that has not said so, like one of an earlier version. */
+            state?: string | null;
             /** @description Its version of waft. */
             version: string;
+        };
+        /** @description A call that a worker makes. */
+        WorkerCall: {
+            /**
+             * Format: int32
+             * @description The attempt.
+             */
+            attempt: number;
+            /** @description Whether it executes the task or rolls it back. */
+            call: string;
+            /**
+             * Format: int64
+             * @description The firing of the task.
+             */
+            firing: number;
+            /** @description The flow. */
+            flow: string;
+            /** @description The run. */
+            run: string;
+            /**
+             * Format: double
+             * @description The seconds for which the worker has had the call.
+             */
+            seconds: number;
+            /** @description The task. */
+            task: string;
         };
         /** @description The workers that answered. */
         Workers: {
             /** @description The workers, in order of name. */
             workers: components["schemas"]["Worker"][];
+        };
+        /** @description Whether a worker takes jobs. */
+        WorkerStateResponse: {
+            /**
+             * Format: int32
+             * @description The number of calls in progress.
+             */
+            busy: number;
+            /** @description Its state. */
+            state: string;
+            /** @description The worker. */
+            worker: string;
         };
     };
     responses: never;
@@ -1808,6 +2765,87 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AuditLog"];
+                };
+            };
+            /** @description The filter cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_engines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The engines that were found */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Engines"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    events: {
+        parameters: {
+            query?: {
+                /** @description Only events of runs of this flow. */
+                flow?: string;
+                /** @description Only events about these: some of `run`, `task` and `retry`, separated by commas. */
+                kind?: string;
+                /** @description Only events of runs with this label: `team=shop`, or `team` for any value. Several may be given, and all must hold. */
+                label?: string[];
+                /** @description Only events of runs of flows in this namespace. */
+                namespace?: string;
+                /** @description Only events with one of these states, separated by commas. */
+                state?: string;
+            };
+            header?: {
+                /** @description The id of the last received event */
+                "last-event-id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events; the schema is of the data of one */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["RunsEvent"];
                 };
             };
             /** @description The filter cannot be read */
@@ -2138,6 +3176,214 @@ export interface operations {
             };
         };
     };
+    list_permits: {
+        parameters: {
+            query?: {
+                /** @description Only the tasks behind those of an earlier page: its `next`. */
+                after?: string;
+                /** @description Only tasks of this flow. */
+                flow?: string;
+                /** @description The maximum number of tasks: 1 to 50; the default is 20. */
+                limit?: number;
+                /** @description Only tasks of flows in this namespace. */
+                namespace?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of tasks */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Permits"];
+                };
+            };
+            /** @description The filter cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_quarantine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The first messages */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Quarantine"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    drop_quarantine: {
+        parameters: {
+            query?: {
+                /** @description All messages that one request reads. Without it, an id must be given. */
+                all?: boolean;
+                /** @description The messages with this id. */
+                id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was deleted; nothing if no message has the id */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuarantineResult"];
+                };
+            };
+            /** @description It selects neither an id nor all */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    release_quarantine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["QuarantineSelection"];
+            };
+        };
+        responses: {
+            /** @description What was released; nothing if no message has the id */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuarantineResult"];
+                };
+            };
+            /** @description It selects neither an id nor all */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_queues: {
+        parameters: {
+            query?: {
+                /** @description Only the queues behind those of an earlier page: its `next`. */
+                after?: string;
+                /** @description The maximum number of queues: 1 to 200; the default is 100. */
+                limit?: number;
+                /** @description Only queues in this namespace. */
+                namespace?: string;
+                /** @description Only this queue, also if nothing else names it. */
+                queue?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of queues */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobQueues"];
+                };
+            };
+            /** @description The filter cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_runs: {
         parameters: {
             query?: {
@@ -2180,6 +3426,15 @@ export interface operations {
             };
             /** @description The filter cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2471,6 +3726,76 @@ export interface operations {
             };
         };
     };
+    run_elements: {
+        parameters: {
+            query?: {
+                /** @description Only elements with a higher number: the value of `next` on the page before. */
+                after?: number;
+                /** @description The firing; the default is the last one that has the list. */
+                firing?: number;
+                /** @description The maximum number of elements: 1 to 1000; the default is 100. */
+                limit?: number;
+                /** @description Only elements in one of these states, separated by commas. */
+                state?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The run's id */
+                run: string;
+                /** @description The task */
+                task: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of the elements */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Elements"];
+                };
+            };
+            /** @description The query cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such run, it has no such task, or the task has no list in that firing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     run_events: {
         parameters: {
             query?: never;
@@ -2585,9 +3910,12 @@ export interface operations {
             };
         };
     };
-    run_logs: {
+    read_flow: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The revision, from 1; the last one if it is not given. */
+                revision?: number;
+            };
             header?: never;
             path: {
                 /** @description The run's id */
@@ -2597,7 +3925,117 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The attempts with output */
+            /** @description The flow */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlowText"];
+                };
+            };
+            /** @description There is no such run or revision, or the run has no text of its flow */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    run_graph: {
+        parameters: {
+            query?: {
+                /** @description The revision of the flow; the default is the last one. */
+                revision?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The run's id */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The graph */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunGraph"];
+                };
+            };
+            /** @description There is no such run, or its records have no such revision */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    run_logs: {
+        parameters: {
+            query?: {
+                /** @description The value of `next` on the page before. */
+                after?: string;
+                /** @description The maximum number of attempts, from 1 to 1,000; 1,000 if it is left out. */
+                limit?: number;
+                /** @description Only attempts of this task; of a task with `for_each`, also those of its elements. It may be an element: `fetch[3]`. */
+                task?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The run's id */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of the attempts with output */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2606,8 +4044,26 @@ export interface operations {
                     "application/json": components["schemas"]["RunLogs"];
                 };
             };
+            /** @description The query cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description There is no such run */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2697,6 +4153,15 @@ export interface operations {
             };
             /** @description The task does not wait and cannot fire, or not with these values; or the namespace has no space left */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key is longer than 512 bytes, or the failure than 16 KiB */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2840,6 +4305,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The reason is longer than 16 KiB */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The request was refused, or failed */
             default: {
                 headers: {
@@ -2874,6 +4348,74 @@ export interface operations {
             };
             /** @description The run is not in progress */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    run_timeline: {
+        parameters: {
+            query?: {
+                /** @description Only attempts that started before this time, in RFC 3339 format. */
+                before?: string;
+                /** @description Only attempts in this firing. */
+                firing?: number;
+                /** @description The maximum number of attempts: 1 to 10000; the default is 1000. */
+                limit?: number;
+                /** @description Only attempts of this task and of the elements of its list; `task[number]` for those of one element. */
+                task?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The run's id */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The attempts, in the order of their start */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Timeline"];
+                };
+            };
+            /** @description The query cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such run */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2930,6 +4472,160 @@ export interface operations {
             };
             /** @description The server sends as many large answers as it has memory for */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    command_runs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkRequest"];
+            };
+        };
+        responses: {
+            /** @description What was done, or would be */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkResult"];
+                };
+            };
+            /** @description The filter cannot be read, or has no condition */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The filter selects another number of runs than expected */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    count_runs: {
+        parameters: {
+            query?: {
+                /** @description Only runs of this flow. */
+                flow?: string;
+                /** @description Only runs with this label: `team=shop`, or `team` for any value. Several may be given, and all must hold. */
+                label?: string[];
+                /** @description Only runs of flows in this namespace. */
+                namespace?: string;
+                /** @description Only runs that started at or after this time, in RFC 3339 format. */
+                since?: string;
+                /** @description Only runs in one of these states, separated by commas. */
+                state?: string;
+                /**
+                 * @description Only runs whose id begins with this text, or that have it as the value of a label or as an input: a string, a number or a
+                 *     boolean of at most 128 characters.
+                 */
+                text?: string;
+                /** @description Only runs that started before this time. */
+                until?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The counts */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunCounts"];
+                };
+            };
+            /** @description The filter cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_schedules: {
+        parameters: {
+            query?: {
+                /** @description Only the runs behind those of an earlier page: its `next`. */
+                after?: string;
+                /** @description Only schedules of this flow. */
+                flow?: string;
+                /** @description The maximum number of runs to look into: 1 to 100; the default is 50. */
+                limit?: number;
+                /** @description Only schedules of flows in this namespace. */
+                namespace?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of schedules */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Schedules"];
+                };
+            };
+            /** @description The filter cannot be read */
+            400: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3058,6 +4754,76 @@ export interface operations {
             };
         };
     };
+    list_webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The webhooks */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhooks"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    test_webhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the webhook */
+                webhook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What came of it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookDelivery"];
+                };
+            };
+            /** @description There is no such webhook */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_workers: {
         parameters: {
             query?: never;
@@ -3074,6 +4840,110 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Workers"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    drain_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The worker's name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DrainOptions"];
+            };
+        };
+        responses: {
+            /** @description The worker takes no new jobs */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerStateResponse"];
+                };
+            };
+            /** @description No worker of that name has answered */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker is a part of the server, and cannot exit */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resume_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The worker's name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The worker takes jobs */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerStateResponse"];
+                };
+            };
+            /** @description No worker of that name has answered */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker exits */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The request was refused, or failed */

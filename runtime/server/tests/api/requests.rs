@@ -6,7 +6,7 @@ use super::*;
 async fn a_missing_resource_is_a_problem() {
     let harness = Harness::new().await;
     for (method, path, status) in [
-        (Method::GET, "/", 404),
+        (Method::GET, "/nothing", 404),
         (Method::GET, "/v1/nothing", 404),
         (Method::DELETE, "/v1/runs", 405),
         (Method::POST, "/health", 405),
