@@ -17,11 +17,13 @@ use super::{Shared, event::RecentEvent};
 /// [`flow::MAX_INLINE_TOTAL_BYTES`].
 const PREFETCH: u16 = 64;
 
-/// The maximum number of notifications that are added before watchers are woken.
+/// The maximum number of notifications that are added before watchers are woken, and their size in bytes. Reading them does not wait, so
+/// nothing else runs on the thread meanwhile.
 const MAX_BATCH: usize = 512;
+const MAX_BATCH_BYTES: usize = 2 << 20;
 
 /// The time limit for declaring the queue.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The pause before the queue is declared again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -54,13 +56,21 @@ struct Subscription {
 }
 
 impl Subscription {
+    /// Declares and consumes a queue. Let it run to its end: a queue without a consumer takes every notification until the connection ends.
     async fn open(broker: &dyn Broker) -> Result<Self, IntakeError> {
-        timeout(PATIENCE, Self::declare(broker)).await?
-    }
-
-    async fn declare(broker: &dyn Broker) -> Result<Self, IntakeError> {
         // A queue that was deleted is not declared again under its name: the broker might still know its consumer.
         let queue = format!("waft.events.{}", uuid::Uuid::now_v7());
+        let opened = match timeout(PATIENCE, Self::declare(broker, queue.clone())).await {
+            Ok(opened) => opened,
+            Err(elapsed) => Err(elapsed.into()),
+        };
+        if opened.is_err() {
+            delete(broker, &queue).await;
+        }
+        opened
+    }
+
+    async fn declare(broker: &dyn Broker, queue: String) -> Result<Self, IntakeError> {
         broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Private }).await?;
         let bindings = [topology::NOTIFICATIONS, topology::RUNS].map(|exchange| Binding {
             exchange: exchange.to_owned(),
@@ -75,9 +85,13 @@ impl Subscription {
 
     async fn close(self, broker: &dyn Broker) {
         drop(self.consumer);
-        // A queue that stays behind is deleted with the connection.
-        let _ = timeout(PATIENCE, broker.delete_queue(&self.queue)).await;
+        delete(broker, &self.queue).await;
     }
+}
+
+async fn delete(broker: &dyn Broker, queue: &str) {
+    // A queue that stays behind is deleted with the connection, and is not declared on the next one.
+    let _ = timeout(PATIENCE, broker.delete_queue(queue)).await;
 }
 
 /// Receives notifications as long as somebody watches, and for some time after that.
@@ -90,7 +104,8 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// Declares the queue: all notifications that are published from now on are received.
+    /// Declares the queue: all notifications that are published from now on are received. Let it run to its end, as
+    /// [`Subscription::open`].
     ///
     /// # Errors
     /// [`IntakeError`] when the broker refuses, or does not answer.
@@ -111,7 +126,12 @@ impl Intake {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
-                () = self.subscription.renewals.next() => self.lose(),
+                () = self.subscription.renewals.next() => {
+                    info!("events of all runs are lost: the connection to the broker was lost");
+                    if !self.renew().await {
+                        break;
+                    }
+                }
                 () = &mut unwatched => {
                     if self.shared.end_if_unwatched().await {
                         break;
@@ -120,13 +140,12 @@ impl Intake {
                 }
                 delivery = self.subscription.consumer.next() => match delivery {
                     Some(delivery) => self.take(delivery),
-                    None => match self.reopen().await {
-                        Some(subscription) => self.subscription = subscription,
-                        None => {
-                            self.shared.end().await;
+                    None => {
+                        warn!("events of all runs are lost: their queue was deleted; another one is declared");
+                        if !self.renew().await {
                             break;
                         }
-                    },
+                    }
                 }
             }
         }
@@ -139,33 +158,39 @@ impl Intake {
 
     /// Adds a notification, and those that have arrived with it.
     fn take(&mut self, delivery: Delivery) {
-        let (mut next, mut taken) = (Some(delivery), 0);
+        let (mut next, mut taken, mut bytes) = (Some(delivery), 0, 0);
         while let Some(delivery) = next {
+            bytes += delivery.message.body.len();
             // Logbooks may share a broker: the events of another one are not shown.
             if let Some(event) = RecentEvent::of_notification(&delivery.message, &self.secret) {
                 self.shared.add(event);
             }
             delivery.accept();
             taken += 1;
-            next = if taken < MAX_BATCH { self.subscription.consumer.try_next() } else { None };
+            let has_room = taken < MAX_BATCH && bytes < MAX_BATCH_BYTES;
+            next = if has_room { self.subscription.consumer.try_next() } else { None };
         }
         self.shared.wake();
     }
 
-    fn lose(&self) {
-        info!("events of all runs may be lost: the connection to the broker was lost");
+    /// Receives with another queue, and then tells watchers that events were lost: whoever reads the list of runs after that misses nothing.
+    /// Told before, they would miss what happens until the queue is there. Returns false once nothing can be received any more.
+    async fn renew(&mut self) -> bool {
+        let Some(subscription) = self.reopen().await else {
+            self.shared.end().await;
+            return false;
+        };
+        let old = std::mem::replace(&mut self.subscription, subscription);
         self.shared.lose();
+        old.close(&*self.broker).await;
+        true
     }
 
     /// Declares another queue, until that succeeds; `None` once the broker is closed or the server stops.
     async fn reopen(&self) -> Option<Subscription> {
-        warn!("events of all runs are lost: their queue was deleted; another one is declared");
         loop {
             match self.stop.run_until_cancelled(Subscription::open(&*self.broker)).await? {
-                Ok(subscription) => {
-                    self.shared.lose();
-                    return Some(subscription);
-                }
+                Ok(subscription) => return Some(subscription),
                 Err(
                     IntakeError::Declare(DeclareError::Closed) | IntakeError::Consume(broker::ConsumeError::Closed),
                 ) => {

@@ -33,7 +33,7 @@ impl LabelCache {
         Ok(conditions.iter().all(|condition| condition.holds_for(&labels)))
     }
 
-    /// The labels of a run; none for one that was deleted.
+    /// The labels of a run; none for one that was deleted, or whose records nobody can read: waiting would not help.
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read.
@@ -43,8 +43,8 @@ impl LabelCache {
         }
         let labels = match logbook.summary(run).await {
             Ok(summary) => Arc::new(summary.labels),
-            Err(LoadError::Missing { .. }) => return Ok(Arc::default()),
-            Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => return Err(error),
+            Err(LoadError::Missing { .. } | LoadError::Damaged { .. }) => return Ok(Arc::default()),
+            Err(error @ LoadError::Unavailable { .. }) => return Err(error),
         };
         let mut known = self.lock();
         if known.len() >= MAX_RUNS {
