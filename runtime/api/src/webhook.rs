@@ -18,7 +18,7 @@ pub struct Webhooks {
 pub struct Webhook {
     /// Its name.
     pub name: String,
-    /// Its address, without the query.
+    /// The scheme, host and port of its address: the rest may be secret.
     pub url: String,
     /// The number of events that wait in its queue, besides those that are being sent; `null` if the broker does not answer.
     pub waiting: Option<u64>,

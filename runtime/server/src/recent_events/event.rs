@@ -126,6 +126,15 @@ impl EventFilter {
         Ok(Self { flow, subjects, states, labels })
     }
 
+    /// Whether it may let an event through that is made of a notification on this exchange.
+    pub(crate) fn is_for(&self, exchange: &str) -> bool {
+        let is_on_it = |subject: &Subject| match subject {
+            Subject::Run => exchange == topology::RUNS,
+            Subject::Task | Subject::Retry => exchange == topology::NOTIFICATIONS,
+        };
+        self.subjects.is_empty() || self.subjects.iter().any(is_on_it)
+    }
+
     /// Whether it lets an event through, except for the labels of its run.
     pub(crate) fn matches(&self, event: &RecentEvent) -> bool {
         self.flow.as_ref().is_none_or(|flow| *flow == event.flow)

@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use api::EventsQuery;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flow::{HttpTarget, Namespace, Network, Reach, WebhookName};
+use protocol::topology;
 
 use crate::recent_events::event::{EventFilter, RecentEvent};
 
@@ -78,6 +79,11 @@ impl Webhook {
     #[must_use]
     pub fn name(&self) -> &WebhookName {
         &self.name
+    }
+
+    /// The exchanges with the notifications that it may want, and those without.
+    pub(super) fn exchanges(&self) -> (Vec<&'static str>, Vec<&'static str>) {
+        [topology::NOTIFICATIONS, topology::RUNS].into_iter().partition(|exchange| self.filter.is_for(exchange))
     }
 
     /// Whether it gets an event, except for the labels of the run.
@@ -167,6 +173,21 @@ pub(super) mod tests {
             assert!(error.contains(expected) && !error.contains(SECRET), "{error}");
         }
         assert!(!format!("{:?}", Webhook::new(good()).unwrap()).contains(SECRET));
+    }
+
+    #[test]
+    fn notifications_that_no_event_is_made_of_do_not_take_the_place_of_others() {
+        let (tasks, runs) = (topology::NOTIFICATIONS, topology::RUNS);
+        for (kinds, wanted, unwanted) in [
+            ("", vec![tasks, runs], vec![]),
+            ("run", vec![runs], vec![tasks]),
+            ("task", vec![tasks], vec![runs]),
+            ("retry,run", vec![tasks, runs], vec![]),
+        ] {
+            let events = EventsQuery::default().kind(kinds);
+            let webhook = Webhook::new(WebhookSettings { events, ..settings("https://example.com") }).unwrap();
+            assert_eq!(webhook.exchanges(), (wanted, unwanted), "{kinds}");
+        }
     }
 
     #[test]

@@ -22,6 +22,9 @@ use super::{
 };
 use crate::recent_events::event::tests::sealed_notification;
 
+/// The answers of a server: a body gives a status.
+type Answers = Box<dyn FnMut(&str) -> u16 + Send>;
+
 /// A server that gets events. It answers with the next of its statuses, and then with 200.
 struct Receiver {
     address: SocketAddr,
@@ -32,12 +35,17 @@ struct Receiver {
 
 impl Receiver {
     async fn start(statuses: &[u16]) -> Self {
+        let statuses = Arc::new(Mutex::new(VecDeque::from(statuses.to_vec())));
+        let left = statuses.clone();
+        let next = move |_: &str| left.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(200);
+        Self { statuses, ..Self::answering(Box::new(next)).await }
+    }
+
+    async fn answering(mut answers: Answers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let statuses = Arc::new(Mutex::new(VecDeque::from(statuses.to_vec())));
         let (requests, received) = mpsc::unbounded_channel();
-        let (tasks, answers) = (TaskTracker::new(), statuses.clone());
-        tasks.spawn(async move {
+        TaskTracker::new().spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let (mut bytes, mut text) = ([0; 4_096], String::new());
                 let request = loop {
@@ -51,18 +59,18 @@ impl Receiver {
                         Ok(0) | Err(_) => break (String::new(), String::new()),
                     }
                 };
-                let status = answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(200);
+                let status = answers(&request.1);
                 let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 // The test may have ended.
                 drop(stream.write_all(answer.as_bytes()).await);
                 drop(requests.send(request));
             }
         });
-        Self { address, statuses, requests: received }
+        Self { address, statuses: Arc::default(), requests: received }
     }
 
     fn url(&self) -> String {
-        format!("http://{}/hook?token=hidden", self.address)
+        format!("http://{}/hidden?token=hidden", self.address)
     }
 
     async fn next(&mut self) -> (String, String) {
@@ -135,7 +143,7 @@ async fn an_event_that_the_webhook_wants_is_posted_once_with_a_signature() {
     let mut bodies = Vec::new();
     for _ in 0..2 {
         let (head, body) = receiver.next().await;
-        assert!(head.starts_with("post /hook?token=hidden http/1.1"), "{head}");
+        assert!(head.starts_with("post /hidden?token=hidden http/1.1"), "{head}");
         assert!(header(&head, "webhook-signature").starts_with("v1,") && header(&head, "webhook-id").len() == 36);
         bodies.push(body);
     }
@@ -165,6 +173,39 @@ async fn an_event_is_sent_again_until_it_is_accepted() {
     }
     let Entries { failed, tries, .. } = served.journal.entries();
     assert_eq!((failed, tries[1].status, tries[0].attempt), (1, Some(500), 2));
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn events_that_are_refused_hold_up_no_others() {
+    let refuses = |body: &str| if body.contains(r#""state":"failure""#) { 500 } else { 200 };
+    let (receiver, stop) = (Receiver::answering(Box::new(refuses)).await, CancellationToken::new());
+    let harness = Harness::new().await;
+    let webhooks = harness.start(local(&receiver), &stop).await;
+    for number in 0..2 * sender::MAX_REQUESTS {
+        harness.publish(&format!("r{number}"), RunState::Failure, now()).await;
+    }
+    harness.publish("good", RunState::Success, now()).await;
+    let served = webhooks.get("pager").unwrap();
+    while webhooks.shown(served).await.delivered == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(webhooks.shown(served).await.given_up, 0);
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn an_event_is_given_up_at_once_if_its_server_wants_none_any_more() {
+    let (harness, mut receiver, stop) = (Harness::new().await, Receiver::start(&[410]).await, CancellationToken::new());
+    let webhooks = harness.start(local(&receiver), &stop).await;
+    harness.publish("a", RunState::Failure, now()).await;
+    receiver.next().await;
+    let served = webhooks.get("pager").unwrap();
+    while webhooks.shown(served).await.given_up == 0 {
+        tokio::task::yield_now().await;
+    }
+    harness.publish("b", RunState::Failure, now()).await;
+    assert!(receiver.next().await.1.contains(r#""run":"b""#), "the first is not sent again");
     stop.cancel();
 }
 
@@ -223,7 +264,8 @@ async fn the_server_of_a_webhook_learns_that_events_were_dropped() {
     harness.server.publish(dropped).await.unwrap();
     let (_, body) = receiver.next().await;
     assert!(body.starts_with(r#"{"event":"lost","message":"1 or more events were lost"#), "{body}");
-    assert_eq!(webhooks.shown(webhooks.get("pager").unwrap()).await.dropped, 1);
+    let shown = webhooks.shown(webhooks.get("pager").unwrap()).await;
+    assert_eq!((shown.dropped, shown.given_up), (1, 0));
     stop.cancel();
 }
 
