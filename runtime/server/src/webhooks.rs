@@ -18,6 +18,7 @@ use flow::WebhookName;
 use futures::future::join_all;
 use gateway::Gateway;
 use logbook::Logbook;
+use protocol::topology;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -33,6 +34,7 @@ use crate::{extract::Named, problem::Problem, recent_events::labels::LabelCache,
 pub(crate) struct Webhooks {
     webhooks: BTreeMap<WebhookName, ServedWebhook>,
     broker: Arc<dyn Broker>,
+    logbook: Arc<dyn Logbook>,
 }
 
 struct ServedWebhook {
@@ -70,7 +72,7 @@ impl Webhooks {
             (webhook.name().clone(), ServedWebhook { webhook, journal, gateway })
         };
         let webhooks = webhooks.into_iter().map(serve).collect();
-        Self { webhooks, broker: broker.clone() }
+        Self { webhooks, broker: broker.clone(), logbook: logbook.clone() }
     }
 
     async fn shown(&self, served: &ServedWebhook) -> api::Webhook {
@@ -78,11 +80,14 @@ impl Webhooks {
         let Entries { delivered, failed, given_up, dropped, tries } = journal.entries();
         // Many services have their secret in the path.
         let url = webhook.target.url().origin().ascii_serialization();
-        let queue = protocol::topology::webhook_queue(&webhook.name);
+        let waiting = match self.logbook.secret().await {
+            Ok(secret) => self.broker.waiting(&topology::webhook_queue(&secret, &webhook.name)).await.ok().flatten(),
+            Err(_) => None,
+        };
         api::Webhook {
             name: webhook.name.to_string(),
             url,
-            waiting: self.broker.waiting(&queue).await.ok().flatten(),
+            waiting,
             delivered,
             failed,
             given_up,

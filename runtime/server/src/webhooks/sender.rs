@@ -149,8 +149,11 @@ impl Sender {
     /// Sends the events of the queue; returns when it was deleted, or the broker is closed.
     async fn send_all(&self) -> Result<(), SenderError> {
         let secret = self.logbook.secret().await?;
-        let bindings = self.bindings(&self.webhook.exchanges().0);
-        let (events, dropped) = timeout(PATIENCE, self.declare(&bindings)).await??;
+        let name = &self.webhook.name;
+        let (queue, dropped) = (topology::webhook_queue(&secret, name), topology::webhook_dropped_queue(&secret, name));
+        let (wanted, unwanted) = self.webhook.exchanges();
+        let [bindings, unwanted] = [wanted, unwanted].map(|exchanges| bindings(&queue, &exchanges));
+        let (events, dropped) = timeout(PATIENCE, self.declare(&queue, &dropped, &bindings, &unwanted)).await??;
         broker::topology::keep_bound(&*self.broker, &bindings, self.send(events, dropped, secret)).await;
         Ok(())
     }
@@ -194,21 +197,15 @@ impl Sender {
         }
     }
 
-    /// The bindings of the queue to these exchanges.
-    fn bindings(&self, exchanges: &[&str]) -> Vec<Binding> {
-        let queue = topology::webhook_queue(&self.webhook.name);
-        let binding = |exchange: &&str| Binding {
-            exchange: (*exchange).to_owned(),
-            key: EVERY_KEY.to_owned(),
-            to: Destination::Queue(queue.clone()),
-        };
-        exchanges.iter().map(binding).collect()
-    }
-
     /// Declares the queue and that of what it drops, and consumes both.
-    async fn declare(&self, bindings: &[Binding]) -> Result<(Consumer, Consumer), SenderError> {
-        let (name, broker) = (&self.webhook.name, &*self.broker);
-        let (queue, dropped) = (topology::webhook_queue(name), topology::webhook_dropped_queue(name));
+    async fn declare(
+        &self,
+        queue: &str,
+        dropped: &str,
+        bindings: &[Binding],
+        unwanted: &[Binding],
+    ) -> Result<(Consumer, Consumer), SenderError> {
+        let broker = &*self.broker;
         let kind = QueueKind::Bounded {
             max_messages: MAX_DROPPED.into(),
             max_bytes: MAX_DROPPED_BYTES,
@@ -216,9 +213,9 @@ impl Sender {
             single_active_consumer: true,
             expires: Some(QUEUE_EXPIRY),
         };
-        let of_dropped = Queue { name: dropped.clone(), kind };
+        let of_dropped = Queue { name: dropped.to_owned(), kind };
         broker::topology::declare_bound(broker, &of_dropped, &[topology::DROPPED]).await?;
-        let dropped_to = Some((topology::DROPPED.to_owned(), dropped.clone()));
+        let dropped_to = Some((topology::DROPPED.to_owned(), dropped.to_owned()));
         let kind = QueueKind::Bounded {
             max_messages: MAX_WAITING,
             max_bytes: MAX_WAITING_BYTES,
@@ -226,13 +223,13 @@ impl Sender {
             single_active_consumer: true,
             expires: Some(QUEUE_EXPIRY),
         };
-        broker.declare_queue(&Queue { name: queue.clone(), kind }).await?;
+        broker.declare_queue(&Queue { name: queue.to_owned(), kind }).await?;
         broker::topology::bind_or_declare(broker, bindings).await?;
         // The table may have said otherwise before. What comes nevertheless is taken from the queue at once.
-        for binding in self.bindings(&self.webhook.exchanges().1) {
-            broker.unbind(&binding).await?;
+        for binding in unwanted {
+            broker.unbind(binding).await?;
         }
-        Ok((broker.consume(&queue, MAX_HELD).await?, broker.consume(&dropped, MAX_DROPPED).await?))
+        Ok((broker.consume(queue, MAX_HELD).await?, broker.consume(dropped, MAX_DROPPED).await?))
     }
 
     /// Sends the event of a notification until it is delivered, or given up.
@@ -348,6 +345,16 @@ impl Sender {
         self.journal.note(tried);
         verdict
     }
+}
+
+/// The bindings of a queue to these exchanges, with every key.
+fn bindings(queue: &str, exchanges: &[&str]) -> Vec<Binding> {
+    let binding = |exchange: &&str| Binding {
+        exchange: (*exchange).to_owned(),
+        key: EVERY_KEY.to_owned(),
+        to: Destination::Queue(queue.to_owned()),
+    };
+    exchanges.iter().map(binding).collect()
 }
 
 /// How old an event is. One without a time that can be read is old: else it would be sent for ever. One of an engine whose clock is ahead is new.

@@ -9,7 +9,7 @@ use std::{
 use api::EventsQuery;
 use broker::{InProcess, Message, Properties, Routing};
 use flow::{RunState, Timestamp};
-use protocol::{EngineSecret, topology};
+use protocol::EngineSecret;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -103,7 +103,7 @@ impl Harness {
     /// Starts a webhook, and waits until it gets what is published.
     async fn start(&self, settings: WebhookSettings, stop: &CancellationToken) -> Webhooks {
         let webhook = Webhook::new(settings).unwrap();
-        let queue = topology::webhook_dropped_queue(webhook.name());
+        let queue = topology::webhook_dropped_queue(&self.secret, webhook.name());
         let webhooks = Webhooks::start(vec![webhook], &self.broker, &self.logbook, stop, &TaskTracker::new());
         // It is consumed last.
         while self.broker.consumers(&queue).await.unwrap() != Some(1) {
@@ -218,7 +218,7 @@ async fn what_was_not_accepted_is_sent_after_a_restart() {
     stop.cancel();
     drop(webhooks);
     // Nobody has the event now.
-    let queue = topology::webhook_queue(&"pager".parse().unwrap());
+    let queue = topology::webhook_queue(&harness.secret, &"pager".parse().unwrap());
     while harness.broker.waiting(&queue).await.unwrap() != Some(1) {
         tokio::task::yield_now().await;
     }
@@ -254,7 +254,7 @@ async fn the_server_of_a_webhook_learns_that_events_were_dropped() {
     // What the broker publishes when the queue is full.
     let dropped = Message {
         exchange: topology::DROPPED.into(),
-        key: topology::webhook_dropped_queue(&"pager".parse().unwrap()),
+        key: topology::webhook_dropped_queue(&harness.secret, &"pager".parse().unwrap()),
         routing: Routing::Mandatory,
         persistent: true,
         priority: 0,
