@@ -1,5 +1,7 @@
 //! Tests webhooks over a broker in memory, against a server on loopback that notes what it gets.
 
+mod hostile;
+
 use std::{
     collections::VecDeque,
     net::SocketAddr,
