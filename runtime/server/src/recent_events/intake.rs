@@ -6,7 +6,7 @@ use broker::{Binding, Broker, Consumer, DeclareError, Delivery, Destination, Que
 use protocol::{EngineSecret, topology};
 use tokio::{
     sync::watch,
-    time::{error::Elapsed, sleep, timeout},
+    time::{Instant, MissedTickBehavior, error::Elapsed, interval_at, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -15,7 +15,14 @@ use super::{Shared, event::RecentEvent};
 
 /// The maximum number of unacknowledged messages. A notification holds the values of its task, which take up to
 /// [`flow::MAX_INLINE_TOTAL_BYTES`].
-const PREFETCH: u16 = 64;
+pub(super) const PREFETCH: u16 = 64;
+
+/// The maximum number of notifications that wait at the broker when it is asked for it. A server that cannot follow would fill the broker,
+/// and a full broker stops engines: so it gives these events up.
+pub(super) const MAX_WAITING: u64 = 10_000;
+
+/// How often the broker is asked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The maximum number of notifications that are added before watchers are woken, and their size in bytes. Reading them does not wait, so
 /// nothing else runs on the thread meanwhile.
@@ -121,6 +128,8 @@ impl Intake {
 
     pub(super) async fn run(mut self) {
         let mut unwatched = self.unwatched();
+        let mut checks = interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // All arms only wait. A lost connection is noted before what comes after it.
             tokio::select! {
@@ -138,6 +147,12 @@ impl Intake {
                     }
                     unwatched = self.unwatched();
                 }
+                _ = checks.tick() => if self.is_behind().await {
+                    warn!("events of all runs are lost: more than {MAX_WAITING} wait for this server");
+                    if !self.renew().await {
+                        break;
+                    }
+                },
                 delivery = self.subscription.consumer.next() => match delivery {
                     Some(delivery) => self.take(delivery),
                     None => {
@@ -150,6 +165,13 @@ impl Intake {
             }
         }
         self.subscription.close(&*self.broker).await;
+    }
+
+    /// Whether too many notifications wait at the broker.
+    pub(super) async fn is_behind(&self) -> bool {
+        let waiting = timeout(PATIENCE, self.broker.waiting(&self.subscription.queue)).await;
+        // If the broker does not answer, the next check tells.
+        waiting.ok().and_then(Result::ok).flatten().is_some_and(|waiting| waiting > MAX_WAITING)
     }
 
     fn unwatched(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
