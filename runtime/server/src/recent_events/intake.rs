@@ -11,7 +11,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Shared, event::RecentEvent};
+use super::{
+    Shared,
+    event::{EVERY_KEY, RecentEvent},
+};
 
 /// The maximum number of unacknowledged messages. A notification holds the values of its task, which take up to
 /// [`flow::MAX_INLINE_TOTAL_BYTES`].
@@ -37,9 +40,6 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// How long events are kept without a watcher: one that reconnects then misses nothing.
 const KEPT_WITHOUT_WATCHERS: Duration = Duration::from_secs(300);
-
-/// Every routing key.
-const EVERY_KEY: &str = "#";
 
 /// Why the notifications cannot be received.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{LostEvents, RunsEvent};
-use broker::{Binding, Broker, Consumer, DeclareError, Delivery, Destination, Queue, QueueKind, Renewals};
+use broker::{Binding, Broker, Consumer, DeclareError, Delivery, Queue, QueueKind, Renewals};
 use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use gateway::Gateway;
@@ -63,9 +63,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(300);
 /// How long an event is held between tries. Then it returns to the queue and comes back at once: RabbitMQ closes the channel of a consumer
 /// that holds a message for half an hour. An event that the server refuses as it is is given up then.
 const MAX_HOLD: Duration = Duration::from_secs(20 * 60);
-
-/// Every routing key.
-const EVERY_KEY: &str = "#";
 
 /// Why the queues of a webhook cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -151,8 +148,7 @@ impl Sender {
         let secret = self.logbook.secret().await?;
         let name = &self.webhook.name;
         let (queue, dropped) = (topology::webhook_queue(&secret, name), topology::webhook_dropped_queue(&secret, name));
-        let (wanted, unwanted) = self.webhook.exchanges();
-        let [bindings, unwanted] = [wanted, unwanted].map(|exchanges| bindings(&queue, &exchanges));
+        let (bindings, unwanted) = self.webhook.bindings(&queue);
         let (events, dropped) = timeout(PATIENCE, self.declare(&queue, &dropped, &bindings, &unwanted)).await??;
         broker::topology::keep_bound(&*self.broker, &bindings, self.send(events, dropped, secret)).await;
         Ok(())
@@ -345,16 +341,6 @@ impl Sender {
         self.journal.note(tried);
         verdict
     }
-}
-
-/// The bindings of a queue to these exchanges, with every key.
-fn bindings(queue: &str, exchanges: &[&str]) -> Vec<Binding> {
-    let binding = |exchange: &&str| Binding {
-        exchange: (*exchange).to_owned(),
-        key: EVERY_KEY.to_owned(),
-        to: Destination::Queue(queue.to_owned()),
-    };
-    exchanges.iter().map(binding).collect()
 }
 
 /// How old an event is. One without a time that can be read is old: else it would be sent for ever. One of an engine whose clock is ahead is new.
