@@ -18,9 +18,9 @@ pub struct Webhooks {
 pub struct Webhook {
     /// Its name.
     pub name: String,
-    /// Its address, without the query.
+    /// The scheme, host and port of its address: the rest may be secret.
     pub url: String,
-    /// The number of events that wait in its queue, besides those that are being sent; `null` if the broker does not answer.
+    /// The number of events that wait in its queue, besides those that are being sent; `null` if the broker or the logbook does not answer.
     pub waiting: Option<u64>,
     /// The number of events that this server has delivered.
     pub delivered: u64,

@@ -91,7 +91,8 @@ impl Gateway {
     /// [`HttpError`] when there is no response; [`HttpError::Denied`] for an address that `reach` does not contain.
     pub async fn notify(&self, request: HttpRequest, reach: Reach, max_bytes: u64) -> Result<StatusCode, HttpError> {
         if let Some(address) = request.target.address().filter(|address| !reach.contains(*address)) {
-            return Err(AccessDenial::PrivateAddress { tried: request.target.to_string(), address }.into());
+            // Its path may be secret, as the query is.
+            return Err(AccessDenial::PrivateAddress { tried: format!("a connection to {address}"), address }.into());
         }
         let limit = request.timeouts.response;
         let sent = async {

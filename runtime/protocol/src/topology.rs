@@ -137,16 +137,17 @@ pub fn listener_pattern(flow: &FlowName, task: Option<&NodeName>) -> String {
     task.map_or_else(|| format!("{flow}.#"), |task| task_pattern(flow, task))
 }
 
-/// The queue of the notifications that a webhook has to be told of.
+/// The queue of the notifications that a webhook has to be told of. It holds the fingerprint of the engines' secret: a server of another
+/// logbook may have a webhook of the same name, and would take the events from this one.
 #[must_use]
-pub fn webhook_queue(webhook: &WebhookName) -> String {
-    format!("waft.webhook.{webhook}")
+pub fn webhook_queue(secret: &EngineSecret, webhook: &WebhookName) -> String {
+    format!("waft.webhook.{}.{webhook}", secret.fingerprint())
 }
 
 /// The queue, and the key on [`DROPPED`], of what the queue of a webhook dropped.
 #[must_use]
-pub fn webhook_dropped_queue(webhook: &WebhookName) -> String {
-    format!("waft.webhook.{webhook}.dropped")
+pub fn webhook_dropped_queue(secret: &EngineSecret, webhook: &WebhookName) -> String {
+    format!("{}.dropped", webhook_queue(secret, webhook))
 }
 
 /// The queue of a shard's signals.
@@ -260,20 +261,23 @@ mod tests {
         let (flow, task): (FlowName, NodeName) = (long.parse().unwrap(), long.parse().unwrap());
         let (queue, worker, shard): (QueueName, WorkerName, Shard) =
             (long.parse().unwrap(), long.parse().unwrap(), long.parse().unwrap());
+        let secret = EngineSecret::new([7; 32]);
         let names = [
             job_queue(&queue),
             listener_queue(&queue),
             control_queue(&worker),
             worker_lock(&worker),
-            webhook_dropped_queue(&WebhookName::new(&long).unwrap()),
+            webhook_dropped_queue(&secret, &WebhookName::new(&long).unwrap()),
             shard_queue(&shard),
             store_put_queue(&store_queue(&shard)),
             reply_queue(shard.as_str()),
             task_exchange(&flow, &task),
             task_pattern(&flow, &task),
-            permit_queue(&EngineSecret::new([7; 32]), &flow, &task),
+            permit_queue(&secret, &flow, &task),
         ];
-        for name in names {
+        let run = RunId::new(&long).unwrap();
+        let of_run = RunState::ALL.iter().map(|state| run_notification_key(&flow, &run, *state));
+        for name in names.into_iter().chain(of_run) {
             assert!(name.len() <= 255, "{name}");
         }
     }

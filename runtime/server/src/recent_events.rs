@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use broker::Broker;
 use flow::Namespace;
 use logbook::Logbook;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     buffer::{Buffer, Cursor},
     event::{EventFilter, RecentEvent},
-    intake::{Intake, IntakeError},
+    intake::{Intake, IntakeError, PATIENCE},
     labels::LabelCache,
     watcher::Watcher,
 };
@@ -98,20 +98,32 @@ impl RecentEvents {
         start: Start,
     ) -> Result<Watcher, WatchError> {
         let watched = Watched::new(self.shared.clone());
-        let mut is_receiving = self.shared.is_receiving.lock().await;
-        if !*is_receiving {
-            let (broker, secret, stop) = (self.broker.clone(), self.logbook.secret().await?, self.stop.clone());
-            let intake = Intake::open(self.shared.clone(), broker, secret, stop).await?;
-            *is_receiving = true;
-            self.tasks.spawn(intake.run());
-        }
-        drop(is_receiving);
+        // A task of its own, which a client that leaves does not end: it might leave a queue behind.
+        self.tasks.spawn(self.receive()).await.expect("receiving does not panic")?;
         let end = self.shared.buffer().end(namespace.as_ref());
         let at = match start {
             Start::Now => end,
             Start::After(cursor) => cursor,
         };
         Ok(Watcher::new(watched, self.logbook.clone(), namespace, filter, at))
+    }
+
+    /// Receives notifications from now on, if they are not received already.
+    fn receive(&self) -> impl Future<Output = Result<(), WatchError>> + Send + use<> {
+        let (shared, broker, logbook) = (self.shared.clone(), self.broker.clone(), self.logbook.clone());
+        let (stop, tasks) = (self.stop.clone(), self.tasks.clone());
+        async move {
+            // While the broker does not answer, those who come do not wait for each other.
+            let is_receiving = timeout(PATIENCE, shared.is_receiving.lock()).await;
+            let mut is_receiving = is_receiving.map_err(IntakeError::from)?;
+            if !*is_receiving {
+                let secret = logbook.secret().await?;
+                let intake = Intake::open(shared.clone(), broker, secret, stop).await?;
+                *is_receiving = true;
+                tasks.spawn(intake.run());
+            }
+            Ok(())
+        }
     }
 }
 

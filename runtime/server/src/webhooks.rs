@@ -15,8 +15,10 @@ use axum::{Json, extract::State};
 use broker::Broker;
 use credentials::ClientTls;
 use flow::WebhookName;
+use futures::future::join_all;
 use gateway::Gateway;
 use logbook::Logbook;
+use protocol::topology;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -31,13 +33,15 @@ use crate::{extract::Named, problem::Problem, recent_events::labels::LabelCache,
 /// The webhooks of a server.
 pub(crate) struct Webhooks {
     webhooks: BTreeMap<WebhookName, ServedWebhook>,
-    gateway: Arc<Gateway>,
     broker: Arc<dyn Broker>,
+    logbook: Arc<dyn Logbook>,
 }
 
 struct ServedWebhook {
     webhook: Webhook,
     journal: Arc<Journal>,
+    /// Its own, so that a host that no resolver finds in time takes no lookups from other webhooks.
+    gateway: Arc<Gateway>,
 }
 
 impl Webhooks {
@@ -52,9 +56,8 @@ impl Webhooks {
         if !webhooks.is_empty() && !broker.is_durable() {
             warn!("without a broker, events that no webhook has accepted are lost when this server ends");
         }
-        let gateway = Arc::new(Gateway::new(ClientTls::default()));
         let serve = |webhook: Webhook| {
-            let journal = Arc::new(Journal::default());
+            let (journal, gateway) = (Arc::new(Journal::default()), Arc::new(Gateway::new(ClientTls::default())));
             let sender = Sender {
                 webhook: webhook.clone(),
                 journal: journal.clone(),
@@ -62,25 +65,29 @@ impl Webhooks {
                 broker: broker.clone(),
                 logbook: logbook.clone(),
                 labels: LabelCache::default(),
+                requests: sender::requests(),
                 stop: stop.clone(),
             };
             tasks.spawn(sender.run());
-            (webhook.name().clone(), ServedWebhook { webhook, journal })
+            (webhook.name().clone(), ServedWebhook { webhook, journal, gateway })
         };
         let webhooks = webhooks.into_iter().map(serve).collect();
-        Self { webhooks, gateway, broker: broker.clone() }
+        Self { webhooks, broker: broker.clone(), logbook: logbook.clone() }
     }
 
     async fn shown(&self, served: &ServedWebhook) -> api::Webhook {
-        let ServedWebhook { webhook, journal } = served;
+        let ServedWebhook { webhook, journal, .. } = served;
         let Entries { delivered, failed, given_up, dropped, tries } = journal.entries();
-        let mut url = webhook.target.url().clone();
-        url.set_query(None);
-        let queue = protocol::topology::webhook_queue(&webhook.name);
+        // Many services have their secret in the path.
+        let url = webhook.target.url().origin().ascii_serialization();
+        let waiting = match self.logbook.secret().await {
+            Ok(secret) => self.broker.waiting(&topology::webhook_queue(&secret, &webhook.name)).await.ok().flatten(),
+            Err(_) => None,
+        };
         api::Webhook {
             name: webhook.name.to_string(),
-            url: url.to_string(),
-            waiting: self.broker.waiting(&queue).await.ok().flatten(),
+            url,
+            waiting,
             delivered,
             failed,
             given_up,
@@ -104,11 +111,9 @@ impl Webhooks {
     (status = 200, description = "The webhooks", body = api::Webhooks),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared) -> Json<api::Webhooks> {
-    let mut webhooks = Vec::new();
-    for served in state.webhooks.webhooks.values() {
-        webhooks.push(state.webhooks.shown(served).await);
-    }
-    Json(api::Webhooks { webhooks })
+    // Together: the broker may take long to answer about each queue.
+    let shown = state.webhooks.webhooks.values().map(|served| state.webhooks.shown(served));
+    Json(api::Webhooks { webhooks: join_all(shown).await })
 }
 
 /// Sends an event of the kind `test` to a webhook, once.
@@ -119,10 +124,10 @@ pub(crate) async fn list(State(state): Shared) -> Json<api::Webhooks> {
             content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn test(State(state): Shared, Named(name): Named) -> Result<Json<api::WebhookDelivery>, Problem> {
-    let ServedWebhook { webhook, journal } = state.webhooks.get(&name)?;
+    let ServedWebhook { webhook, journal, gateway } = state.webhooks.get(&name)?;
     let line = serde_json::json!({ "event": "test", "webhook": name, "at": format!("{:.6}", jiff::Timestamp::now()) });
     let outgoing = Outgoing::new("test".to_owned(), line.to_string());
-    let tried = post(&state.webhooks.gateway, webhook, &outgoing, 1).await;
+    let tried = post(gateway, webhook, &outgoing, 1).await;
     journal.note(tried.clone());
     Ok(Json(tried))
 }

@@ -80,3 +80,39 @@ pub(super) fn of_batch(
 fn notifying_run(message: &Message) -> Option<RunId> {
     names::run_of_notification(&message.exchange, &message.key)
 }
+
+#[cfg(test)]
+mod tests {
+    use broker::{Properties, Routing};
+
+    use super::*;
+
+    fn message(exchange: &str, key: &str) -> Message {
+        Message {
+            exchange: exchange.to_owned(),
+            key: key.to_owned(),
+            routing: Routing::Optional,
+            persistent: true,
+            priority: 0,
+            properties: Properties::default(),
+            body: "{}".into(),
+        }
+    }
+
+    #[test]
+    fn a_version_waits_for_the_notifications_of_its_run_and_of_its_tasks() {
+        let confirmed = ConfirmedVersions::default();
+        let version: (RunId, Version) = ("r".parse().expect("a valid name"), Version::new(3));
+        let messages = [
+            message(names::NOTIFICATIONS, "f.t.r.success"),
+            message(names::RUNS, "f.r.success"),
+            message(names::RUNS, "f.other.running"),
+        ];
+        let pending = of_batch(&messages, vec![version.clone()], &confirmed);
+        let confirm = |index: usize| pending[index].as_ref().expect("it is a notification").confirm_one();
+        [1, 2].into_iter().for_each(confirm);
+        assert_eq!(confirmed.take(), [], "the notification of the task is not confirmed");
+        confirm(0);
+        assert_eq!(confirmed.take(), [version]);
+    }
+}

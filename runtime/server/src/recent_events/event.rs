@@ -13,6 +13,9 @@ use crate::{problem::Problem, runs::list};
 /// The bytes that an event takes beside its texts.
 const OVERHEAD: usize = 256;
 
+/// The pattern of every routing key.
+pub(crate) const EVERY_KEY: &str = "#";
+
 /// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subject {
@@ -124,6 +127,20 @@ impl EventFilter {
         let subjects = kind.map(|kinds| words(&kinds, subject)).transpose()?.unwrap_or_default();
         let states = state.map(|states| words(&states, self::state)).transpose()?.unwrap_or_default();
         Ok(Self { flow, subjects, states, labels })
+    }
+
+    /// Whether it may let an event through that is made of a notification on this exchange.
+    pub(crate) fn is_for(&self, exchange: &str) -> bool {
+        let is_on_it = |subject: &Subject| match subject {
+            Subject::Run => exchange == topology::RUNS,
+            Subject::Task | Subject::Retry => exchange == topology::NOTIFICATIONS,
+        };
+        self.subjects.is_empty() || self.subjects.iter().any(is_on_it)
+    }
+
+    /// The pattern of the routing keys of all notifications that it may let events through of.
+    pub(crate) fn pattern(&self) -> String {
+        self.flow.as_ref().map_or_else(|| EVERY_KEY.to_owned(), |flow| topology::listener_pattern(flow, None))
     }
 
     /// Whether it lets an event through, except for the labels of its run.

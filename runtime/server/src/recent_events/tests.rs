@@ -177,6 +177,33 @@ async fn a_lost_connection_is_an_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_at_once_leaves_no_queue_without_a_consumer() {
+    let server = InProcess::new();
+    let connection = LossyConnection::to(&server);
+    connection.set_slow(protocol::topology::RUNS, Duration::from_secs(2));
+    let harness = Harness::over(server, Arc::new(connection)).await;
+    let leaves = harness.recent.watch(None, EventFilter::default(), Start::Now);
+    assert!(timeout(Duration::from_secs(1), leaves).await.is_err(), "the queue is not bound yet");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(*harness.recent.shared.is_receiving.lock().await, "the queue has a consumer");
+    tokio::time::sleep(LONG).await;
+    assert!(!*harness.recent.shared.is_receiving.lock().await, "nobody watches, so it is deleted");
+}
+
+#[tokio::test]
+async fn a_server_notices_that_it_cannot_follow() {
+    let harness = Harness::new().await;
+    let (shared, broker) = (harness.recent.shared.clone(), harness.recent.broker.clone());
+    let intake = Intake::open(shared, broker, harness.secret, harness.stop.clone()).await.unwrap();
+    for _ in 0..intake::MAX_WAITING + u64::from(intake::PREFETCH) {
+        harness.publish("f", "r", RunState::Running).await;
+    }
+    assert!(!intake.is_behind().await);
+    harness.publish("f", "r", RunState::Running).await;
+    assert!(intake.is_behind().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_received_while_nobody_watches_for_long() {
     let harness = Harness::new().await;
     let (id, _) = {

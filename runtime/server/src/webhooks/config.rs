@@ -1,12 +1,14 @@
 //! The configuration of a webhook, checked.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use api::EventsQuery;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use broker::{Binding, Destination};
 use flow::{HttpTarget, Namespace, Network, Reach, WebhookName};
+use protocol::topology;
 
-use crate::recent_events::event::{EventFilter, RecentEvent};
+use crate::recent_events::event::{EVERY_KEY, EventFilter, RecentEvent};
 
 /// The maximum number of webhooks of a server. Each has a queue, and sends several requests at once.
 pub const MAX_WEBHOOKS: usize = 32;
@@ -78,6 +80,19 @@ impl Webhook {
     #[must_use]
     pub fn name(&self) -> &WebhookName {
         &self.name
+    }
+
+    /// The bindings of its queue to the notifications that it may want, and those that an earlier table of its name may have made.
+    pub(super) fn bindings(&self, queue: &str) -> (Vec<Binding>, Vec<Binding>) {
+        let wanted = self.filter.pattern();
+        let mut all = Vec::new();
+        for exchange in [topology::NOTIFICATIONS, topology::RUNS] {
+            for key in BTreeSet::from([EVERY_KEY, wanted.as_str()]) {
+                let to = Destination::Queue(queue.to_owned());
+                all.push(Binding { exchange: exchange.to_owned(), key: key.to_owned(), to });
+            }
+        }
+        all.into_iter().partition(|binding| binding.key == wanted && self.filter.is_for(&binding.exchange))
     }
 
     /// Whether it gets an event, except for the labels of the run.
@@ -167,6 +182,31 @@ pub(super) mod tests {
             assert!(error.contains(expected) && !error.contains(SECRET), "{error}");
         }
         assert!(!format!("{:?}", Webhook::new(good()).unwrap()).contains(SECRET));
+    }
+
+    #[test]
+    fn notifications_that_no_event_is_made_of_do_not_take_the_place_of_others() {
+        let bindings = |events: EventsQuery| {
+            let webhook = Webhook::new(WebhookSettings { events, ..settings("https://example.com") }).unwrap();
+            let (wanted, unwanted) = webhook.bindings("q");
+            [wanted, unwanted].map(|bindings| {
+                let shown = |Binding { exchange, key, .. }: &Binding| format!("{exchange} {key}");
+                bindings.iter().map(shown).collect::<Vec<_>>().join(", ")
+            })
+        };
+        let (of_tasks, of_runs) = ("waft.notifications #", "waft.runs #");
+        let all = format!("{of_tasks}, {of_runs}");
+        for (kinds, wanted, unwanted) in [
+            ("", all.as_str(), ""),
+            ("run", of_runs, of_tasks),
+            ("task", of_tasks, of_runs),
+            ("retry,run", all.as_str(), ""),
+        ] {
+            assert_eq!(bindings(EventsQuery::default().kind(kinds)), [wanted, unwanted], "{kinds}");
+        }
+        let of_flow = EventsQuery::default().namespace("shop").flow("f").kind("run");
+        let unwanted = "waft.notifications #, waft.notifications shop/f.#, waft.runs #";
+        assert_eq!(bindings(of_flow), ["waft.runs shop/f.#", unwanted]);
     }
 
     #[test]

@@ -25,6 +25,32 @@ pub(super) struct Outgoing {
     pub(super) line: String,
 }
 
+/// What a server says of an event, as far as it decides what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It has the event.
+    Accepted,
+    /// It wants no events any more.
+    Gone,
+    /// It does not want this event, as it is.
+    Refused,
+    /// It may take the event later.
+    Unavailable,
+}
+
+impl Verdict {
+    /// What the answer to a try means.
+    pub(super) fn of(tried: &WebhookDelivery) -> Self {
+        match (&tried.failure, tried.status) {
+            (None, _) => Self::Accepted,
+            (Some(_), Some(410)) => Self::Gone,
+            // Other statuses, such as 401 or 404, are about the server: an operator can mend it.
+            (Some(_), Some(400 | 413 | 415 | 422)) => Self::Refused,
+            (Some(_), _) => Self::Unavailable,
+        }
+    }
+}
+
 impl Outgoing {
     pub(super) fn new(subject: String, line: String) -> Self {
         let digest = store::digest_of(line.as_bytes()).hex();
@@ -56,4 +82,36 @@ pub(super) async fn post(gateway: &Gateway, webhook: &Webhook, event: &Outgoing,
 /// The text of an error. What the gateway says of guests is said of webhooks.
 fn explained(error: &HttpError) -> String {
     error.to_string().replace("[[grant]]", "[[webhook]]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_whether_another_try_can_help() {
+        let tried = |status: Option<u16>| WebhookDelivery {
+            id: String::new(),
+            subject: String::new(),
+            at: String::new(),
+            took_ms: 0,
+            attempt: 1,
+            status,
+            failure: status.is_none_or(|status| !(200..300).contains(&status)).then(String::new),
+        };
+        for (status, expected) in [
+            (Some(204), Verdict::Accepted),
+            (Some(410), Verdict::Gone),
+            (Some(400), Verdict::Refused),
+            (Some(422), Verdict::Refused),
+            (Some(302), Verdict::Unavailable),
+            (Some(401), Verdict::Unavailable),
+            (Some(404), Verdict::Unavailable),
+            (Some(429), Verdict::Unavailable),
+            (Some(503), Verdict::Unavailable),
+            (None, Verdict::Unavailable),
+        ] {
+            assert_eq!(Verdict::of(&tried(status)), expected, "{status:?}");
+        }
+    }
 }

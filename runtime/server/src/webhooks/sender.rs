@@ -6,36 +6,44 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{LostEvents, RunsEvent};
-use broker::{Binding, Broker, Consumer, DeclareError, Delivery, Destination, Queue, QueueKind};
+use broker::{Binding, Broker, Consumer, DeclareError, Delivery, Queue, QueueKind, Renewals};
 use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use gateway::Gateway;
 use logbook::Logbook;
 use protocol::{EngineSecret, topology};
 use serde::Deserialize;
-use tokio::time::{Instant, error::Elapsed, sleep, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, error::Elapsed, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
     config::Webhook,
     journal::Journal,
-    post::{Outgoing, post},
+    post::{Outgoing, Verdict, post},
 };
 use crate::recent_events::{
     event::{RecentEvent, Subject},
     labels::LabelCache,
 };
 
-/// The maximum number of events of a webhook that are sent at the same time. A server that is slow for one event gets the others meanwhile.
-const MAX_IN_FLIGHT: u16 = 8;
+/// The maximum number of requests of a webhook at the same time. A server that is slow for one event gets the others meanwhile.
+pub(super) const MAX_REQUESTS: usize = 8;
+
+/// The maximum number of events of a webhook that are held, between two tries or in one: many more than requests, so that a few events which
+/// the server refuses do not hold up the others. The broker sends so many with the values of tasks, which take up to
+/// [`flow::MAX_INLINE_TOTAL_BYTES`] each until the event is read.
+const MAX_HELD: u16 = 32;
 
 /// The maximum number of waiting notifications of a webhook, and their size with the values of tasks, in bytes. The broker drops the oldest
 /// ones beyond that.
 const MAX_WAITING: u32 = 100_000;
 const MAX_WAITING_BYTES: u64 = 256 << 20;
 
-/// How much is kept of what was dropped: only its number matters.
+/// How much is kept of what was dropped: only its number matters. All of it is held while it is reported, without the bodies.
 const MAX_DROPPED: u16 = 1_000;
 const MAX_DROPPED_BYTES: u64 = 1 << 20;
 
@@ -53,11 +61,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
 /// How long an event is held between tries. Then it returns to the queue and comes back at once: RabbitMQ closes the channel of a consumer
-/// that holds a message for half an hour.
+/// that holds a message for half an hour. An event that the server refuses as it is is given up then.
 const MAX_HOLD: Duration = Duration::from_secs(20 * 60);
-
-/// Every routing key.
-const EVERY_KEY: &str = "#";
 
 /// Why the queues of a webhook cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +85,42 @@ pub(super) struct Sender {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) logbook: Arc<dyn Logbook>,
     pub(super) labels: LabelCache,
+    pub(super) requests: Semaphore,
     pub(super) stop: CancellationToken,
+}
+
+/// The places for the requests of one webhook.
+pub(super) fn requests() -> Semaphore {
+    Semaphore::new(MAX_REQUESTS)
+}
+
+/// The pauses between the tries of one event.
+struct Pauses {
+    begun: Instant,
+    next: Duration,
+    renewals: Renewals,
+}
+
+impl Pauses {
+    fn new(first: Duration, renewals: Renewals) -> Self {
+        Self { begun: Instant::now(), next: first, renewals }
+    }
+
+    /// Whether the event would be held for too long until the next try.
+    fn is_held_too_long(&self) -> bool {
+        self.begun.elapsed() + self.next > MAX_HOLD
+    }
+
+    /// Waits until the next try, or until the connection to the broker was lost: then the event is on its way again.
+    async fn wait(&mut self) {
+        // Both arms only wait.
+        tokio::select! {
+            biased;
+            () = self.renewals.next() => {}
+            () = sleep(self.next) => {}
+        }
+        self.next = (self.next * 2).min(MAX_PAUSE);
+    }
 }
 
 impl Sender {
@@ -106,35 +146,62 @@ impl Sender {
     /// Sends the events of the queue; returns when it was deleted, or the broker is closed.
     async fn send_all(&self) -> Result<(), SenderError> {
         let secret = self.logbook.secret().await?;
-        let (mut events, mut dropped) = timeout(PATIENCE, self.declare()).await??;
+        let name = &self.webhook.name;
+        let (queue, dropped) = (topology::webhook_queue(&secret, name), topology::webhook_dropped_queue(&secret, name));
+        let (bindings, unwanted) = self.webhook.bindings(&queue);
+        let (events, dropped) = timeout(PATIENCE, self.declare(&queue, &dropped, &bindings, &unwanted)).await??;
+        broker::topology::keep_bound(&*self.broker, &bindings, self.send(events, dropped, secret)).await;
+        Ok(())
+    }
+
+    async fn send(&self, mut events: Consumer, mut dropped: Consumer, secret: EngineSecret) {
+        let mut renewals = events.renewals();
         let mut in_flight: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
-        let mut reporting: Option<BoxFuture<'_, ()>> = None;
+        // What is reported next, and since when no report was accepted.
+        let (mut unreported, mut unreported_since) = (Vec::new(), None);
+        let mut reporting: Option<BoxFuture<'_, bool>> = None;
         loop {
-            // All arms only wait. A new event is taken while few are being sent.
+            if reporting.is_none() && !unreported.is_empty() {
+                let since = *unreported_since.get_or_insert_with(Instant::now);
+                let dropped = std::mem::take(&mut unreported);
+                reporting = Some(Box::pin(self.report_dropped(dropped, since, renewals.clone())));
+            }
+            // All arms only wait. A lost connection is noted before what comes after it. A new event is taken while few are held.
             tokio::select! {
                 biased;
+                () = renewals.next() => {}
                 Some(()) = in_flight.next() => {}
-                () = async { reporting.as_mut().expect("it is there").await }, if reporting.is_some() => reporting = None,
-                delivery = dropped.next(), if reporting.is_none() => match delivery {
+                is_done = async { reporting.as_mut().expect("it is there").await }, if reporting.is_some() => {
+                    reporting = None;
+                    if is_done {
+                        unreported_since = None;
+                    }
+                }
+                // Also while others are reported: their bodies would be in memory.
+                delivery = dropped.next() => match delivery {
                     Some(delivery) => {
                         let others = std::iter::from_fn(|| dropped.try_next());
-                        let all = std::iter::once(delivery).chain(others).collect();
-                        reporting = Some(Box::pin(self.report_dropped(all)));
+                        unreported.extend(std::iter::once(delivery).chain(others).map(without_body));
                     }
-                    None => return Ok(()),
+                    None => return,
                 },
-                delivery = events.next(), if in_flight.len() < usize::from(MAX_IN_FLIGHT) => match delivery {
-                    Some(delivery) => in_flight.push(Box::pin(self.deliver(delivery, secret))),
-                    None => return Ok(()),
+                delivery = events.next(), if in_flight.len() < usize::from(MAX_HELD) => match delivery {
+                    Some(delivery) => in_flight.push(Box::pin(self.deliver(delivery, secret, renewals.clone()))),
+                    None => return,
                 },
             }
         }
     }
 
     /// Declares the queue and that of what it drops, and consumes both.
-    async fn declare(&self) -> Result<(Consumer, Consumer), SenderError> {
-        let (name, broker) = (&self.webhook.name, &*self.broker);
-        let (queue, dropped) = (topology::webhook_queue(name), topology::webhook_dropped_queue(name));
+    async fn declare(
+        &self,
+        queue: &str,
+        dropped: &str,
+        bindings: &[Binding],
+        unwanted: &[Binding],
+    ) -> Result<(Consumer, Consumer), SenderError> {
+        let broker = &*self.broker;
         let kind = QueueKind::Bounded {
             max_messages: MAX_DROPPED.into(),
             max_bytes: MAX_DROPPED_BYTES,
@@ -142,9 +209,9 @@ impl Sender {
             single_active_consumer: true,
             expires: Some(QUEUE_EXPIRY),
         };
-        let of_dropped = Queue { name: dropped.clone(), kind };
+        let of_dropped = Queue { name: dropped.to_owned(), kind };
         broker::topology::declare_bound(broker, &of_dropped, &[topology::DROPPED]).await?;
-        let dropped_to = Some((topology::DROPPED.to_owned(), dropped.clone()));
+        let dropped_to = Some((topology::DROPPED.to_owned(), dropped.to_owned()));
         let kind = QueueKind::Bounded {
             max_messages: MAX_WAITING,
             max_bytes: MAX_WAITING_BYTES,
@@ -152,19 +219,17 @@ impl Sender {
             single_active_consumer: true,
             expires: Some(QUEUE_EXPIRY),
         };
-        broker.declare_queue(&Queue { name: queue.clone(), kind }).await?;
-        // A filter that changes needs no other bindings: what it leaves out is taken from the queue at once.
-        let bindings = [topology::NOTIFICATIONS, topology::RUNS].map(|exchange| Binding {
-            exchange: exchange.to_owned(),
-            key: EVERY_KEY.to_owned(),
-            to: Destination::Queue(queue.clone()),
-        });
-        broker::topology::bind_or_declare(broker, &bindings).await?;
-        Ok((broker.consume(&queue, MAX_IN_FLIGHT).await?, broker.consume(&dropped, MAX_DROPPED).await?))
+        broker.declare_queue(&Queue { name: queue.to_owned(), kind }).await?;
+        broker::topology::bind_or_declare(broker, bindings).await?;
+        // The table may have said otherwise before. What comes nevertheless is taken from the queue at once.
+        for binding in unwanted {
+            broker.unbind(binding).await?;
+        }
+        Ok((broker.consume(queue, MAX_HELD).await?, broker.consume(dropped, MAX_DROPPED).await?))
     }
 
-    /// Sends the event of a notification until it is delivered, or too old.
-    async fn deliver(&self, mut delivery: Delivery, secret: EngineSecret) {
+    /// Sends the event of a notification until it is delivered, or given up.
+    async fn deliver(&self, mut delivery: Delivery, secret: EngineSecret, renewals: Renewals) {
         // Logbooks may share a broker: the events of another one are not sent.
         let event = RecentEvent::of_notification(&delivery.message, &secret);
         let Some(event) = event.filter(|event| self.webhook.wants(event)) else { return delivery.accept() };
@@ -174,45 +239,61 @@ impl Sender {
             self.labels.forget(&event.run);
         }
         let outgoing = Outgoing::new(subject(&event), event.line.clone());
-        let begun = Instant::now();
-        // It was held for long before.
-        let mut pause = if delivery.redelivered { MAX_PAUSE } else { FIRST_PAUSE };
+        // It may have been held for long before.
+        let first_pause = if delivery.redelivered { age(&event).clamp(FIRST_PAUSE, MAX_PAUSE) } else { FIRST_PAUSE };
+        let mut pauses = Pauses::new(first_pause, renewals);
+        let mut is_wanted = self.webhook.filter.labels.is_empty();
         for attempt in 1.. {
+            let place = self.requests.acquire().await.expect("it is never closed");
             if delivery.is_lost() {
                 // It comes again.
                 return;
             }
-            let is_wanted = self.labels.has_all(&self.webhook.filter.labels, &event.run, &*self.logbook).await;
-            let is_done = match is_wanted {
-                Ok(true) => self.try_once(&outgoing, attempt).await,
-                Ok(false) => true,
-                Err(error) => {
-                    debug!(%error, "the labels of a run cannot be read yet");
-                    false
+            if !is_wanted {
+                // They are asked for once: the run may be deleted before the next try.
+                match self.labels.has_all(&self.webhook.filter.labels, &event.run, &*self.logbook).await {
+                    Ok(true) => is_wanted = true,
+                    Ok(false) => return delivery.accept(),
+                    Err(error) => debug!(%error, "the labels of a run cannot be read yet"),
                 }
+            }
+            let verdict = if is_wanted { self.try_once(&outgoing, attempt).await } else { Verdict::Unavailable };
+            drop(place);
+            let reason = match verdict {
+                Verdict::Accepted => return delivery.accept(),
+                Verdict::Gone => "its server wants no events any more",
+                Verdict::Refused | Verdict::Unavailable if age(&event) >= self.webhook.give_up_after => {
+                    "it was not delivered for too long"
+                }
+                Verdict::Refused | Verdict::Unavailable if !pauses.is_held_too_long() => {
+                    pauses.wait().await;
+                    continue;
+                }
+                Verdict::Refused => "its server has refused it several times",
+                Verdict::Unavailable => return delivery.requeue(),
             };
-            if is_done {
-                return delivery.accept();
-            }
-            if self.is_too_old(&event) {
-                let name = &self.webhook.name;
-                warn!(%name, id = outgoing.id, subject = outgoing.subject, "an event is given up: it was not delivered for too long");
-                self.journal.note_given_up();
-                return delivery.accept();
-            }
-            if begun.elapsed() + pause > MAX_HOLD {
-                return delivery.requeue();
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(MAX_PAUSE);
+            let name = &self.webhook.name;
+            warn!(%name, id = outgoing.id, subject = outgoing.subject, reason, "an event is given up");
+            self.journal.note_given_up();
+            return delivery.accept();
         }
     }
 
-    /// Tells the server of the webhook that events were lost, until it knows.
-    async fn report_dropped(&self, dropped: Vec<Delivery>) {
-        let (number, name) = (dropped.len(), &self.webhook.name);
-        self.journal.note_dropped(number as u64);
-        warn!(%name, number, "events were dropped: more than the queue of the webhook may have waited");
+    /// Tells the server of the webhook that events were lost; returns whether that is done, or given up. No report was accepted since a time.
+    async fn report_dropped(&self, mut dropped: Vec<Delivery>, since: Instant, renewals: Renewals) -> bool {
+        let name = &self.webhook.name;
+        // Those that come again were counted before.
+        let new = dropped.iter().filter(|delivery| !delivery.redelivered).count();
+        if new > 0 {
+            self.journal.note_dropped(new as u64);
+            warn!(%name, number = new, "events were dropped: more than the queue of the webhook may have waited");
+        }
+        // Those of a lost connection come again.
+        dropped.retain(|delivery| !delivery.is_lost());
+        if dropped.is_empty() {
+            return false;
+        }
+        let number = dropped.len();
         // The time makes it another event than the report before.
         let now = jiff::Timestamp::now();
         let message = format!(
@@ -220,41 +301,63 @@ impl Sender {
         );
         let line = serde_json::to_string(&RunsEvent::Lost(LostEvents { message })).expect("a text serializes");
         let outgoing = Outgoing::new("lost events".to_owned(), line);
-        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let mut pauses = Pauses::new(FIRST_PAUSE, renewals);
         for attempt in 1.. {
-            if self.try_once(&outgoing, attempt).await {
-                return dropped.into_iter().for_each(Delivery::accept);
+            let place = self.requests.acquire().await.expect("it is never closed");
+            let verdict = self.try_once(&outgoing, attempt).await;
+            drop(place);
+            let is_given_up = match verdict {
+                Verdict::Accepted => false,
+                Verdict::Gone => true,
+                Verdict::Refused | Verdict::Unavailable if since.elapsed() >= self.webhook.give_up_after => true,
+                Verdict::Refused | Verdict::Unavailable if !pauses.is_held_too_long() => {
+                    pauses.wait().await;
+                    if dropped.iter().any(Delivery::is_lost) {
+                        return false;
+                    }
+                    continue;
+                }
+                Verdict::Refused => true,
+                // They return to the queue, and are reported again with those that were dropped meanwhile.
+                Verdict::Unavailable => return false,
+            };
+            if is_given_up {
+                warn!(%name, "the report of dropped events is given up");
+                self.journal.note_given_up();
             }
-            // They are reported again, and then with those that were dropped meanwhile.
-            if begun.elapsed() + pause > MAX_HOLD || dropped.iter().any(Delivery::is_lost) {
-                return;
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(MAX_PAUSE);
+            dropped.into_iter().for_each(Delivery::accept);
+            return true;
         }
+        false
     }
 
-    /// Sends an event once, and notes it; returns whether it was delivered.
-    async fn try_once(&self, event: &Outgoing, attempt: u32) -> bool {
+    /// Sends an event once, and notes it.
+    async fn try_once(&self, event: &Outgoing, attempt: u32) -> Verdict {
         let tried = post(&self.gateway, &self.webhook, event, attempt).await;
         if let Some(failure) = &tried.failure {
             debug!(name = %self.webhook.name, id = event.id, attempt, failure, "an event was not delivered");
         }
-        let is_delivered = tried.failure.is_none();
+        let verdict = Verdict::of(&tried);
         self.journal.note(tried);
-        is_delivered
+        verdict
     }
+}
 
-    fn is_too_old(&self, event: &RecentEvent) -> bool {
-        #[derive(Deserialize)]
-        struct Line {
-            at: String,
-        }
-        let at = serde_json::from_str(&event.line).ok().and_then(|Line { at }| at.parse::<jiff::Timestamp>().ok());
-        let Some(at) = at else { return false };
-        let age = jiff::Timestamp::now().duration_since(at);
-        Duration::try_from(age).is_ok_and(|age| age >= self.webhook.give_up_after)
+/// How old an event is. One without a time that can be read is old: else it would be sent for ever. One of an engine whose clock is ahead is new.
+fn age(event: &RecentEvent) -> Duration {
+    #[derive(Deserialize)]
+    struct Line {
+        at: String,
     }
+    let at = serde_json::from_str(&event.line).ok().and_then(|Line { at }| at.parse::<jiff::Timestamp>().ok());
+    let Some(at) = at else { return Duration::MAX };
+    Duration::try_from(jiff::Timestamp::now().duration_since(at)).unwrap_or_default()
+}
+
+/// A dropped notification without the values in it: only that it was dropped matters.
+fn without_body(mut delivery: Delivery) -> Delivery {
+    delivery.message.body = Bytes::new();
+    delivery
 }
 
 /// What an event is about, for people.

@@ -1,5 +1,7 @@
 //! Tests webhooks over a broker in memory, against a server on loopback that notes what it gets.
 
+mod hostile;
+
 use std::{
     collections::VecDeque,
     net::SocketAddr,
@@ -9,7 +11,7 @@ use std::{
 use api::EventsQuery;
 use broker::{InProcess, Message, Properties, Routing};
 use flow::{RunState, Timestamp};
-use protocol::{EngineSecret, topology};
+use protocol::EngineSecret;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -22,6 +24,9 @@ use super::{
 };
 use crate::recent_events::event::tests::sealed_notification;
 
+/// The answers of a server: a body gives a status.
+type Answers = Box<dyn FnMut(&str) -> u16 + Send>;
+
 /// A server that gets events. It answers with the next of its statuses, and then with 200.
 struct Receiver {
     address: SocketAddr,
@@ -32,12 +37,17 @@ struct Receiver {
 
 impl Receiver {
     async fn start(statuses: &[u16]) -> Self {
+        let statuses = Arc::new(Mutex::new(VecDeque::from(statuses.to_vec())));
+        let left = statuses.clone();
+        let next = move |_: &str| left.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(200);
+        Self { statuses, ..Self::answering(Box::new(next)).await }
+    }
+
+    async fn answering(mut answers: Answers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let statuses = Arc::new(Mutex::new(VecDeque::from(statuses.to_vec())));
         let (requests, received) = mpsc::unbounded_channel();
-        let (tasks, answers) = (TaskTracker::new(), statuses.clone());
-        tasks.spawn(async move {
+        TaskTracker::new().spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let (mut bytes, mut text) = ([0; 4_096], String::new());
                 let request = loop {
@@ -51,18 +61,18 @@ impl Receiver {
                         Ok(0) | Err(_) => break (String::new(), String::new()),
                     }
                 };
-                let status = answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(200);
+                let status = answers(&request.1);
                 let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 // The test may have ended.
                 drop(stream.write_all(answer.as_bytes()).await);
                 drop(requests.send(request));
             }
         });
-        Self { address, statuses, requests: received }
+        Self { address, statuses: Arc::default(), requests: received }
     }
 
     fn url(&self) -> String {
-        format!("http://{}/hook?token=hidden", self.address)
+        format!("http://{}/hidden?token=hidden", self.address)
     }
 
     async fn next(&mut self) -> (String, String) {
@@ -95,7 +105,7 @@ impl Harness {
     /// Starts a webhook, and waits until it gets what is published.
     async fn start(&self, settings: WebhookSettings, stop: &CancellationToken) -> Webhooks {
         let webhook = Webhook::new(settings).unwrap();
-        let queue = topology::webhook_dropped_queue(webhook.name());
+        let queue = topology::webhook_dropped_queue(&self.secret, webhook.name());
         let webhooks = Webhooks::start(vec![webhook], &self.broker, &self.logbook, stop, &TaskTracker::new());
         // It is consumed last.
         while self.broker.consumers(&queue).await.unwrap() != Some(1) {
@@ -135,7 +145,7 @@ async fn an_event_that_the_webhook_wants_is_posted_once_with_a_signature() {
     let mut bodies = Vec::new();
     for _ in 0..2 {
         let (head, body) = receiver.next().await;
-        assert!(head.starts_with("post /hook?token=hidden http/1.1"), "{head}");
+        assert!(head.starts_with("post /hidden?token=hidden http/1.1"), "{head}");
         assert!(header(&head, "webhook-signature").starts_with("v1,") && header(&head, "webhook-id").len() == 36);
         bodies.push(body);
     }
@@ -169,6 +179,39 @@ async fn an_event_is_sent_again_until_it_is_accepted() {
 }
 
 #[tokio::test]
+async fn events_that_are_refused_hold_up_no_others() {
+    let refuses = |body: &str| if body.contains(r#""state":"failure""#) { 500 } else { 200 };
+    let (receiver, stop) = (Receiver::answering(Box::new(refuses)).await, CancellationToken::new());
+    let harness = Harness::new().await;
+    let webhooks = harness.start(local(&receiver), &stop).await;
+    for number in 0..2 * sender::MAX_REQUESTS {
+        harness.publish(&format!("r{number}"), RunState::Failure, now()).await;
+    }
+    harness.publish("good", RunState::Success, now()).await;
+    let served = webhooks.get("pager").unwrap();
+    while webhooks.shown(served).await.delivered == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(webhooks.shown(served).await.given_up, 0);
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn an_event_is_given_up_at_once_if_its_server_wants_none_any_more() {
+    let (harness, mut receiver, stop) = (Harness::new().await, Receiver::start(&[410]).await, CancellationToken::new());
+    let webhooks = harness.start(local(&receiver), &stop).await;
+    harness.publish("a", RunState::Failure, now()).await;
+    receiver.next().await;
+    let served = webhooks.get("pager").unwrap();
+    while webhooks.shown(served).await.given_up == 0 {
+        tokio::task::yield_now().await;
+    }
+    harness.publish("b", RunState::Failure, now()).await;
+    assert!(receiver.next().await.1.contains(r#""run":"b""#), "the first is not sent again");
+    stop.cancel();
+}
+
+#[tokio::test]
 async fn what_was_not_accepted_is_sent_after_a_restart() {
     let (harness, mut receiver, stop) = (Harness::new().await, Receiver::start(&[503]).await, CancellationToken::new());
     let webhooks = harness.start(local(&receiver), &stop).await;
@@ -177,7 +220,7 @@ async fn what_was_not_accepted_is_sent_after_a_restart() {
     stop.cancel();
     drop(webhooks);
     // Nobody has the event now.
-    let queue = topology::webhook_queue(&"pager".parse().unwrap());
+    let queue = topology::webhook_queue(&harness.secret, &"pager".parse().unwrap());
     while harness.broker.waiting(&queue).await.unwrap() != Some(1) {
         tokio::task::yield_now().await;
     }
@@ -213,7 +256,7 @@ async fn the_server_of_a_webhook_learns_that_events_were_dropped() {
     // What the broker publishes when the queue is full.
     let dropped = Message {
         exchange: topology::DROPPED.into(),
-        key: topology::webhook_dropped_queue(&"pager".parse().unwrap()),
+        key: topology::webhook_dropped_queue(&harness.secret, &"pager".parse().unwrap()),
         routing: Routing::Mandatory,
         persistent: true,
         priority: 0,
@@ -223,7 +266,8 @@ async fn the_server_of_a_webhook_learns_that_events_were_dropped() {
     harness.server.publish(dropped).await.unwrap();
     let (_, body) = receiver.next().await;
     assert!(body.starts_with(r#"{"event":"lost","message":"1 or more events were lost"#), "{body}");
-    assert_eq!(webhooks.shown(webhooks.get("pager").unwrap()).await.dropped, 1);
+    let shown = webhooks.shown(webhooks.get("pager").unwrap()).await;
+    assert_eq!((shown.dropped, shown.given_up), (1, 0));
     stop.cancel();
 }
 
