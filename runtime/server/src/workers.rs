@@ -9,11 +9,7 @@ use std::{
 };
 
 use api::{self, DrainOptions, Worker, WorkerStateResponse, Workers};
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use broker::Broker;
 use flow::{Namespace, QueueName, WorkerName};
 use protocol::{DescribedWorker, DrainAction};
@@ -22,7 +18,7 @@ use sandbox::Permits;
 use crate::{
     QueueCoverage,
     auth::namespace::CallerNamespace,
-    extract,
+    extract::{self, Named},
     problem::Problem,
     state::{self, Shared},
 };
@@ -96,7 +92,7 @@ fn within(mut worker: DescribedWorker, namespace: &Namespace) -> Option<Worker> 
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn drain(
     State(state): Shared,
-    Path(name): Path<String>,
+    Named(name): Named,
     extract::Json(DrainOptions { exit }): extract::Json<DrainOptions>,
 ) -> Result<Json<WorkerStateResponse>, Problem> {
     let is_embedded = match &state.dependencies.coverage {
@@ -104,7 +100,7 @@ pub(crate) async fn drain(
         QueueCoverage::AnyWorker => false,
     };
     if exit && is_embedded {
-        let detail = format!("{name} is a part of the server, which would go on without a worker");
+        let detail = "the only worker of this server is a part of it, and the server would go on without a worker";
         return Err(Problem::new(StatusCode::CONFLICT, "conflict", "the worker cannot exit", detail)
             .hint("drain it without exit, or stop the server"));
     }
@@ -120,10 +116,7 @@ pub(crate) async fn drain(
             content_type = "application/problem+json"),
         (status = 409, description = "The worker exits", body = api::Problem, content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn resume(
-    State(state): Shared,
-    Path(name): Path<String>,
-) -> Result<Json<WorkerStateResponse>, Problem> {
+pub(crate) async fn resume(State(state): Shared, Named(name): Named) -> Result<Json<WorkerStateResponse>, Problem> {
     let response = tell(&state, &name, DrainAction::Resume).await?;
     if response.state == api::WorkerState::Exiting {
         let detail = format!("{name} exits once its calls have ended: it was told so before");
@@ -142,7 +135,8 @@ async fn tell(state: &state::State, name: &str, action: DrainAction) -> Result<W
         let detail = format!("{worker} has not answered within {} seconds", DRAIN_TIMEOUT.as_secs());
         return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-worker", "no worker of that name answers", detail)
             .hint(
-                "`waft workers` or GET /v1/workers shows the workers; one without a state is of an earlier version",
+                "`waft workers` or GET /v1/workers shows the workers, and whether one has done it late; one without a state is of an \
+                 earlier version",
             ));
     };
     Ok(WorkerStateResponse {
