@@ -9,7 +9,7 @@ use std::{
 };
 
 use api::{self, DrainOptions, Worker, WorkerStateResponse, Workers};
-use axum::{Extension, Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
 use broker::Broker;
 use flow::{Namespace, QueueName, WorkerName};
 use protocol::{DescribedWorker, DrainAction};
@@ -17,7 +17,7 @@ use sandbox::Permits;
 
 use crate::{
     QueueCoverage,
-    auth::namespace::CallerNamespace,
+    auth::{namespace::CallerNamespace, permission::Permission},
     extract::{self, Named},
     problem::Problem,
     state::{self, Shared},
@@ -40,18 +40,23 @@ static LISTS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_LISTS_AT_ONC
 /// For a token that is limited to a namespace, these are the workers that take jobs from its queues or make its calls.
 #[utoipa::path(get, operation_id = "list_workers", path = "/v1/workers", tag = "workers", responses(
     (status = 200, description = "The workers, in order of name", body = Workers),
+    (status = 503, description = "The server sends as many large answers as it has memory for", body = api::Problem,
+        content_type = "application/problem+json"),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(
     State(state): Shared,
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
-) -> Result<Json<Workers>, Problem> {
+    Extension(permission): Extension<Arc<Permission>>,
+) -> Result<Response, Problem> {
     let described = describe(state.dependencies.broker.clone(), namespace.as_ref()).await?;
     let mut workers: Vec<Worker> = match &namespace {
         Some(namespace) => described.into_iter().filter_map(|worker| within(worker, namespace)).collect(),
         None => described.iter().map(Worker::from).collect(),
     };
     workers.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(Json(Workers { workers }))
+    // Workers may have answered with many calls, and a slow reader leaves them in memory.
+    let json = serde_json::to_vec(&Workers { workers }).expect("strings are JSON");
+    state.large_answers.json(permission.sender(), json)
 }
 
 /// Asks the workers for their status and details, when it is the turn of the namespace.
