@@ -15,6 +15,9 @@ use crate::{
     settings::Settings,
 };
 
+/// The maximum number of messages that an error names.
+const MAX_NAMED: usize = 10;
+
 /// A message in quarantine.
 struct QuarantinedMessage {
     id: String,
@@ -151,8 +154,7 @@ async fn apply(
         perform(settings, &place, selection.id.as_deref(), action).await?;
     show(&done, as_json);
     if !without_origin.is_empty() {
-        let ids: Vec<&str> = without_origin.iter().map(|message| message.id.as_str()).collect();
-        let error = anyhow::anyhow!("there is no queue to release {} to", ids.join(", "));
+        let error = anyhow::anyhow!("there is no queue to release {} to", named(&without_origin));
         return Err(CliError::invalid(error).hint("they stay in quarantine; `waft quarantine drop` deletes them"));
     }
     // Whoever names a message has it, and needs no others.
@@ -165,6 +167,15 @@ async fn apply(
         return Err(CliError::invalid(error).hint("`waft quarantine list` shows the messages"));
     }
     Ok(Exit::Success)
+}
+
+/// The ids of the first messages, and the number of the others. Anyone who may publish at the broker can have written the ids.
+fn named(messages: &[QuarantinedMessage]) -> String {
+    let ids: Vec<String> = messages.iter().take(MAX_NAMED).map(|message| sanitize::one_line(&message.id)).collect();
+    match messages.len().saturating_sub(MAX_NAMED) {
+        0 => ids.join(", "),
+        others => format!("{} and {others} more", ids.join(", ")),
+    }
 }
 
 fn unread_error(unread: u64) -> anyhow::Error {
