@@ -69,9 +69,11 @@ enum Place {
 }
 
 impl Place {
-    /// A server is asked only if it is chosen and no broker is known: one that asks a broker itself needs no token.
+    /// What a flag names comes first, since messages are deleted there. Otherwise a chosen server is asked only if no broker is
+    /// known: whoever asks a broker needs no token.
     fn of(settings: &Settings, flag: BrokerFlag) -> Self {
-        if settings.server.is_chosen() && broker_url(settings, &flag).is_none() {
+        let is_named = settings.server_is_named && flag.broker.as_ref().is_none_or(String::is_empty);
+        if is_named || (settings.server.is_chosen() && broker_url(settings, &flag).is_none()) {
             Self::Server
         } else {
             Self::Broker(flag)
