@@ -137,9 +137,9 @@ impl Harness {
         self.broker.publish(message).await.unwrap();
     }
 
-    /// Tells a worker whether to take jobs, and returns its answer. Each action can be used once.
+    /// Tells a worker whether to take jobs, and returns its answer. A worker can be told each action once.
     async fn drain(&self, worker: &str, action: DrainAction) -> WorkerDetails {
-        let reply_to = topology::reply_queue(&format!("{action:?}"));
+        let reply_to = topology::reply_queue(&format!("{worker}-{action:?}"));
         let queue = Queue { name: reply_to.clone(), kind: QueueKind::Exclusive };
         broker::topology::declare_bound(&*self.broker, &queue, &[topology::STATUS]).await.unwrap();
         let mut answers = self.broker.consume(&reply_to, 1).await.unwrap();

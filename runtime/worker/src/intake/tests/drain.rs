@@ -95,3 +95,18 @@ async fn a_lost_connection_does_not_resume_a_drained_worker() {
     assert_eq!(harness.drain("one", DrainAction::Resume).await.state, WorkerState::Active);
     harness.answers(1).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_worker_ends_when_it_is_told_to_exit_or_stops() {
+    let harness = Harness::new().await;
+    let (_, _stop, exiting) = harness.worker_task("one").await;
+    let (_, stop, stopping) = harness.worker_task("two").await;
+    for worker in ["one", "two"] {
+        harness.drain(worker, DrainAction::Drain).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(harness.drain("one", DrainAction::DrainAndExit).await.state, WorkerState::Exiting);
+    timeout(Duration::from_secs(60), exiting).await.expect("it exits").unwrap();
+    stop.cancel();
+    timeout(Duration::from_secs(60), stopping).await.expect("it stops").unwrap();
+}
