@@ -61,7 +61,8 @@ pub(crate) async fn list(
 
 /// Sends messages in quarantine again, to the queues that they came from.
 ///
-/// Of the messages that `GET /v1/quarantine` lists, it releases those with an id, or all.
+/// Of the messages that `GET /v1/quarantine` lists, it releases those with an id, or all. A worker can put any message into the quarantine,
+/// also a forged job, and name any queue.
 #[utoipa::path(post, operation_id = "release_quarantine", path = "/v1/quarantine/release", tag = "quarantine",
     request_body = QuarantineSelection, responses(
         (status = 200, description = "What was released; nothing if no message has the id", body = QuarantineResult),
