@@ -322,7 +322,7 @@ mod tests {
             action: Action::Apply,
         };
         let call = WorkerCall { flow: "f".parse().unwrap(), call, running_for: Duration::from_secs(1) };
-        let queue = |number| (format!("q{number}").parse().unwrap(), 1);
+        let queue = |number: usize| (format!("q{number}").parse::<QueueName>().unwrap(), 1);
         WorkerDetails {
             name: "w".parse().unwrap(),
             instance: "1".into(),
