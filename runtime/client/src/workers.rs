@@ -318,10 +318,12 @@ async fn collect<A: Answer>(
                     break;
                 }
             }
-            // An unreadable answer of another version must not lose the other answers.
+            // An unreadable answer of another version must not lose the other answers. Whoever sends thousands does not fill the log.
             Err(error) => {
+                if result.unreadable == 0 {
+                    warn!(%error, "a worker of another version has answered: it is not listed, and neither are others like it");
+                }
                 result.unreadable += 1;
-                warn!(%error, "a worker of another version has answered: it is not listed");
             }
         }
         delivery.accept();
