@@ -170,6 +170,8 @@ pub(crate) struct Settings {
     /// Whether a flag named the logbook.
     pub(crate) logbook_is_named: bool,
     pub(crate) server: Server,
+    /// Whether a flag named the server.
+    pub(crate) server_is_named: bool,
     pub(crate) store: PathBuf,
     /// Whether a flag named the store.
     pub(crate) store_is_named: bool,
@@ -396,6 +398,7 @@ impl Settings {
             serve: RawServeSettings { token: flags.token.clone(), ..RawServeSettings::default() },
             ..RawSettings::default()
         };
+        let server_is_named = flags.server.as_ref().is_some_and(|url| !url.is_empty());
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
         let (logbook_is_named, store_is_named) = (logbook.is_some(), flags.is_some());
         let mut files = SettingsFiles::read()?;
@@ -443,6 +446,7 @@ impl Settings {
             )?,
             logbook_is_named,
             server: chosen_server.map_or_else(|| Server::BuiltIn(written.server.unwrap_or_default()), Server::Chosen),
+            server_is_named,
             store: store.map_or_else(|| default_dir("XDG_DATA_HOME", ".local/share", "waft/store"), Ok)?,
             store_is_named,
             cache: cache.map_or_else(|| default_dir("XDG_CACHE_HOME", ".cache", "waft"), Ok)?,

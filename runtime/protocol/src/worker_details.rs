@@ -198,7 +198,8 @@ impl WorkerDetails {
     /// Decodes the answer.
     ///
     /// # Errors
-    /// [`DecodeError`] for bytes that are not a worker's details of a known version, and for more than [`MAX_DETAILS_BYTES`].
+    /// [`DecodeError`] for bytes that are not a worker's details of a known version, and for more than [`MAX_DETAILS_BYTES`],
+    /// [`MAX_LISTED_CALLS`] or [`MAX_LISTED_QUEUES`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let damaged = |reason| codec::damaged(MessageKind::WORKER_DETAILS, reason);
         if bytes.len() > MAX_DETAILS_BYTES {
@@ -217,6 +218,13 @@ impl<'a> From<&'a WorkerCall> for WireWorkerCall<'a> {
 
 impl WireDetails<'_> {
     fn into_details(self) -> Result<WorkerDetails, Invalid> {
+        for (count, max, what) in
+            [(self.calls.len(), MAX_LISTED_CALLS, "calls"), (self.own_slots.len(), MAX_LISTED_QUEUES, "queues")]
+        {
+            if count > max {
+                return Err(format!("it lists {count} {what}, and {max} are allowed"));
+            }
+        }
         let queue = |(queue, slots): (&str, u32)| Ok::<_, Invalid>((QueueName::new(queue).map_err(invalid)?, slots));
         let call = |WireWorkerCall { flow, call, running_for }: WireWorkerCall<'_>| {
             Ok::<_, Invalid>(WorkerCall {
@@ -295,6 +303,42 @@ impl From<&WorkerCall> for api::WorkerCall {
             attempt: call.attempt.get(),
             call: call.action.into(),
             seconds: running_for.as_secs_f64(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::{Action, Attempt, Firing};
+
+    use super::*;
+
+    fn details(calls: usize, queues: usize) -> WorkerDetails {
+        let call = CallId {
+            run: "r".parse().unwrap(),
+            task: "t".parse().unwrap(),
+            firing: Firing::FIRST,
+            attempt: Attempt::FIRST,
+            action: Action::Apply,
+        };
+        let call = WorkerCall { flow: "f".parse().unwrap(), call, running_for: Duration::from_secs(1) };
+        let queue = |number: usize| (format!("q{number}").parse::<QueueName>().unwrap(), 1);
+        WorkerDetails {
+            name: "w".parse().unwrap(),
+            instance: "1".into(),
+            state: WorkerState::Active,
+            own_slots: (0..queues).map(queue).collect(),
+            calls: WorkerCalls { listed: vec![call; calls], unlisted: 0, of_others: 0 },
+        }
+    }
+
+    #[test]
+    fn an_answer_with_too_many_calls_or_queues_is_refused() {
+        let read = |calls, queues| WorkerDetails::decode(&details(calls, queues).encode());
+        assert_eq!(read(MAX_LISTED_CALLS, MAX_LISTED_QUEUES), Ok(details(MAX_LISTED_CALLS, MAX_LISTED_QUEUES)));
+        for (refused, what) in [(read(MAX_LISTED_CALLS + 1, 0), "calls"), (read(0, MAX_LISTED_QUEUES + 1), "queues")] {
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.ends_with(&format!("it lists 101 {what}, and 100 are allowed")), "{refused}");
         }
     }
 }

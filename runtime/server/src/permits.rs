@@ -1,13 +1,21 @@
 //! Lists the tasks whose calls hold permits or wait for them, page by page.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use api::{self, PermitCall, Permits, PermitsQuery, TaskPermits};
-use axum::{Extension, Json, extract::State};
+use axum::{Extension, extract::State, response::Response};
 use flow::{CallId, FlowName, Namespace, NodeName, Pace, Shard};
 use protocol::{MAX_LISTED_PERMITS, MAX_LISTED_TASKS, PermitsAnswer, PermitsQuestion};
 
-use crate::{auth::namespace::CallerNamespace, extract::Query, problem::Problem, state::Shared};
+use crate::{
+    auth::{namespace::CallerNamespace, permission::Permission},
+    extract::Query,
+    problem::Problem,
+    state::Shared,
+};
 
 /// The default number of tasks of a page.
 const DEFAULT_TASKS: usize = 20;
@@ -26,12 +34,15 @@ const SEPARATOR: char = ':';
     (status = 200, description = "A page of tasks", body = Permits),
     (status = 400, description = "The filter cannot be read", body = api::Problem,
         content_type = "application/problem+json"),
+    (status = 503, description = "The server sends as many large answers as it has memory for", body = api::Problem,
+        content_type = "application/problem+json"),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(
     State(state): Shared,
     Extension(caller): Extension<CallerNamespace>,
+    Extension(permission): Extension<Arc<Permission>>,
     Query(mut query): Query<PermitsQuery>,
-) -> Result<Json<Permits>, Problem> {
+) -> Result<Response, Problem> {
     caller.limit(&mut query.namespace)?;
     let limit = query.limit.unwrap_or(DEFAULT_TASKS);
     if !(1..=MAX_LISTED_TASKS).contains(&limit) {
@@ -39,7 +50,10 @@ pub(crate) async fn list(
     }
     let question = parse(query)?;
     let _turn = LISTS.acquire(caller.0.clone()).await.expect("any number of lists may wait");
-    Ok(Json(merged(state.dependencies.engine.permits(&question).await, limit)))
+    let answer = merged(state.dependencies.engine.permits(&question).await, limit);
+    // A page may have two thousand calls, and a slow reader leaves it in memory.
+    let json = serde_json::to_vec(&answer).expect("strings are JSON");
+    state.large_answers.json(permission.sender(), json)
 }
 
 fn parse(PermitsQuery { flow, namespace, limit: _, after }: PermitsQuery) -> Result<PermitsQuestion, Problem> {

@@ -1,14 +1,24 @@
 //! Lists, releases or deletes messages in quarantine.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use api::{self, Quarantine, QuarantineResult, QuarantineSelection, QuarantinedMessage};
-use axum::{Extension, Json, extract::State};
-use client::quarantine::{self, QuarantineAction, SERVER_LIMITS};
+use axum::{
+    Extension, Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use client::quarantine::{self, QuarantineAction, QuarantineError, SERVER_LIMITS};
 use sandbox::{Permit, Permits};
+use tokio::time::timeout;
 
 use crate::{
     audit::Subject,
+    auth::permission::Permission,
     extract::{self, Query},
     problem::Problem,
     state::{self, Shared},
@@ -20,6 +30,13 @@ const MAX_REASON: usize = 1_000;
 /// The maximum bytes of the headers of a message in an answer.
 const MAX_HEADERS_BYTES: usize = 2 << 10;
 
+/// The maximum length of an id in the audit log, in characters: no id of a message is longer.
+const MAX_SUBJECT: usize = 255;
+
+/// The time limit of a request: a broker that is away neither keeps the turn of others, nor gets the messages when the operator has
+/// given up long ago. It is enough for a thousand messages.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
 /// One request reads the quarantine at a time: the messages that it has read are not in the queue meanwhile, and another would miss
 /// them. Those that wait are not counted: each has a connection, and a sender has a share of those.
 static TURNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(1, usize::MAX));
@@ -27,17 +44,25 @@ static TURNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(1, usize::MAX));
 /// Lists the first messages in quarantine. They stay there.
 #[utoipa::path(get, operation_id = "list_quarantine", path = "/v1/quarantine", tag = "quarantine", responses(
     (status = 200, description = "The first messages", body = Quarantine),
+    (status = 503, description = "The broker does not answer, or the server sends as many large answers as it has memory for",
+        body = api::Problem, content_type = "application/problem+json"),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn list(State(state): Shared) -> Result<Json<Quarantine>, Problem> {
+pub(crate) async fn list(
+    State(state): Shared,
+    Extension(permission): Extension<Arc<Permission>>,
+) -> Result<Response, Problem> {
     let _turn = turn().await;
-    let content = quarantine::list_within(state.dependencies.broker.clone(), SERVER_LIMITS).await;
-    let content = content.map_err(|error| Problem::internal(&error))?;
-    Ok(Json(Quarantine { messages: shown(&content.messages), unread: content.unread }))
+    let content = in_time(quarantine::list_within(state.dependencies.broker.clone(), SERVER_LIMITS)).await?;
+    let answer = Quarantine { messages: shown(&content.messages), unread: content.unread };
+    // The texts of a thousand messages take some megabytes, and a slow reader leaves them in memory.
+    let json = serde_json::to_vec(&answer).expect("strings are JSON");
+    state.large_answers.json(permission.sender(), json)
 }
 
 /// Sends messages in quarantine again, to the queues that they came from.
 ///
-/// Of the messages that `GET /v1/quarantine` lists, it releases those with an id, or all.
+/// Of the messages that `GET /v1/quarantine` lists, it releases those with an id, or all. A worker can put any message into the quarantine,
+/// also a forged job, and name any queue.
 #[utoipa::path(post, operation_id = "release_quarantine", path = "/v1/quarantine/release", tag = "quarantine",
     request_body = QuarantineSelection, responses(
         (status = 200, description = "What was released; nothing if no message has the id", body = QuarantineResult),
@@ -47,7 +72,7 @@ pub(crate) async fn list(State(state): Shared) -> Result<Json<Quarantine>, Probl
 pub(crate) async fn release(
     State(state): Shared,
     extract::Json(selection): extract::Json<QuarantineSelection>,
-) -> Result<(Extension<Subject>, Json<QuarantineResult>), Problem> {
+) -> Result<(Extension<Subject>, Json<QuarantineResult>), Response> {
     apply(&state, &selection, QuarantineAction::Release).await
 }
 
@@ -63,7 +88,7 @@ pub(crate) async fn release(
 pub(crate) async fn drop_messages(
     State(state): Shared,
     Query(selection): Query<QuarantineSelection>,
-) -> Result<(Extension<Subject>, Json<QuarantineResult>), Problem> {
+) -> Result<(Extension<Subject>, Json<QuarantineResult>), Response> {
     apply(&state, &selection, QuarantineAction::Drop).await
 }
 
@@ -71,33 +96,49 @@ async fn turn() -> Permit {
     TURNS.acquire(None).await.expect("any number of requests may wait")
 }
 
+/// Does something at the broker within the time limit.
+async fn in_time<Done>(work: impl Future<Output = Result<Done, QuarantineError>>) -> Result<Done, Problem> {
+    match timeout(TIMEOUT, work).await {
+        Ok(done) => done.map_err(|error| Problem::internal(&error)),
+        Err(_) => {
+            let detail = format!("the broker has not answered all questions within {} seconds", TIMEOUT.as_secs());
+            Err(Problem::unavailable(detail))
+        }
+    }
+}
+
+/// Applies an action. The answer names its subject, also when it has failed: it may have changed messages before.
 async fn apply(
     state: &state::State,
     selection: &QuarantineSelection,
     action: QuarantineAction,
-) -> Result<(Extension<Subject>, Json<QuarantineResult>), Problem> {
+) -> Result<(Extension<Subject>, Json<QuarantineResult>), Response> {
     let id = match selection {
         QuarantineSelection { id: Some(id), all: false } => Some(id.as_str()),
         QuarantineSelection { id: None, all: true } => None,
         QuarantineSelection { id: None, all: false } | QuarantineSelection { id: Some(_), all: true } => {
             return Err(Problem::bad_request("give the id of a message, or all = true, and not both")
-                .hint("GET /v1/quarantine lists the messages with their ids"));
+                .hint("GET /v1/quarantine lists the messages with their ids")
+                .into_response());
         }
     };
+    let subject = Extension(Subject(id.unwrap_or("all messages").chars().take(MAX_SUBJECT).collect()));
     let _turn = turn().await;
-    let applied = quarantine::apply_within(state.dependencies.broker.clone(), id, action, SERVER_LIMITS).await;
-    let applied = applied.map_err(|error| Problem::internal(&error))?;
+    let broker = state.dependencies.broker.clone();
+    let applied = match in_time(quarantine::apply_within(broker, id, action, SERVER_LIMITS)).await {
+        Ok(applied) => applied,
+        Err(problem) => {
+            let hint = "some messages may be released or deleted already: GET /v1/quarantine lists those that are left";
+            return Err((subject, problem.hint(hint)).into_response());
+        }
+    };
     let result = QuarantineResult {
         done: shown(&applied.done),
         without_origin: shown(&applied.without_origin),
         unread: applied.unread,
     };
-    let subject = id.unwrap_or("all messages").chars().take(MAX_SUBJECT).collect();
-    Ok((Extension(Subject(subject)), Json(result)))
+    Ok((subject, Json(result)))
 }
-
-/// The maximum length of an id in the audit log, in characters: no id of a message is longer.
-const MAX_SUBJECT: usize = 255;
 
 fn shown(messages: &[quarantine::QuarantinedMessage]) -> Vec<QuarantinedMessage> {
     messages.iter().map(message).collect()
@@ -126,9 +167,8 @@ fn message(message: &quarantine::QuarantinedMessage) -> QuarantinedMessage {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use broker::{Broker, InProcess, Message, Properties, Routing};
+    use axum::http::StatusCode;
+    use broker::{Broker, InProcess, Message, Properties, Routing, lossy::LossyConnection};
     use protocol::topology;
 
     use super::*;
@@ -160,5 +200,13 @@ mod tests {
         let bytes: usize = shown.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         assert!(bytes <= MAX_HEADERS_BYTES && shown.headers.contains_key("a"), "{:?}", shown.headers);
         assert_eq!(shown.headers.len() + shown.more_headers as usize, 51, "all are counted");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_is_away_is_not_waited_for() {
+        let broker = LossyConnection::to(&InProcess::new());
+        broker.set_slow(topology::DEAD_LETTERS, 2 * TIMEOUT);
+        let refused = in_time(quarantine::list_within(Arc::new(broker), SERVER_LIMITS)).await.unwrap_err();
+        assert_eq!(refused.into_response().status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }

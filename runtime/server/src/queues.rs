@@ -1,6 +1,9 @@
 //! Lists the queues of jobs. AMQP cannot list queues, so these are the known ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use api::{self, JobQueue, JobQueues, QueueState, QueuesQuery};
 use axum::{Extension, Json, extract::State};
@@ -8,7 +11,8 @@ use broker::{Broker, DeclareError};
 use flow::{Namespace, QueueName};
 use futures::{StreamExt as _, stream};
 use protocol::topology;
-use tokio::time::{Duration, Instant, timeout_at};
+use sandbox::Permits;
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::{
     auth::namespace::CallerNamespace,
@@ -24,11 +28,20 @@ const MAX_QUEUES: usize = 200;
 /// The default number of queues of a page.
 const DEFAULT_QUEUES: usize = 100;
 
-/// The time limit of all questions to the broker together.
+/// The time limit of all questions of a page together.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The number of concurrent questions.
-const MAX_CONCURRENT: usize = 8;
+/// The time limit of the questions about one queue, so that one without a leader delays the others little.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The number of concurrent questions of a page. A connection allows 16, and those of the engine must not wait for pages.
+const MAX_CONCURRENT: usize = 2;
+
+/// Number of pages for which the broker is asked at the same time. An owner has at most one. Those that wait are not counted: each has
+/// a connection, and a sender has a share of those.
+const MAX_PAGES_AT_ONCE: usize = 2;
+
+static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_PAGES_AT_ONCE, usize::MAX));
 
 /// Lists the known queues of jobs, in order of name.
 #[utoipa::path(get, operation_id = "list_queues", path = "/v1/queues", tag = "workers", params(QueuesQuery), responses(
@@ -65,6 +78,7 @@ pub(crate) async fn list(
     let more = listed.len() > limit;
     listed.truncate(limit);
     let next = listed.last().filter(|_| more).map(|(queue, _)| queue.to_string());
+    let _turn = PAGES.acquire(caller.0).await.expect("any number of pages may wait");
     Ok(Json(JobQueues { queues: ask(&*state.dependencies.broker, listed).await, next }))
 }
 
@@ -101,11 +115,11 @@ async fn ask_about(broker: &dyn Broker, (queue, workers): (QueueName, u64), dead
         let consumers = broker.consumers(&name).await?;
         Ok::<_, DeclareError>(consumers.map(|consumers| (messages, consumers)))
     };
-    let (state, numbers) = match timeout_at(deadline, question).await {
-        Ok(Ok(Some(numbers))) => (QueueState::Exists, Some(numbers)),
-        Ok(Ok(None)) => (QueueState::Missing, None),
-        Ok(Err(DeclareError::TimedOut { .. })) | Err(_) => (QueueState::Unanswered, None),
-        Ok(Err(error)) => {
+    let (state, numbers) = match timeout_at(deadline, timeout(QUEUE_TIMEOUT, question)).await {
+        Ok(Ok(Ok(Some(numbers)))) => (QueueState::Exists, Some(numbers)),
+        Ok(Ok(Ok(None))) => (QueueState::Missing, None),
+        Ok(Ok(Err(DeclareError::TimedOut { .. })) | Err(_)) | Err(_) => (QueueState::Unanswered, None),
+        Ok(Ok(Err(error))) => {
             tracing::warn!(queue = name, error = chain(&error), "the broker has refused a question about a queue");
             (QueueState::Refused, None)
         }
@@ -116,7 +130,7 @@ async fn ask_about(broker: &dyn Broker, (queue, workers): (QueueName, u64), dead
 
 #[cfg(test)]
 mod tests {
-    use broker::{InProcess, topology::declare_shared};
+    use broker::{InProcess, lossy::LossyConnection, topology::declare_shared};
 
     use super::*;
 
@@ -134,5 +148,20 @@ mod tests {
         };
         let shown: Vec<String> = answers.iter().map(shown).collect();
         assert_eq!(shown, ["missing missing None None 0", "ovens exists Some(0) Some(1) 2"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_without_an_answer_does_not_hide_the_others() {
+        let memory = InProcess::new();
+        declare_shared(&memory).await.unwrap();
+        let [asked, silent]: [QueueName; 2] = ["asked", "silent"].map(|name| name.parse().unwrap());
+        broker::topology::declare_jobs(&memory, &asked).await.unwrap();
+        let broker = LossyConnection::to(&memory);
+        broker.set_unresponsive(&topology::job_queue(&silent), true);
+        let queues = [silent.clone(), silent, asked].map(|queue| (queue, 0)).to_vec();
+        let began_at = Instant::now();
+        let states: Vec<QueueState> = ask(&broker, queues).await.into_iter().map(|queue| queue.state).collect();
+        assert_eq!(states, [QueueState::Unanswered, QueueState::Unanswered, QueueState::Exists]);
+        assert!(began_at.elapsed() < TIMEOUT, "there is time left for more queues");
     }
 }

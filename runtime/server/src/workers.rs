@@ -9,11 +9,7 @@ use std::{
 };
 
 use api::{self, DrainOptions, Worker, WorkerStateResponse, Workers};
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
 use broker::Broker;
 use flow::{Namespace, QueueName, WorkerName};
 use protocol::{DescribedWorker, DrainAction};
@@ -21,8 +17,8 @@ use sandbox::Permits;
 
 use crate::{
     QueueCoverage,
-    auth::namespace::CallerNamespace,
-    extract,
+    auth::{namespace::CallerNamespace, permission::Permission},
+    extract::{self, Named},
     problem::Problem,
     state::{self, Shared},
 };
@@ -44,18 +40,23 @@ static LISTS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_LISTS_AT_ONC
 /// For a token that is limited to a namespace, these are the workers that take jobs from its queues or make its calls.
 #[utoipa::path(get, operation_id = "list_workers", path = "/v1/workers", tag = "workers", responses(
     (status = 200, description = "The workers, in order of name", body = Workers),
+    (status = 503, description = "The server sends as many large answers as it has memory for", body = api::Problem,
+        content_type = "application/problem+json"),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(
     State(state): Shared,
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
-) -> Result<Json<Workers>, Problem> {
+    Extension(permission): Extension<Arc<Permission>>,
+) -> Result<Response, Problem> {
     let described = describe(state.dependencies.broker.clone(), namespace.as_ref()).await?;
     let mut workers: Vec<Worker> = match &namespace {
         Some(namespace) => described.into_iter().filter_map(|worker| within(worker, namespace)).collect(),
         None => described.iter().map(Worker::from).collect(),
     };
     workers.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(Json(Workers { workers }))
+    // Workers may have answered with many calls, and a slow reader leaves them in memory.
+    let json = serde_json::to_vec(&Workers { workers }).expect("strings are JSON");
+    state.large_answers.json(permission.sender(), json)
 }
 
 /// Asks the workers for their status and details, when it is the turn of the namespace.
@@ -96,7 +97,7 @@ fn within(mut worker: DescribedWorker, namespace: &Namespace) -> Option<Worker> 
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn drain(
     State(state): Shared,
-    Path(name): Path<String>,
+    Named(name): Named,
     extract::Json(DrainOptions { exit }): extract::Json<DrainOptions>,
 ) -> Result<Json<WorkerStateResponse>, Problem> {
     let is_embedded = match &state.dependencies.coverage {
@@ -104,7 +105,7 @@ pub(crate) async fn drain(
         QueueCoverage::AnyWorker => false,
     };
     if exit && is_embedded {
-        let detail = format!("{name} is a part of the server, which would go on without a worker");
+        let detail = "the only worker of this server is a part of it, and the server would go on without a worker";
         return Err(Problem::new(StatusCode::CONFLICT, "conflict", "the worker cannot exit", detail)
             .hint("drain it without exit, or stop the server"));
     }
@@ -120,10 +121,7 @@ pub(crate) async fn drain(
             content_type = "application/problem+json"),
         (status = 409, description = "The worker exits", body = api::Problem, content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn resume(
-    State(state): Shared,
-    Path(name): Path<String>,
-) -> Result<Json<WorkerStateResponse>, Problem> {
+pub(crate) async fn resume(State(state): Shared, Named(name): Named) -> Result<Json<WorkerStateResponse>, Problem> {
     let response = tell(&state, &name, DrainAction::Resume).await?;
     if response.state == api::WorkerState::Exiting {
         let detail = format!("{name} exits once its calls have ended: it was told so before");
@@ -142,7 +140,8 @@ async fn tell(state: &state::State, name: &str, action: DrainAction) -> Result<W
         let detail = format!("{worker} has not answered within {} seconds", DRAIN_TIMEOUT.as_secs());
         return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-worker", "no worker of that name answers", detail)
             .hint(
-                "`waft workers` or GET /v1/workers shows the workers; one without a state is of an earlier version",
+                "`waft workers` or GET /v1/workers shows the workers, and whether one has done it late; one without a state is of an \
+                 earlier version",
             ));
     };
     Ok(WorkerStateResponse {

@@ -165,6 +165,10 @@ impl Intake {
         let broker = &handler.broker;
         let slot = self.slot(handler, stop).await?;
         self.adjust(broker).await;
+        if self.drain.is_drained() {
+            // Meanwhile: the operator may have been told that no call is left.
+            return None;
+        }
         let is_underused = self.underuses_slots();
         self.fetched.retain(|delivery| !delivery.is_lost());
         if let Some(delivery) = self.fetched.pop_front() {

@@ -129,6 +129,10 @@ fn the_worker_of_a_server_is_drained_and_resumed() {
     assert_error(&shared.run("", &["workers", "drain", "nobody"]), 2, "no worker of that name answers");
     shared.waft.flow(NOOP);
     shared.run("", &["submit", "flow.toml", "--run-id", "waits"]).expect(0);
+    waft_tests::wait_until(|| shared.run("", &["queues", "default", "--json"]).expect(0).end()["messages"] == 1);
+    // A second time changes nothing.
+    shared.run("", &["workers", "drain", "local"]).expect(0);
+    assert_eq!(shared.run("", &["show", "waits", "--json"]).expect(0).end()["state"], "running");
     shared.run("", &["workers", "resume", "local"]).expect(0);
     assert_eq!(state(), "active");
     shared.run("", &["watch", "waits"]).expect(0);

@@ -20,3 +20,16 @@ fn a_server_shows_its_quarantine_to_an_admin_only() {
     let audited = server.run(&["audit", "all messages", "--json"]).expect(0).json();
     assert!(audited.iter().any(|entry| entry["action"] == "drop-quarantined"), "{audited:?}");
 }
+
+#[test]
+fn a_server_that_a_flag_names_is_asked_although_a_broker_is_known() {
+    let server = TestServer::new();
+    let list = |arguments: &[&str]| -> CommandOutput {
+        let mut command = server.command(&[&["quarantine", "list"], arguments].concat());
+        // Nothing listens there.
+        command.env("WAFT_BROKER", "amqp://guest:guest@127.0.0.1:1").output().expect("waft starts").into()
+    };
+    let listed = list(&["--server", &server.address]);
+    assert!(listed.expect(0).stderr.contains("the quarantine is empty"), "{}", listed.stderr);
+    list(&[]).expect(4);
+}

@@ -16,6 +16,9 @@ pub(crate) enum QuarantineCommand {
         json: bool,
     },
     /// Send messages again, to the queue they came from
+    ///
+    /// A worker can put any message into the quarantine, also a forged job, and name any queue. So look at the list first, and release what
+    /// you expect there.
     Release {
         #[command(flatten)]
         selection: MessageSelection,

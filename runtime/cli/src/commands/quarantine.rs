@@ -15,6 +15,9 @@ use crate::{
     settings::Settings,
 };
 
+/// The maximum number of messages that an error names.
+const MAX_NAMED: usize = 10;
+
 /// A message in quarantine.
 struct QuarantinedMessage {
     id: String,
@@ -66,9 +69,11 @@ enum Place {
 }
 
 impl Place {
-    /// A server is asked only if it is chosen and no broker is known: one that asks a broker itself needs no token.
+    /// What a flag names comes first, since messages are deleted there. Otherwise a chosen server is asked only if no broker is
+    /// known: whoever asks a broker needs no token.
     fn of(settings: &Settings, flag: BrokerFlag) -> Self {
-        if settings.server.is_chosen() && broker_url(settings, &flag).is_none() {
+        let is_named = settings.server_is_named && flag.broker.as_ref().is_none_or(String::is_empty);
+        if is_named || (settings.server.is_chosen() && broker_url(settings, &flag).is_none()) {
             Self::Server
         } else {
             Self::Broker(flag)
@@ -151,8 +156,7 @@ async fn apply(
         perform(settings, &place, selection.id.as_deref(), action).await?;
     show(&done, as_json);
     if !without_origin.is_empty() {
-        let ids: Vec<&str> = without_origin.iter().map(|message| message.id.as_str()).collect();
-        let error = anyhow::anyhow!("there is no queue to release {} to", ids.join(", "));
+        let error = anyhow::anyhow!("there is no queue to release {} to", named(&without_origin));
         return Err(CliError::invalid(error).hint("they stay in quarantine; `waft quarantine drop` deletes them"));
     }
     // Whoever names a message has it, and needs no others.
@@ -165,6 +169,15 @@ async fn apply(
         return Err(CliError::invalid(error).hint("`waft quarantine list` shows the messages"));
     }
     Ok(Exit::Success)
+}
+
+/// The ids of the first messages, and the number of the others. Anyone who may publish at the broker can have written the ids.
+fn named(messages: &[QuarantinedMessage]) -> String {
+    let ids: Vec<String> = messages.iter().take(MAX_NAMED).map(|message| sanitize::one_line(&message.id)).collect();
+    match messages.len().saturating_sub(MAX_NAMED) {
+        0 => ids.join(", "),
+        others => format!("{} and {others} more", ids.join(", ")),
+    }
 }
 
 fn unread_error(unread: u64) -> anyhow::Error {

@@ -80,7 +80,8 @@ pub(super) async fn tell(settings: &Settings, command: WorkersCommand) -> Result
         output::json(serde_json::to_string(&answer).map_err(CliError::unreachable)?);
     } else {
         let WorkerStateResponse { state, busy, .. } = &answer;
-        output::line(&sanitize::one_line(&format!("{worker} is {state}, and makes {busy} calls")));
+        let calls = if *busy == 1 { "call" } else { "calls" };
+        output::line(&sanitize::one_line(&format!("{worker} is {state}, and makes {busy} {calls}")));
     }
     Ok(Exit::Success)
 }
@@ -115,7 +116,9 @@ async fn tell_at_broker(
     broker.close().await;
     let details = answered.map_err(CliError::unreachable)?.ok_or_else(|| {
         let error = anyhow!("{worker} has not answered within {} seconds", DRAIN_TIMEOUT.as_secs());
-        CliError::invalid(error).hint("`waft workers` lists the workers; one without a state is of an earlier version")
+        CliError::invalid(error).hint(
+            "`waft workers` lists the workers, and shows whether one has done it late; one without a state is of an earlier version",
+        )
     })?;
     let (state, busy) = (details.state.as_str().into(), details.calls.count());
     Ok(WorkerStateResponse { worker: worker.to_string(), state, busy })

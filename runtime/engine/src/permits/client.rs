@@ -4,7 +4,10 @@
 //! wait or hold a permit: after each change, and with each tick. With many calls it mostly sends what has changed since.
 //! Only the coordinator decides on the permits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use broker::Message;
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
@@ -301,10 +304,13 @@ impl PermitClient {
         let is_wanted = |key: &TaskKey| {
             namespace.as_ref().is_none_or(|namespace| key.flow.namespace().as_ref() == Some(namespace))
                 && flow.as_ref().is_none_or(|flow| key.flow == *flow)
-                && after.as_ref().is_none_or(|(flow, task)| (&key.flow, &key.task) > (flow, task))
         };
-        let of_shard = self.tasks.iter().filter(|(key, calls)| key.shard == *shard && !calls.is_empty());
-        let wanted = of_shard.filter(|(key, _)| is_wanted(key));
+        let after = after.clone().map(|(flow, task)| TaskKey { shard: shard.clone(), flow, task });
+        let behind: (Bound<TaskKey>, Bound<TaskKey>) =
+            (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let of_shard = self.tasks.range::<TaskKey, _>(behind).skip_while(|(key, _)| key.shard < *shard);
+        let of_shard = of_shard.take_while(|(key, _)| key.shard == *shard);
+        let wanted = of_shard.filter(|(key, calls)| !calls.is_empty() && is_wanted(key));
         let described = wanted.take(MAX_LISTED_TASKS).map(|(key, calls)| TaskPermits {
             flow: key.flow.clone(),
             task: key.task.clone(),

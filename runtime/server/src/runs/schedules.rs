@@ -3,26 +3,40 @@
 //! A logbook does not know which runs have schedules, so a page looks into some runs, and may find none. Each run is read alone, so a
 //! page needs the memory of one run.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use api::{self, RunFilter, Schedule, ScheduleBacklog, Schedules, SchedulesQuery, SkippedTriggers};
-use axum::{Extension, Json, extract::State};
+use axum::{Extension, extract::State, response::Response};
 use flow::{RunState, Timestamp};
 use logbook::{Filter, LoadError, Logbook, Summary};
 use machine::{Backlog, Machine, ScheduleStatus};
 use protocol::events::rfc3339;
+use sandbox::Permits;
 
 use super::{
     history::load_machine,
     list::{page, parse_cursor, parse_filter},
 };
-use crate::{auth::namespace::CallerNamespace, extract::Query, problem::Problem, state::Shared, turns};
+use crate::{
+    auth::{namespace::CallerNamespace, permission::Permission},
+    extract::Query,
+    problem::Problem,
+    state::Shared,
+    turns,
+};
 
 /// The maximum number of runs of a page: each has to be read.
 const MAX_RUNS: usize = 100;
 
 /// The default number of runs of a page.
 const DEFAULT_RUNS: usize = 50;
+
+/// Number of pages that are made at the same time: each has the schedules of up to a hundred runs in memory, and each run may have
+/// hundreds. An owner has at most all but one. Those that wait are not counted: each has a connection, and a sender has a share of
+/// those.
+const MAX_PAGES_AT_ONCE: usize = 4;
+
+static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_PAGES_AT_ONCE, usize::MAX));
 
 /// Lists the schedules of runs that have not ended, those of the youngest run first.
 ///
@@ -31,12 +45,15 @@ const DEFAULT_RUNS: usize = 50;
     (status = 200, description = "A page of schedules", body = Schedules),
     (status = 400, description = "The filter cannot be read", body = api::Problem,
         content_type = "application/problem+json"),
+    (status = 503, description = "The server sends as many large answers as it has memory for", body = api::Problem,
+        content_type = "application/problem+json"),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(
     State(state): Shared,
     Extension(caller): Extension<CallerNamespace>,
+    Extension(permission): Extension<Arc<Permission>>,
     Query(mut query): Query<SchedulesQuery>,
-) -> Result<Json<Schedules>, Problem> {
+) -> Result<Response, Problem> {
     caller.limit(&mut query.namespace)?;
     let SchedulesQuery { flow, namespace, limit, after } = query;
     let limit = limit.unwrap_or(DEFAULT_RUNS);
@@ -47,11 +64,15 @@ pub(crate) async fn list(
     let states = RunState::ALL.into_iter().filter(|state| !state.is_final()).collect();
     let filter = parse_filter(RunFilter { flow, namespace, ..RunFilter::default() })?;
     let filter = Filter { states, limit, after, ..filter };
+    let _page = PAGES.acquire(caller.0.clone()).await.expect("any number of pages may wait");
     let turn = turns::for_page(caller.0.clone()).await;
     let found = page(&*state.dependencies.logbook, &filter).await?;
     // Long histories have turns of their own.
     drop(turn);
-    read(&state.dependencies.logbook, found).await.map(Json)
+    let answer = read(&state.dependencies.logbook, found).await?;
+    // A slow reader leaves it in memory.
+    let json = serde_json::to_vec(&answer).expect("strings are JSON");
+    state.large_answers.json(permission.sender(), json)
 }
 
 /// Reads the runs of a page.

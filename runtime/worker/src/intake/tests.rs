@@ -15,12 +15,14 @@ use broker::{InProcess, Message, Properties, Queue, QueueKind, Routing};
 use flow::{Attempt, CallId, Digest, Firing, Limits, Signal, TaskResult, Timestamp, Value, Values};
 use protocol::{
     CallKeys, CallLog, Control, DrainAction, DrainRequest, Job, Report, ReportBatch, SendingId, WithdrawnCall,
-    WorkerDetails, WorkerState,
+    WorkerDetails,
 };
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{Config, GuestResult, GuestRunner, Worker};
+
+mod drain;
 
 const SIGNALS: &str = "signals";
 
@@ -88,6 +90,14 @@ impl Harness {
 
     /// The same, with the task of the worker.
     async fn worker_task(&self, name: &str) -> (Arc<SleepingGuests>, CancellationToken, JoinHandle<()>) {
+        Self::worker_at(Arc::new(self.broker.connect()), name).await
+    }
+
+    /// The same, over a connection.
+    async fn worker_at(
+        broker: Arc<dyn Broker>,
+        name: &str,
+    ) -> (Arc<SleepingGuests>, CancellationToken, JoinHandle<()>) {
         let config = Config {
             name: name.parse().unwrap(),
             host: "host".into(),
@@ -102,7 +112,6 @@ impl Harness {
             journal: None,
         };
         let (guests, stop) = (Arc::new(SleepingGuests::default()), CancellationToken::new());
-        let broker = Arc::new(self.broker.connect());
         let connect = Worker::connect(config, broker.clone(), guests.clone());
         let worker = Box::pin(connect).await.unwrap();
         let running = Box::pin(worker.run(stop.clone(), CancellationToken::new()));
@@ -128,9 +137,9 @@ impl Harness {
         self.broker.publish(message).await.unwrap();
     }
 
-    /// Tells a worker whether to take jobs, and returns its answer. Each action can be used once.
+    /// Tells a worker whether to take jobs, and returns its answer. A worker can be told each action once.
     async fn drain(&self, worker: &str, action: DrainAction) -> WorkerDetails {
-        let reply_to = topology::reply_queue(&format!("{action:?}"));
+        let reply_to = topology::reply_queue(&format!("{worker}-{action:?}"));
         let queue = Queue { name: reply_to.clone(), kind: QueueKind::Exclusive };
         broker::topology::declare_bound(&*self.broker, &queue, &[topology::STATUS]).await.unwrap();
         let mut answers = self.broker.consume(&reply_to, 1).await.unwrap();
@@ -420,62 +429,4 @@ async fn a_worker_binds_its_control_queue_again() {
         // The worker receives it, or it could not be routed.
         harness.control(&binding.exchange, binding.key, &Control::FollowLogs { run: "r".parse().unwrap() }).await;
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drained_worker_ends_its_calls_and_takes_no_jobs_until_it_is_resumed() {
-    let mut harness = Harness::new().await;
-    harness.publish("short", [1; 200]).await;
-    let (guests, _stop) = harness.worker("one").await;
-    harness.answers(200).await;
-    // The worker prefetches now.
-    harness.publish("long", [5_000, 1, 1, 1]).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let WorkerDetails { state, calls, .. } = harness.drain("one", DrainAction::Drain).await;
-    let [call] = &calls.listed[..] else { panic!("{calls:?}") };
-    assert_eq!((state, call.call.task.as_str(), calls.count()), (WorkerState::Draining, "t0", 1));
-    assert!(call.running_for >= Duration::from_millis(900), "{call:?}");
-    assert_eq!(harness.answers(1).await[0].call.task.as_str(), "t0", "it ends");
-    harness.resend_returned().await;
-    assert_eq!((harness.waiting().await, guests.started.load(Ordering::Relaxed)), (3, 201));
-    let (other, stop_other) = harness.worker("other").await;
-    assert!(harness.answers(3).await.iter().all(|signal| !signal.redelivered), "they were returned");
-    assert_eq!(other.started.load(Ordering::Relaxed), 3, "another worker is not drained");
-    stop_other.cancel();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(harness.drain("one", DrainAction::Resume).await.state, WorkerState::Active);
-    harness.publish("later", [1; 2]).await;
-    harness.answers(2).await;
-    assert_eq!(guests.started.load(Ordering::Relaxed), 203);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_is_drained_to_exit_ends_after_its_calls() {
-    let mut harness = Harness::new().await;
-    harness.publish("long", [60_000]).await;
-    let (_, _stop, task) = harness.worker_task("one").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let details = harness.drain("one", DrainAction::DrainAndExit).await;
-    assert_eq!((details.state, details.calls.count()), (WorkerState::Exiting, 1));
-    harness.publish("later", [1]).await;
-    assert_eq!(harness.answers(1).await[0].call.run.as_str(), "long", "no grace period ends it");
-    task.await.unwrap();
-    assert_eq!(harness.waiting().await, 1);
-    let (restarted, _stop) = harness.worker("one").await;
-    harness.answers(1).await;
-    assert_eq!(restarted.started.load(Ordering::Relaxed), 1, "a worker that starts again is not drained");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drain_that_arrives_through_another_exchange_is_refused() {
-    let mut harness = Harness::new().await;
-    let (_, _stop) = harness.worker("one").await;
-    let worker = "one".parse().unwrap();
-    let key = topology::control_queue(&worker);
-    let reply_to = topology::reply_queue("forged");
-    let request = DrainRequest { reply_to, worker, action: DrainAction::Drain };
-    harness.control(topology::REPLIES, key, &Control::Drain(request)).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    harness.publish("r", [1]).await;
-    timeout(Duration::from_secs(60), harness.answers(1)).await.expect("it takes jobs");
 }

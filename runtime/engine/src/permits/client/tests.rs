@@ -122,3 +122,25 @@ fn a_job() -> Message {
         &EngineSecret::new([7; 32]),
     )
 }
+
+#[test]
+fn pages_of_the_tasks_of_a_shard_follow_one_another_and_end() {
+    let mut client = PermitClient::new("e".into(), EngineSecret::new([7; 32]));
+    let shards: [Shard; 3] = ["0", "1", "2"].map(|shard| shard.parse().unwrap());
+    for (index, shard) in shards.iter().enumerate() {
+        for number in 0..120 {
+            let flow = format!("f{number:03}").parse().unwrap();
+            client.hold(Timestamp::default(), shard, &flow, call(1_000 * index + number), pace());
+        }
+    }
+    let (mut seen, mut question) = (Vec::new(), PermitsQuestion::default());
+    loop {
+        let PermitsAnswer { tasks } = client.describe(&shards[1], &question);
+        let Some(last) = tasks.last() else { break };
+        assert!(tasks.len() <= MAX_LISTED_TASKS);
+        question.after = Some((last.flow.clone(), last.task.clone()));
+        seen.extend(tasks.into_iter().map(|task| (task.flow.to_string(), task.held)));
+    }
+    let expected: Vec<(String, u64)> = (0..120).map(|number| (format!("f{number:03}"), 1)).collect();
+    assert_eq!(seen, expected);
+}
