@@ -6,7 +6,7 @@ use broker::{Broker, ConsumeError, DeclareError, Delivery, Message, PublishError
 use protocol::topology;
 
 /// How much a person reads at once. Whoever may publish to the quarantine chooses the sizes of the messages.
-const LIMITS: TakeLimits = TakeLimits { messages: 1_000, bytes: 256 << 20 };
+const LIMITS: TakeLimits = TakeLimits { messages: 1_000, bytes: 64 << 20 };
 
 /// How much a server reads at once for a person. It works for others meanwhile, so it has less memory for this.
 pub const SERVER_LIMITS: TakeLimits = TakeLimits { messages: 1_000, bytes: 16 << 20 };

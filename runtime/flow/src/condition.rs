@@ -171,7 +171,7 @@ impl Condition {
     ) -> Result<bool, EvaluationError> {
         let failed = |reason: String| EvaluationError { condition: self.clone(), reason };
         budget.charge(cost::PARSER_COST * self.0.len() as u64).map_err(failed)?;
-        let expression = parse_bounded(&self.0).map_err(|error| failed(error.to_string()))?;
+        let expression = parse_bounded(&self.0).map_err(|error| failed(format!("cannot be decided: {error}")))?;
         if complexity::loops(&expression) > 0
             && let Some((name, _)) = values.iter().find(|(_, value)| value.size() > MAX_LOOP_INPUT_BYTES)
         {

@@ -93,11 +93,11 @@ fn a_search_in_a_loop_is_rejected_unless_the_loop_owns_the_searched_value() {
         assert!(expected.to_string().contains(&format!("as `{operation}` does: search its own element")));
         assert!(Condition::from_record(text).is_ok(), "a record of an earlier build stays readable: {text}");
     }
-    for (text, reason) in [("a >", "Syntax"), ("a.exists(x, a.exists(y, x == y))", "must not be nested")] {
+    for (text, reason) in [("a >", "it is not CEL"), ("a.exists(x, a.exists(y, x == y))", "must not be nested")] {
         assert!(Condition::new(text).is_err(), "{text}");
         let recorded = Condition::from_record(text).expect("reading a record parses no condition");
         let error = recorded.evaluate(&BTreeMap::new()).expect_err(text).to_string();
-        assert!(error.contains(reason) || error.contains("parse"), "{error}");
+        assert!(error.contains(reason), "{error}");
     }
     let too_long = "a".repeat(MAX_LEN + 1);
     assert_eq!(Condition::from_record(&too_long), Err(InvalidCondition::TooLong { length: too_long.len() }));

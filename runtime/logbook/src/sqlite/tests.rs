@@ -384,7 +384,7 @@ fn lists_and_counts_use_the_index_that_finds_the_fewest_runs() {
     let count = plan(&runs_query::count_of_start(&text(), Start::Id, SQLITE));
     assert!(count.contains("COVERING INDEX"), "{count}");
     let other = plan(&runs_query::list(&labelled(&["a=1", "b=2"]), Start::Label(1), SQLITE));
-    assert!(other.contains("SEARCH other USING PRIMARY KEY (run=? AND name=?)"), "{other}");
+    assert!(other.contains("SEARCH other EXISTS USING PRIMARY KEY (run=? AND name=?)"), "{other}");
     for filter in [Filter::default(), by_flow(), of_namespace()] {
         let counts = plan(&runs_query::counts(&filter, &[Start::Youngest], 10, 10, SQLITE));
         assert!(counts.contains("runs USING COVERING INDEX runs_of_flow"), "{counts}");

@@ -23,7 +23,10 @@ fn a_cycle_stops_after_a_few_firings() {
     check(
         text,
         &[
-            &format!(": running; the start: success; {again}; {again}; stopped after 3 firings: it would fire again"),
+            &format!(
+                ": running; the start: success; {again}; {again}; the link from b to a: running; stopped after 3 firings: it \
+                 would fire again"
+            ),
             "apply of a: rolled-back; rolled back [a]; the start: rolled-back",
             "apply of b + rollback of a: failure; stuck [a]; the start: failure",
             "apply of b: rolled-back; rolled back [a]; the start: rolled-back",

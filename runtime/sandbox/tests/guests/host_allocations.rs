@@ -144,7 +144,7 @@ fn program(body: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
             {IMPORTS}
-            (memory (export "memory") 80)
+            (memory (export "memory") 96)
             (global $heap (mut i32) (i32.const 4194304))
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
                 (global.set $heap (i32.and (i32.add (global.get $heap) (i32.const 15)) (i32.const -16)))
