@@ -76,7 +76,7 @@ pub struct QuarantineContent {
     pub unread: u64,
 }
 
-/// Lists at most a thousand messages in quarantine, and no further ones once they have 256 MiB together. They stay there.
+/// Lists at most a thousand messages in quarantine, and no further ones once they have 64 MiB together. They stay there.
 ///
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something, or does not deliver a message in time.
