@@ -1,5 +1,6 @@
 //! The error for a task name that the flow does not have.
 
+use super::{Node, Role};
 use crate::{Flow, FlowName, NodeName, suggest};
 
 /// The flow has no task with this name.
@@ -19,7 +20,11 @@ impl Flow {
         if self.nodes.iter().any(|node| node.name == name) {
             return None;
         }
-        let known = self.tasks().map(|(_, name, _)| name.clone()).collect();
+        let is_task = |node: &&Node| match node.role {
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => true,
+            Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => false,
+        };
+        let known = self.nodes.iter().filter(is_task).map(|node| node.name.clone()).collect();
         Some(UnknownTask { flow: self.name.clone(), task: task.clone(), known })
     }
 }
