@@ -134,15 +134,15 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Resume(runs) => Box::pin(several::run(&settings, BulkAction::Resume, runs)).await,
         Command::Retry(runs) => Box::pin(several::run(&settings, BulkAction::Retry, runs)).await,
         Command::Skip { run, task, reason, json } => {
-            control::run(&settings, &run, control::ControlCommand::Skip { task, reason }, json).await
+            Box::pin(control::run(&settings, &run, control::ControlCommand::Skip { task, reason }, json)).await
         }
         Command::Edit { run, if_revision, dry_run, json, edit } => {
             edit::run(&settings, &run, edit::EditRequest { edit, if_revision, dry_run }, json).await
         }
         Command::Notify { run, task, set, set_file, fail, key, json } => {
             let values = ValueFlags { set, set_file };
-            control::run(&settings, &run, control::ControlCommand::Notify { task, values, failure: fail, key }, json)
-                .await
+            let notify = control::ControlCommand::Notify { task, values, failure: fail, key };
+            Box::pin(control::run(&settings, &run, notify, json)).await
         }
         Command::Workers { command: None, broker, calls, json } => {
             let shown = if json { workers::Shown::Json } else { workers::Shown::table(calls) };

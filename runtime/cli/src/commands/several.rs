@@ -29,7 +29,7 @@ pub(super) async fn run(settings: &Settings, action: BulkAction, flags: RunsFlag
             let error = anyhow!("{run} names one run, and the other flags select several");
             return Err(CliError::invalid(error).hint("leave out the id, or the flags"));
         }
-        return control::run(settings, &run, one(action), json).await;
+        return Box::pin(control::run(settings, &run, one(action), json)).await;
     }
     if filter.is_empty() && !all {
         let error = anyhow!("nothing says which runs to {action}");
