@@ -283,7 +283,8 @@ export interface paths {
         put?: never;
         /**
          * Sends messages in quarantine again, to the queues that they came from.
-         * @description Of the messages that `GET /v1/quarantine` lists, it releases those with an id, or all.
+         * @description Of the messages that `GET /v1/quarantine` lists, it releases those with an id, or all. A worker can put any message into the quarantine,
+         *     also a forged job, and name any queue.
          */
         post: operations["release_quarantine"];
         delete?: never;
@@ -2529,11 +2530,11 @@ export interface components {
             given_up: number;
             /** @description Its name. */
             name: string;
-            /** @description Its address, without the query. */
+            /** @description The scheme, host and port of its address: the rest may be secret. */
             url: string;
             /**
              * Format: int64
-             * @description The number of events that wait in its queue, besides those that are being sent; `null` if the broker does not answer.
+             * @description The number of events that wait in its queue, besides those that are being sent; `null` if the broker or the logbook does not answer.
              */
             waiting?: number | null;
         };
@@ -3212,6 +3213,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The request was refused, or failed */
             default: {
                 headers: {
@@ -3239,6 +3249,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Quarantine"];
+                };
+            };
+            /** @description The broker does not answer, or the server sends as many large answers as it has memory for */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The request was refused, or failed */
@@ -4633,6 +4652,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The request was refused, or failed */
             default: {
                 headers: {
@@ -4840,6 +4868,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Workers"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The request was refused, or failed */
