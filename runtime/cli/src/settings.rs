@@ -226,7 +226,7 @@ pub(crate) struct Settings {
     pub(crate) rules_read: LastTables,
     /// Where the table of each grant is, when the settings were read.
     pub(crate) grant_places: Vec<Place>,
-    /// Who is told of the events of all runs.
+    /// Who receives the events of all runs.
     pub(crate) webhooks: ConfiguredWebhooks,
 }
 

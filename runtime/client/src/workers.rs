@@ -128,8 +128,8 @@ pub async fn ask_details(
 }
 
 /// Tells a worker whether to take jobs, and waits for its answer for at most the duration `reply_timeout`. `None` if it has not
-/// answered: there is no such worker, it is of an earlier version, or it does what it was told later. Dropping the future is safe,
-/// as for [`workers`], and does not take back what the worker is told.
+/// answered: there is no such worker, it is of an earlier version, or it follows the request later. Dropping the future is safe,
+/// as for [`workers`], and does not take back the request.
 ///
 /// # Errors
 /// [`WorkersError`] when the broker refuses something.

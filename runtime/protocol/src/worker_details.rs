@@ -43,7 +43,7 @@ pub struct DrainRequest {
     pub action: DrainAction,
 }
 
-/// What a worker is told to do.
+/// What a worker is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainAction {
     /// It takes no new jobs, ends its calls, and stays.

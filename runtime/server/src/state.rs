@@ -39,7 +39,7 @@ pub struct Dependencies {
     pub locations: Locations,
     /// How many bytes the runs and modules of each namespace may take.
     pub max_namespace_bytes: PerNamespace<NonZeroU64>,
-    /// Who is told of the events of all runs. Their names differ.
+    /// Who receives the events of all runs. Their names differ.
     pub webhooks: Vec<Webhook>,
 }
 

@@ -26,7 +26,7 @@ use crate::{
 /// How long workers have to answer. Workers answer at once unless they are starved.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the worker that is told whether to take jobs has to answer.
+/// How long a worker has to answer a request to drain or to resume.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Number of lists of workers that are made at the same time. Each asks all workers, and has their answers in memory. An owner has at

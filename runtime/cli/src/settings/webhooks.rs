@@ -1,4 +1,4 @@
-//! The tables `[[webhook]]` of a settings file: who is told of the events of all runs.
+//! The tables `[[webhook]]` of a settings file: who receives the events of all runs.
 
 use std::{collections::BTreeSet, env, path::PathBuf, time::Duration};
 

@@ -1,3 +1,5 @@
+//! Tests of what is counted and shown, through the text that Prometheus reads.
+
 use std::sync::Arc;
 
 use crate::{Line, parse};

@@ -2,7 +2,7 @@
 //!
 //! There is one sequence of all events, and one for each namespace. So a busy namespace drops no events of another one from what the
 //! tokens of that one read. A watcher has only a position in a sequence: a slow one costs nothing, until its events were dropped, and then
-//! it is told so.
+//! it gets an event that says so.
 
 use std::{
     collections::{HashMap, VecDeque},
