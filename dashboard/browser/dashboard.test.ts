@@ -7,6 +7,9 @@ import type { Browser } from "playwright-core";
 import { APPROVAL, HOSTILE, HOSTILE_TEXT, ORDER, PROVISION, SHOWCASE, STUCK, wide } from "./flows.ts";
 import { Looker, PATIENCE, Server, startBrowser, until } from "./world.ts";
 
+/** The names of the runs in the list. */
+const RUN_LINKS = ".runs-table .run-link";
+
 describe("the dashboard", { timeout: 600_000 }, () => {
   let browser: Browser;
   let server: Server;
@@ -170,8 +173,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await page.getByLabel("Flow").fill("order");
     await page.keyboard.press("Enter");
     await page.waitForURL("**/ui/runs?state=success&flow=order");
-    await page.getByRole("link", { name: "approval-2" }).waitFor({ state: "detached" });
-    assert.deepEqual(await page.locator(".runs-table .run-link").allInnerTexts(), ["order-1"]);
+    await looker.shows(RUN_LINKS, ["order-1"]);
     await page.getByLabel("Started").selectOption("1h");
     await page.waitForURL("**since=1h");
     await page.goBack();
@@ -195,21 +197,18 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await server.submit("labelled-2", APPROVAL, {}, { team: "shop" });
     const looker = await Looker.open(browser, server, "/ui/runs");
     const { page } = looker;
-    const shown = () => page.locator(".runs-table .run-link").allInnerTexts();
     await page.getByRole("link", { name: "order-1" }).waitFor();
     await page.locator(".runs-table .labels").getByText("note=a <b>label</b> with spaces").waitFor();
     const field = page.getByLabel("Label", { exact: true });
     await field.fill("team=shop");
     await page.keyboard.press("Enter");
     await page.waitForURL("**/ui/runs?label=team=shop");
-    await page.getByRole("link", { name: "order-1" }).waitFor({ state: "detached" });
-    assert.deepEqual(await shown(), ["labelled-2", "labelled-1"]);
+    await looker.shows(RUN_LINKS, ["labelled-2", "labelled-1"]);
     assert.equal(await field.inputValue(), "");
     await field.fill("note");
     await page.keyboard.press("Enter");
     await page.waitForURL("**/ui/runs?label=team=shop&label=note");
-    await page.getByRole("link", { name: "labelled-2" }).waitFor({ state: "detached" });
-    assert.deepEqual(await shown(), ["labelled-1"]);
+    await looker.shows(RUN_LINKS, ["labelled-1"]);
     await looker.checkAccess("labels");
     await page.getByRole("button", { name: "Remove the label team=shop" }).click();
     await page.waitForURL("**/ui/runs?label=note");
@@ -219,8 +218,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await page.waitForURL("**/ui/runs?label=team=shop");
     await page.getByRole("link", { name: "labelled-2" }).waitFor();
     await looker.goto("/ui/runs?text=labelled-1");
-    await page.getByRole("link", { name: "labelled-1" }).waitFor();
-    assert.deepEqual(await shown(), ["labelled-1"]);
+    await looker.shows(RUN_LINKS, ["labelled-1"]);
     await looker.goto("/ui/runs?label=No+label");
     await page.getByRole("alert").waitFor();
     await looker.close();
@@ -252,9 +250,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await page.locator(".run-title .state.success").waitFor();
     await page.getByRole("link", { name: "Events", exact: true }).click();
     // No event is missing, and none came twice.
-    await page.locator(".event-line").first().waitFor();
-    const events = await page.locator(".event-line .state").allInnerTexts();
-    assert.deepEqual(events.map((text) => text.trim()), ["success", "success", "running", "running"]);
+    await looker.shows(".event-line .state", ["success", "success", "running", "running"]);
     await looker.close();
   });
 

@@ -6,6 +6,8 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+
 import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from "playwright-core";
 
 const FLAGS = [
@@ -100,11 +102,11 @@ export class Server {
   }
 }
 
-/** Waits until something is so. */
-export async function until(isSo: () => Promise<boolean>, what: string): Promise<void> {
+/** Waits until something is so; if it never is, the failure says what was expected, and what is so `instead`. */
+export async function until(isSo: () => Promise<boolean>, what: string, instead = () => ""): Promise<void> {
   const end = Date.now() + PATIENCE;
   while (!(await isSo())) {
-    assert.ok(Date.now() < end, `in vain waited until ${what}`);
+    assert.ok(Date.now() < end, `in vain waited until ${what} ${instead()}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
@@ -179,6 +181,20 @@ export class Looker {
 
   async goto(path: string): Promise<void> {
     await this.page.goto(this.server.address + path);
+  }
+
+  /**
+   * Waits until these elements are there with exactly these texts.
+   *
+   * A page that loads other rows shows none for a moment: to look once would be a matter of luck.
+   */
+  async shows(selector: string, expected: string[]): Promise<void> {
+    let last: string[] = [];
+    const isSo = async () => {
+      last = (await this.page.locator(selector).allInnerTexts()).map((text) => text.trim());
+      return isDeepStrictEqual(last, expected);
+    };
+    await until(isSo, `${selector} shows ${JSON.stringify(expected)}`, () => `it shows ${JSON.stringify(last)}`);
   }
 
   /** Takes a picture, if somebody wants pictures. */

@@ -1,6 +1,6 @@
 //! Files for colleagues: they are replayed without a server or a logbook, and nothing in them is trusted.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{collections::BTreeSet, ffi::OsString, fs, os::unix::fs::PermissionsExt as _};
 
 use serde_json::json;
 use waft_tests::Waft;
@@ -84,8 +84,15 @@ fn a_file_that_exists_is_never_overwritten() {
     // Somebody else may have put a link there.
     std::os::unix::fs::symlink(&exists, waft.folder().join("link.bundle")).expect("a link");
     assert_refused(&write("link.bundle"), "name another file, or delete this one first");
-    let before = fs::read_dir(waft.folder()).expect("it is there").count();
+    let names = || -> BTreeSet<_> {
+        fs::read_dir(waft.folder())
+            .expect("it is there")
+            .map(|entry| entry.expect("it can be read").file_name())
+            .collect()
+    };
+    let before = names();
     write("no/such/folder.bundle").expect(4);
-    assert_eq!(fs::read_dir(waft.folder()).expect("it is there").count(), before, "no part of a file stays");
+    // The logbook's own files may have gone in the meantime: the last reader of a database in write-ahead mode removes two.
+    assert_eq!(names().difference(&before).collect::<Vec<_>>(), Vec::<&OsString>::new(), "no part of a file stays");
     write("new.bundle").expect(0);
 }
