@@ -11,8 +11,11 @@ use crate::turns::{Turn, Turns};
 /// node may cost more, and then those of the next batches less.
 const MAX_BATCH_COST: u64 = EvaluationBudget::MAX_COST / 4;
 
+/// Number of turns of a batch whose conditions cost as much as those of one turn may.
+pub(crate) const MAX_FULL_TURNS: usize = 8;
+
 /// The maximum cost of the conditions of one turn: a batch has turns of several namespaces.
-const MAX_TURN_COST: u64 = MAX_BATCH_COST / 8;
+const MAX_TURN_COST: u64 = MAX_BATCH_COST / MAX_FULL_TURNS as u64;
 
 /// What a turn costs beside its conditions.
 const TURN_COST: u64 = 200;

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use broker::{DeclareError, Delivery};
-use flow::{RunId, Shard};
+use flow::{Namespace, RunId, Shard};
 use protocol::{CommandRequest, Reply};
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -30,18 +30,31 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of held commands: fewer than the deliveries of one shard, or its other messages would wait too.
 const MAX_HELD_COMMANDS: usize = 64;
 
+/// Maximum number of them for the runs of one namespace: the others are for other namespaces.
+const MAX_HELD_OF_NAMESPACE: usize = 16;
+
 /// What the driver does once a declaration has ended.
 pub(crate) enum AfterDeclaration {
     /// Starts the run.
     Submit(Submission),
     /// Takes the run over.
     Adopt(Adoption),
-    /// Records the command.
-    Command(HeldCommand),
+    /// Records the command, for a run of a flow in this namespace.
+    Command(HeldCommand, Option<Namespace>),
     /// Logs an error: the run goes on meanwhile.
     Load(RunId),
     /// Logs an error.
     Unbind,
+}
+
+impl AfterDeclaration {
+    /// The namespace of a held command.
+    fn as_command(&self) -> Option<Option<&Namespace>> {
+        match self {
+            Self::Command(_, namespace) => Some(namespace.as_ref()),
+            Self::Submit(_) | Self::Adopt(_) | Self::Load(_) | Self::Unbind => None,
+        }
+    }
 }
 
 /// A command that waits until its run can listen to tasks.
@@ -139,10 +152,11 @@ impl Declarations {
         self.pending.values().any(|pending| matches!(pending.after, AfterDeclaration::Load(_)))
     }
 
-    /// Whether another command can be held.
-    pub(crate) fn has_room_for_command(&self) -> bool {
-        let is_command = |pending: &&Pending| matches!(pending.after, AfterDeclaration::Command(_));
-        self.pending.values().filter(is_command).count() < MAX_HELD_COMMANDS
+    /// Whether another command can be held, for a run of a flow in this namespace.
+    pub(crate) fn has_room_for_command(&self, namespace: Option<&Namespace>) -> bool {
+        let held = || self.pending.values().filter_map(|pending| pending.after.as_command());
+        let of_namespace = || held().filter(|of| *of == namespace).count();
+        held().count() < MAX_HELD_COMMANDS && (namespace.is_none() || of_namespace() < MAX_HELD_OF_NAMESPACE)
     }
 
     /// Whether the queue of a shard is being bound to a task for a run that is not known to listen yet.

@@ -4,9 +4,9 @@
 //! then lets the outbox carry out the effects.
 //!
 //! The driver owns the parts and passes input and effects between them. Each part is a plain value that owns its own
-//! state and knows no other part: `runs.rs`, `shards.rs`, `leases.rs`, `withdrawals.rs`, `listeners.rs`, `forwards.rs`,
-//! `condition_turns.rs`, `memo.rs`, `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
-//! `declare.rs`, `load.rs`, `ownership.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes
+//! state and knows no other part: `runs.rs`, `shards.rs`, `leases.rs`, `withdrawals.rs`, `listeners.rs`, `forwards.rs`, `deferred.rs`,
+//! `condition_turns.rs`, `call_queue.rs`, `memo.rs`, `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
+//! `declare.rs`, `load.rs`, `stale.rs`, `ownership.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes
 //! the records, and `step.rs` hands the effects to the outbox. The rest decides, and awaits nothing.
 //!
 //! The driver never waits for the broker: `declarations.rs` declares and binds beside it.
@@ -16,6 +16,7 @@
 
 mod append;
 mod call_location;
+mod decisions;
 mod declare;
 mod dispatch;
 mod forward;
@@ -25,19 +26,21 @@ mod measure;
 mod ownership;
 mod receive;
 mod requests;
+mod shares;
 mod skips;
+mod stale;
 mod step;
 mod tick;
 mod unreadable;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use broker::{Delivery, Refusals};
-use flow::{RunId, Shard};
+use flow::{CallId, Namespace, RunId, Shard, Value};
 use logbook::{Logbook, MemoChanges, MemoLimits};
 use machine::{Command, EndedAttempt, Event, Machine, Record};
 use protocol::{AttemptLog, EngineSecret, Reply};
@@ -50,12 +53,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Clock, MaxOpenRuns, SubmitError, Watch,
+    call_queue::CallQueue,
     clock::{ClockReader, TICK},
     condition_turns::ConditionTurns,
     declarations::Declarations,
+    deferred::{DeferredEvents, MAX_BATCH_DEFERRED},
     effects::{Effects, ReplyTo},
     fetches::Fetches,
     forwards::Forwards,
+    held_notifications::HeldNotifications,
     inbox::Inbox,
     leases::Leases,
     listeners::{ListenedTask, Listeners},
@@ -65,13 +71,14 @@ use crate::{
     permits::{calls::EndedCalls, client::PermitClient},
     publications::Publications,
     runs::{RecentRuns, RunEvent, Runs, is_inactive},
-    shards::{ShardDelivery, Shards, Sharing},
+    shards::{Shards, Sharing},
     topology_cache::TopologyCache,
     unserved_queues,
     withdrawals::Withdrawals,
 };
 pub use call_location::CallLocation;
 pub(crate) use requests::{Adoption, DriverRequest, Submission};
+use stale::ReturnedDelivery;
 
 /// Number of signals after which a batch takes no further message: enough to share the cost of an append, few enough to
 /// answer soon. The last message may hold several signals.
@@ -81,9 +88,15 @@ const MAX_BATCH_SIGNALS: usize = 512;
 /// batch takes many more than it causes.
 const MAX_BATCH_MESSAGES: usize = 2_048;
 
-/// Bytes of messages after which a batch takes none. The records of a batch have as many, and those of one run are one row of the
-/// logbook. It is many batches' worth of usual messages.
+/// Bytes of messages, and of the records of runs that are read for them, after which a batch takes no message. The records of a batch
+/// have as many, and those of one run are one row of the logbook. It is many batches' worth of usual messages.
 const MAX_BATCH_BYTES: usize = 16 << 20;
+
+/// Number of runs that are read from the logbook after which a batch takes no message: each takes a millisecond or more.
+const MAX_BATCH_LOADS: usize = 128;
+
+/// Maximum number of timers that one batch looks at, besides those that have their turn: enough for a neighbour to be among them soon.
+const MAX_DUE_TIMERS: usize = 8 * MAX_BATCH_DEFERRED;
 
 /// The input of one iteration of the driver's loop, before any of it is durable.
 #[derive(Default)]
@@ -102,9 +115,41 @@ struct Batch {
     unbind: BTreeSet<ListenedTask>,
     /// Effects that need no record.
     effects: Effects,
+    /// The number of messages in it.
+    messages: usize,
+    /// The number of runs that were read for it.
+    loads: usize,
+    /// The bytes of these messages and runs.
+    bytes: usize,
 }
 
 impl Batch {
+    /// Whether it may take more messages, or read more runs.
+    fn has_room(&self) -> bool {
+        self.events.len() < MAX_BATCH_SIGNALS
+            && self.messages < MAX_BATCH_MESSAGES
+            && self.loads < MAX_BATCH_LOADS
+            && self.bytes < MAX_BATCH_BYTES
+    }
+
+    /// Whether it may read more stale runs: most of it is for messages, so that a shard that is taken over delays no other.
+    fn has_room_to_reload(&self) -> bool {
+        self.events.len() < MAX_BATCH_SIGNALS / 4
+            && self.loads < MAX_BATCH_LOADS / 4
+            && self.bytes < MAX_BATCH_BYTES / 4
+    }
+
+    fn count_message(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Counts a run that was read from the logbook by the driver.
+    fn count_load(&mut self, bytes: u64) {
+        self.loads += 1;
+        self.bytes = self.bytes.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+
     fn push(&mut self, run: RunId, event: Event) {
         self.events.push(RunEvent::new(run, event));
     }
@@ -127,6 +172,10 @@ struct StepResult {
     ended: EndedCalls,
     /// Whether some of the commands may have been performed before.
     may_repeat: bool,
+    /// Calls that a suspended run sends again, since it continues.
+    resumed: Vec<CallId>,
+    /// The bytes of the records and commands.
+    bytes: usize,
     /// Whether the run continues in the next batch.
     is_unfinished: bool,
     /// Whether a person has retried the run, which may have ended.
@@ -176,6 +225,7 @@ pub(crate) struct Driver {
     leases: Leases,
     withdrawals: Withdrawals,
     permits: PermitClient,
+    call_queue: CallQueue,
     listeners: Listeners,
     forwards: Forwards,
     publications: Publications,
@@ -185,16 +235,22 @@ pub(crate) struct Driver {
     loads: Loads,
     declarations: Declarations,
     /// Notifications that arrived when the listeners of their shard were not all known.
-    held_notifications: Vec<ShardDelivery>,
+    held_notifications: HeldNotifications,
+    /// Deliveries that were held and are received again, before newer ones.
+    returned: VecDeque<ReturnedDelivery>,
+    /// Whether stale runs are left that this batch did not read.
+    is_reloading: bool,
     /// The number of notifications that were dropped because too many of firings without a call waited.
     dropped_notifications: u64,
     /// Loaded runs whose unanswered calls are sent again in the next iteration, once the answers that arrived before are
     /// handled.
     resend_next: BTreeSet<RunId>,
+    /// The same for runs whose answers are still in the queue of their shard, by the probe that is behind these.
+    resend_at_probe: BTreeMap<(Shard, u64), RunId>,
     clock: ClockReader,
     conditions: ConditionTurns,
-    /// Events that the last batch caused for the next one.
-    deferred: Vec<RunEvent>,
+    /// Events that a later batch decides.
+    deferred: DeferredEvents,
     /// When the calls that wait for a worker were last counted.
     waiting_counted_at: Option<tokio::time::Instant>,
 }
@@ -212,10 +268,13 @@ impl Driver {
             memo_trim: MemoTrim::new(context.logbook.clone(), context.memo_limits),
             loads: Loads::new(context.logbook.clone()),
             declarations: Declarations::new(context.topology.clone()),
-            held_notifications: Vec::new(),
+            held_notifications: HeldNotifications::default(),
+            returned: VecDeque::new(),
+            is_reloading: false,
             dropped_notifications: 0,
             forwards: Forwards::default(),
             resend_next: BTreeSet::new(),
+            resend_at_probe: BTreeMap::new(),
             listeners: Listeners::default(),
             clock: ClockReader::new(&*context.clock),
             conditions: ConditionTurns::default(),
@@ -226,9 +285,10 @@ impl Driver {
             leases: Leases::default(),
             withdrawals: Withdrawals::default(),
             permits: PermitClient::new(shards.engine().to_owned(), shards.secret()),
+            call_queue: CallQueue::default(),
             shards,
             publications,
-            deferred: Vec::new(),
+            deferred: DeferredEvents::default(),
             waiting_counted_at: None,
         }
     }
@@ -245,12 +305,13 @@ impl Driver {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let mut batch = Batch::default();
-            for event in std::mem::take(&mut self.deferred) {
-                self.enqueue(event, &mut batch);
-            }
             for run in std::mem::take(&mut self.resend_next) {
-                self.resend_outstanding_calls(&run, &mut batch);
+                self.resend_outstanding_calls(&run);
             }
+            if self.is_reloading {
+                self.reload_stale(&mut batch).await;
+            }
+            self.start_loads();
             let now = self.context.clock.now();
             self.lookups.start(now);
             let until_due = self.runs.next_due().map(|at| at.since(now));
@@ -264,55 +325,96 @@ impl Driver {
                 Some((run, event)) = self.fetches.next(), if !self.fetches.is_empty() => {
                     self.enqueue(RunEvent::new(run, event), &mut batch);
                 }
-                ended = self.lookups.next(), if !self.lookups.is_empty() => self.on_looked_up(ended, &mut batch),
+                ended = self.lookups.next(), if !self.lookups.is_empty() => self.on_looked_up(ended),
                 Some(ended) = self.loads.next(), if !self.loads.is_empty() => self.finish_load(ended, &mut batch).await,
                 Some(ended) = self.declarations.next(), if !self.declarations.is_empty() => {
                     self.on_declared(ended, &mut batch).await;
                 }
                 Some(request) = requests.recv() => self.on_request(request, &mut batch).await,
-                incoming = inbox.next() => match incoming {
-                    Some(incoming) => self.receive(incoming, &mut batch).await,
+                // What was held comes before what arrives now, such as a probe that proves that all earlier messages were received.
+                incoming = inbox.next(), if self.returned.is_empty() => match incoming {
+                    Some(incoming) => {
+                        batch.count_message(incoming.size());
+                        self.receive(incoming, &mut batch).await;
+                    }
                     None => break,
                 },
                 // These come last, since they may be ready in every iteration.
                 () = tokio::time::sleep(until_due.unwrap_or_default()), if until_due.is_some() => {}
-                () = std::future::ready(()), if !batch.events.is_empty() || !self.conditions.is_empty() => {}
+                () = std::future::ready(()), if !batch.events.is_empty() || self.has_more() => {}
                 () = outbox::room_for_backlog(&outbox), if self.publications.is_due() => {}
             }
-            while batch.events.len() < MAX_BATCH_SIGNALS
+            while batch.has_room()
                 && let Ok(request) = requests.try_recv()
             {
                 self.on_request(request, &mut batch).await;
             }
-            let (mut received, mut bytes) = (0, 0);
-            while batch.events.len() < MAX_BATCH_SIGNALS
-                && received < MAX_BATCH_MESSAGES
-                && bytes < MAX_BATCH_BYTES
+            self.receive_returned(&mut batch).await;
+            while batch.has_room()
+                && self.returned.is_empty()
                 && let Some(incoming) = inbox.try_next()
             {
-                received += 1;
-                bytes += incoming.size();
+                batch.count_message(incoming.size());
                 self.receive(incoming, &mut batch).await;
             }
             self.forward_notifications(&mut batch).await;
-            self.add_due_runs(&mut batch);
+            self.withdraw_due(&mut batch);
+            self.take_deferred(&mut batch);
             self.step(batch).await;
         }
         inbox.close();
     }
 
+    /// Whether the next batch goes on with something, whether or not anything arrives.
+    fn has_more(&self) -> bool {
+        self.is_reloading
+            || !self.conditions.is_empty()
+            || !self.deferred.is_empty()
+            || !self.returned.is_empty()
+            || !self.call_queue.is_empty()
+            || !self.resend_next.is_empty()
+            || self.withdrawals.is_due()
+    }
+
     /// Adds an event to the batch, or holds it for a stale run whose records must be read first.
     fn enqueue(&mut self, event: RunEvent, batch: &mut Batch) {
         match self.runs.stale_mut(&event.run) {
-            Some(stale) => stale.pending.push(event),
+            Some(stale) => {
+                if let Some(reply_to) = stale.hold_event(event) {
+                    batch.effects.reply(reply_to, Reply::Refused(stale::TOO_MANY_HELD.into()));
+                }
+            }
             None => batch.events.push(event),
         }
     }
 
-    /// Adds a tick for every run with a timer that is due. A run that waits for a turn gets one with it.
-    fn add_due_runs(&self, batch: &mut Batch) {
-        for run in self.runs.due_by(self.context.clock.now()).filter(|run| !self.conditions.has(run)) {
-            batch.push(run.clone(), Event::Tick);
+    /// Lets a later batch decide an event.
+    fn defer(&mut self, event: RunEvent) {
+        let namespace = self.namespace_of(&event.run);
+        self.deferred.push(namespace, event);
+    }
+
+    /// The namespace of the flow of a run in memory.
+    fn namespace_of(&self, run: &RunId) -> Option<Namespace> {
+        self.runs.get(run).and_then(|active| active.machine.flow().name.namespace())
+    }
+
+    /// Adds events that were deferred, and a tick for runs with a timer that is due, in turns and as many as one batch takes. A run that
+    /// waits for a turn of its conditions gets a tick with it.
+    fn take_deferred(&mut self, batch: &mut Batch) {
+        for run in self.runs.take_due(self.context.clock.now(), MAX_DUE_TIMERS) {
+            if !self.conditions.has(&run) {
+                self.defer(RunEvent::new(run, Event::Tick));
+            }
+        }
+        let mut bytes = 0;
+        for _ in 0..MAX_BATCH_DEFERRED {
+            let Some(event) = self.deferred.take() else { break };
+            bytes += remembered_bytes(&event.event);
+            self.enqueue(event, batch);
+            if bytes >= MAX_BATCH_BYTES {
+                break;
+            }
         }
     }
 
@@ -320,6 +422,11 @@ impl Driver {
     fn is_lasting(&self) -> bool {
         self.context.is_durable || self.shards.has_peers()
     }
+}
+
+/// The bytes of a remembered result. Other events that are deferred have hardly any.
+fn remembered_bytes(event: &Event) -> usize {
+    if let Event::Remembered { values, .. } = event { values.values().map(Value::written_size).sum() } else { 0 }
 }
 
 /// Returns the reply that explains why an event had no effect. `refusal` is why the machine refused a notification.

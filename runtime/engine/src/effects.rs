@@ -4,7 +4,7 @@
 use broker::{Delivery, Message};
 use flow::RunId;
 use logbook::Version;
-use protocol::{Reply, ReplyQueue};
+use protocol::{Job, Reply, ReplyQueue};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{messages, watch::WatchEvent};
@@ -14,6 +14,8 @@ use crate::{messages, watch::WatchEvent};
 pub(crate) struct Effects {
     /// Messages to publish, in this order.
     pub(crate) messages: Vec<Message>,
+    /// Jobs to publish after these messages.
+    pub(crate) jobs: Vec<JobMessage>,
     /// Messages that are useful only now, such as probes: one that is not published within a tick is dropped.
     pub(crate) probes: Vec<Message>,
     /// Events for watchers.
@@ -22,6 +24,12 @@ pub(crate) struct Effects {
     pub(crate) to_accept: Vec<Delivery>,
     /// Runs, each with the version up to which this batch and all earlier ones contain its messages.
     pub(crate) published: Vec<(RunId, Version)>,
+}
+
+/// A job, and the message for it, whose body is still empty: it is encoded when it is sent, after its large values have moved to the store.
+pub(crate) struct JobMessage {
+    pub(crate) message: Message,
+    pub(crate) job: Box<Job>,
 }
 
 /// The target of the reply to a run command.

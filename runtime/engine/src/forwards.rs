@@ -14,6 +14,7 @@ use std::{
 
 use broker::{Delivery, DeliveryParts};
 use flow::{FlowName, Namespace, RunId, Shard, TaskNotification};
+use machine::NotificationPart;
 use tokio::time::Instant;
 
 use crate::{
@@ -57,6 +58,8 @@ pub(crate) struct NotificationCopy {
     pub(crate) run: RunId,
     pub(crate) pace: Pace,
     pub(crate) notification: Arc<TaskNotification>,
+    /// The part of it that the run decides next.
+    pub(crate) part: NotificationPart,
     pub(crate) delivery: Delivery,
 }
 
@@ -103,6 +106,12 @@ impl Forwards {
         self.received += 1;
     }
 
+    /// Adds a copy again that its run has not decided to the end: it listens in many places.
+    pub(crate) fn put_back(&mut self, copy: NotificationCopy) {
+        let flow = copy.listened.1.clone();
+        self.namespaces.entry(flow.namespace()).entry((flow, copy.pace)).partial.push_back(copy);
+    }
+
     fn lane(&mut self, forward: &Forward) -> &mut Lane {
         let (_, flow, _) = &forward.listened;
         self.namespaces.entry(flow.namespace()).entry((flow.clone(), forward.pace))
@@ -131,13 +140,15 @@ impl Forwards {
     pub(crate) fn are_taken(&self, received: u64) -> bool {
         // A returned copy is older than its number.
         self.lanes().all(|lane| {
-            lane.returned.is_empty() && lane.waiting.front().is_none_or(|waiting| waiting.number >= received)
+            let has_older = !lane.returned.is_empty() || !lane.partial.is_empty();
+            !has_older && lane.waiting.front().is_none_or(|waiting| waiting.number >= received)
         })
     }
 
     /// Drops the notifications of a shard that is no longer driven here: they go back to its queue.
     pub(crate) fn drop_shard(&mut self, shard: &Shard) {
         for lane in self.namespaces.values_mut().flat_map(Turns::values_mut) {
+            lane.partial.retain(|copy| copy.listened.0 != *shard);
             lane.returned.retain(|waiting| waiting.listened.0 != *shard);
             lane.waiting.retain(|waiting| waiting.listened.0 != *shard);
         }
@@ -151,6 +162,8 @@ impl Forwards {
 /// The waiting notifications of one flow.
 #[derive(Default)]
 struct Lane {
+    /// Copies of which a part is left. They precede newer copies for the same runs.
+    partial: VecDeque<NotificationCopy>,
     /// Copies that were taken before the records of their runs were read. They precede newer copies for the same runs.
     returned: VecDeque<WaitingNotification>,
     waiting: VecDeque<WaitingNotification>,
@@ -161,16 +174,19 @@ struct Lane {
 
 impl Lane {
     fn is_empty(&self) -> bool {
-        self.returned.is_empty() && self.waiting.is_empty()
+        self.partial.is_empty() && self.returned.is_empty() && self.waiting.is_empty()
     }
 
     fn copies_left(&self) -> usize {
-        self.waiting.iter().map(|waiting| waiting.left).sum()
+        self.partial.len() + self.waiting.iter().map(|waiting| waiting.left).sum::<usize>()
     }
 
     fn take(&mut self, now: Instant) -> (Option<NotificationCopy>, Turn) {
         if self.not_before.is_some_and(|at| at > now) {
             return (None, Turn::IsOver);
+        }
+        if let Some(copy) = self.partial.pop_front() {
+            return (Some(copy), self.turn());
         }
         while let Some(waiting) = self.returned.front_mut().or(self.waiting.front_mut()) {
             let copy = waiting.take();
@@ -179,11 +195,16 @@ impl Lane {
                 done.into_iter().for_each(WaitingNotification::finish);
             }
             if copy.is_some() {
-                self.taken = (self.taken + 1) % TURN_COPIES;
-                return (copy, if self.taken == 0 { Turn::IsOver } else { Turn::GoesOn });
+                return (copy, self.turn());
             }
         }
         (None, Turn::WasLast)
+    }
+
+    /// Counts a copy that is taken. Returns whether the turn goes on.
+    fn turn(&mut self) -> Turn {
+        self.taken = (self.taken + 1) % TURN_COPIES;
+        if self.taken == 0 { Turn::IsOver } else { Turn::GoesOn }
     }
 }
 
@@ -220,7 +241,8 @@ impl WaitingNotification {
         self.left -= 1;
         self.last = Some(run.clone());
         let delivery = self.parts.part(messages::for_listener(self.parts.message(), &run));
-        Some(NotificationCopy { listened: self.listened.clone(), run, pace: self.pace, notification, delivery })
+        let (listened, part) = (self.listened.clone(), NotificationPart::First);
+        Some(NotificationCopy { listened, run, pace: self.pace, notification, part, delivery })
     }
 
     fn notification(&mut self) -> Option<Arc<TaskNotification>> {

@@ -300,7 +300,7 @@ impl Leases {
             | Event::Retry
             | Event::Skip { .. }
             | Event::Notify { .. }
-            | Event::TaskNotification(_)
+            | Event::TaskNotification { .. }
             | Event::Fetched { .. }
             | Event::Remembered { .. }
             | Event::Withdrawn { .. }

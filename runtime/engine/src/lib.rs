@@ -10,15 +10,18 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod bug;
+mod call_queue;
 mod clock;
 mod command_error;
 mod condition_turns;
 mod declarations;
+mod deferred;
 mod driver;
 mod effects;
 mod engine;
 mod fetches;
 mod forwards;
+mod held_notifications;
 mod inbox;
 mod leases;
 mod listeners;

@@ -1,17 +1,28 @@
-//! Reads runs from the logbook. The driver reads a run with few records itself. One with many is read beside it: the driver
-//! would stand still for seconds.
+//! Reads runs from the logbook. The driver reads a run with few records itself. One with many, or with large ones, is read beside it:
+//! the driver would stand still for seconds.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
-use flow::{Flow, RunId};
-use logbook::{History, LoadError, Logbook, Page, Replay, Version};
+use flow::{Flow, Namespace, RunId};
+use logbook::{History, LoadError, Logbook, Page, Replay, RunInfo, Version};
 use machine::{Change, Fact};
 use tokio::task::{AbortHandle, Id, JoinSet};
 
-use crate::{bug::catch_bug, publications::PublishedChange, runs::active::ActiveRun};
+use crate::{
+    bug::catch_bug,
+    publications::PublishedChange,
+    runs::active::ActiveRun,
+    turns::{Turn, Turns},
+};
 
 /// The number of records after a snapshot that the driver reads itself: some milliseconds.
 pub(crate) const MAX_INLINE_RECORDS: usize = 2_000;
+
+/// The bytes of a snapshot and of the records after it that the driver reads itself: some tens of milliseconds.
+pub(crate) const MAX_INLINE_BYTES: u64 = 1 << 20;
 
 /// The number of nodes and list elements in a snapshot that the driver restores itself.
 const MAX_INLINE_NODES: usize = 10_000;
@@ -25,6 +36,16 @@ pub(crate) struct Loads {
     running: JoinSet<Result<LoadedRun, LoadError>>,
     /// The run of each load. A load that panics returns only its id.
     runs: HashMap<Id, RunId>,
+    /// The runs that are read next, in turns of their namespaces.
+    waiting: Turns<Option<Namespace>, VecDeque<RunId>>,
+}
+
+/// A run that takes long to read.
+pub(crate) struct LongRun {
+    pub(crate) info: RunInfo,
+    pub(crate) latest: Version,
+    /// Its first records, if they are small.
+    pub(crate) history: Option<History>,
 }
 
 /// A load that is under way. It is stopped when this value is dropped.
@@ -52,12 +73,14 @@ pub(crate) struct LoadedRun {
     pub(crate) unpublished: Option<Vec<PublishedChange>>,
     /// The changes that its watcher has not received.
     pub(crate) unwatched: Vec<Change>,
+    /// The bytes that the driver has read for it; 0 if it was read beside the driver.
+    pub(crate) bytes: u64,
 }
 
 impl LoadedRun {
     /// A run whose changes were all sent.
     pub(crate) fn of(active: ActiveRun) -> Self {
-        Self { active, unpublished: None, unwatched: Vec::new() }
+        Self { active, unpublished: None, unwatched: Vec::new(), bytes: 0 }
     }
 }
 
@@ -85,7 +108,7 @@ pub(crate) struct EndedLoad {
 
 impl Loads {
     pub(crate) fn new(logbook: Arc<dyn Logbook>) -> Self {
-        Self { logbook, running: JoinSet::new(), runs: HashMap::new() }
+        Self { logbook, running: JoinSet::new(), runs: HashMap::new(), waiting: Turns::default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -97,12 +120,31 @@ impl Loads {
         self.running.len() < MAX_LOADS
     }
 
-    /// Reads a run from a history of which only the first records were read.
-    pub(crate) fn start(&mut self, history: History, send_state: SendState) -> RunningLoad {
-        let run = history.run.clone();
-        let task = self.running.spawn(read(self.logbook.clone(), history, send_state));
-        self.runs.insert(task.id(), run);
+    /// Reads a run. Continues its history, if the first records were read.
+    pub(crate) fn start(&mut self, run: &RunId, history: Option<History>, send_state: SendState) -> RunningLoad {
+        let (logbook, of) = (self.logbook.clone(), run.clone());
+        let task = self.running.spawn(async move {
+            let history = match history {
+                Some(history) => history,
+                None => logbook.load_within(&of, MAX_INLINE_RECORDS).await?,
+            };
+            read(logbook, history, send_state).await
+        });
+        self.runs.insert(task.id(), run.clone());
         RunningLoad { id: task.id(), task }
+    }
+
+    /// Lets a run wait until there is room to read it.
+    pub(crate) fn wait(&mut self, namespace: Option<Namespace>, run: RunId) {
+        self.waiting.entry(namespace).push_back(run);
+    }
+
+    /// Takes the run that has the next turn, whether or not it still has to be read.
+    pub(crate) fn next_waiting(&mut self) -> Option<RunId> {
+        self.waiting.take(|runs| {
+            let run = runs.pop_front();
+            (run, if runs.is_empty() { Turn::WasLast } else { Turn::IsOver })
+        })
     }
 
     /// The next load that ends; `None` when none is running. Cancel-safe.
@@ -202,7 +244,7 @@ pub(crate) async fn read(
     let after = |after: Version| changes.iter().filter(move |(version, _)| *version > after).map(|(_, change)| change);
     let unpublished = (version > published).then(|| after(published).filter_map(PublishedChange::of).collect());
     let unwatched = if has_watcher { after(sent).cloned().collect() } else { Vec::new() };
-    Ok(LoadedRun { active, unpublished, unwatched })
+    Ok(LoadedRun { active, unpublished, unwatched, bytes: 0 })
 }
 
 /// Replays all records of a run and returns its changes between two versions.
@@ -230,5 +272,25 @@ async fn replay_changes(
             }
         }
         tokio::task::yield_now().await;
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn namespaces_take_turns_whatever_the_ids_of_their_runs_are() {
+        let mut loads = Loads::new(Arc::new(logbook::Memory::new()));
+        let mut wait = |namespace: &str, run: &str| {
+            let namespace = Namespace::new(namespace).expect("a valid name");
+            loads.wait(Some(namespace), run.parse().expect("a valid name"));
+        };
+        for number in 0..200 {
+            wait("a", &format!("{number:04}"));
+        }
+        wait("b", "z");
+        let order: Vec<String> = std::iter::from_fn(|| loads.next_waiting()).map(|run| run.to_string()).collect();
+        assert_eq!(order[..4], ["0000", "z", "0001", "0002"]);
+        assert_eq!(order.len(), 201);
     }
 }

@@ -190,10 +190,14 @@ async fn look_up(
     Ok(results)
 }
 
+/// Whether the results of a task's calls are remembered.
+pub(crate) fn is_remembered(task: &Task, action: Action) -> bool {
+    task.access.memo.is_some_and(Memo::remembers) && action == Action::Apply
+}
+
 /// Where the result of a call is remembered, if it is one of a task that remembers its results.
 pub(crate) fn address_of(flow: &Flow, task: &Task, call: &Call) -> Option<MemoAddress> {
-    let is_remembered = task.access.memo.is_some_and(Memo::remembers) && call.id.action == Action::Apply;
-    is_remembered.then(|| MemoAddress::of_call(&flow.name, task, &call.inputs))
+    is_remembered(task, call.id.action).then(|| MemoAddress::of_call(&flow.name, task, &call.inputs))
 }
 
 /// What a signal would add to the remembered results, if the machine, which has not received it, records it as a success.

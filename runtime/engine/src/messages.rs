@@ -11,7 +11,7 @@ use protocol::{
     Reply, ReplyQueue, Report, ReportBatch, RunCommand, Seal, SendingId, WithdrawnCall, topology,
 };
 
-use crate::{forwards::Pace, publications::PublishedChange};
+use crate::{effects::JobMessage, forwards::Pace, publications::PublishedChange};
 
 /// The header of a notification whose firing has made no call and has not waited, and was triggered by a notification.
 const EMPTY_FIRING_HEADER: &str = "empty-firing";
@@ -58,7 +58,7 @@ pub(crate) struct JobSending {
 }
 
 /// The message that dispatches a call to the workers.
-pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, sending: JobSending) -> Message {
+pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, sending: JobSending) -> JobMessage {
     // A rollback never expires.
     let expires = task.expires.filter(|_| call.action() == Action::Apply);
     let expires_at = expires.map(|expires| call.at.after(expires));
@@ -69,20 +69,21 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, 
         delivery_limit: task.delivery_limit,
         ..Job::of_call(&flow.name, task, call)
     };
-    let job = job.with_keys(to.secret);
+    let job = Box::new(job.with_keys(to.secret));
     let mut properties = Properties { reply_to: Some(job.signal_to.clone()), ..properties(&job.call) };
     protocol::set_returned(&mut properties.headers, sending.earlier.redeliveries);
     protocol::set_unanswered(&mut properties.headers, sending.earlier.unanswered);
     protocol::set_sending(&mut properties.headers, sending.id);
-    Message {
+    let message = Message {
         exchange: topology::JOBS.into(),
         key: task.queue.to_string(),
         routing: Routing::Mandatory,
         persistent: true,
         priority: u8::try_from(task.priority.clamp(0, 9)).unwrap_or(0),
         properties,
-        body: job.encode().into(),
-    }
+        body: Bytes::new(),
+    };
+    JobMessage { message, job }
 }
 
 /// The message that publishes a change of a run or of one of its nodes.

@@ -30,9 +30,10 @@ pub(crate) fn leads_to_shards(message: &Message) -> bool {
     exchange == names::REPORTS || exchange == names::NOTIFICATIONS || is_of_engine(exchange)
 }
 
-/// Whether a notification came through an exchange that only engines publish notifications to.
+/// Whether a notification came through an exchange that only engines publish to, or was released from the quarantine. An engine
+/// puts one that must wait behind other messages of its queue.
 pub(crate) fn is_right_for_notification(message: &Message) -> bool {
-    [names::NOTIFICATIONS, names::RELEASED].contains(&message.exchange.as_str())
+    message.exchange == names::NOTIFICATIONS || is_of_engine(&message.exchange)
 }
 
 /// Whether a message came from an engine, or was released from the quarantine by an operator.
@@ -79,6 +80,7 @@ mod tests {
             assert!(!right(&heartbeat, exchange) && !right(&command, exchange), "{exchange}");
         }
         assert!(is_right_for_notification(&through(names::NOTIFICATIONS)));
+        assert!(is_right_for_notification(&through(names::ENGINES)));
         assert!(!is_right_for_notification(&through(names::REPORTS)));
         assert!(!leads_to_shards(&through("")) && !leads_to_shards(&through("waft.task.f.t")));
     }

@@ -16,7 +16,7 @@ use std::{
 use broker::{Broker, Delivery, Message, PublishError};
 use flow::{QueueName, Size};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use protocol::{EngineSecret, topology as names};
+use protocol::{EngineSecret, Job, topology as names};
 use store::Store;
 use tokio::{sync::mpsc, time::timeout};
 
@@ -25,7 +25,10 @@ use self::{
     publication::PendingPublication,
     rejections::{Rejected, Rejections, Verdict},
 };
-use crate::{clock::TICK, effects::Effects};
+use crate::{
+    clock::TICK,
+    effects::{Effects, JobMessage},
+};
 
 /// Maximum number of batches in flight. More would only wait for the broker's confirms.
 const IN_FLIGHT: usize = 64;
@@ -88,14 +91,28 @@ fn target(message: &Message) -> (String, String) {
     (message.exchange.clone(), message.key.clone())
 }
 
+/// The bytes of messages in flight, at which the outbox takes no further batch: it has them all in memory, until the broker confirms them.
+const MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
+
 /// A message, and the publication of its run that its confirm completes.
 struct OutgoingMessage {
     message: Message,
+    /// The job that is the body of the message once it is encoded.
+    job: Option<Box<Job>>,
     publication: Option<Arc<PendingPublication>>,
     rejected: Option<Rejected>,
 }
 
 impl OutgoingMessage {
+    fn new(message: Message) -> Self {
+        Self { message, job: None, publication: None, rejected: None }
+    }
+
+    /// The bytes that it takes in memory, approximately.
+    fn size(&self) -> usize {
+        self.message.body.len() + self.job.as_ref().map_or(0, |job| large::values_size(job)) + MESSAGE_OVERHEAD
+    }
+
     /// The message is done: the broker has it, or never will.
     fn complete(&self) {
         self.publication.iter().for_each(|publication| publication.confirm_one());
@@ -144,7 +161,7 @@ impl RetryQueue {
 }
 
 fn bytes_of(messages: &[OutgoingMessage]) -> usize {
-    messages.iter().map(|outgoing| outgoing.message.body.len() + MESSAGE_OVERHEAD).sum()
+    messages.iter().map(OutgoingMessage::size).sum()
 }
 
 /// What publishing needs. Values that are too large for a message go to the store, and the secret makes the keys with which workers
@@ -169,7 +186,9 @@ impl OutboxContext {
 /// Runs until the engine drops its sender, and then until the broker has taken every message that it accepts.
 pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effects>, confirmed: ConfirmedVersions) {
     let broker = context.broker.clone();
-    let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<OutgoingMessage>>> = FuturesUnordered::new();
+    // Each batch with its bytes.
+    let mut in_flight: FuturesUnordered<BoxFuture<'static, (usize, Vec<OutgoingMessage>)>> = FuturesUnordered::new();
+    let mut bytes_in_flight = 0;
     // These occupy no batch slot: a queue that is full or deleted delays only its own jobs.
     let mut to_retry = RetryQueue::default();
     let mut retrying: Option<BoxFuture<'static, Vec<OutgoingMessage>>> = None;
@@ -178,16 +197,24 @@ pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effe
     // Probes too: nobody sends the last permit requests of an engine again.
     while is_open || !in_flight.is_empty() || !publishing_probes.is_empty() {
         // After the last batch, all are taken: the engine ends, and their runs continue elsewhere.
-        let takes_batches = is_open && in_flight.len() < IN_FLIGHT && (to_retry.has_room() || batches.is_closed());
+        let is_full = in_flight.len() >= IN_FLIGHT || bytes_in_flight >= MAX_IN_FLIGHT_BYTES;
+        let takes_batches = is_open && !is_full && (to_retry.has_room() || batches.is_closed());
         // All arms only receive. Their order is fixed, so that the same batches always go out in the same order.
         tokio::select! {
             biased;
             batch = batches.recv(), if takes_batches => match batch {
-                Some(Effects { messages, probes, watch_events, to_accept, published }) => {
+                Some(Effects { messages, jobs, probes, watch_events, to_accept, published }) => {
                     let publications = publication::of_batch(&messages, published, &confirmed);
-                    let outgoing = |(message, publication)| OutgoingMessage { message, publication, rejected: None };
-                    let outgoing = messages.into_iter().zip(publications).map(outgoing).collect();
-                    in_flight.push(Box::pin(publish_all(context.clone(), outgoing, to_accept)));
+                    let of_message =
+                        |(message, publication)| OutgoingMessage { publication, ..OutgoingMessage::new(message) };
+                    let of_job =
+                        |JobMessage { message, job }| OutgoingMessage { job: Some(job), ..OutgoingMessage::new(message) };
+                    let outgoing = messages.into_iter().zip(publications).map(of_message);
+                    let outgoing: Vec<OutgoingMessage> = outgoing.chain(jobs.into_iter().map(of_job)).collect();
+                    let bytes = bytes_of(&outgoing);
+                    bytes_in_flight += bytes;
+                    let publishing = publish_all(context.clone(), outgoing, to_accept);
+                    in_flight.push(Box::pin(async move { (bytes, publishing.await) }));
                     publishing_probes.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
                     for (watcher, event) in watch_events {
                         // The watcher may have left; the run does not depend on it.
@@ -196,7 +223,10 @@ pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effe
                 }
                 None => is_open = false,
             },
-            Some(refused) = in_flight.next() => to_retry.add(refused),
+            Some((bytes, refused)) = in_flight.next() => {
+                bytes_in_flight -= bytes;
+                to_retry.add(refused);
+            }
             Some(()) = publishing_probes.next() => {}
             refused = async { retrying.as_mut().expect("it is there").await }, if retrying.is_some() => {
                 retrying = None;
@@ -230,7 +260,9 @@ async fn publish_all(
 
 /// Publishes a message until the broker has either taken or refused it.
 async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Result<(), OutgoingMessage> {
-    large::move_large_values(&*context.store, &context.secret, &mut outgoing.message).await;
+    if let Some(job) = outgoing.job.take() {
+        outgoing.message.body = large::encode(&*context.store, &context.secret, *job).await.into();
+    }
     let message = &outgoing.message;
     let mut unconfirmed = 0;
     loop {

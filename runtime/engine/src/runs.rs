@@ -2,6 +2,7 @@
 //! from the logbook.
 
 pub(crate) mod active;
+mod held;
 mod recent;
 mod returned_jobs;
 mod stale;
@@ -13,19 +14,57 @@ use flow::{CallId, RunId, RunState, Shard, Timestamp};
 use machine::Event;
 use tokio::time::Instant;
 
-use crate::{effects::ReplyTo, messages::EarlierDeliveries};
+use crate::{effects::ReplyTo, forwards::NotificationCopy, leases::CallHolder, messages::EarlierDeliveries};
 pub(crate) use active::ActiveRun;
+pub(crate) use held::HeldDeliveries;
+use held::HoldLimit;
 pub(crate) use recent::RecentRuns;
 use returned_jobs::ReturnedJobs;
-pub(crate) use stale::{LoadProgress, StaleRun};
+pub(crate) use stale::{LoadProgress, MAX_FAILED_READS, StaleRun};
 
 /// A run that cannot be read, or that a bug of waft stopped.
 #[derive(Default)]
 struct CorruptRun {
     /// The panic message and the record or event that caused it, if it was a bug.
     bug: Option<String>,
+    shard: Option<Shard>,
     /// They stay unsettled for the next process that drives the run.
-    deliveries: Vec<Delivery>,
+    held: HeldDeliveries,
+}
+
+/// Whether a delivery is held for a run.
+pub(crate) enum Hold {
+    /// It is.
+    Held,
+    /// The run needs no hold.
+    NotNeeded(Delivery),
+    /// No more deliveries can be held for the run now.
+    TooMany(Delivery),
+}
+
+/// How much is held for runs that cannot be read now.
+struct HoldLimits {
+    loads: HoldLimit,
+    unreadable: HoldLimit,
+}
+
+impl Default for HoldLimits {
+    fn default() -> Self {
+        Self { loads: HoldLimit::of_loads(), unreadable: HoldLimit::of_unreadable() }
+    }
+}
+
+/// The runs of a shard of which it is not known to what they listen. The later ones decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum UnknownListeners {
+    /// There are none.
+    None,
+    /// They cannot be read, and are tried again later.
+    Unreadable,
+    /// They are read beside the driver, or are about to be.
+    BeingRead,
+    /// The driver reads them as soon as the logbook answers.
+    Due,
 }
 
 /// An event for a run, and the target of the reply, if there is one.
@@ -33,12 +72,14 @@ pub(crate) struct RunEvent {
     pub(crate) run: RunId,
     pub(crate) event: Event,
     pub(crate) reply_to: Option<ReplyTo>,
+    /// The copy of a notification that the event is about: its delivery is settled when all parts of it are recorded.
+    pub(crate) copy: Option<Box<NotificationCopy>>,
 }
 
 impl RunEvent {
     /// An event that nobody waits for.
     pub(crate) fn new(run: RunId, event: Event) -> Self {
-        Self { run, event, reply_to: None }
+        Self { run, event, reply_to: None, copy: None }
     }
 }
 
@@ -48,6 +89,7 @@ pub(crate) struct Runs {
     active: BTreeMap<RunId, ActiveRun>,
     stale: BTreeMap<RunId, StaleRun>,
     corrupt: BTreeMap<RunId, CorruptRun>,
+    hold_limits: HoldLimits,
     due: BTreeSet<(Timestamp, RunId)>,
     /// Runs that another process left and that were not adopted here: they may hold permits.
     orphaned: BTreeSet<RunId>,
@@ -164,9 +206,17 @@ impl Runs {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// The runs with a timer that is due.
-    pub(crate) fn due_by(&self, now: Timestamp) -> impl Iterator<Item = &RunId> {
-        self.due.iter().take_while(move |(at, _)| *at <= now).map(|(_, run)| run)
+    /// Takes runs with a timer that is due, at most this many. The timer of each counts again from [`Runs::update_due`] on.
+    pub(crate) fn take_due(&mut self, now: Timestamp, max: usize) -> Vec<RunId> {
+        let mut taken = Vec::new();
+        while taken.len() < max && self.due.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, run)) = self.due.pop_first() else { break };
+            if let Some(active) = self.active.get_mut(&run) {
+                active.due = None;
+            }
+            taken.push(run);
+        }
+        taken
     }
 }
 
@@ -213,16 +263,15 @@ impl Runs {
         self.stale.insert(run, stale);
     }
 
-    /// Takes the stale runs whose records are read now: of those with many records, no more than there is room for.
-    pub(crate) fn take_stale(&mut self, has_room: bool) -> BTreeMap<RunId, StaleRun> {
+    /// Takes stale runs whose records the driver reads now, at most this many.
+    pub(crate) fn take_due_stale(&mut self, max: usize) -> BTreeMap<RunId, StaleRun> {
         let now = Instant::now();
-        let is_due = |_: &RunId, stale: &mut StaleRun| match stale.load {
-            LoadProgress::Due => true,
-            LoadProgress::Waiting => has_room,
-            LoadProgress::Running(_) => false,
-            LoadProgress::Paused(until) => until <= now,
-        };
-        self.stale.extract_if(.., is_due).collect()
+        self.stale.extract_if(.., |_, stale| stale.is_due(now)).take(max).collect()
+    }
+
+    /// The stale run that waits until there is room to read it.
+    pub(crate) fn waiting_mut(&mut self, run: &RunId) -> Option<&mut StaleRun> {
+        self.stale.get_mut(run).filter(|stale| matches!(stale.load, LoadProgress::Waiting))
     }
 
     /// Takes the stale run whose load has ended; `None` if it was dropped meanwhile.
@@ -233,12 +282,37 @@ impl Runs {
         self.stale.remove(run)
     }
 
-    /// Whether a run of the shard, or of an unknown one, was never read: it may listen to tasks. One that cannot be read misses
-    /// notifications, since all runs of the shard would wait for it.
-    pub(crate) fn has_unknown_listeners(&self, shard: &Shard) -> bool {
-        let is_unknown = |stale: &StaleRun| !stale.was_active && !matches!(stale.load, LoadProgress::Paused(_));
+    fn stale_of<'a>(&'a self, shard: &'a Shard) -> impl Iterator<Item = &'a StaleRun> {
+        self.stale.values().filter(move |stale| stale.may_be_of(shard) || stale.has_unknown_shard())
+    }
+
+    /// Whether a run of the shard, or of an unknown one, was never read: it may listen to tasks.
+    pub(crate) fn has_unread_listeners(&self, shard: &Shard) -> bool {
+        self.stale_of(shard).any(StaleRun::may_listen)
+    }
+
+    /// Which runs of the shard, or of an unknown one, notifications wait for, since it is not known whether they listen.
+    pub(crate) fn unknown_listeners(&self, shard: &Shard) -> UnknownListeners {
+        let of_run = |stale: &StaleRun| match stale.load {
+            LoadProgress::Due => UnknownListeners::Due,
+            LoadProgress::Waiting | LoadProgress::Running(_) => UnknownListeners::BeingRead,
+            LoadProgress::Paused(_) => UnknownListeners::Unreadable,
+        };
+        let awaited = self.stale_of(shard).filter(|stale| stale.is_awaited());
+        awaited.map(of_run).max().unwrap_or(UnknownListeners::None)
+    }
+
+    /// Notifications for a shard do not wait any more for its runs that cannot be read. Returns these runs.
+    pub(crate) fn give_up_unreadable(&mut self, shard: &Shard) -> Vec<RunId> {
         let of_shard = |stale: &StaleRun| stale.may_be_of(shard) || stale.has_unknown_shard();
-        self.stale.values().any(|stale| is_unknown(stale) && of_shard(stale))
+        let is_given_up =
+            |stale: &StaleRun| of_shard(stale) && stale.is_awaited() && matches!(stale.load, LoadProgress::Paused(_));
+        let given_up = self.stale.iter_mut().filter(|(_, stale)| is_given_up(stale));
+        let give_up = |(run, stale): (&RunId, &mut StaleRun)| {
+            stale.give_up_notifications();
+            run.clone()
+        };
+        given_up.map(give_up).collect()
     }
 
     /// The barrier of a shard has arrived.
@@ -253,15 +327,34 @@ impl Runs {
         self.stale.append(&mut runs);
     }
 
-    /// Holds a delivery for a stale run; returns it if the run is not stale.
-    pub(crate) fn hold_for_stale(&mut self, run: &RunId, delivery: Delivery) -> Option<Delivery> {
-        match self.stale.get_mut(run) {
-            Some(stale) => {
-                stale.deliveries.push(delivery);
-                None
+    /// Holds a delivery for a stale run. Without a limit while all runs wait for the logbook.
+    pub(crate) fn hold_for_stale(&mut self, run: &RunId, delivery: Delivery) -> Hold {
+        let Some(stale) = self.stale.get_mut(run) else { return Hold::NotNeeded(delivery) };
+        let limit = match stale.load {
+            LoadProgress::Due => {
+                stale.held.push(delivery);
+                return Hold::Held;
             }
-            None => Some(delivery),
+            LoadProgress::Waiting | LoadProgress::Running(_) => &self.hold_limits.loads,
+            LoadProgress::Paused(_) => &self.hold_limits.unreadable,
+        };
+        stale.held.push_within(limit, delivery).map_or(Hold::Held, Hold::TooMany)
+    }
+
+    /// Holds a delivery for a stale run, whatever its limits are.
+    pub(crate) fn hold_anyway(&mut self, run: &RunId, delivery: Delivery) {
+        if let Some(stale) = self.stale.get_mut(run) {
+            stale.held.push(delivery);
         }
+    }
+
+    /// The deliveries that are held for a stale run beyond the limits. There may be some if it was due before it was found that it
+    /// takes long to read.
+    pub(crate) fn take_excess(&mut self, run: &RunId) -> Vec<Delivery> {
+        let Some(stale) = self.stale.get_mut(run) else { return Vec::new() };
+        let held = std::mem::take(&mut stale.held).into_deliveries();
+        let limit = &self.hold_limits.loads;
+        held.filter_map(|delivery| stale.held.push_within(limit, delivery)).collect()
     }
 
     /// Notes runs that another process left and that are not driven here.
@@ -289,15 +382,22 @@ impl Runs {
         self.corrupt.contains_key(run)
     }
 
-    /// Stops a run whose records cannot be read; its deliveries stay unsettled.
-    pub(crate) fn mark_unreadable(&mut self, run: RunId, deliveries: Vec<Delivery>) {
-        self.corrupt.entry(run).or_default().deliveries.extend(deliveries);
+    /// Stops a run whose records cannot be read.
+    pub(crate) fn mark_unreadable(&mut self, run: RunId, shard: Option<&Shard>) {
+        self.corrupt.entry(run).or_default().shard = shard.cloned();
+    }
+
+    /// The shard of a run that is stale or corrupt, as far as it is known.
+    pub(crate) fn shard_of_unread(&self, run: &RunId) -> Option<&Shard> {
+        let of_stale = self.stale.get(run).and_then(|stale| stale.shard.as_ref());
+        of_stale.or_else(|| self.corrupt.get(run)?.shard.as_ref())
     }
 
     /// Stops a run that meets a bug of waft.
     pub(crate) fn mark_buggy(&mut self, run: RunId, bug: String) {
-        self.remove(&run);
-        self.corrupt.entry(run).or_default().bug = Some(bug);
+        let shard = self.remove(&run).map(|active| active.shard);
+        let corrupt = self.corrupt.entry(run).or_default();
+        (corrupt.bug, corrupt.shard) = (Some(bug), shard);
     }
 
     /// The bug that stopped a run.
@@ -305,14 +405,12 @@ impl Runs {
         self.corrupt.get(run)?.bug.as_deref()
     }
 
-    /// Keeps a delivery of a corrupt run unsettled; returns it if the run is not corrupt.
-    pub(crate) fn hold_for_corrupt(&mut self, run: &RunId, delivery: Delivery) -> Option<Delivery> {
-        match self.corrupt.get_mut(run) {
-            Some(corrupt) => {
-                corrupt.deliveries.push(delivery);
-                None
-            }
-            None => Some(delivery),
-        }
+    /// Keeps a delivery of a corrupt run unsettled, for the next process that drives the run.
+    pub(crate) fn hold_for_corrupt(&mut self, run: &RunId, delivery: Delivery) -> Hold {
+        let Some(corrupt) = self.corrupt.get_mut(run) else { return Hold::NotNeeded(delivery) };
+        corrupt.held.push_within(&self.hold_limits.unreadable, delivery).map_or(Hold::Held, Hold::TooMany)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,20 @@ impl<Key: Ord + Clone, Entry: Default> Turns<Key, Entry> {
         self.entries.is_empty()
     }
 
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.entries.keys()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Entry)> {
+        self.entries.iter_mut()
+    }
+
+    /// Removes the entries of all other keys.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&Key) -> bool) {
+        self.entries.retain(|key, _| is_kept(key));
+        self.order.retain(is_kept);
+    }
+
     pub(crate) fn values(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }

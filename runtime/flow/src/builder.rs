@@ -3,6 +3,7 @@
 //! An invalid name or text becomes a diagnostic of the draft, so that building reads as one chain and [`crate::wire`]
 //! reports all diagnostics.
 
+mod for_each;
 mod triggers;
 #[cfg(test)]
 mod tests;
@@ -11,11 +12,10 @@ use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::From
 
 pub use self::triggers::ScheduleBuilder;
 use crate::{
-    Access, Condition, Diagnostic, Draft, FlowName, Join, Json, LimitOverrides, MAX_DELIVERY_LIMIT, Memo, Otherwise,
-    Pace, Pattern, QueueName, Rate, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Value, ValueName,
-    Values,
+    Access, Condition, Diagnostic, Draft, FlowName, Join, LimitOverrides, MAX_DELIVERY_LIMIT, Memo, Otherwise, Pace,
+    Pattern, QueueName, Rate, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Value, ValueName, Values,
     draft::{
-        DraftController, DraftFlow, DraftForEach, DraftLink, DraftList, DraftNode, DraftTask, DraftTaskKind, LinkSpans,
+        DraftController, DraftFlow, DraftForEach, DraftLink, DraftNode, DraftTask, DraftTaskKind, LinkSpans,
         ModuleReference, Renames,
     },
     invalid::InvalidName,
@@ -297,33 +297,6 @@ impl TaskBuilder {
             for_each: None,
             diagnostics: Vec::new(),
         }
-    }
-
-    /// Calls the task for each element of the list in a value; `element` is the flow's name for the element.
-    #[must_use]
-    pub fn for_each(mut self, list: impl AsRef<str>, element: impl AsRef<str>) -> Self {
-        let list = parse_name(list.as_ref(), &self.owner, &mut self.diagnostics);
-        let element = parse_name(element.as_ref(), &self.owner, &mut self.diagnostics);
-        if let Some(list) = list {
-            self.for_each = Some(DraftForEach { list: DraftList::Value(list), element, max_parallel: None });
-        }
-        self
-    }
-
-    /// Calls the task for each of these values; `element` is the flow's name for the value of a call.
-    #[must_use]
-    pub fn for_each_of(mut self, list: impl IntoIterator<Item = Json>, element: impl AsRef<str>) -> Self {
-        let element = parse_name(element.as_ref(), &self.owner, &mut self.diagnostics);
-        let list = DraftList::Literal(list.into_iter().collect());
-        self.for_each = Some(DraftForEach { list, element, max_parallel: None });
-        self
-    }
-
-    /// Sets the maximum number of parallel calls.
-    #[must_use]
-    pub fn max_parallel(mut self, max: u32) -> Self {
-        self.for_each.iter_mut().for_each(|each| each.max_parallel = Some(max));
-        self
     }
 
     /// Sets the start time or delay once the task could start.

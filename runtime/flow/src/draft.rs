@@ -272,6 +272,9 @@ pub struct DraftForEach {
 }
 
 impl DraftForEach {
+    /// The highest value of `max_parallel` that a flow file can set: each of these calls waits in a queue with all its inputs.
+    pub const MAX_PARALLEL: u32 = 10_000;
+
     /// The flow's name for the element of a call: `item` by default.
     #[must_use]
     pub fn element(&self) -> ValueName {

@@ -255,6 +255,15 @@ impl Flow {
         })
     }
 
+    /// The tasks, in order, mutable so that their constants can be moved to the store.
+    pub fn tasks_mut(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.nodes.iter_mut().filter_map(|node| match &mut node.role {
+            Role::Task(task) => Some(&mut **task),
+            Role::ForEach(each) => Some(&mut each.task),
+            Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        })
+    }
+
     /// The task that a node calls, also for a list element.
     #[must_use]
     pub fn task_called(&self, index: NodeIndex) -> Option<&Task> {

@@ -56,7 +56,7 @@ pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{Pace, Per, Rate};
 pub use per_namespace::PerNamespace;
 pub use retry::{Backoff, RetryLimits, RetryPolicy};
-pub use run_limits::{RunLimits, ValuesTooLarge};
+pub use run_limits::{MAX_CALL_INPUT_BYTES, RunLimits, ValuesTooLarge};
 pub use run_state::RunState;
 pub use schema::Schema;
 pub use signal::{Signal, TaskResult};

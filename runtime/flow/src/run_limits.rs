@@ -12,10 +12,14 @@ pub struct RunLimits {
     pub attempts: u32,
     /// The maximum number of firings that are open at the same time: that wait for their turn, are under way, or need a person.
     pub firings: u32,
-    /// The maximum bytes of values that belong together, including names: the inputs of a run, the constants of a task, the
-    /// values of a notification, the lists that a `for_each` task provides, and the values that all open firings begin with.
+    /// The maximum bytes of values that belong together, including names: the inputs of a run, the constants and the inputs of a
+    /// task, the values of a notification, the lists that a `for_each` task provides, and the values that all open firings begin with.
     pub value: u64,
 }
+
+/// The maximum bytes of the inputs of one call, including names, if [`RunLimits::value`] allows more. A value counts each time that the task
+/// takes it. A worker has all of them in memory.
+pub const MAX_CALL_INPUT_BYTES: u64 = 256 << 20;
 
 impl Default for RunLimits {
     fn default() -> Self {
@@ -53,8 +57,20 @@ impl RunLimits {
     /// # Errors
     /// [`ValuesTooLarge`] when they are more than [`RunLimits::value`].
     pub fn check_size(&self, asked: u64) -> Result<(), ValuesTooLarge> {
-        if asked > self.value { Err(ValuesTooLarge { asked, allowed: self.value }) } else { Ok(()) }
+        check(asked, self.value)
     }
+
+    /// Checks the bytes of the inputs of one call.
+    ///
+    /// # Errors
+    /// [`ValuesTooLarge`] when they are more than [`RunLimits::value`] or [`MAX_CALL_INPUT_BYTES`].
+    pub fn check_inputs(&self, asked: u64) -> Result<(), ValuesTooLarge> {
+        check(asked, self.value.min(MAX_CALL_INPUT_BYTES))
+    }
+}
+
+fn check(asked: u64, allowed: u64) -> Result<(), ValuesTooLarge> {
+    if asked > allowed { Err(ValuesTooLarge { asked, allowed }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -73,5 +89,9 @@ mod tests {
         assert_eq!(error.allowed, 10, "the sum does not wrap around");
         let error = RunLimits { value: 2 << 20, ..limits }.check_size(3 << 20).unwrap_err();
         assert_eq!(error.to_string(), "have 3MiB together, and the limit `value` allows 2MiB here");
+        assert_eq!(limits.check_inputs(11), Err(ValuesTooLarge { asked: 11, allowed: 10 }));
+        let large = RunLimits { value: 1 << 40, ..limits };
+        let error = large.check_inputs(MAX_CALL_INPUT_BYTES + 1).unwrap_err();
+        assert_eq!(error.allowed, MAX_CALL_INPUT_BYTES, "however large `value` is");
     }
 }

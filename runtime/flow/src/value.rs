@@ -130,6 +130,12 @@ impl Value {
         }
     }
 
+    /// The bytes that the value takes in a message or a record, approximately. Of a value in the store, only the reference is written.
+    #[must_use]
+    pub fn written_size(&self) -> usize {
+        if self.digest().is_some() { size_of::<Stored>() } else { self.size() }
+    }
+
     /// Whether the value is bytes, inline or in the store.
     #[must_use]
     pub fn is_bytes(&self) -> bool {

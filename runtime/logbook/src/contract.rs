@@ -157,6 +157,11 @@ async fn large_records_are_read_in_parts(logbook: impl Logbook) {
     let all = write_large(&logbook, "a").await;
     let history = logbook.load(&run("a")).await.expect("the run is there");
     assert!(history.is_complete() && history.records == all, "a load reads all of them");
+    let (summary, bytes) = logbook.load_size(&run("a"), 100).await.expect("the run is there");
+    assert_eq!(summary.version, Version::new(6));
+    assert!((18 << 20..19 << 20).contains(&bytes), "the bytes of six records: {bytes}");
+    let (_, first) = logbook.load_size(&run("a"), 1).await.expect("the run is there");
+    assert!((3 << 20..4 << 20).contains(&first), "the bytes of the first record: {first}");
     let mut read = Vec::new();
     loop {
         let part = logbook.read(&run("a"), Version::new(read.len() as u64), 100).await.expect("the run is there");
@@ -237,7 +242,8 @@ async fn a_missing_run_is_reported(logbook: impl Logbook) {
     let error = logbook.read(&missing, Version::NONE, 1).await.expect_err("there is no such run");
     assert!(matches!(error, ReadError::Load(LoadError::Missing { .. })), "{error}");
     let logs = logbook.logs(&missing, &LogRange::default()).await.err();
-    let errors = [logbook.load(&missing).await.err(), logbook.summary(&missing).await.err(), logs];
+    let size = logbook.load_size(&missing, 1).await.err();
+    let errors = [logbook.load(&missing).await.err(), logbook.summary(&missing).await.err(), logs, size];
     for error in errors {
         let error = error.expect("there is no such run");
         assert!(matches!(error, LoadError::Missing { .. }), "{error}");

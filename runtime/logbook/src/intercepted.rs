@@ -162,6 +162,11 @@ impl Logbook for InterceptedLogbook {
         self.inner.load_within(run, limit.min(max)).await
     }
 
+    async fn load_size(&self, run: &RunId, limit: usize) -> Result<(Summary, u64), LoadError> {
+        self.interceptor.before_load().await?;
+        self.inner.load_size(run, limit).await
+    }
+
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.interceptor.before_load().await?;
         self.interceptor.before_read().await;

@@ -356,6 +356,13 @@ pub trait Logbook: Access + Memos {
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn load_within(&self, run: &RunId, limit: usize) -> Result<History, LoadError>;
 
+    /// The state of a run, and the bytes that [`Logbook::load_within`] would read of its snapshot and of `limit` records after it. They
+    /// are known without reading them.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn load_size(&self, run: &RunId, limit: usize) -> Result<(Summary, u64), LoadError>;
+
     /// At most `limit` records of a run that come after a version, in order, snapshots or not. Fewer of large ones, so that they take
     /// some megabytes together, and at least one if there is one.
     ///

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use flow::{CallId, Digest, FlowName, Namespace, RunId, Shard, Timestamp, TokenName};
 use machine::{Record, Snapshot};
-use protocol::{AttemptLog, CallLog, EngineSecret, MemoAddress, RememberedResult};
+use protocol::{AttemptLog, CallLog, EngineSecret, MemoAddress, RememberedResult, encode_records, encode_snapshot};
 
 use self::stored_run::StoredRun;
 use crate::{
@@ -285,6 +285,17 @@ impl Logbook for Memory {
                 latest: stored.version(),
                 published: stored.published,
             }
+        })
+    }
+
+    async fn load_size(&self, run: &RunId, limit: usize) -> Result<(Summary, u64), LoadError> {
+        self.read_run(run, |stored| {
+            let snapshot = stored.snapshot.as_ref();
+            let known = snapshot.map_or(Version::NONE, |(version, _)| *version);
+            let records = stored.after(known);
+            let records = encode_records(records.get(..limit).unwrap_or(records));
+            let snapshot = snapshot.map_or(0, |(_, snapshot)| encode_snapshot(snapshot).len());
+            (stored.summary(run), (snapshot + records.len()) as u64)
         })
     }
 

@@ -187,6 +187,13 @@ impl Logbook for Postgres {
             .map_err(|error| error.within(self.connections.location()))
     }
 
+    async fn load_size(&self, run: &RunId, limit: usize) -> Result<(Summary, u64), LoadError> {
+        let records = column(limit as u64).min(i64::MAX / 2);
+        let found = self.with_connection(async |client| read::load_size(client, run.as_str(), records).await);
+        let (found, bytes) = of_run(run, found).await?;
+        Ok((found.into_summary()?, row::count(run, bytes)?))
+    }
+
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));

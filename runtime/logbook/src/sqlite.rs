@@ -147,6 +147,12 @@ impl Logbook for Sqlite {
             .map_err(|error| error.within(&self.location))
     }
 
+    async fn load_size(&self, run: &RunId, limit: usize) -> Result<(Summary, u64), LoadError> {
+        let records = column(limit as u64);
+        let (found, bytes) = self.of_run(run, move |connection, id| read::load_size(connection, id, records)).await?;
+        Ok((found.into_summary()?, row::count(run, bytes)?))
+    }
+
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));

@@ -57,7 +57,12 @@ pub enum Event {
         key: Option<String>,
     },
     /// Reports the result of a task of another flow that the run may listen to.
-    TaskNotification(TaskNotification),
+    TaskNotification {
+        /// The notification.
+        notification: TaskNotification,
+        /// Which of the places where the run listens are decided.
+        part: NotificationPart,
+    },
     /// Delivers the result of a fetch.
     Fetched {
         /// The id of the fetch.
@@ -115,7 +120,7 @@ impl Event {
             Self::Retry => "retry".into(),
             Self::Skip { task, reason: _ } => format!("skip of {task:?}"),
             Self::Notify { task, result: _, key: _ } => format!("notification of {task:?}"),
-            Self::TaskNotification(notification) => {
+            Self::TaskNotification { notification, part: _ } => {
                 format!("notification of task {:?} of flow {:?}", notification.task, notification.flow)
             }
             Self::Fetched { id, result: _ } => describe("fetched value", id),
@@ -126,6 +131,37 @@ impl Event {
             Self::Tick => "tick".into(),
         }
     }
+}
+
+/// The part of a notification of another flow's task that one step decides: each place where the run listens takes the values, and a run
+/// may listen in thousands of places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotificationPart {
+    /// All places in one step, however many bytes they take together.
+    Whole,
+    /// The first places, as many as the step may have bytes. [`crate::Step::rest`] has what is left.
+    First,
+    /// The places from here on, as many as the step may have bytes.
+    From(NotificationCursor),
+}
+
+/// The places of a notification that are not decided yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotificationCursor {
+    /// The last firing that existed when the first part was decided. Later firings began behind the notification.
+    pub(crate) last: Option<Firing>,
+    pub(crate) next: ListeningPlace,
+    /// The revision whose listeners have the numbers in `next`.
+    pub(crate) revision: Revision,
+}
+
+/// A place where a run listens to a notification. Their order is that in which they take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ListeningPlace {
+    /// A task that waits in a firing, for a listener of the flow.
+    Wait { firing: Firing, listener: usize },
+    /// A task that the notification fires.
+    Fire { listener: usize },
 }
 
 /// An action to execute once the records are durable.

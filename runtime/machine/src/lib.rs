@@ -10,15 +10,19 @@
 mod machine;
 mod command;
 mod record;
+mod bytes;
 #[cfg(test)]
 #[path = "../../flow/src/seeded_rng.rs"]
 mod seeded_rng;
 
-pub use command::{Call, Change, Command, Event, FetchResult, FetchTarget, NodeChange, RollbackCall, ValueFetch};
+pub use command::{
+    Call, Change, Command, Event, FetchResult, FetchTarget, NodeChange, NotificationCursor, NotificationPart,
+    RollbackCall, ValueFetch,
+};
 pub use machine::{
     AttemptEnd, Backlog, Backlogs, ElementState, EndedAttempt, Executions, Expansion, FiringSnapshot, GivenValues,
-    IllegalRecord, IllegalSnapshot, Intention, MAX_STEP_RECORDS, Machine, NextFiring, NodeRun, NodeState,
-    NotificationKeys, PendingTrigger, ProvidedValues, QueuedFiring, Rare, RareState, ScheduleStatus, ScheduleTimes,
-    SkipCount, Snapshot, Step, StepLimits, TriggerState, collect_results, elements, panic_message,
+    IllegalRecord, IllegalSnapshot, Intention, MAX_STEP_BYTES, MAX_STEP_RECORDS, Machine, NextFiring, NodeRun,
+    NodeState, NotificationKeys, PendingTrigger, ProvidedValues, QueuedFiring, Rare, RareState, ScheduleStatus,
+    ScheduleTimes, SkipCount, Snapshot, Step, StepLimits, TriggerState, collect_results, elements, panic_message,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, Trigger};

@@ -11,6 +11,7 @@
 mod edits;
 mod triggers;
 mod notifications;
+mod task_notifications;
 mod condition_budget;
 mod firing;
 mod ended_attempts;
@@ -26,15 +27,15 @@ use std::{
     time::Duration,
 };
 
-use crate::{Change, Command, Event, Fact, Record};
+use crate::{Change, Command, Event, Fact, NotificationCursor, NotificationPart, Record};
 use condition_budget::ConditionBudget;
 pub use ended_attempts::{AttemptEnd, EndedAttempt};
 pub use firing::for_each::{ElementState, Expansion, collect_results, elements};
 pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues, Rare, RareState};
 use firing::{FiringMachine, FiringStart};
 use flow::{
-    ClockShift, EvaluationBudget, Firing, Flow, Labels, NodeIndex, NodeName, Revision, RunId, RunState, Timestamp,
-    graph::Role,
+    Action, ClockShift, EvaluationBudget, Firing, Flow, Labels, NodeIndex, NodeName, Revision, RunId, RunState,
+    Timestamp, graph::Role,
 };
 pub use notifications::NotificationKeys;
 pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
@@ -79,6 +80,20 @@ pub struct Step {
     pub awaits_conditions: bool,
     /// What the evaluated conditions have cost, in the unit of [`EvaluationBudget::MAX_COST`].
     pub condition_cost: u64,
+    /// The bytes of the records and commands, approximately.
+    pub bytes: usize,
+    /// The part of a task's notification that is not decided yet: the caller sends the event again with it, after other runs had their
+    /// turn.
+    pub rest: Option<NotificationCursor>,
+}
+
+impl Step {
+    fn add(&mut self, record: Record, commands: Vec<Command>) {
+        let of_commands: usize = commands.iter().map(Command::bytes).sum();
+        self.bytes = self.bytes.saturating_add(record.bytes()).saturating_add(of_commands);
+        self.records.push(record);
+        self.commands.extend(commands);
+    }
 }
 
 /// The limits of one step. They change no decision, only its time: a further step decides the rest.
@@ -86,6 +101,8 @@ pub struct Step {
 pub struct StepLimits {
     /// The maximum number of records; only the last decision may exceed it.
     pub records: usize,
+    /// The maximum number of bytes of records and commands; only the last decision may exceed it.
+    pub bytes: usize,
     /// The maximum cost of conditions, in the unit of [`EvaluationBudget::MAX_COST`]. Only the conditions of the last node may exceed it.
     /// With 0, none is evaluated.
     pub conditions: u64,
@@ -93,13 +110,17 @@ pub struct StepLimits {
 
 impl Default for StepLimits {
     fn default() -> Self {
-        Self { records: MAX_STEP_RECORDS, conditions: EvaluationBudget::MAX_COST }
+        Self { records: MAX_STEP_RECORDS, bytes: MAX_STEP_BYTES, conditions: EvaluationBudget::MAX_COST }
     }
 }
 
 /// The maximum number of records of one step; only its last decision may exceed it. At some microseconds a record, other
 /// runs wait for a few milliseconds.
 pub const MAX_STEP_RECORDS: usize = 512;
+
+/// The maximum number of bytes of the records and commands of one step; only its last decision may exceed it. It is written, and sent as
+/// notifications, within some tens of milliseconds.
+pub const MAX_STEP_BYTES: usize = 4 << 20;
 
 /// The state machine of one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -181,6 +202,9 @@ impl Machine {
         if let Event::Notify { task, result, .. } = event {
             return self.decide_notify(now, task, result, (event, budget)).unwrap_or_default();
         }
+        if let Event::TaskNotification { notification, part } = event {
+            return self.decide_task_notification(now, notification, *part, usize::MAX).0;
+        }
         self.decide_other(now, event, budget)
     }
 
@@ -193,10 +217,6 @@ impl Machine {
             }
             (_, Some(_), Event::Edit { revision, flow }) | (Some(_), None, Event::Edit { revision, flow }) => {
                 self.decide_edit(*revision, flow).map(run_record).unwrap_or_default()
-            }
-            (None, Some(firing), Event::TaskNotification(notification)) => {
-                let facts = firing.decide_task_notification(notification).into_iter();
-                facts.map(|fact| Record { at: now, firing: None, fact }).collect()
             }
             (None, Some(firing), event) => {
                 let record = |fact| Record { at: now, firing: None, fact };
@@ -288,7 +308,7 @@ impl Machine {
         self.step_within(now, event, StepLimits::default())
     }
 
-    /// Like [`Machine::step`], with given limits: once there are as many records as allowed, no further decision follows, and once
+    /// Like [`Machine::step`], with given limits: once there are as many records or bytes as allowed, no further decision follows, and once
     /// conditions have cost as much as allowed, no decision that evaluates one.
     ///
     /// # Panics
@@ -297,44 +317,97 @@ impl Machine {
         let mut step = Step::default();
         let budget = ConditionBudget::new(limits.conditions);
         if let Some(record) = self.decide_clock(now, event) {
-            step.commands.extend(self.evolve(&record).expect("a clock may be set at any time"));
-            step.records.push(record);
+            let commands = self.evolve(&record).expect("a clock may be set at any time");
+            step.add(record, commands);
         }
         let mut held = budget.held();
-        let mut records = if let Event::Notify { task, result, .. } = event {
-            let decided = self.decide_notify(now, task, result, (event, &budget));
-            decided.unwrap_or_else(|refusal| {
-                step.refusal = Some(refusal);
-                Vec::new()
-            })
-        } else {
-            self.decide_within(now, event, &budget)
-        };
+        let mut is_tick = matches!(event, Event::Tick);
+        let mut records = self.decide_event(now, event, (limits, &budget), &mut step);
         if records.is_empty() && !step.records.is_empty() {
             // Something may be due by the new clock.
             records = self.decide_within(now, &Event::Tick, &budget);
+            is_tick = true;
         }
         while !records.is_empty() {
-            for record in &records {
-                step.ended_attempts.extend(self.ended_attempt(record));
-                step.schedule_delays.extend(self.schedule_delay(record));
-                let evolved = self.evolve(record);
-                let commands = evolved.unwrap_or_else(|error| panic!("the machine accepts what it decided: {error}"));
-                step.commands.extend(commands);
-            }
-            step.records.append(&mut records);
+            let is_cut = self.evolve_within(std::mem::take(&mut records), is_tick, limits, &mut step);
             held = budget.held();
-            if step.records.len() >= limits.records && !self.firings.values().any(FiringMachine::has_missing_input) {
+            let is_full = is_cut || step.records.len() >= limits.records || step.bytes >= limits.bytes;
+            if is_full && !self.firings.values().any(FiringMachine::has_missing_input) {
                 step.is_unfinished = !self.state().is_final();
                 break;
             }
             records = self.decide_within(now, &Event::Tick, &budget);
+            is_tick = true;
         }
         // What the last decision held is all that follows.
         step.awaits_conditions = budget.held() > held;
         step.is_unfinished |= step.awaits_conditions;
         step.condition_cost = budget.spent();
         step
+    }
+
+    /// Decides about the event itself. A notification of another flow's task is decided as far as the limits allow.
+    fn decide_event(
+        &self,
+        now: Timestamp,
+        event: &Event,
+        (limits, budget): (StepLimits, &ConditionBudget),
+        step: &mut Step,
+    ) -> Vec<Record> {
+        match event {
+            Event::Notify { task, result, .. } => {
+                self.decide_notify(now, task, result, (event, budget)).unwrap_or_else(|refusal| {
+                    step.refusal = Some(refusal);
+                    Vec::new()
+                })
+            }
+            Event::TaskNotification { notification, part } => {
+                let max_bytes = match part {
+                    NotificationPart::Whole => usize::MAX,
+                    NotificationPart::First | NotificationPart::From(_) => limits.bytes,
+                };
+                let (records, rest) = self.decide_task_notification(now, notification, *part, max_bytes);
+                step.rest = rest;
+                records
+            }
+            Event::Start
+            | Event::Signal(_)
+            | Event::Cancel
+            | Event::Suspend
+            | Event::Abandon
+            | Event::Resume
+            | Event::Leased { .. }
+            | Event::Lost { .. }
+            | Event::Retry
+            | Event::Skip { .. }
+            | Event::Fetched { .. }
+            | Event::Remembered { .. }
+            | Event::Withdrawn { .. }
+            | Event::Edit { .. }
+            | Event::ClockSet { .. }
+            | Event::Tick => self.decide_within(now, event, budget),
+        }
+    }
+
+    /// Applies decided records. Of starts, and of lists that tasks have read, it applies as many as the step may have bytes, and at least
+    /// one. Returns whether the rest is left out: each of these records stands for itself and is decided again, as few others are.
+    fn evolve_within(&mut self, records: Vec<Record>, is_tick: bool, limits: StepLimits, step: &mut Step) -> bool {
+        let stands_alone = |record: &Record| {
+            matches!(record.fact, Fact::Expanded { .. } | Fact::Started { action: Action::Apply, .. })
+        };
+        let may_be_cut = is_tick && records.iter().all(stands_alone);
+        let mut records = records.into_iter();
+        for record in records.by_ref() {
+            step.ended_attempts.extend(self.ended_attempt(&record));
+            step.schedule_delays.extend(self.schedule_delay(&record));
+            let evolved = self.evolve(&record);
+            let commands = evolved.unwrap_or_else(|error| panic!("the machine accepts what it decided: {error}"));
+            step.add(record, commands);
+            if may_be_cut && step.bytes >= limits.bytes {
+                break;
+            }
+        }
+        records.len() > 0
     }
 
     /// Decides how a clock change affects the run. The driver reports the change, or the time of the last record shows it. A

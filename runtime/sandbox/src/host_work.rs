@@ -16,8 +16,12 @@ const MAX_PARSERS: usize = 4;
 
 static PLACES: Semaphore = Semaphore::const_new(MAX_PARSERS);
 
-/// Parses this many bytes, in a thread of its own if they are many. Dropping the future does not end the parser.
-pub(crate) async fn parsed<T: Send + 'static>(
+/// Parses this many bytes, in a thread of its own if they are many. Few parse at once: others wait for a place. Dropping the future does not
+/// end the parser.
+///
+/// # Errors
+/// When the parser panics.
+pub async fn parsed<T: Send + 'static>(
     bytes: usize,
     parse: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {

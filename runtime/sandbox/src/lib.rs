@@ -63,5 +63,6 @@ mod classify;
 mod host_state;
 
 pub use describe::DescribeError;
+pub use host_work::parsed;
 pub use run::MAX_SLOT_WAIT;
 pub use waiting::WaitingLimits;

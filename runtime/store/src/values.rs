@@ -4,8 +4,8 @@ use std::{error::Error, str, sync::Arc};
 
 use bytes::Bytes;
 use flow::{
-    Digest, Flow, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, Value, ValueKind, Values,
-    invalid::InvalidJson,
+    Digest, Flow, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, Task, Value, ValueKind, Values,
+    graph::Source, invalid::InvalidJson,
 };
 use protocol::events::RunValues;
 use tracing::warn;
@@ -64,21 +64,47 @@ pub async fn put_if_large(store: &dyn Store, value: &mut Value) -> Result<(), Pu
     if value.digest().is_none() && value.size() > MAX_INLINE_BYTES { put(store, value).await } else { Ok(()) }
 }
 
-/// Puts the large inputs and constants of a flow into a store, and returns the changed flow.
+/// Puts the large inputs and constants of a flow into a store, and returns the changed flow. The constants of one task that stay have at most
+/// [`MAX_INLINE_TOTAL_BYTES`] together, since each of its calls has all of them in its message.
 ///
 /// # Errors
 /// [`PutError`] when a value could not be stored.
 pub async fn put_large_of_flow(store: &dyn Store, flow: Arc<Flow>) -> Result<Arc<Flow>, PutError> {
     let is_large = |value: &Value| value.digest().is_none() && value.size() > MAX_INLINE_BYTES;
-    if too_large_for_message(flow.inputs.iter()).is_empty() && !flow.constants().any(is_large) {
+    let has_large_constants = || flow.tasks().any(|(_, _, task)| !too_large_constants(task).is_empty());
+    if too_large_for_message(flow.inputs.iter()).is_empty() && !flow.constants().any(is_large) && !has_large_constants()
+    {
         return Ok(flow);
     }
     let mut flow = Arc::unwrap_or_clone(flow);
     put_large(store, &mut flow.inputs).await?;
+    for task in flow.tasks_mut() {
+        for input in too_large_constants(task) {
+            if let Some(Source::Constant(constant)) = task.inputs.get_mut(input).map(|input| &mut input.source) {
+                put(store, constant).await?;
+            }
+        }
+    }
+    // The lists of its tasks.
     for constant in flow.constants_mut() {
         put_if_large(store, constant).await?;
     }
     Ok(Arc::new(flow))
+}
+
+/// The indices of a task's inputs whose constants are too large for the message of a call.
+fn too_large_constants(task: &Task) -> Vec<usize> {
+    let indices: Vec<usize> = (0..task.inputs.len()).collect();
+    let constants = indices.iter().zip(&task.inputs).filter_map(|(index, input)| match &input.source {
+        Source::Constant(value) => Some((index, value)),
+        Source::Node { .. }
+        | Source::Element
+        | Source::RunInput(_)
+        | Source::Failure(_)
+        | Source::LoopCarried { .. }
+        | Source::Absent => None,
+    });
+    too_large_for_message(constants)
 }
 
 /// Loads values to show them. A value that the store cannot return stays a digest.
@@ -184,6 +210,13 @@ pub enum InvalidContent {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use flow::{
+        ModuleContent, ModuleInfo,
+        graph::{Input, InputUse},
+    };
+
     use super::*;
 
     fn sized(sizes: &[usize]) -> Values {
@@ -212,6 +245,50 @@ mod tests {
         let loaded = load_values(&store, values).await;
         assert!(loaded.values().all(|value| value.digest().is_none()), "all values are loaded again");
     }
+
+    #[tokio::test]
+    async fn the_constants_of_a_task_fit_its_message_together() {
+        let text = "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n[[task]]\nname = \"b\"\nuse = \"g\"\n\
+                    [modules]\ng = \"g.wasm\"\n";
+        let module = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Command };
+        let (draft, modules) = (flow::file::parse(text).expect("a flow"), BTreeMap::from([("g".to_owned(), module)]));
+        let (flow, _) = flow::wire(&draft, &modules, &Values::new()).expect("a flow that can be wired");
+        // Each is small enough for a message alone.
+        let with_constants = |sizes: &[usize]| {
+            let mut flow = flow.clone();
+            for task in flow.tasks_mut() {
+                task.inputs = sized(sizes)
+                    .into_iter()
+                    .map(|(parameter, value)| Input {
+                        parameter,
+                        source: Source::Constant(value),
+                        optional: false,
+                        used_by: InputUse::ApplyAndRollback,
+                    })
+                    .collect();
+            }
+            Arc::new(flow)
+        };
+        let store = crate::Memory::new();
+        let inline = |flow: &Flow| {
+            let of_task = |task: &Task| {
+                let values = task.inputs.iter().filter_map(|input| match &input.source {
+                    Source::Constant(value) if value.digest().is_none() => Some(value.size()),
+                    _ => None,
+                });
+                values.sum::<usize>()
+            };
+            flow.tasks().map(|(_, _, task)| of_task(task)).collect::<Vec<_>>()
+        };
+        let large = with_constants(&[MAX_INLINE_BYTES - 1; 20]);
+        let put = put_large_of_flow(&store, large).await.expect("memory stores it");
+        assert!(inline(&put).iter().all(|bytes| *bytes <= MAX_INLINE_TOTAL_BYTES), "{:?}", inline(&put));
+        assert_eq!(inline(&put).len(), 2);
+        let small = with_constants(&[MAX_INLINE_BYTES; 12]);
+        let put = put_large_of_flow(&store, small.clone()).await.expect("nothing is stored");
+        assert!(Arc::ptr_eq(&put, &small), "each task has as many as fit");
+    }
+
     #[tokio::test]
     async fn a_value_of_another_size_than_its_reference_says_is_not_loaded() {
         let store = crate::Memory::new();

@@ -1,8 +1,16 @@
 //! Loads content by digest: from memory, from the local disk, then from the store of the job's engine.
 
-use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    error::Error,
+    iter::successors,
+    sync::Arc,
+};
 
-use flow::{Access, Digest, Failure, FailureKind, FlowName, Grants, NodeName, Outcome, Size, Stored, Value, Values};
+use flow::{
+    Access, Digest, Failure, FailureKind, FlowName, Grants, MAX_CALL_INPUT_BYTES, NodeName, Outcome, Size, Stored,
+    Value, ValueName, Values,
+};
 use gateway::{CurrentRules, Gateway};
 use protocol::{HttpExchanges, HttpRecord, Job, Key, MAX_ENCODED_HTTP_BYTES, MAX_INLINE_HTTP_BYTES};
 use sandbox::{CompileError, Compiled, Sandbox};
@@ -15,7 +23,7 @@ use crate::{
 };
 
 /// Maximum size of a value that a worker fetches, and of a module for a rollback, in bytes.
-const MAX_CONTENT_BYTES: u64 = 256 << 20;
+const MAX_CONTENT_BYTES: u64 = MAX_CALL_INPUT_BYTES;
 
 /// Finds modules and large values by digest.
 #[derive(Clone)]
@@ -127,25 +135,51 @@ impl ContentSource {
     /// Returns the job with all its values loaded, as the guest receives them.
     ///
     /// # Errors
-    /// A failure of kind `module` that names the value that could not be loaded, and the reason.
+    /// A failure of kind `permanent` when they are too large together, and of kind `module` that names the value that could not be loaded,
+    /// and the reason.
     pub(crate) async fn with_loaded_values(&self, job: &Job) -> Result<Job, Failure> {
+        check_input_bytes(job)?;
         let mut loaded = job.clone();
-        self.fetch_large(&mut loaded.inputs, job).await?;
+        let mut contents = LoadedContents::new();
+        self.fetch_large(&mut loaded.inputs, job, &mut contents).await?;
         if let Some((Outcome::Provided(provided), _)) = &mut loaded.rollback {
-            self.fetch_large(provided, job).await?;
+            self.fetch_large(provided, job, &mut contents).await?;
         }
         Ok(loaded)
     }
 
-    async fn fetch_large(&self, values: &mut Values, job: &Job) -> Result<(), Failure> {
+    async fn fetch_large(&self, values: &mut Values, job: &Job, contents: &mut LoadedContents) -> Result<(), Failure> {
         for (name, value) in values {
-            let Value::Stored(Stored { digest, form, .. }) = *value else { continue };
-            let failure_of = |reason: &str| Failure::new(FailureKind::Module, format!("value {name:?}: {reason}"));
-            let fetched = self.fetch(digest, job, MAX_CONTENT_BYTES).await;
-            let bytes = fetched.map_err(|error| failure_of(&failure(&error).message))?;
-            *value = store::values::from_bytes(&bytes, form).map_err(|error| failure_of(&error.to_string()))?;
+            let Value::Stored(stored) = *value else { continue };
+            let key = (stored.digest, value.is_bytes());
+            let (size, loaded) = match contents.entry(key) {
+                Entry::Occupied(loaded) => loaded.into_mut(),
+                Entry::Vacant(missing) => {
+                    let loaded = self.load(stored, job).await;
+                    let failure_of = |reason| Failure::new(FailureKind::Module, format!("value {name:?}: {reason}"));
+                    missing.insert((stored.size, loaded.map_err(failure_of)?))
+                }
+            };
+            // The sizes in the job were checked, so each has to be right.
+            if *size != stored.size {
+                let message = format!("value {name:?}: it is also named with another size");
+                return Err(Failure::new(FailureKind::Module, message));
+            }
+            *value = loaded.clone();
         }
         Ok(())
+    }
+
+    /// Loads a value. A large one is parsed beside the threads of the runtime.
+    async fn load(&self, Stored { digest, size, form }: Stored, job: &Job) -> Result<Value, String> {
+        let fetched = self.fetch(digest, job, MAX_CONTENT_BYTES).await;
+        let bytes = fetched.map_err(|error| failure(&error).message)?;
+        let found = bytes.len();
+        if found as u64 != size {
+            return Err(format!("it has {found} bytes, and the reference to it says {size}"));
+        }
+        let parsed = sandbox::parsed(found, move || store::values::from_bytes(&bytes, form)).await;
+        parsed.map_err(|lost| lost.to_string())?.map_err(|error| error.to_string())
     }
 
     /// Puts large values into the engine's store, and returns the keys of these contents. A value that cannot be stored stays
@@ -209,6 +243,26 @@ impl ContentSource {
     }
 }
 
+/// The values that were loaded for a job, by their digest and whether they are bytes, each with the size in its reference. A job may name a
+/// value many times.
+type LoadedContents = BTreeMap<(Digest, bool), (u64, Value)>;
+
+/// Checks the bytes of the values that a call needs in memory. A value counts each time that it is named. An engine has checked the inputs of an
+/// apply when it started, and a rollback has the values of the apply too.
+fn check_input_bytes(job: &Job) -> Result<(), Failure> {
+    let provided = job.rollback.as_ref().and_then(|(outcome, _)| outcome.provided());
+    let values = provided.into_iter().chain([&job.inputs]).flatten();
+    let size = |(name, value): (&ValueName, &Value)| (name.as_str().len() as u64).saturating_add(value.size() as u64);
+    let asked = values.map(size).fold(0, u64::saturating_add);
+    let allowed = if job.rollback.is_some() { 2 * MAX_CALL_INPUT_BYTES } else { MAX_CALL_INPUT_BYTES };
+    if asked <= allowed {
+        return Ok(());
+    }
+    let (asked, allowed) = (Size(asked), Size(allowed));
+    let message = format!("its inputs have {asked} together, and a worker takes at most {allowed} for one call");
+    Err(Failure::new(FailureKind::Permanent, message))
+}
+
 /// Whether what a call may do depends on who has signed its module. Otherwise nobody has to fetch the signatures.
 fn depends_on_signers(grants: &Grants, asked: &Access, flow: &FlowName, task: &NodeName, module: &Digest) -> bool {
     let granted = |has_signed: bool| grants.with_signers(|_| has_signed).of_call(asked, flow, task, module);
@@ -223,9 +277,54 @@ fn failure(error: &(dyn Error + 'static)) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use flow::{Grant, SignerKey};
+    use flow::{Action, Attempt, CallId, FailureSummary, Firing, Grant, Limits, SignerKey, Timestamp, ValueKind};
+    use protocol::CallKeys;
 
     use super::*;
+
+    #[test]
+    fn the_inputs_of_a_call_are_bounded_together_however_often_it_names_a_value() {
+        let stored = |size| Value::Stored(Stored { digest: Digest::from_bytes([1; 32]), size, form: ValueKind::Json });
+        let inputs = |count: u64, size: u64| {
+            let name = |number: u64| format!("p{number}").parse::<ValueName>().unwrap();
+            (0..count).map(|number| (name(number), stored(size))).collect::<Values>()
+        };
+        let job = |inputs: Values| Job {
+            call: CallId {
+                run: "r".parse().unwrap(),
+                task: "t".parse().unwrap(),
+                firing: Firing::FIRST,
+                attempt: Attempt::FIRST,
+                action: Action::Apply,
+            },
+            flow: "f".parse().unwrap(),
+            module: Digest::from_bytes([0; 32]),
+            export: None,
+            inputs,
+            rollback: None,
+            required_outputs: Vec::new(),
+            limits: Limits::default(),
+            access: Access::default(),
+            at: Timestamp::from_micros(0),
+            expires_at: None,
+            signal_to: "signals".into(),
+            fetch_from: "store".into(),
+            delivery_limit: None,
+            keys: CallKeys::of_call(Key::NONE),
+        };
+        // Each name has two bytes.
+        let quarter = MAX_CALL_INPUT_BYTES / 4 - 2;
+        assert!(check_input_bytes(&job(inputs(4, quarter))).is_ok());
+        let refused = check_input_bytes(&job(inputs(5, quarter))).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Permanent);
+        assert!(refused.message.contains("a worker takes at most 256MiB for one call"), "{refused}");
+        let rollback = |provided: Values| Job {
+            rollback: Some((Outcome::Provided(provided), FailureSummary::default())),
+            ..job(inputs(4, quarter))
+        };
+        assert!(check_input_bytes(&rollback(inputs(4, quarter))).is_ok(), "what was applied is rolled back");
+        assert!(check_input_bytes(&rollback(inputs(5, quarter))).is_err());
+    }
 
     #[test]
     fn signatures_are_fetched_only_for_calls_that_a_grant_with_a_signer_is_for() {

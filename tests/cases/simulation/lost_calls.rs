@@ -50,7 +50,7 @@ pub(super) async fn find_lost_call(engines: &Mutex<Vec<Option<Engine>>>, broker:
             let is_untracked = |call: &CallId, location: &CallLocation| match location {
                 // Lease expiry counts only time in which the queue delivers messages: a silent queue never expires a lease.
                 CallLocation::UnderLease { silent_for, .. } => *silent_for > MAX_PROBE_SILENCE,
-                CallLocation::AwaitingPermit | CallLocation::AwaitingBarrier => false,
+                CallLocation::AwaitingPermit | CallLocation::AwaitingBarrier | CallLocation::AwaitingTurn => false,
                 CallLocation::UnwatchedLease { .. } => true,
                 CallLocation::Sent => !calls_in_flight.contains(call),
             };

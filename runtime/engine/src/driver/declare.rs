@@ -68,16 +68,21 @@ impl Driver {
         reply_to: oneshot::Sender<Reply>,
         batch: &mut Batch,
     ) {
+        if let Some(state) = self.ended_state(&request.run, &request.command).await {
+            let _ = reply_to.send(Reply::NotApplicable(state));
+            return;
+        }
         self.load(&request.run, None, batch).await;
+        let namespace = self.namespace_of(&request.run);
         let shard = self.runs.get(&request.run).map(|active| active.shard.clone());
         let missing = shard.and_then(|shard| Some((self.missing_for(&request, &shard)?, shard)));
         match missing {
-            Some(_) if !self.declarations.has_room_for_command() => {
+            Some(_) if !self.declarations.has_room_for_command(namespace.as_ref()) => {
                 let _ = reply_to.send(Reply::Refused(TOO_MANY_HELD.into()));
             }
             Some((missing, shard)) => {
                 let held = HeldCommand::Local { request, reply_to };
-                self.declarations.start(shard, missing, AfterDeclaration::Command(held));
+                self.declarations.start(shard, missing, AfterDeclaration::Command(held, namespace));
             }
             None => self.on_command(request.run, request.command, Some(ReplyTo::Local(reply_to)), batch),
         }
@@ -116,13 +121,14 @@ impl Driver {
         delivery: Delivery,
         batch: &mut Batch,
     ) {
-        if !self.declarations.has_room_for_command() {
+        let namespace = self.namespace_of(&request.run);
+        if !self.declarations.has_room_for_command(namespace.as_ref()) {
             return reply_delivered(delivery, Reply::Refused(TOO_MANY_HELD.into()), batch);
         }
         // Without a term its shard was just released, and the delivery goes back to the queue.
         let Some(term) = self.shards.term(shard) else { return };
         let held = HeldCommand::Delivered { request, term, delivery: Box::new(delivery) };
-        self.declarations.start(shard.clone(), missing, AfterDeclaration::Command(held));
+        self.declarations.start(shard.clone(), missing, AfterDeclaration::Command(held, namespace));
     }
 
     /// Declares what a loaded run needs, while it goes on.
@@ -144,7 +150,7 @@ impl Driver {
                     drop(adoption.reply_to.send(Err(failed)));
                 }
             },
-            AfterDeclaration::Command(held) => {
+            AfterDeclaration::Command(held, _) => {
                 let result = result.map_err(|error| listen_error(&error));
                 self.continue_command(held, &shard, result, batch).await;
             }
@@ -229,7 +235,7 @@ fn listen_error(error: &DeclareError) -> String {
 }
 
 /// Replies to a command from the queue of a shard, of which nothing is recorded.
-fn reply_delivered(delivery: Delivery, reply: Reply, batch: &mut Batch) {
+pub(super) fn reply_delivered(delivery: Delivery, reply: Reply, batch: &mut Batch) {
     let correlation_id = delivery.message.properties.correlation_id.clone();
     if let Some(queue) = messages::reply_queue_of(&delivery) {
         batch.effects.reply(ReplyTo::Remote { queue, correlation_id }, reply);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker::{Delivery, Message};
+use broker::Delivery;
 use flow::{CallId, Failure, FailureKind, RunId, RunState, Signal, TaskResult};
 use machine::{Call, Command, Event};
 use protocol::RememberedResult;
@@ -11,15 +11,23 @@ use tracing::{debug, error, info, warn};
 use super::{Batch, Driver, unreadable::execution_of};
 use crate::{
     WatchEvent,
-    effects::Effects,
+    call_queue::QueuedStep,
+    effects::{Effects, JobMessage},
     memo::{self, LookedUpCall},
     messages::{self, JobSending},
     permits::{calls, client::DispatchHistory},
-    runs::is_inactive,
+    runs::{RunEvent, is_inactive},
 };
 
 /// Log target of the one line that closes each run, so that a program that shows the end itself can filter it out.
 const RUN_LOG_TARGET: &str = "waft::run";
+
+/// Bytes of inputs after which a batch makes no further job: the jobs of a batch are in memory together until the broker has them. Each is
+/// bounded, since its run may have no larger inputs than its limit `value` allows.
+const MAX_BATCH_JOB_BYTES: usize = 16 << 20;
+
+/// The bytes of a job beside its inputs.
+const JOB_OVERHEAD: usize = 4 << 10;
 
 impl Driver {
     /// Converts commands into effects, and closes the run if it is inactive afterwards.
@@ -49,7 +57,7 @@ impl Driver {
     ) {
         for command in commands {
             match command {
-                Command::Call(call) => self.send_or_look_up(run, *call, history, effects),
+                Command::Call(call) => self.dispatch_call(call.id, history),
                 Command::Fetch(fetch) => self.fetches.send(run.clone(), *fetch),
                 Command::Interrupt(call) => effects.messages.push(messages::interrupt(call, &self.context.secret)),
                 Command::Publish(change) => {
@@ -63,23 +71,77 @@ impl Driver {
         }
     }
 
-    /// Sends the job of a call, or looks first for its result if it may be remembered. A job that may be with a worker already is
-    /// sent: what the worker does has to be known.
-    fn send_or_look_up(&mut self, run: &RunId, call: Call, history: DispatchHistory, effects: &mut Effects) {
-        let is_remembering = !self.context.memo_limits.is_zero();
-        let address = self.runs.get(run).filter(|_| is_remembering).and_then(|active| {
-            let task = active.machine.task(&call.id.task)?;
-            memo::address_of(active.machine.flow(), task, &call)
-        });
-        match (address, history) {
-            (Some(address), DispatchHistory::NeverSent) => self.lookups.add(call.id, address),
-            (Some(_), DispatchHistory::MaybeSent) | (None, _) => self.send_job(run, call, history, effects),
+    /// Dispatches a call: its job is made in its turn, after its remembered result was looked for and with a permit, if the call needs them.
+    /// The result of a call whose job may be with a worker already is not looked for: what the worker does has to be known.
+    pub(super) fn dispatch_call(&mut self, call: CallId, history: DispatchHistory) {
+        let is_remembering = !self.context.memo_limits.is_zero() && history == DispatchHistory::NeverSent;
+        let task = self.runs.get(&call.run).and_then(|active| active.machine.task(&call.task));
+        let Some(task) = task else { return };
+        if is_remembering && memo::is_remembered(task, call.action) {
+            self.queue_call(call, QueuedStep::LookUp);
+        } else {
+            self.queue_permitted(call, history);
         }
+    }
+
+    /// Queues the job of a call, once it has a permit if it needs one.
+    fn queue_permitted(&mut self, call: CallId, history: DispatchHistory) {
+        let Some(active) = self.runs.get(&call.run) else { return };
+        let Some(task) = active.machine.task(&call.task) else { return };
+        if calls::is_paced(task, call.action) {
+            let (now, paced) = (self.context.clock.now(), calls::paced_call(task, call.clone()));
+            let is_held = self.permits.request(now, &active.shard, &active.machine.flow().name, paced, history);
+            if !is_held {
+                return;
+            }
+        }
+        self.queue_call(call, QueuedStep::Send);
+    }
+
+    /// Lets a call wait for its turn. A run that is not in memory sends its unanswered calls when it is loaded.
+    pub(super) fn queue_call(&mut self, call: CallId, step: QueuedStep) {
+        if let Some(active) = self.runs.get(&call.run) {
+            self.call_queue.add(call, step, active.machine.flow().name.namespace());
+        }
+    }
+
+    /// Makes the jobs of calls in their turns, as many as a batch may have bytes. The other calls wait for the next batch.
+    pub(super) fn make_jobs(&mut self, effects: &mut Effects) {
+        let mut bytes = 0;
+        while bytes < MAX_BATCH_JOB_BYTES
+            && let Some((call, step)) = self.call_queue.take()
+        {
+            bytes += JOB_OVERHEAD + self.continue_call(call, step, effects);
+        }
+    }
+
+    /// Continues with a call whose turn it is. Returns the bytes that were read for it.
+    fn continue_call(&mut self, id: CallId, step: QueuedStep, effects: &mut Effects) -> usize {
+        let Some(active) = self.runs.get(&id.run).filter(|active| !active.is_suspended) else { return 0 };
+        let Some(call) = active.machine.unstarted_call(&id) else { return 0 };
+        let flow = active.machine.flow();
+        if active.machine.is_withdrawable(&id) {
+            // It is withdrawn without a job, unless it is wanted again before.
+            self.call_queue.set_aside(id, step, flow.name.namespace());
+            return 0;
+        }
+        let bytes = call.bytes();
+        match step {
+            QueuedStep::LookUp => {
+                let task = active.machine.task(&id.task);
+                match task.and_then(|task| memo::address_of(flow, task, &call)) {
+                    Some(address) => self.lookups.add(id, address),
+                    None => self.queue_permitted(id, DispatchHistory::NeverSent),
+                }
+            }
+            QueuedStep::Send => effects.jobs.extend(self.job(call)),
+        }
+        bytes
     }
 
     /// Lookups have ended: a result that was found is recorded, and the jobs of the other calls are sent. A run that is not in
     /// memory sends its unanswered calls when it is loaded.
-    pub(super) fn on_looked_up(&mut self, ended: Vec<LookedUpCall>, batch: &mut Batch) {
+    pub(super) fn on_looked_up(&mut self, ended: Vec<LookedUpCall>) {
         for LookedUpCall { call, result } in ended {
             let run = call.run.clone();
             let Some(active) = self.runs.get(&run).filter(|active| !active.is_suspended) else { continue };
@@ -89,39 +151,25 @@ impl Driver {
                 computed_by,
             });
             match event.filter(|event| !active.machine.decide(self.context.clock.now(), event).is_empty()) {
-                Some(event) => batch.push(run, event),
+                // Each has the values of a result.
+                Some(event) => self.defer(RunEvent::new(run, event)),
                 None => {
                     // A call that is no longer needed is withdrawn without a job.
-                    let unstarted = active.machine.unstarted_call(&call).filter(|_| active.machine.is_wanted(&call));
-                    if let Some(unstarted) = unstarted {
-                        self.send_job(&run, unstarted, DispatchHistory::NeverSent, &mut batch.effects);
+                    let machine = &active.machine;
+                    if machine.is_wanted(&call) && machine.unstarted_call(&call).is_some() {
+                        self.queue_permitted(call, DispatchHistory::NeverSent);
                     }
                 }
             }
         }
     }
 
-    /// Sends the job of a call, once it has a permit if it needs one.
-    fn send_job(&mut self, run: &RunId, call: Call, history: DispatchHistory, effects: &mut Effects) {
-        let id = call.id.clone();
-        self.lookups.forget(&id);
-        let Some(job) = self.job(run, call) else { return };
-        let Some(active) = self.runs.get(run) else { return };
-        let Some(task) = active.machine.task(&id.task) else { return };
-        if calls::is_paced(task, id.action) {
-            let (now, call) = (self.context.clock.now(), calls::paced_call(task, id, job));
-            let granted = self.permits.request(now, &active.shard, &active.machine.flow().name, call, history);
-            effects.messages.extend(granted);
-        } else {
-            effects.messages.push(job);
-        }
-    }
-
-    /// The message that dispatches a call of a run in memory. It has to be sent: from now on, no returned message counts
-    /// that sent the job before.
-    fn job(&mut self, run: &RunId, call: Call) -> Option<Message> {
+    /// The job of a call of a run in memory. It has to be sent: from now on, no returned message counts that sent the job
+    /// before.
+    fn job(&mut self, call: Call) -> Option<JobMessage> {
+        self.lookups.forget(&call.id);
         let sending = self.runs.returned_jobs.next_sending(&call.id, &self.context.secret);
-        let active = self.runs.get(run)?;
+        let active = self.runs.get(&call.id.run)?;
         let task = active.machine.task(&call.id.task)?;
         let (store_queue, secret) = (&self.context.store_queue, &self.context.secret);
         let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret };
@@ -143,7 +191,7 @@ impl Driver {
         if self.runs.is_corrupt(run) {
             return delivery.accept();
         }
-        let Some(delivery) = self.runs.hold_for_stale(run, delivery) else { return };
+        let Some(delivery) = self.hold_for_stale(run, delivery, &mut batch.effects) else { return };
         if let Some(active) = self.runs.get(run) {
             if active.machine.outstanding_since(call).is_none() {
                 if earlier.redeliveries > 0 {
@@ -152,12 +200,13 @@ impl Driver {
             } else if !self.runs.returned_jobs.is_last_sending(call, id) {
                 debug!(%call, "a job is returned that was sent again since");
                 self.runs.add_returned(call, earlier);
-            } else if let Some(unstarted) = active.machine.unstarted_call(call) {
-                // Others are sent again when the run continues.
-                let is_sent_now = !active.is_suspended && !active.outstanding_at_load.contains(call);
+            } else if active.machine.unstarted_call(call).is_some() {
+                // Others are sent again when the run continues, or in their turn.
+                let is_sent_later = active.outstanding_at_load.contains(call) || self.call_queue.has(call);
+                let is_sent_now = !active.is_suspended && !is_sent_later;
                 self.runs.add_returned(call, earlier);
                 if is_sent_now {
-                    self.send_returned(run, unstarted, &mut batch.effects);
+                    self.send_returned(call.clone());
                 }
             }
         }
@@ -165,14 +214,14 @@ impl Driver {
     }
 
     /// Sends the job of a call again that a worker has returned. A start that counts only for a rate is spent already.
-    fn send_returned(&mut self, run: &RunId, call: Call, effects: &mut Effects) {
-        let Some(active) = self.runs.get(run) else { return };
-        let Some(task) = active.machine.task(&call.id.task) else { return };
-        let has_started = task.pace.max_running.is_none() && !self.permits.is_queued(&call.id);
-        if calls::is_paced(task, call.id.action) && has_started {
-            effects.messages.extend(self.job(run, call));
+    fn send_returned(&mut self, call: CallId) {
+        let Some(active) = self.runs.get(&call.run) else { return };
+        let Some(task) = active.machine.task(&call.task) else { return };
+        let has_started = task.pace.max_running.is_none() && !self.permits.is_queued(&call);
+        if calls::is_paced(task, call.action) && has_started {
+            self.queue_call(call, QueuedStep::Send);
         } else {
-            self.send_job(run, call, DispatchHistory::MaybeSent, effects);
+            self.queue_permitted(call, DispatchHistory::MaybeSent);
         }
     }
 

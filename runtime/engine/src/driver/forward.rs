@@ -1,19 +1,20 @@
 //! Notifications of other flows' tasks, and their way to the runs that listen.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use broker::Delivery;
-use flow::{FlowName, Shard, TaskNotification};
-use machine::Event;
+use flow::{FlowName, RunId, Shard, TaskNotification};
+use machine::{Event, NotificationCursor, NotificationPart};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{Batch, Driver};
 use crate::{
     forwards::{Forward, NotificationCopy},
+    held_notifications::HeldNotification,
     listeners::ListenedTask,
     messages,
-    runs::{ActiveRun, RunEvent},
+    runs::{ActiveRun, RunEvent, UnknownListeners},
     shards::{ShardDelivery, Sharing},
 };
 
@@ -55,23 +56,97 @@ impl Driver {
             }
             return;
         }
-        if is_new
-            && self.may_have_unknown_listeners(shard)
-            && let Some(term) = self.shards.term(shard)
-        {
-            return self.held_notifications.push(ShardDelivery { shard: shard.clone(), term, delivery });
+        let delivery = if is_new { self.hold_notification(&listened, delivery, batch) } else { Some(delivery) };
+        if let Some(delivery) = delivery {
+            self.add_forward(listened, &BTreeSet::new(), delivery, batch);
         }
-        self.add_forward(listened, delivery, batch);
+    }
+
+    /// Holds a notification while it is not known which runs of its shard listen; returns it if all are known. The runs that are known do
+    /// not wait for the others, unless all wait for the logbook.
+    fn hold_notification(
+        &mut self,
+        listened: &ListenedTask,
+        delivery: Delivery,
+        batch: &mut Batch,
+    ) -> Option<Delivery> {
+        let (shard, ..) = listened;
+        let has_room = self.held_notifications.has_room(shard, delivery.message.body.len());
+        let unknown = self.unknown_listeners(shard);
+        match unknown {
+            UnknownListeners::None => return Some(delivery),
+            UnknownListeners::Due => {}
+            UnknownListeners::BeingRead if !has_room && self.context.is_durable => {
+                // Other messages of the queue do not wait for these runs.
+                batch.effects.messages.push(messages::forward(shard, &delivery, &self.context.secret));
+                batch.effects.to_accept.push(delivery);
+                return None;
+            }
+            UnknownListeners::Unreadable if !has_room => {
+                for run in self.runs.give_up_unreadable(shard) {
+                    error!(%run, "the run cannot be read, and misses notifications until it can");
+                }
+                // They were received before this one.
+                self.return_notifications_of(shard, batch);
+                return Some(delivery);
+            }
+            UnknownListeners::BeingRead | UnknownListeners::Unreadable => {}
+        }
+        let Some(term) = self.shards.term(shard) else { return Some(delivery) };
+        let (served, delivery) = match unknown {
+            UnknownListeners::Due => (Arc::default(), delivery),
+            UnknownListeners::None | UnknownListeners::BeingRead | UnknownListeners::Unreadable => {
+                self.serve_known(listened, delivery)
+            }
+        };
+        let delivery = ShardDelivery { shard: shard.clone(), term, delivery };
+        self.held_notifications.push(HeldNotification { listened: listened.clone(), served, delivery });
+        None
+    }
+
+    /// Forwards a notification to the runs that are known to listen. Returns these runs, and the delivery for the others.
+    fn serve_known(&mut self, listened: &ListenedTask, delivery: Delivery) -> (Arc<BTreeSet<RunId>>, Delivery) {
+        let Some(runs) = self.listeners.of(listened) else { return (Arc::default(), delivery) };
+        let message = delivery.message.clone();
+        let parts = <[Delivery; 2]>::try_from(delivery.split(vec![message.clone(), message]));
+        let [known, others] = parts.ok().expect("a delivery is split into a part for each message");
+        let pace = messages::pace_of(&known.message);
+        let forward = Forward { listened: listened.clone(), runs: runs.clone(), pace, delivery: known };
+        if let Some(delivery) = self.forwards.add(forward) {
+            self.drop_notification(&listened.1, delivery);
+        }
+        (runs, others)
+    }
+
+    /// Forwards the held notifications of shards whose listeners are all known.
+    pub(super) fn return_held_notifications(&mut self, batch: &mut Batch) {
+        let shards: Vec<Shard> = self.held_notifications.shards().cloned().collect();
+        for shard in shards {
+            if self.unknown_listeners(&shard) == UnknownListeners::None {
+                self.return_notifications_of(&shard, batch);
+            }
+        }
+    }
+
+    /// Forwards the held notifications of a shard to the runs that listen and do not have them yet.
+    fn return_notifications_of(&mut self, shard: &Shard, batch: &mut Batch) {
+        for HeldNotification { listened, served, delivery } in self.held_notifications.take(shard) {
+            // Those of an earlier term go back to the queue.
+            if self.shards.is_current(shard, delivery.term) {
+                self.add_forward(listened, &served, delivery.delivery, batch);
+            }
+        }
     }
 
     /// Whether runs of a shard may listen that were not read yet. A shard that ends with its process has one run mostly, and it
     /// is not known before it is submitted or resumed.
-    pub(super) fn may_have_unknown_listeners(&self, shard: &Shard) -> bool {
+    pub(super) fn unknown_listeners(&self, shard: &Shard) -> UnknownListeners {
         let is_unused = self.shards.sharing() == Sharing::Exclusive && !self.runs.is_used();
-        is_unused || self.runs.has_unknown_listeners(shard)
+        if is_unused { UnknownListeners::Due } else { self.runs.unknown_listeners(shard) }
     }
 
-    fn add_forward(&mut self, listened: ListenedTask, delivery: Delivery, batch: &mut Batch) {
+    /// Forwards a notification to the runs that listen, except those that have it already.
+    fn add_forward(&mut self, listened: ListenedTask, served: &BTreeSet<RunId>, delivery: Delivery, batch: &mut Batch) {
         let pace = messages::pace_of(&delivery.message);
         if let Some(run) = messages::listener_of(&delivery.message) {
             let runs = Arc::new([run].into());
@@ -81,6 +156,10 @@ impl Driver {
             batch.unbind.insert(listened);
             return delivery.accept();
         };
+        let runs = if served.is_empty() { runs } else { Arc::new(runs.difference(served).cloned().collect()) };
+        if runs.is_empty() {
+            return delivery.accept();
+        }
         let flow = listened.1.clone();
         if let Some(delivery) = self.forwards.add(Forward { listened, runs, pace, delivery }) {
             self.drop_notification(&flow, delivery);
@@ -110,24 +189,48 @@ impl Driver {
         }
     }
 
-    /// Adds a copy of a notification to the batch, like a command to its run: it is accepted once it is recorded. Returns
+    /// Adds a copy of a notification to the batch, like a command to its run: it is accepted once all parts of it are recorded. Returns
     /// how many firings it may cause, and at least 1.
     async fn forward(&mut self, copy: NotificationCopy, batch: &mut Batch) -> usize {
-        let NotificationCopy { listened, run, pace: _, notification, delivery } = copy;
+        let NotificationCopy { listened, run, pace, notification, part, delivery } = copy;
         if !self.listeners.has_run(&listened, &run) {
             // The run has ended since.
             delivery.accept();
             return 1;
         }
         self.load(&run, Some(&listened.0), batch).await;
-        let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { return 1 };
+        let Some(delivery) = self.hold_for_stale(&run, delivery, &mut batch.effects) else { return 1 };
         let is_for = |active: &ActiveRun| {
             active.machine.flow().listeners.iter().filter(|listener| listener.is_for(&notification)).count()
         };
-        let firings = self.runs.get(&run).map_or(1, is_for).max(1);
-        let event = Event::TaskNotification(TaskNotification::clone(&notification));
-        batch.events.push(RunEvent::new(run.clone(), event));
-        batch.signals.push((run, delivery));
+        let firings = match part {
+            NotificationPart::Whole | NotificationPart::First => self.runs.get(&run).map_or(1, is_for).max(1),
+            // They were counted with the first part.
+            NotificationPart::From(_) => 1,
+        };
+        let event = Event::TaskNotification { notification: TaskNotification::clone(&notification), part };
+        let copy = NotificationCopy { listened, run: run.clone(), pace, notification, part, delivery };
+        batch.events.push(RunEvent { run, event, reply_to: None, copy: Some(Box::new(copy)) });
         firings
+    }
+
+    /// Lets notifications wait for their next turn of which a part is left. Returns the deliveries of the others. A run whose records were
+    /// not appended takes a notification again from its beginning.
+    pub(super) fn put_back_notifications(
+        &mut self,
+        decided: Vec<(NotificationCopy, Option<NotificationCursor>)>,
+        gone: &BTreeSet<RunId>,
+    ) -> Vec<(RunId, Delivery)> {
+        let mut done = Vec::new();
+        for (copy, rest) in decided {
+            match rest.filter(|_| self.runs.is_active(&copy.run) && !gone.contains(&copy.run)) {
+                Some(rest) => {
+                    let part = NotificationPart::From(rest);
+                    self.forwards.put_back(NotificationCopy { part, ..copy });
+                }
+                None => done.push((copy.run, copy.delivery)),
+            }
+        }
+        done
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use broker::Delivery;
 use flow::{CallId, RunId, Shard, Signal};
-use machine::Event;
+use machine::{Event, NotificationPart};
 use protocol::{
     AttemptLog, CommandRequest, EngineStatus, HeartbeatNumber, MAX_LISTED_ENGINES, PermitGrant, Report, RunCommand,
 };
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::{Batch, Driver};
 use crate::{
     WatchEvent,
+    call_queue::QueuedStep,
     effects::ReplyTo,
     leases::CallHolder,
     messages::{self, EarlierDeliveries, JobSending},
@@ -68,14 +69,14 @@ impl Driver {
             }
             Report::Released { call, worker } => {
                 let run = call.run.clone();
-                if let Some(delivery) = self.runs.hold_for_stale(&run, delivery) {
+                if let Some(delivery) = self.hold_for_stale(&run, delivery, &mut batch.effects) {
                     self.on_call_lost((call, worker), batch);
                     batch.signals.push((run, delivery));
                 }
             }
             Report::Command(CommandRequest { run, command }) => {
                 // The command of a stale run is handled once its records are read.
-                let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { return Vec::new() };
+                let Some(delivery) = self.hold_for_stale(&run, delivery, &mut batch.effects) else { return Vec::new() };
                 let properties = &delivery.message.properties;
                 let correlation_id = properties.correlation_id.clone();
                 let reply_to =
@@ -84,7 +85,7 @@ impl Driver {
                 batch.signals.push((run, delivery));
             }
             Report::PermitGrant(grant) => {
-                self.on_grant(shard, &grant, batch);
+                self.on_grant(shard, &grant);
                 delivery.accept();
             }
             Report::DescribeEngine => self.describe(shard, delivery, batch),
@@ -98,7 +99,7 @@ impl Driver {
             }
             Report::Probe { engine, number } => {
                 delivery.accept();
-                return self.on_probe(shard, &engine, number, batch);
+                return self.on_probe(shard, &engine, number);
             }
         }
         Vec::new()
@@ -124,15 +125,17 @@ impl Driver {
     }
 
     /// A probe has returned: every earlier message of the queue was received. Returns the leases that have expired.
-    fn on_probe(&mut self, shard: &Shard, engine: &str, number: u64, batch: &mut Batch) -> Vec<CallHolder> {
+    fn on_probe(&mut self, shard: &Shard, engine: &str, number: u64) -> Vec<CallHolder> {
         if self.shards.is_barrier(shard, engine, number) {
             self.runs.on_barrier(shard);
-            self.resend_outstanding(shard, batch);
+            self.resend_outstanding(shard);
         }
         if !self.shards.is_self(engine) {
             return Vec::new();
         }
         self.publications.barrier.on_probe(shard, number);
+        self.withdrawals.on_probe(shard, number);
+        self.resend_after_probe(shard, number);
         let expired = self.leases.on_probe(shard, number);
         metrics::global().count_expired_leases(expired.len());
         for (call, workers) in workers_by_call(&expired) {
@@ -150,22 +153,26 @@ impl Driver {
         self.enqueue(RunEvent::new(call.run.clone(), Event::Lost { call, worker }), batch);
     }
 
-    /// A probe has returned: withdraws the unwanted calls that no worker has reported as started.
-    pub(super) fn withdraw_due(&mut self, shard: &Shard, number: u64, batch: &mut Batch) {
-        for call in self.withdrawals.take_due(shard, number) {
+    /// Withdraws the next of the unwanted calls that no worker has reported as started.
+    pub(super) fn withdraw_due(&mut self, batch: &mut Batch) {
+        let mut withdrawn: BTreeMap<RunId, usize> = BTreeMap::new();
+        for call in self.withdrawals.take_due() {
             let run = call.run.clone();
-            let is_withdrawable = |machine: &machine::Machine| machine.withdrawable_calls().any(|other| other == call);
-            if !self.runs.get(&run).is_some_and(|active| is_withdrawable(&active.machine)) {
+            // It may have been answered, or reported as started.
+            if !self.runs.get(&run).is_some_and(|active| active.machine.is_withdrawable(&call)) {
                 continue;
             }
-            info!(%call, "the call is withdrawn: no worker has started it");
+            *withdrawn.entry(run.clone()).or_default() += 1;
             self.enqueue(RunEvent::new(run, Event::Withdrawn { call }), batch);
+        }
+        for (run, calls) in withdrawn {
+            info!(%run, calls, "calls are withdrawn: no worker has started them");
         }
     }
 
     fn on_signal(&mut self, signal: Signal, delivery: Delivery, batch: &mut Batch) {
         let run = signal.call.run.clone();
-        if let Some(delivery) = self.runs.hold_for_stale(&run, delivery) {
+        if let Some(delivery) = self.hold_for_stale(&run, delivery, &mut batch.effects) {
             batch.push(run.clone(), Event::Signal(signal));
             batch.signals.push((run, delivery));
         }
@@ -178,7 +185,7 @@ impl Driver {
         if self.runs.is_corrupt(&run) {
             return delivery.accept();
         }
-        let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { return };
+        let Some(delivery) = self.hold_for_stale(&run, delivery, &mut batch.effects) else { return };
         // A run that a remote engine drives is answered there.
         let may_start = match self.runs.get(&run) {
             Some(active) => Some(active.machine.may_start(self.context.clock.now(), &call)),
@@ -215,12 +222,19 @@ impl Driver {
             return delivery.accept();
         }
         if let Some(stale) = self.runs.stale_mut(&run) {
-            stale.note_heartbeat(&lease);
-            return if is_watched { delivery.accept() } else { stale.hold_heartbeat(lease, delivery) };
+            if !is_watched {
+                stale.heartbeats.insert(lease);
+            }
+            // Its worker repeats it.
+            return delivery.accept();
+        }
+        // Nothing is known of the calls of a run that cannot be read, and a worker repeats its heartbeats.
+        if self.runs.is_corrupt(&run) {
+            return delivery.accept();
         }
         let (call, worker) = lease;
         let is_wanted = self.runs.get(&run).is_some_and(|active| active.machine.is_wanted(&call));
-        if unwanted == UnwantedCallPolicy::Interrupt && !is_wanted && !self.runs.is_corrupt(&run) {
+        if unwanted == UnwantedCallPolicy::Interrupt && !is_wanted {
             batch.effects.messages.push(messages::interrupt(call.clone(), &self.context.secret));
         }
         if is_watched || batch.not_found.contains(&run) {
@@ -238,17 +252,22 @@ impl Driver {
             RunCommand::Resume => Event::Resume,
             RunCommand::Retry => Event::Retry,
             RunCommand::Skip { task, reason } => Event::Skip { task, reason },
-            RunCommand::TaskNotification(notification) => Event::TaskNotification(notification),
+            // Another engine had taken it, for a run that was adopted since.
+            RunCommand::TaskNotification(notification) => {
+                Event::TaskNotification { notification, part: NotificationPart::Whole }
+            }
             RunCommand::Notify { task, answer: result, key } => Event::Notify { task, result, key },
             RunCommand::Edit { revision, flow } => Event::Edit { revision, flow },
         };
-        self.enqueue(RunEvent { run, event, reply_to }, batch);
+        self.enqueue(RunEvent { run, event, reply_to, copy: None }, batch);
     }
 
     /// Handles a grant: dispatches the calls that have a permit now.
-    fn on_grant(&mut self, shard: &Shard, grant: &PermitGrant, batch: &mut Batch) {
-        let (jobs, runs) = self.permits.on_grant(shard, grant);
-        batch.effects.messages.extend(jobs);
+    fn on_grant(&mut self, shard: &Shard, grant: &PermitGrant) {
+        let (calls, runs) = self.permits.on_grant(shard, grant);
+        for call in calls {
+            self.queue_call(call, QueuedStep::Send);
+        }
         for run in runs {
             self.release_ended(&run, &EndedCalls::Any);
         }
@@ -260,15 +279,16 @@ impl Driver {
         let Some(active) = self.runs.get(run) else { return };
         match ended {
             EndedCalls::Any => {
+                let namespace = active.machine.flow().name.namespace();
                 // No worker has a call that waits for a permit.
                 for call in active.machine.withdrawable_calls().filter(|call| !self.permits.is_waiting(call)) {
-                    self.withdrawals.add(&active.shard, call);
+                    self.withdrawals.add(namespace.clone(), &active.shard, call);
                 }
             }
             EndedCalls::Calls(_) => {}
         }
         let events = self.permits.on_ended(&active.machine, ended);
-        self.deferred.extend(events.into_iter().map(|event| RunEvent::new(run.clone(), event)));
+        events.into_iter().for_each(|event| self.defer(RunEvent::new(run.clone(), event)));
     }
 }
 

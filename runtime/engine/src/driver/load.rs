@@ -1,200 +1,39 @@
-//! Reads runs from the logbook: the runs of a shard that is taken over, inactive runs that receive a message, stale runs
-//! whose append failed, and ended runs with unpublished changes.
+//! Reads runs from the logbook: the runs of a shard that is taken over, inactive runs that receive a message, and ended runs with
+//! unpublished changes. `stale.rs` reads runs whose append failed, and those that take long.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use flow::{RunId, RunState, Shard};
 use logbook::{Filter, History, LoadError, Version};
-use machine::{Command, Event};
-use protocol::Reply;
-use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use machine::Event;
+use protocol::RunCommand;
+use tracing::{debug, error, warn};
 
-use super::{Batch, Driver};
+use super::{Batch, Driver, decisions::PendingWork};
 use crate::{
-    WatchEvent,
-    loads::{self, EndedLoad, LoadedRun, MAX_INLINE_RECORDS, SendState},
+    loads::{self, LoadedRun, LongRun, MAX_INLINE_BYTES, MAX_INLINE_RECORDS, SendState},
     permits::{
         calls::{EndedCalls, split_paced},
         client::DispatchHistory,
     },
-    runs::{ActiveRun, LoadProgress, RunEvent, StaleRun, is_inactive},
-    shards::ShardDelivery,
+    runs::{ActiveRun, StaleRun, is_inactive},
 };
 
 /// Maximum number of ended runs that are republished at once; more follow after these. An engine ends about as many
 /// in some seconds, so it leaves about as many when it dies.
 const MAX_REPUBLISHED_RUNS: usize = 1_000;
 
-/// How long a run is left alone that cannot be read, although the logbook answers about it: its records may be too large for the
-/// database, and each try takes time from the other runs.
-const UNREADABLE_PAUSE: Duration = Duration::from_secs(30);
-
 /// A run that was looked up in the logbook.
-enum LookedUpRun {
+pub(super) enum LookedUpRun {
     Loaded(Box<LoadedRun>),
-    /// It has many records, of which these are the first.
-    Long(Box<History>),
-}
-
-/// Stale runs.
-impl Driver {
-    /// Reads the records of stale runs; each run that can be read continues from there. If the logbook does not answer, the
-    /// rest waits for the next tick.
-    pub(super) async fn reload_stale(&mut self, batch: &mut Batch) {
-        let mut runs = self.runs.take_stale(self.loads.has_room());
-        let mut unread = BTreeMap::new();
-        while let Some((run, stale)) = runs.pop_first() {
-            if matches!(stale.load, LoadProgress::Waiting) && !self.loads.has_room() {
-                self.runs.replace_stale(run, stale);
-                continue;
-            }
-            let found = self.find(&run, stale.send_state()).await;
-            let Err(stale) = self.continue_stale(&run, stale, found, batch).await else { continue };
-            let is_answered = self.is_answered_about(&run).await;
-            let stale = if is_answered { paused(&run, stale) } else { stale };
-            unread.insert(run, stale);
-            if !is_answered {
-                break;
-            }
-        }
-        unread.append(&mut runs);
-        self.runs.return_stale(unread);
-    }
-
-    /// Whether the logbook answers, so that only the records of this run cannot be read.
-    async fn is_answered_about(&self, run: &RunId) -> bool {
-        !matches!(self.context.logbook.summary(run).await, Err(LoadError::Unavailable { .. }))
-    }
-
-    /// Continues a stale run from its records, or begins to read them. Returns the run if the logbook is unavailable.
-    async fn continue_stale(
-        &mut self,
-        run: &RunId,
-        stale: StaleRun,
-        found: Result<LookedUpRun, LoadError>,
-        batch: &mut Batch,
-    ) -> Result<(), StaleRun> {
-        match found {
-            Ok(LookedUpRun::Loaded(loaded)) => self.continue_loaded(run, stale, *loaded, batch).await,
-            Ok(LookedUpRun::Long(history)) => self.begin_load(run, stale, *history),
-            Err(error @ LoadError::Unavailable { .. }) => {
-                warn!(%run, %error, "the run cannot go on yet");
-                return Err(StaleRun { load: LoadProgress::Due, ..stale });
-            }
-            Err(error @ LoadError::Missing { .. }) => {
-                warn!(%run, %error, "the run did not begin");
-                self.permits.remove_run(run);
-                drop(stale.give_up(&Reply::Failed(error.to_string())));
-            }
-            Err(error @ LoadError::Damaged { .. }) => {
-                error!(%run, %error, "the run cannot be read: it is stopped");
-                self.permits.remove_run(run);
-                let deliveries = stale.give_up(&Reply::Failed(error.to_string()));
-                self.runs.mark_unreadable(run.clone(), deliveries);
-            }
-        }
-        Ok(())
-    }
-
-    /// Continues a stale run that was read, with everything that arrived for it meanwhile.
-    async fn continue_loaded(&mut self, run: &RunId, mut stale: StaleRun, loaded: LoadedRun, batch: &mut Batch) {
-        let LoadedRun { active, unpublished, unwatched } = loaded;
-        // An adopted run has its new shard in no record yet.
-        let shard = stale.shard.clone().unwrap_or_else(|| active.shard.clone());
-        if self.shards.term(&shard).is_none() || !self.shards.owns(&shard) {
-            return stale.requeue_deliveries();
-        }
-        if let Some(watcher) = &stale.watcher {
-            let events = unwatched.into_iter().map(|change| (watcher.clone(), WatchEvent::Change(change)));
-            batch.effects.watch_events.extend(events);
-        }
-        batch.events.extend(stale.take_clock_changes(active.version).map(|event| RunEvent::new(run.clone(), event)));
-        let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher, ..active };
-        self.publications.republish(run, &active, unpublished);
-        self.continue_before_held(run, active, stale.awaits_barrier, batch);
-        let StaleRun { pending, deliveries, .. } = stale;
-        self.receive_held(StaleRun { pending, deliveries, ..StaleRun::of(Some(&shard)) }, batch).await;
-    }
-
-    /// Continues a run for which something is held: its unanswered calls are sent again behind that, with the barrier of its
-    /// shard or in the next iteration.
-    pub(super) fn continue_before_held(
-        &mut self,
-        run: &RunId,
-        active: ActiveRun,
-        awaits_barrier: bool,
-        batch: &mut Batch,
-    ) {
-        if is_inactive(active.machine.state()) {
-            return self.activate(run.clone(), active, batch);
-        }
-        self.insert_before_resend(run.clone(), active, batch);
-        if !awaits_barrier {
-            self.resend_next.insert(run.clone());
-            self.deferred.push(RunEvent::new(run.clone(), Event::Tick));
-        }
-    }
-
-    /// Receives what arrived for a stale run again, now that the run is in memory.
-    pub(super) async fn receive_held(&mut self, stale: StaleRun, batch: &mut Batch) {
-        batch.events.extend(stale.pending);
-        // Deliveries of a shard that was released since go back to its queue.
-        let Some((shard, term)) = stale.shard.and_then(|shard| Some((shard.clone(), self.shards.term(&shard)?))) else {
-            return;
-        };
-        for delivery in stale.deliveries {
-            let delivery = ShardDelivery { shard: shard.clone(), term, delivery };
-            Box::pin(self.receive_delivery(delivery, batch)).await;
-        }
-    }
-
-    /// Begins to read a run with many records beside the driver, or waits until there is room for it.
-    fn begin_load(&mut self, run: &RunId, stale: StaleRun, history: History) {
-        // Until it is read, notifications are held for it, and they arrive only where its queue is bound.
-        if let Some(flow) = loads::known_flow(&history)
-            && !history.info.state.is_final()
-        {
-            self.declare_beside(run, flow, &history.info.shard);
-        }
-        let load = if self.loads.has_room() {
-            info!(%run, records = history.latest.get(), "the run has many records: it goes on once they are read");
-            LoadProgress::Running(self.loads.start(history, stale.send_state()))
-        } else {
-            LoadProgress::Waiting
-        };
-        self.runs.replace_stale(run.clone(), StaleRun { load, ..stale });
-    }
-
-    /// Continues a run whose records were read beside the driver.
-    pub(super) async fn finish_load(&mut self, ended: EndedLoad, batch: &mut Batch) {
-        let EndedLoad { id, run, result } = ended;
-        let Some(stale) = self.runs.take_loaded(&run, id) else { return };
-        let found = result.map(|loaded| LookedUpRun::Loaded(Box::new(loaded)));
-        if let Err(stale) = self.continue_stale(&run, stale, found, batch).await {
-            self.runs.replace_stale(run, stale);
-        }
-        self.receive_held_notifications(batch).await;
-    }
-
-    /// Receives the held notifications again; those of shards whose listeners are not all known are held on.
-    pub(super) async fn receive_held_notifications(&mut self, batch: &mut Batch) {
-        let mut held = std::mem::take(&mut self.held_notifications);
-        let is_received = |held: &mut ShardDelivery| {
-            !self.shards.is_current(&held.shard, held.term) || !self.may_have_unknown_listeners(&held.shard)
-        };
-        let received: Vec<_> = held.extract_if(.., is_received).collect();
-        self.held_notifications = held;
-        for delivery in received {
-            Box::pin(self.receive_delivery(delivery, batch)).await;
-        }
-    }
+    /// It has many records, or large ones.
+    Long(Box<LongRun>),
 }
 
 /// Runs of a shard.
 impl Driver {
-    /// Reads all open runs of a shard. Unanswered calls are sent again later, when it is known which answers wait in
-    /// the queue.
+    /// Reads the open runs of a shard, as many as one batch reads: the others are stale until later batches have read them. Unanswered
+    /// calls are sent again later, when it is known which answers wait in the queue.
     ///
     /// # Errors
     /// [`LoadError`] when the runs cannot be listed. A run that cannot be read is marked as stale.
@@ -206,89 +45,112 @@ impl Driver {
             if self.runs.is_active(&run) || self.runs.is_corrupt(&run) {
                 continue;
             }
-            if !is_available {
-                self.runs.mark_stale(run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) });
+            let stale = StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) };
+            if !is_available || !batch.has_room() {
+                self.runs.mark_stale(run, stale);
+                self.is_reloading |= is_available;
                 continue;
             }
             match self.find(&run, SendState::default()).await {
                 Ok(LookedUpRun::Loaded(loaded)) => {
+                    batch.count_load(loaded.bytes);
                     let LoadedRun { active, unpublished, .. } = *loaded;
                     self.publications.republish(&run, &active, unpublished);
                     self.insert_before_resend(run, active, batch);
                 }
-                Ok(LookedUpRun::Long(history)) => {
-                    self.begin_load(&run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) }, *history)
-                }
+                Ok(LookedUpRun::Long(long)) => self.begin_load(&run, stale, *long),
                 Err(error @ LoadError::Damaged { .. }) => {
                     error!(%run, %error, "the run cannot be read: it is stopped");
-                    self.runs.mark_unreadable(run, Vec::new());
+                    self.runs.mark_unreadable(run, Some(shard));
                 }
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Unavailable { .. }) => {
                     warn!(%run, %error, "the run cannot go on yet");
-                    is_available = self.is_answered_about(&run).await;
-                    let stale = StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) };
-                    let stale = if is_available { paused(&run, stale) } else { stale };
+                    let (stale, is_answered) = self.after_failed_read(&run, stale).await;
+                    is_available = is_answered;
                     self.runs.mark_stale(run, stale);
                 }
             }
         }
-        self.load_suspended_listeners(shard).await?;
-        self.load_unpublished(shard).await?;
+        self.load_suspended_listeners(shard, batch).await?;
+        self.load_unpublished(shard, batch).await?;
         Ok(count)
     }
 
     /// Records the listeners of a shard's suspended runs: a suspended run still receives notifications, and continues
-    /// from there.
-    async fn load_suspended_listeners(&mut self, shard: &Shard) -> Result<(), LoadError> {
+    /// from there. Those that one batch does not read are stale until later batches have read them.
+    async fn load_suspended_listeners(&mut self, shard: &Shard, batch: &mut Batch) -> Result<(), LoadError> {
         let (of_shard, states) = (Some(shard.clone()), vec![RunState::Suspended]);
         let filter = Filter { shard: of_shard, states, limit: usize::MAX >> 1, ..Filter::default() };
         let suspended = self.context.logbook.list(&filter).await?;
         for run in suspended.into_iter().map(|summary| summary.run) {
+            if !batch.has_room() {
+                if !self.runs.is_known(&run) {
+                    self.runs.mark_stale(run, StaleRun::of(Some(shard)));
+                    self.is_reloading = true;
+                }
+                continue;
+            }
             match self.find(&run, SendState::default()).await {
                 Ok(LookedUpRun::Loaded(loaded)) => {
+                    batch.count_load(loaded.bytes);
                     let ActiveRun { machine, shard, .. } = &loaded.active;
                     self.declare_beside(&run, machine.flow(), shard);
                     self.listeners.update(shard, machine);
                 }
-                Ok(LookedUpRun::Long(history)) if !self.runs.is_known(&run) => {
-                    self.begin_load(&run, StaleRun::of(Some(shard)), *history);
+                Ok(LookedUpRun::Long(long)) if !self.runs.is_known(&run) => {
+                    self.begin_load(&run, StaleRun::of(Some(shard)), *long);
                 }
                 Ok(LookedUpRun::Long(_)) => {}
-                Err(error @ LoadError::Unavailable { .. }) if !self.is_answered_about(&run).await => return Err(error),
-                Err(error) => warn!(%run, %error, "the listeners of a suspended run could not be read"),
+                Err(error @ LoadError::Unavailable { .. }) => self.retry_read(run, shard, error).await?,
+                Err(error @ (LoadError::Missing { .. } | LoadError::Damaged { .. })) => {
+                    warn!(%run, %error, "the listeners of a suspended run could not be read");
+                }
             }
         }
         Ok(())
     }
 
+    /// An inactive run could not be read: it is tried again.
+    ///
+    /// # Errors
+    /// The error, when the logbook does not answer.
+    async fn retry_read(&mut self, run: RunId, shard: &Shard, error: LoadError) -> Result<(), LoadError> {
+        let (stale, is_answered) = self.after_failed_read(&run, StaleRun::of(Some(shard))).await;
+        if !is_answered {
+            return Err(error);
+        }
+        warn!(%run, %error, "the run cannot be read yet");
+        self.runs.mark_stale(run, stale);
+        Ok(())
+    }
+
     /// Sends unanswered calls of a shard's runs again, now that every answer that waited in its queue is received.
-    pub(super) fn resend_outstanding(&mut self, shard: &Shard, batch: &mut Batch) {
+    pub(super) fn resend_outstanding(&mut self, shard: &Shard) {
         let runs: Vec<RunId> = self.runs.of_shard(shard).map(|(run, _)| run.clone()).collect();
         for run in runs {
-            self.resend_outstanding_calls(&run, batch);
+            self.resend_outstanding_calls(&run);
         }
     }
 
     /// Sends the calls of a run again that were unanswered when it was loaded, and still are.
-    pub(super) fn resend_outstanding_calls(&mut self, run: &RunId, batch: &mut Batch) {
+    pub(super) fn resend_outstanding_calls(&mut self, run: &RunId) {
         let Some(active) = self.runs.get_mut(run) else { return };
         let outstanding = std::mem::take(&mut active.outstanding_at_load);
         // An answer in the current batch is not applied yet, so its call is still outstanding here and is sent
         // once too often.
-        let mut commands = active.machine.pending();
-        commands.retain(|command| call_id(command).is_none_or(|call| outstanding.contains(&call)));
-        self.resend(run, commands, batch);
+        let mut pending = PendingWork::of(&active.machine);
+        pending.calls.retain(|call| outstanding.contains(call));
+        self.resend(run, pending);
     }
 
     /// Continues a run where its records end. Its unanswered calls are sent again later: answers to them may wait in the
     /// queue.
-    fn insert_before_resend(&mut self, run: RunId, active: ActiveRun, batch: &mut Batch) {
-        let (paced, others) = split_paced(&active.machine, active.machine.pending());
-        let outstanding = others.iter().filter_map(call_id).collect();
-        self.insert(run.clone(), ActiveRun { outstanding_at_load: outstanding, ..active });
+    pub(super) fn insert_before_resend(&mut self, run: RunId, active: ActiveRun, batch: &mut Batch) {
+        let (paced, others) = split_paced(&active.machine);
+        self.insert(run.clone(), ActiveRun { outstanding_at_load: others.into_iter().collect(), ..active });
         // Their permits arrive behind every answer that waits in the queue.
-        self.resend(&run, paced, batch);
+        self.resend(&run, PendingWork { calls: paced, ..PendingWork::default() });
         batch.push(run, Event::Tick);
     }
 
@@ -349,7 +211,7 @@ impl Driver {
         };
         let shard_of = |found: &LookedUpRun| match found {
             LookedUpRun::Loaded(loaded) => loaded.active.shard.clone(),
-            LookedUpRun::Long(history) => history.info.shard.clone(),
+            LookedUpRun::Long(long) => long.info.shard.clone(),
         };
         match found {
             // The run was adopted since. The late message is forwarded to its new driver.
@@ -357,26 +219,37 @@ impl Driver {
                 batch.remote_runs.insert(run.clone(), shard_of(&found));
             }
             Ok(LookedUpRun::Loaded(loaded)) => {
+                batch.count_load(loaded.bytes);
                 let LoadedRun { active, unpublished, .. } = *loaded;
                 if !self.publications.cursors.is_publishing(run) {
                     self.publications.republish(run, &active, unpublished);
                 }
                 self.activate(run.clone(), active, batch);
             }
-            Ok(LookedUpRun::Long(history)) => {
-                let stale = StaleRun::of(Some(&history.info.shard));
-                self.begin_load(run, stale, *history);
+            Ok(LookedUpRun::Long(long)) => {
+                let stale = StaleRun::of(Some(&long.info.shard));
+                self.begin_load(run, stale, *long);
             }
             Err(LoadError::Missing { .. }) => drop(batch.not_found.insert(run.clone())),
             Err(error @ LoadError::Damaged { .. }) => {
                 error!(%run, %error, "the run cannot be read: it is stopped");
-                self.runs.mark_unreadable(run.clone(), Vec::new());
+                self.runs.mark_unreadable(run.clone(), shard);
             }
             Err(error @ LoadError::Unavailable { .. }) => {
                 warn!(%run, %error, "the run cannot be read yet");
                 self.runs.mark_stale(run.clone(), StaleRun::of(shard));
             }
         }
+    }
+
+    /// The state of an ended run of a shard that is driven here, if the command does not apply to ended runs: then the run need not be
+    /// read to refuse the command.
+    pub(super) async fn ended_state(&self, run: &RunId, command: &RunCommand) -> Option<RunState> {
+        if self.runs.is_known(run) || may_apply_to_ended(command) {
+            return None;
+        }
+        let info = self.context.logbook.summary(run).await.ok()?.info;
+        (info.state.is_final() && self.shards.owns(&info.shard)).then_some(info.state)
     }
 
     /// Continues a run where its records end: unanswered calls are sent again. An inactive run stays for this batch,
@@ -388,9 +261,9 @@ impl Driver {
             batch.loaded.insert(run);
             return;
         }
-        let commands = active.machine.pending();
+        let pending = PendingWork::of(&active.machine);
         self.insert(run.clone(), active);
-        self.resend(&run, commands, batch);
+        self.resend(&run, pending);
         batch.push(run, Event::Tick);
     }
 
@@ -405,13 +278,19 @@ impl Driver {
         self.permits.hold_leased(self.context.clock.now(), shard, machine);
         // All its unanswered calls are sent again, also those that were being looked up.
         self.lookups.forget_run(&run);
+        self.call_queue.remove_run(&run);
         self.runs.note_driven(&run);
         self.runs.insert(run, active);
     }
 
-    /// Performs commands that may have been performed before.
-    fn resend(&mut self, run: &RunId, commands: Vec<Command>, batch: &mut Batch) {
-        self.dispatch(run, commands, DispatchHistory::MaybeSent, &mut batch.effects);
+    /// Sends calls and fetches that may have been sent before. The jobs follow in their turns.
+    fn resend(&mut self, run: &RunId, PendingWork { calls, fetches }: PendingWork) {
+        for call in calls {
+            self.dispatch_call(call, DispatchHistory::MaybeSent);
+        }
+        for fetch in fetches {
+            self.fetches.send(run.clone(), fetch);
+        }
         self.release_ended(run, &EndedCalls::Any);
     }
 
@@ -423,13 +302,20 @@ impl Driver {
         Ok(self.recent.take(&self.context.logbook.summary(run).await?))
     }
 
-    /// Finds a run in the logbook, and reads it if that takes some milliseconds at most.
-    async fn find(&self, run: &RunId, send_state: SendState) -> Result<LookedUpRun, LoadError> {
+    /// Finds a run in the logbook, and reads it if that takes some tens of milliseconds at most.
+    pub(super) async fn find(&self, run: &RunId, send_state: SendState) -> Result<LookedUpRun, LoadError> {
+        let (summary, bytes) = self.context.logbook.load_size(run, MAX_INLINE_RECORDS).await?;
+        if bytes > MAX_INLINE_BYTES {
+            let long = LongRun { info: summary.info, latest: summary.version, history: None };
+            return Ok(LookedUpRun::Long(Box::new(long)));
+        }
         let history = self.context.logbook.load_within(run, MAX_INLINE_RECORDS).await?;
         if loads::is_long(&history, send_state) {
-            return Ok(LookedUpRun::Long(Box::new(history)));
+            let long = LongRun { info: history.info.clone(), latest: history.latest, history: Some(history) };
+            return Ok(LookedUpRun::Long(Box::new(long)));
         }
-        Ok(LookedUpRun::Loaded(Box::new(self.read(history, send_state).await?)))
+        let loaded = self.read(history, send_state).await?;
+        Ok(LookedUpRun::Loaded(Box::new(LoadedRun { bytes, ..loaded })))
     }
 
     async fn read(&self, history: History, send_state: SendState) -> Result<LoadedRun, LoadError> {
@@ -445,11 +331,12 @@ impl Driver {
 
 /// Unpublished changes.
 impl Driver {
-    /// Reads the ended or suspended runs of a shard that may have unpublished changes.
+    /// Reads the ended or suspended runs of a shard that may have unpublished changes. Those that one batch does not read are searched
+    /// again later.
     ///
     /// # Errors
     /// [`LoadError`] when runs cannot be read; the runs read before it are still republished.
-    async fn load_unpublished(&mut self, shard: &Shard) -> Result<(), LoadError> {
+    async fn load_unpublished(&mut self, shard: &Shard, batch: &mut Batch) -> Result<(), LoadError> {
         self.publications.set_searched(shard);
         let runs = self.context.logbook.unpublished_runs(shard, MAX_REPUBLISHED_RUNS).await?;
         if runs.len() == MAX_REPUBLISHED_RUNS {
@@ -459,26 +346,31 @@ impl Driver {
             if self.runs.is_known(&run) || self.publications.cursors.is_publishing(&run) {
                 continue;
             }
+            if !batch.has_room() {
+                self.publications.add_unsearched(shard.clone());
+                break;
+            }
             match self.find(&run, SendState::default()).await {
                 Ok(LookedUpRun::Loaded(loaded)) => {
+                    batch.count_load(loaded.bytes);
                     let LoadedRun { active, unpublished, .. } = *loaded;
                     self.publications.republish(&run, &active, unpublished);
                 }
-                Ok(LookedUpRun::Long(history)) => self.begin_load(&run, StaleRun::of(Some(shard)), *history),
-                Err(error @ LoadError::Unavailable { .. }) if !self.is_answered_about(&run).await => return Err(error),
+                Ok(LookedUpRun::Long(long)) => self.begin_load(&run, StaleRun::of(Some(shard)), *long),
                 Err(LoadError::Missing { .. }) => {}
-                Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => {
+                Err(error @ LoadError::Damaged { .. }) => {
                     error!(%run, %error, "the unpublished changes of the run cannot be read");
                 }
+                Err(error @ LoadError::Unavailable { .. }) => self.retry_read(run, shard, error).await?,
             }
         }
         Ok(())
     }
 
     /// Reads more unpublished runs, once the previous ones are published.
-    pub(super) async fn load_more_unpublished(&mut self) {
+    pub(super) async fn load_more_unpublished(&mut self, batch: &mut Batch) {
         for shard in self.publications.unsearched(|run| self.runs.is_active(run)) {
-            if let Err(error) = self.load_unpublished(&shard).await {
+            if let Err(error) = self.load_unpublished(&shard, batch).await {
                 warn!(%shard, %error, "the ended runs of the shard could not be listed");
                 self.publications.add_unsearched(shard);
             }
@@ -486,15 +378,12 @@ impl Driver {
     }
 }
 
-/// A run that is not tried again for some time.
-fn paused(run: &RunId, stale: StaleRun) -> StaleRun {
-    error!(%run, "only this run cannot be read: it is tried again later, and misses notifications until then");
-    StaleRun { load: LoadProgress::Paused(Instant::now() + UNREADABLE_PAUSE), ..stale }
-}
-
-fn call_id(command: &Command) -> Option<flow::CallId> {
+/// Whether a command may have an effect on a run that has ended, or an answer that depends on more than the state of the run.
+fn may_apply_to_ended(command: &RunCommand) -> bool {
     match command {
-        Command::Call(call) => Some(call.id.clone()),
-        Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => None,
+        RunCommand::Retry | RunCommand::Skip { .. } | RunCommand::Edit { .. } => true,
+        // The notification may have been received before the end.
+        RunCommand::Notify { key, .. } => key.is_some(),
+        RunCommand::Cancel | RunCommand::Suspend | RunCommand::Resume | RunCommand::TaskNotification(_) => false,
     }
 }

@@ -57,6 +57,8 @@ impl Driver {
         self.withdrawals.drop_shard(shard);
         self.listeners.drop_shard(shard);
         self.forwards.drop_shard(shard);
+        drop(self.held_notifications.take(shard));
+        self.resend_at_probe.retain(|(of, _), _| of != shard);
         self.permits.drop_shard(shard);
         self.publications.drop_shard(shard);
         self.runs.drop_shard(shard);

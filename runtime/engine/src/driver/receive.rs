@@ -3,9 +3,9 @@
 
 use broker::Delivery;
 use flow::{CallId, RunId, Shard};
-use protocol::{OpenError, Report};
+use protocol::{OpenError, Reply, Report};
 
-use super::{Batch, Driver};
+use super::{Batch, Driver, declare::reply_delivered};
 use crate::{
     inbox::Incoming,
     messages::{self, Unpacked},
@@ -63,6 +63,9 @@ impl Driver {
             Ok(report) => {
                 match &report {
                     Report::Command(request) => {
+                        if let Some(state) = self.ended_state(&request.run, &request.command).await {
+                            return reply_delivered(delivery, Reply::NotApplicable(state), batch);
+                        }
                         self.load(&request.run, Some(shard), batch).await;
                         if let Some(missing) = self.missing_for(request, shard) {
                             return self.hold_delivered(missing, shard, request.clone(), delivery, batch);
@@ -82,16 +85,9 @@ impl Driver {
                         }
                     }
                 }
-                let probe = match &report {
-                    Report::Probe { engine, number } if self.shards.is_self(engine) => Some(*number),
-                    _ => None,
-                };
                 for lease in self.on_report(shard, report, delivery, batch) {
                     self.load(&lease.0.run, Some(shard), batch).await;
                     self.on_call_lost(lease, batch);
-                }
-                if let Some(number) = probe {
-                    self.withdraw_due(shard, number, batch);
                 }
             }
             // Rare, so it is boxed: that keeps the future of all other cases small.

@@ -145,8 +145,12 @@ impl Driver {
             Some(mut stale) => {
                 let clock_changes = stale.take_clock_changes(active.version);
                 batch.events.extend(clock_changes.map(|event| RunEvent::new(run.clone(), event)));
-                self.continue_before_held(run, active, false, batch);
-                self.receive_held(stale, batch).await;
+                let is_resent_behind = self.insert_before_held(run, active, batch);
+                batch.events.extend(stale.pending);
+                self.return_held(stale.shard.as_ref(), stale.held);
+                if is_resent_behind {
+                    self.resend_behind_held(run);
+                }
             }
             None => self.activate(run.clone(), active, batch),
         }

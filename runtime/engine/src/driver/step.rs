@@ -3,16 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Delivery;
-use flow::{CallId, RunId, RunState, Shard, Timestamp};
-use machine::{Command, Event, MAX_STEP_RECORDS, Machine, StepLimits};
+use flow::{CallId, Namespace, RunId, RunState, Shard, Timestamp};
+use machine::{Command, Event, NotificationCursor, StepLimits};
 use protocol::{AttemptLog, Reply, topology};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::{Batch, Driver, StepResult, Submitted, rejection, skips};
+use super::{
+    Batch, Driver, StepResult, Submitted,
+    decisions::{DecidedBatch, Decisions, PendingWork},
+    rejection,
+    shares::Shares,
+    skips,
+};
 use crate::{
     SubmitError, WatchEvent,
     bug::{BUG_MESSAGE, catch_bug},
+    condition_turns::MAX_FULL_TURNS,
     effects::{Effects, ReplyTo},
     listeners::{ListenedTask, listened_tasks},
     memo, messages, outbox,
@@ -21,32 +28,6 @@ use crate::{
     runs::{ActiveRun, RunEvent, StaleRun, is_inactive},
 };
 
-/// Maximum number of records that all runs of one batch add together, so that a request waits some tens of
-/// milliseconds at most. Each run gets an equal share and continues with the rest in the next batch.
-const MAX_BATCH_RECORDS: usize = 4_096;
-
-/// Minimum share of a run.
-const MIN_RUN_RECORDS: usize = 8;
-
-/// The decisions of a batch so far, and what they need.
-struct Decisions<'a> {
-    now: Timestamp,
-    /// The maximum number of records of each run.
-    share: usize,
-    released: &'a BTreeSet<RunId>,
-    not_found: &'a BTreeSet<RunId>,
-    effects: &'a mut Effects,
-    steps: BTreeMap<RunId, StepResult>,
-    decided: Vec<(RunId, Event)>,
-}
-
-impl Decisions<'_> {
-    /// The number of records that a run may still add.
-    fn records_left(&self, run: &RunId) -> usize {
-        self.share.saturating_sub(self.steps.get(run).map_or(0, |step| step.records.len()))
-    }
-}
-
 impl Driver {
     /// Decides records for every event of a batch, appends them all at once, and only then lets the outbox carry out
     /// the effects.
@@ -54,9 +35,9 @@ impl Driver {
         self.on_confirmed_versions();
         let now = self.read_clock(&mut batch);
         let released = self.released_runs(&batch);
-        let Batch { events, signals, mut logs, submitted, loaded, not_found, remote_runs, mut unbind, mut effects } =
-            batch;
-        let (steps, decided) = self.decide(now, events, (&released, &not_found), &mut effects);
+        let Batch { events, mut signals, mut logs, submitted, loaded, not_found, remote_runs, .. } = batch;
+        let (mut unbind, mut effects) = (batch.unbind, batch.effects);
+        let (steps, decided, copies) = self.decide(now, events, (&released, &not_found), &mut effects);
         let watched = self.watched_logs(&logs);
         let refused = self.append(&steps, &mut logs).await;
         let is_appended = |(run, ..): &(RunId, _, _)| !refused.contains_key(run);
@@ -64,10 +45,12 @@ impl Driver {
         unbind.extend(self.drop_refused(&refused, &submitted));
         self.note_leases(&decided);
         let gone: BTreeSet<RunId> = released.into_iter().chain(refused.keys().cloned()).collect();
+        signals.extend(self.put_back_notifications(copies, &gone));
         self.settle(signals, (decided, &gone), &remote_runs, &mut effects);
         self.publish(steps, &refused, &mut effects);
         self.answer_submitted(submitted, refused);
         self.close_inactive(loaded, &mut effects);
+        self.make_jobs(&mut effects);
         self.request_permits(&mut effects);
         let are_all_loaded = self.shards.owns_all() && !self.runs.has_stale() && !self.declarations.has_loads();
         let all_bound = self.is_lasting() || are_all_loaded;
@@ -99,61 +82,81 @@ impl Driver {
             batch.not_found.contains(run) || batch.remote_runs.contains_key(run) || self.runs.is_corrupt(run)
         };
         let is_released = |run: &RunId| !self.runs.is_active(run) && !is_explained(run);
-        batch.signals.iter().map(|(run, _)| run).filter(|run| is_released(run)).cloned().collect()
+        let of_copies = batch.events.iter().filter_map(|event| event.copy.as_ref()).map(|copy| &copy.run);
+        let runs = batch.signals.iter().map(|(run, _)| run).chain(of_copies);
+        runs.filter(|run| is_released(run)).cloned().collect()
     }
 
-    /// Steps the machines. Returns the result of each run, and the events that were decided. Conditions are evaluated in turns, after
-    /// everything else.
+    /// Steps the machines. Returns the result of each run, the events that were decided, and the notifications among them with what is left
+    /// of each. Conditions are evaluated in turns, after everything else.
     fn decide(
         &mut self,
         now: Timestamp,
         events: Vec<RunEvent>,
         (released, not_found): (&BTreeSet<RunId>, &BTreeSet<RunId>),
         effects: &mut Effects,
-    ) -> (BTreeMap<RunId, StepResult>, Vec<(RunId, Event)>) {
-        let runs = events.iter().map(|event| &event.run).collect::<BTreeSet<_>>().len() + self.conditions.len();
-        let share = (MAX_BATCH_RECORDS / runs.max(1)).clamp(MIN_RUN_RECORDS, MAX_STEP_RECORDS);
-        let (steps, decided) = (BTreeMap::new(), Vec::new());
-        let mut decisions = Decisions { now, share, released, not_found, effects, steps, decided };
+    ) -> DecidedBatch {
+        let mut runs: BTreeMap<Option<Namespace>, BTreeSet<RunId>> = BTreeMap::new();
+        for event in &events {
+            runs.entry(self.namespace_of(&event.run)).or_default().insert(event.run.clone());
+        }
+        let shares = Shares::new(runs, self.conditions.len().min(MAX_FULL_TURNS));
+        let mut decisions = Decisions::new(now, shares, (released, not_found), effects);
         for event in events {
             self.decide_event(event, 0, &mut decisions);
         }
         self.conditions.begin_batch();
-        while let Some((run, max_cost)) = self.conditions.next() {
+        decisions.begin_conditions(self.conditions.len().min(MAX_FULL_TURNS));
+        while decisions.has_room()
+            && let Some((run, max_cost)) = self.conditions.next()
+        {
             let event = RunEvent::new(run, Event::Tick);
-            if self.runs.is_active(&event.run) && decisions.records_left(&event.run) > 0 {
+            let has_room = decisions.records_left(&event.run) > 0 && decisions.bytes_left(&event.run) > 0;
+            if self.runs.is_active(&event.run) && has_room {
                 self.decide_event(event, max_cost, &mut decisions);
             } else {
-                self.deferred.push(event);
+                self.defer(event);
             }
         }
-        (decisions.steps, decisions.decided)
+        let (decided, held) = decisions.end();
+        held.into_iter().for_each(|run| self.defer(RunEvent::new(run, Event::Tick)));
+        decided
     }
 
     /// Decides an event, with conditions that cost this much.
-    fn decide_event(
+    fn decide_event(&mut self, mut event: RunEvent, max_cost: u64, decisions: &mut Decisions<'_>) {
+        let copy = event.copy.take();
+        let rest = self.decide_part(event, max_cost, decisions);
+        decisions.copies.extend(copy.map(|copy| (*copy, rest)));
+    }
+
+    /// Decides an event, or a part of a notification. Returns what is left of the notification.
+    fn decide_part(
         &mut self,
-        RunEvent { run, event, reply_to }: RunEvent,
+        RunEvent { run, event, reply_to, copy: _ }: RunEvent,
         max_cost: u64,
         decisions: &mut Decisions<'_>,
-    ) {
+    ) -> Option<NotificationCursor> {
         let Some(active) = self.runs.get_mut(&run) else {
             self.reject(&run, reply_to, decisions);
-            return;
+            return None;
         };
         let now = decisions.now;
-        // Calls that were abandoned when the run was suspended are sent again when it continues.
-        let abandoned = if active.is_suspended { active.machine.pending() } else { Vec::new() };
+        let bytes = decisions.bytes_left(&run);
+        if bytes == 0 && matches!(event, Event::Tick) {
+            decisions.hold(run);
+            return None;
+        }
         let is_remembering = !self.context.memo_limits.is_zero();
         let new_result = is_remembering.then(|| memo::new_result(&active.machine, &event, now)).flatten();
-        let limits = StepLimits { records: decisions.records_left(&run), conditions: max_cost };
+        let limits = StepLimits { records: decisions.records_left(&run), bytes, conditions: max_cost };
         let doing = || format!("after version {}, {}", active.version.get(), event.summary());
         let step = match catch_bug(&run, &doing(), || active.machine.step_within(now, &event, limits)) {
             Ok(step) => step,
             Err(reason) => {
                 let earlier = decisions.steps.remove(&run).map(|step| step.reply_to).unwrap_or_default();
                 self.stop_buggy(run, reason, earlier.into_iter().chain(reply_to), decisions.effects);
-                return;
+                return None;
             }
         };
         self.conditions.charge(step.condition_cost);
@@ -168,13 +171,22 @@ impl Driver {
             if let Some(reply_to) = reply_to {
                 decisions.effects.reply(reply_to, rejection(&active.machine, &event, step.refusal));
             }
+            if matches!(event, Event::Tick) && !step.awaits_conditions {
+                // The tick may be that of its timer, which no record changes.
+                self.runs.update_due(&run);
+            }
             decisions.decided.push((run, event));
-            return;
+            return step.rest;
         }
-        let result = decisions.steps.entry(run.clone()).or_default();
+        let result = decisions.result_of(&run, &step);
         if active.is_suspended && !is_inactive(active.machine.state()) {
             active.is_suspended = false;
-            result.commands.extend(without_withdrawable_calls(&active.machine, abandoned));
+            // What was abandoned when it was suspended is sent again. Each call waits for its job once, also if it is new.
+            let PendingWork { calls, fetches } = PendingWork::of(&active.machine);
+            let new: BTreeSet<&CallId> = step.commands.iter().filter_map(fetch_id).collect();
+            let abandoned = fetches.into_iter().filter(|fetch| !new.contains(&fetch.id));
+            result.commands.extend(abandoned.map(|fetch| Command::Fetch(Box::new(fetch))));
+            result.resumed.extend(calls);
             result.may_repeat = true;
         }
         result.is_unfinished = step.is_unfinished && !step.awaits_conditions;
@@ -188,6 +200,7 @@ impl Driver {
         result.commands.extend(step.commands);
         result.reply_to.extend(reply_to);
         decisions.decided.push((run, event));
+        step.rest
     }
 
     /// Replies to the sender of an event for a run that is not in memory.
@@ -237,6 +250,10 @@ impl Driver {
         let new: BTreeSet<&RunId> = submitted.iter().map(|submitted| &submitted.run).collect();
         let mut listened = BTreeSet::new();
         for (run, error) in refused {
+            if matches!(error, SubmitError::Append(_)) {
+                // Its stale runs would be read again at once, and their appends fail again: they wait for the next tick.
+                self.is_reloading = false;
+            }
             // A run that may have begun is read again; a new run whose name is taken is not.
             let may_have_started = !new.contains(run) || matches!(error, SubmitError::Append(_));
             if !may_have_started && let Some(active) = self.runs.get(run) {
@@ -295,13 +312,13 @@ impl Driver {
             }
         }
         for (run, delivery) in signals {
-            let Some(delivery) = self.runs.hold_for_corrupt(&run, delivery) else { continue };
+            let Some(delivery) = self.hold_for_corrupt(&run, delivery, effects) else { continue };
             if let Some(shard) = remote_runs.get(&run) {
                 effects.messages.push(messages::forward(shard, &delivery, &self.context.secret));
                 effects.to_accept.push(delivery);
                 continue;
             }
-            let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { continue };
+            let Some(delivery) = self.hold_for_stale(&run, delivery, effects) else { continue };
             match gone.contains(&run) {
                 true => delivery.requeue(),
                 false => effects.to_accept.push(delivery),
@@ -329,12 +346,14 @@ impl Driver {
                 }
             }
         }
+        effects.messages.extend(self.withdrawals.ask(&self.context.secret));
     }
 
     fn publish_run(&mut self, run: RunId, step: StepResult, effects: &mut Effects) {
         let StepResult {
             records,
             commands,
+            resumed,
             reply_to,
             ended,
             may_repeat,
@@ -354,20 +373,21 @@ impl Driver {
         reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, Reply::Recorded(state)));
         let history = if may_repeat { DispatchHistory::MaybeSent } else { DispatchHistory::NeverSent };
         let interrupts = commands.iter().any(|command| matches!(command, Command::Interrupt(_)));
+        for call in resumed {
+            self.dispatch_call(call, DispatchHistory::MaybeSent);
+        }
         self.perform(&run, commands, history, effects);
         // The version comes behind the changes that lead to it.
         if let Some(sent) = sent {
             self.publications.sent(sent, effects);
         }
         self.release_ended(&run, &ended);
-        if let Some(active) = self.runs.get(&run) {
-            if is_unfinished {
-                self.deferred.push(RunEvent::new(run.clone(), Event::Tick));
-            }
-            if interrupts {
-                // A worker that has started a call must stop it now, and can report the start as well.
-                effects.messages.extend(self.withdrawals.query_started(&active.shard, &self.context.secret));
-            }
+        if is_unfinished && self.runs.is_active(&run) {
+            self.defer(RunEvent::new(run.clone(), Event::Tick));
+        }
+        if interrupts {
+            // A worker that has started a call must stop it now, and can report the start as well.
+            self.withdrawals.begin_to_ask();
         }
         // There may be no subscriber.
         let _ = self.context.changes.send(run);
@@ -409,7 +429,7 @@ impl Driver {
             let (shard, flow, task) = &listened;
             let may_listen = self.listeners.has(&listened)
                 || self.declarations.is_binding(&listened)
-                || self.runs.has_unknown_listeners(shard);
+                || self.runs.has_unread_listeners(shard);
             if !self.shards.owns(shard) || may_listen {
                 continue;
             }
@@ -436,11 +456,10 @@ impl Driver {
     }
 }
 
-/// The commands of a run that continues, without the calls that it would withdraw: it may continue only to roll back.
-fn without_withdrawable_calls(machine: &Machine, commands: Vec<Command>) -> impl Iterator<Item = Command> + use<> {
-    let withdrawable: BTreeSet<CallId> = machine.withdrawable_calls().collect();
-    commands.into_iter().filter(move |command| match command {
-        Command::Call(call) => !withdrawable.contains(&call.id),
-        Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => true,
-    })
+/// The id of a fetch; `None` for another command.
+fn fetch_id(command: &Command) -> Option<&CallId> {
+    match command {
+        Command::Fetch(fetch) => Some(&fetch.id),
+        Command::Call(_) | Command::Interrupt(_) | Command::Publish(_) => None,
+    }
 }

@@ -15,17 +15,18 @@ impl Driver {
     /// Does the work of one tick.
     pub(super) async fn tick(&mut self, inbox: &Inbox, batch: &mut Batch) {
         self.permits.tick();
+        self.call_queue.tick();
         self.count_waiting();
         self.show_state();
         self.recent.expire();
         self.memo_trim.start_if_due(self.context.clock.now());
         let given_up = self.lookups.give_up_overdue();
-        self.on_looked_up(given_up, batch);
+        self.on_looked_up(given_up);
         // Before stale runs are reloaded: messages that were received for them are not recorded yet.
         self.persist_cursors(batch).await;
-        self.load_more_unpublished().await;
+        self.load_more_unpublished(batch).await;
         self.reload_stale(batch).await;
-        self.receive_held_notifications(batch).await;
+        self.return_held_notifications(batch);
         for delivery in self.shards.take_deferred() {
             self.receive_delivery(delivery, batch).await;
         }
@@ -37,11 +38,11 @@ impl Driver {
         }
     }
 
-    /// Asks workers about unwanted calls, and sends probes through the queues whose received time counts.
+    /// Begins to ask workers about unwanted calls, and sends probes through the queues whose received time counts.
     fn probe(&mut self, batch: &mut Batch) {
+        self.withdrawals.begin_to_ask();
         let probed: BTreeSet<Shard> = self.leases.shards().chain(self.withdrawals.shards()).cloned().collect();
         for shard in probed {
-            batch.effects.messages.extend(self.withdrawals.query_started(&shard, &self.context.secret));
             batch.effects.probes.push(self.shards.probe(&shard));
             let number = self.shards.last_probe();
             self.leases.probe_sent(&shard, number);
@@ -109,7 +110,8 @@ impl Driver {
 
     /// Counts the versions as published that have passed the barrier, and sends its probes.
     fn advance_barrier(&mut self, batch: &mut Batch) {
-        let is_known = !self.runs.has_stale() && !self.shards.has_deferred() && self.held_notifications.is_empty();
+        let is_any_held = !self.held_notifications.is_empty() || !self.returned.is_empty();
+        let is_known = !self.runs.has_stale() && !self.shards.has_deferred() && !is_any_held;
         let received = is_known.then(|| self.forwards.received());
         for (run, version) in self.publications.barrier.advance(received, |first| self.forwards.are_taken(first)) {
             self.publications.cursors.on_confirmed(&run, version);

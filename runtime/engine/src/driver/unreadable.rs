@@ -79,7 +79,7 @@ impl Driver {
     /// call are unknown, so it needs a rollback.
     fn fail_unreadable(&mut self, shard: &Shard, call: CallId, delivery: Delivery, reason: &str, batch: &mut Batch) {
         let run = call.run.clone();
-        let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { return };
+        let Some(delivery) = self.hold_for_stale(&run, delivery, &mut batch.effects) else { return };
         let queue = names::shard_queue(shard);
         warn!(queue, %call, reason, "a report of a worker cannot be read: the call fails, and the report is kept in waft.quarantine");
         let message = format!("{reason}; the report is in waft.quarantine");

@@ -80,6 +80,22 @@ async fn a_notification_is_accepted_once_each_run_has_its_copy() {
 }
 
 #[tokio::test]
+async fn a_copy_of_which_a_part_is_left_comes_first_and_is_not_taken() {
+    let mut world = World::new().await;
+    assert!(world.add("f", &["a", "b"], Pace::Full).await);
+    let copy = world.forwards.take(Instant::now()).expect("it waits");
+    assert_eq!(copy.part, NotificationPart::First);
+    world.forwards.put_back(copy);
+    assert_eq!(world.take(1), ["f a"]);
+    assert_eq!(world.unsettled(), 1);
+    let copy = world.forwards.take(Instant::now()).expect("another run listens");
+    world.forwards.put_back(copy);
+    assert!(!world.forwards.are_taken(1));
+    assert_eq!(world.take(9), ["f b"]);
+    assert_eq!((world.unsettled(), world.forwards.are_taken(1)), (0, true));
+}
+
+#[tokio::test]
 async fn a_returned_copy_returns_the_notification() {
     let mut world = World::new().await;
     world.add("f", &["a", "b", "c"], Pace::Full).await;

@@ -58,6 +58,10 @@ fn job(values: usize) -> Job {
         let name = format!("v{number}").parse().expect("a valid name");
         (name, flow::Value::Bytes(vec![0; flow::MAX_INLINE_BYTES].into()))
     };
+    job_with((0..values).map(value).collect())
+}
+
+pub(super) fn job_with(inputs: flow::Values) -> Job {
     Job {
         call: flow::CallId {
             run: "r".parse().expect("a valid name"),
@@ -69,7 +73,7 @@ fn job(values: usize) -> Job {
         flow: "f".parse().expect("a valid name"),
         module: flow::Digest::from_bytes([1; 32]),
         export: None,
-        inputs: (0..values).map(value).collect(),
+        inputs,
         rollback: None,
         required_outputs: Vec::new(),
         limits: flow::Limits::default(),
@@ -98,10 +102,11 @@ async fn sent(job: &Job, max_message_bytes: usize, store: Arc<dyn Store>) -> (Op
         persistent: true,
         priority: 0,
         properties: Properties::default(),
-        body: job.encode().into(),
+        body: bytes::Bytes::new(),
     };
+    let jobs = vec![JobMessage { message, job: Box::new(job.clone()) }];
     let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
-    assert!(out.send(Effects { messages: vec![message], ..Effects::default() }).await.is_ok());
+    assert!(out.send(Effects { jobs, ..Effects::default() }).await.is_ok());
     drop(out);
     run(
         OutboxContext::new(Arc::new(broker.clone()), store, EngineSecret::new([7; 32])),

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use broker::Message;
 use flow::{Action, CallId, NodeName, Pace, RunState, Shard, Task, Timestamp};
-use machine::{Call, Command, Event, Fact, Machine, Record};
+use machine::{Event, Fact, Machine, Record};
 
 use super::client::{PacedCall, PermitClient};
 
@@ -30,19 +29,19 @@ impl EndedCalls {
         };
         // Besides the call that the event names, time may have ended others: no worker has started them in time.
         let failed = records.iter().filter(|record| matches!(record.fact, Fact::Failed { .. })).count();
-        let named = usize::from(matches!(event, Event::Signal(_)));
+        let named = usize::from(matches!(event, Event::Signal(_) | Event::Withdrawn { .. }));
         if failed > named || records.iter().any(takes_back) {
             return Self::Any;
         }
         match event {
             Event::Signal(signal) => Self::Calls(vec![signal.call.clone()]),
+            Event::Withdrawn { call } => Self::Calls(vec![call.clone()]),
             Event::Start
             | Event::Leased { .. }
             | Event::Notify { .. }
-            | Event::TaskNotification(_)
+            | Event::TaskNotification { .. }
             | Event::Fetched { .. }
             | Event::Remembered { .. }
-            | Event::Withdrawn { .. }
             | Event::ClockSet { .. }
             | Event::Tick => Self::default(),
             Event::Cancel
@@ -73,9 +72,9 @@ pub(crate) fn is_paced(task: &Task, action: Action) -> bool {
     action == Action::Apply && !task.pace.is_unlimited()
 }
 
-/// Creates a permit request for a call, with the job that dispatches it.
-pub(crate) fn paced_call(task: &Task, call: CallId, job: Message) -> PacedCall {
-    PacedCall { call, pace: task.pace, priority: task.priority, job }
+/// Creates a permit request for a call.
+pub(crate) fn paced_call(task: &Task, call: CallId) -> PacedCall {
+    PacedCall { call, pace: task.pace, priority: task.priority }
 }
 
 impl PermitClient {
@@ -133,13 +132,10 @@ impl PermitClient {
     }
 }
 
-/// Splits the commands to perform again into calls that need a permit, and all others.
-pub(crate) fn split_paced(machine: &Machine, commands: Vec<Command>) -> (Vec<Command>, Vec<Command>) {
-    let needs_permit = |call: &Call| machine.task(&call.id.task).is_some_and(|task| is_paced(task, call.id.action));
-    commands.into_iter().partition(|command| match command {
-        Command::Call(call) => needs_permit(call),
-        Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => false,
-    })
+/// Splits the calls that a run sends again into those that need a permit, and all others.
+pub(crate) fn split_paced(machine: &Machine) -> (Vec<CallId>, Vec<CallId>) {
+    let needs_permit = |call: &CallId| machine.task(&call.task).is_some_and(|task| is_paced(task, call.action));
+    machine.pending_calls().partition(needs_permit)
 }
 
 #[cfg(test)]
@@ -164,5 +160,15 @@ mod tests {
             assert!(matches!(EndedCalls::from_event(&event, &[record()]), EndedCalls::Any));
             assert!(matches!(EndedCalls::from_event(&event, &[]), EndedCalls::Calls(calls) if calls.is_empty()));
         }
+        // A run may have a million calls that are withdrawn one after the other.
+        let call = CallId {
+            run: "r".parse().unwrap(),
+            task: "t".parse().unwrap(),
+            firing: Firing::FIRST,
+            attempt: Attempt::new(1),
+            action: Action::Apply,
+        };
+        let ended = EndedCalls::from_event(&Event::Withdrawn { call: call.clone() }, &[record()]);
+        assert!(matches!(ended, EndedCalls::Calls(calls) if calls == std::slice::from_ref(&call)), "it ends no other");
     }
 }

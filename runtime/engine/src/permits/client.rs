@@ -48,8 +48,6 @@ pub(crate) struct PacedCall {
     pub(crate) call: CallId,
     pub(crate) pace: Pace,
     pub(crate) priority: i32,
-    /// The message that dispatches the call.
-    pub(crate) job: Message,
 }
 
 /// All rate-limited calls of all shards that are driven here.
@@ -194,7 +192,7 @@ impl PermitClient {
         }
     }
 
-    /// Requests a permit for a call. Returns its job if it holds a permit already.
+    /// Requests a permit for a call. Returns whether it holds one already.
     pub(crate) fn request(
         &mut self,
         now: Timestamp,
@@ -202,18 +200,16 @@ impl PermitClient {
         flow: &FlowName,
         paced: PacedCall,
         history: DispatchHistory,
-    ) -> Option<Message> {
+    ) -> bool {
         self.since.entry(shard.clone()).or_insert(now);
         let (call, pace) = (paced.call.clone(), paced.pace);
         let key = self.register(shard, flow, &call);
         let calls = self.tasks.entry(key).or_default();
         if calls.held.contains_key(&call) {
-            return Some(paced.job);
+            return true;
         }
-        if let Some(waiting) = calls.waiting.get_mut(&call) {
-            // The later job has the higher counts of earlier deliveries.
-            waiting.paced.job = paced.job;
-            return None;
+        if calls.waiting.contains_key(&call) {
+            return false;
         }
         self.arrivals += 1;
         let waiting = WaitingCall { paced, arrival: self.arrivals, history };
@@ -224,7 +220,7 @@ impl PermitClient {
         calls.waiting.insert(call, waiting);
         calls.count(pace);
         calls.changed = true;
-        None
+        false
     }
 
     /// Marks a call that a worker has as holding a permit.
@@ -246,18 +242,18 @@ impl PermitClient {
         key
     }
 
-    /// Handles a grant. Returns the jobs of the calls that now have a permit, and the runs of calls that are now
-    /// known to have none.
-    pub(crate) fn on_grant(&mut self, shard: &Shard, grant: &PermitGrant) -> (Vec<Message>, BTreeSet<RunId>) {
+    /// Handles a grant. Returns the calls that now have a permit, and the runs of calls that are now known to have
+    /// none.
+    pub(crate) fn on_grant(&mut self, shard: &Shard, grant: &PermitGrant) -> (Vec<CallId>, BTreeSet<RunId>) {
         let key = TaskKey { shard: shard.clone(), flow: grant.flow.clone(), task: grant.task.clone() };
         let calls = self.tasks.entry(key).or_default();
         let is_answer = grant.engine == self.engine;
-        let (mut jobs, mut unlimited) = (Vec::new(), Vec::new());
+        let (mut granted, mut unlimited) = (Vec::new(), Vec::new());
         for call in &grant.calls {
             let is_covered = is_answer && calls.first_requested.get(call).is_some_and(|first| *first <= grant.number);
             if is_covered && let Some(paced) = calls.remove(call) {
                 calls.order.mark_served(paced.priority, &call.run);
-                jobs.push(paced.job);
+                granted.push(paced.call);
                 match paced.pace.max_running {
                     Some(_) => calls.hold(call.clone(), paced.pace),
                     None => unlimited.push(call.clone()),
@@ -284,7 +280,7 @@ impl PermitClient {
             calls.start_again();
         }
         unlimited.iter().for_each(|call| self.remove_from_run(call));
-        (jobs, confirmed)
+        (granted, confirmed)
     }
 
     /// Whether calls of a run wait for or hold a permit.

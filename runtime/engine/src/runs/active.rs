@@ -22,6 +22,8 @@ pub(crate) struct ActiveRun {
     /// Calls that were outstanding when the run was loaded. They are sent again unless an answer to them waits in the
     /// queue.
     pub(crate) outstanding_at_load: BTreeSet<CallId>,
+    /// The bytes of the machine at a version, as far as they were counted: that takes time.
+    pub(crate) bytes: Option<(Version, u64)>,
     /// Whether the run was inactive when it was loaded and has not continued since. Its end was published long ago.
     pub(crate) is_suspended: bool,
 }
@@ -37,6 +39,7 @@ impl ActiveRun {
             watcher: None,
             due: None,
             outstanding_at_load: BTreeSet::new(),
+            bytes: None,
             is_suspended: false,
         }
     }

@@ -2,20 +2,29 @@
 
 use std::collections::BTreeSet;
 
-use broker::Delivery;
 use flow::{ClockShift, Shard};
 use logbook::Version;
 use machine::Event;
 use protocol::Reply;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::RunEvent;
+use super::{HeldDeliveries, RunEvent};
 use crate::{
     WatchEvent,
     effects::ReplyTo,
     leases::CallHolder,
     loads::{RunningLoad, SendState},
 };
+
+/// Number of failed reads in a row after which a run is left alone for some time, if the logbook has answered about it after each:
+/// a lost connection is no reason.
+pub(crate) const MAX_FAILED_READS: u32 = 3;
+
+/// Number of failed reads in a row after which a run misses notifications: all runs of its shard would wait for it.
+const MAX_AWAITED_READS: u32 = 6;
+
+/// Maximum number of events that are held for a run, if somebody waits for their replies.
+const MAX_PENDING_COMMANDS: usize = 64;
 
 /// A run whose records are read with the next tick.
 #[derive(Default)]
@@ -27,13 +36,21 @@ pub(crate) struct StaleRun {
     pub(crate) watcher: Option<mpsc::Sender<WatchEvent>>,
     /// Whether it was in memory before, so that it is known what it listens to.
     pub(crate) was_active: bool,
+    /// Whether it has ended, so that it listens to nothing.
+    pub(crate) has_ended: bool,
     /// Whether answers may still wait in the queue since before its shard was taken over. A barrier is behind them.
     pub(crate) awaits_barrier: bool,
     pub(crate) load: LoadProgress,
-    /// The calls of which a heartbeat is among the deliveries.
+    /// The number of reads in a row that have failed although the logbook answers about the run.
+    pub(crate) failed_reads: u32,
+    /// When it is tried again after a failed read.
+    pub(crate) retry_at: Option<Instant>,
+    /// The calls of which a heartbeat was received, although no lease of them is known here.
     pub(crate) heartbeats: BTreeSet<CallHolder>,
+    /// Whether reports for it were put behind the other messages of its queue.
+    pub(crate) is_requeued: bool,
     /// Deliveries that arrived for it since, unsettled.
-    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) held: HeldDeliveries,
     /// A clock change among the records whose append failed, or may have failed.
     pub(crate) unrecorded_clock_change: Option<ClockShift>,
     /// Clock changes since then.
@@ -62,20 +79,42 @@ impl StaleRun {
         Self { shard: shard.cloned(), ..Self::default() }
     }
 
-    /// Holds a heartbeat of a call whose lease is not known here. One for each call is enough: a broker delivers only so many
-    /// messages until some are settled.
-    pub(crate) fn hold_heartbeat(&mut self, lease: CallHolder, delivery: Delivery) {
-        if self.heartbeats.insert(lease) {
-            self.deliveries.push(delivery);
-        } else {
-            delivery.accept();
+    /// Holds an event. Returns who waits for its reply, if too many commands are held.
+    #[must_use]
+    pub(crate) fn hold_event(&mut self, event: RunEvent) -> Option<ReplyTo> {
+        if event.reply_to.is_some() && self.pending.len() >= MAX_PENDING_COMMANDS {
+            return event.reply_to;
+        }
+        // A run that is read gets a tick, and its unwanted calls are withdrawn then. A lease that has expired is watched anew: the
+        // worker's answer may be among the deliveries that are held.
+        if !matches!(event.event, Event::Tick | Event::Withdrawn { .. } | Event::Lost { .. }) {
+            self.pending.push(event);
+        }
+        None
+    }
+
+    /// Whether its records are read now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        match self.load {
+            LoadProgress::Due => self.retry_at.is_none_or(|at| at <= now),
+            LoadProgress::Waiting | LoadProgress::Running(_) => false,
+            LoadProgress::Paused(until) => until <= now,
         }
     }
 
-    /// A heartbeat arrived for this call, so an earlier lease expiry no longer counts.
-    pub(crate) fn note_heartbeat(&mut self, (call, worker): &CallHolder) {
-        let is_expiry = |event: &Event| matches!(event, Event::Lost { call: c, worker: w } if (c, w) == (call, worker));
-        self.pending.retain(|pending| !is_expiry(&pending.event));
+    /// Whether it may listen to tasks, and it is not known to which.
+    pub(crate) fn may_listen(&self) -> bool {
+        !self.was_active && !self.has_ended
+    }
+
+    /// Whether notifications wait until it is known whether it listens.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.may_listen() && self.failed_reads < MAX_AWAITED_READS
+    }
+
+    /// No notification waits for it any more until it is read.
+    pub(crate) fn give_up_notifications(&mut self) {
+        self.failed_reads = MAX_AWAITED_READS;
     }
 
     /// Takes the clock changes that are in no record of the run, which is at this version. The run needs them before any other
@@ -102,7 +141,7 @@ impl StaleRun {
 
     /// Answers the local requesters and returns the unsettled deliveries. If dropped, they go back to the queue, and
     /// remote commands with them.
-    pub(crate) fn give_up(self, reply: &Reply) -> Vec<Delivery> {
+    pub(crate) fn give_up(self, reply: &Reply) -> HeldDeliveries {
         for reply_to in self.pending.into_iter().filter_map(|pending| pending.reply_to) {
             match reply_to {
                 // The requester may have disconnected.
@@ -110,7 +149,7 @@ impl StaleRun {
                 ReplyTo::Remote { .. } => {}
             }
         }
-        self.deliveries
+        self.held
     }
 
     /// Leaves the run to the new driver of its shard: its deliveries go back to the queue.

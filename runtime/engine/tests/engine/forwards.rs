@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use broker::{Message, Properties, Routing};
 use flow::{Flow, RunState, TaskResult, Values};
-use protocol::RunCommand;
+use protocol::{RunCommand, topology};
 use tokio::time::{sleep, timeout};
 
-use crate::harness::{Fault, Harness, StopPoint, linear, wired};
+use crate::harness::{Batch, Fault, Harness, StopPoint, linear, wired};
 
 /// Long enough for an engine to take all shards, and to persist the published versions.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -198,4 +199,54 @@ async fn flows_that_notify_one_another_without_a_call_are_slow() {
     harness.answer_next().await;
     harness.wait_for_state("n", RunState::Success).await;
     assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+/// A flow whose waiting tasks all take the values of one notification, which have about 700 kB.
+fn waiting(tasks: usize) -> Arc<Flow> {
+    let mut text = "name = \"w\"\n".to_owned();
+    for task in 0..tasks {
+        let provides: Vec<String> = (0..12).map(|value| format!("v{value} = \"t{task}v{value}\"")).collect();
+        text.push_str(&format!(
+            "[[task]]\nname = \"t{task}\"\nwait = \"values\"\nprovides = {{ {} }}\n\
+             [[listen]]\nflow = \"f\"\ntask = \"a\"\nto = \"t{task}\"\n",
+            provides.join(", ")
+        ));
+    }
+    wired(&text)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_that_many_tasks_wait_for_is_recorded_in_parts() {
+    let harness = Harness::new().await;
+    let watch = harness.submit("w", &waiting(20)).await.expect("the run begins");
+    let value = |number: usize| format!("\"v{number}\":\"{}\"", "x".repeat(58_000));
+    let provides: Vec<String> = (0..12).map(value).collect();
+    let body = format!(
+        "{{\"event\":\"state\",\"run\":\"r\",\"flow\":\"f\",\"kind\":\"task\",\"name\":\"a\",\"state\":\"success\",\
+         \"firing\":1,\"attempt\":1,\"at\":\"2026-11-24T21:13:42.344792Z\",\"provides\":{{{}}}}}",
+        provides.join(",")
+    );
+    sleep(SETTLED).await;
+    harness.faults.note_batches();
+    let seal = harness.secret().message_seal(body.as_bytes()).to_hex();
+    harness
+        .publish_message(Message {
+            exchange: topology::NOTIFICATIONS.into(),
+            key: "f.a.r.success".into(),
+            routing: Routing::Optional,
+            persistent: true,
+            priority: 0,
+            properties: Properties {
+                content_type: Some("application/json".into()),
+                headers: [("seal".to_owned(), seal)].into(),
+                ..Properties::default()
+            },
+            body: body.into(),
+        })
+        .await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+    let of_batch = |batch: &Batch| batch.iter().filter(|(_, fact)| *fact == "succeeded").count();
+    let batches: Vec<usize> = harness.faults.batches().iter().map(of_batch).filter(|count| *count > 0).collect();
+    assert_eq!(batches.iter().sum::<usize>(), 20, "{batches:?}");
+    assert!(batches.iter().all(|count| *count <= 7), "a batch has about 4 MiB: {batches:?}");
 }

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use flow::RunState;
-use protocol::RunCommand;
+use broker::Broker as _;
+use engine::CommandError;
+use flow::{RunId, RunState};
+use protocol::{RunCommand, topology};
 use tokio::time::{sleep, timeout};
 
 use crate::harness::{Harness, linear, wired};
@@ -133,4 +135,63 @@ async fn a_command_for_a_run_that_is_read_is_answered_then() {
     let (answer, ()) = tokio::join!(cancel, release);
     answer.expect("the command is recorded");
     harness.wait_for_state("r", RunState::RolledBack).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn some_commands_wait_for_a_run_that_is_read_and_more_are_refused() {
+    let (harness, _) = restarted_with_a_long_run().await;
+    let run: RunId = "r".parse().unwrap();
+    let commands = (0..40).map(|_| harness.engine.command(&run, RunCommand::Suspend));
+    let release = async {
+        sleep(Duration::from_secs(3)).await;
+        harness.faults.release_reads();
+    };
+    let (answers, ()) = tokio::join!(futures::future::join_all(commands), release);
+    let refused = answers.iter().filter(|answer| matches!(answer, Err(CommandError::Refused { .. })));
+    assert_eq!(refused.count(), 8, "32 deliveries are held for a run");
+    assert!(answers.iter().any(Result::is_ok), "those that waited are recorded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_for_a_damaged_run_is_settled() {
+    let mut harness = Harness::new().await;
+    let run: RunId = "r".parse().unwrap();
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = harness.take_job().await.call;
+    harness.engine.command_local(&run, RunCommand::Suspend).await.expect("it is recorded");
+    harness.engine.abandon(run.clone()).await.expect("it is recorded");
+    assert_eq!(Harness::end(watch).await.state(), RunState::Suspended);
+    harness.faults.set_damaged(&["r"]);
+    for _ in 0..20 {
+        let answer = harness.engine.command(&run, RunCommand::Resume).await;
+        assert!(matches!(answer, Err(CommandError::Failed { .. })), "{answer:?}");
+        harness.heartbeat(&call).await;
+        harness.signal(&call).await;
+    }
+    sleep(SETTLED).await;
+    let waiting = harness.broker().waiting(topology::QUARANTINE).await.unwrap();
+    assert_eq!(waiting, Some(12), "eight results wait for the next engine, and an operator finds the others");
+    harness.engine.abort().await;
+    let returned = harness.broker().waiting(harness.signal_to()).await.unwrap().unwrap_or_default();
+    assert!((8..20).contains(&returned), "commands that were answered do not come back: {returned}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_an_ended_run_refuses_reads_no_record() {
+    let mut harness = Harness::new().await;
+    let run: RunId = "r".parse().unwrap();
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    harness.answer_next().await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+    let loads = harness.faults.loads();
+    for command in [RunCommand::Cancel, RunCommand::Suspend, RunCommand::Resume] {
+        let answers =
+            [harness.engine.command(&run, command.clone()).await, harness.engine.command_local(&run, command).await];
+        for answer in answers {
+            let is_refused =
+                matches!(&answer, Err(CommandError::NotApplicable { state, .. }) if *state == RunState::Success);
+            assert!(is_refused, "{answer:?}");
+        }
+    }
+    assert_eq!(harness.faults.loads(), loads);
 }

@@ -100,3 +100,17 @@ async fn a_long_decision_continues_in_further_steps() {
     }
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
+
+#[tokio::test(start_paused = true)]
+async fn jobs_with_more_bytes_than_a_batch_follow_in_further_batches() {
+    let mut harness = Harness::new().await;
+    // Each job has the input: about 36 MB.
+    let task = |number| format!("[[task]]\nname = \"t{number}\"\nuse = \"g\"\n");
+    let (item, tasks) = ("x".repeat(60_000), (0..600).map(task).collect::<String>());
+    let text = format!("name = \"wide\"\n[inputs]\nitem = \"{item}\"\n{tasks}[modules]\ng = \"g.wasm\"\n");
+    let watch = harness.submit("r", &wired(&text)).await.expect("the run begins");
+    for _ in 0..600 {
+        harness.answer_next().await;
+    }
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+}

@@ -173,3 +173,25 @@ async fn removing_a_task_withdraws_its_call() {
     let ended = tokio::time::timeout(AT_ONCE, Harness::end(watch)).await.expect("nothing holds it up");
     assert_eq!(ended.state(), RunState::Success);
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_calls_are_withdrawn_in_several_batches() {
+    const CALLS: usize = 1_300;
+    let harness = Harness::new().await;
+    let list = vec!["1"; CALLS].join(", ");
+    let flow = format!(
+        "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nfor_each = [{list}]\nmax_parallel = {CALLS}\n\
+         [modules]\ng = \"g.wasm\"\n"
+    );
+    let watch = harness.submit("r", &wired(&flow)).await.expect("the run begins");
+    while harness.jobs_waiting().await < CALLS as u64 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    harness.faults.note_batches();
+    cancel(&harness).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
+    let withdrawn = |batch: &crate::harness::Batch| batch.iter().filter(|(_, fact)| *fact == "failed").count();
+    let withdrawn: Vec<usize> = harness.faults.batches().iter().map(withdrawn).collect();
+    assert_eq!(withdrawn.iter().sum::<usize>(), CALLS);
+    assert!(withdrawn.iter().all(|calls| *calls <= 512), "{withdrawn:?}");
+}

@@ -207,6 +207,11 @@ fn firing_limits_are_checked_in_files_and_in_the_builder() {
         "a schedule: there is no time zone \"Mars\"",
     ];
     assert_eq!(messages, expected);
+    let each =
+        |max| Draft::builder("f").unwrap().task("a", "m", |task| task.for_each("l", "item").max_parallel(max)).build();
+    let diagnostics = wire(&each(10_001), &modules(), &Values::new()).unwrap_err();
+    let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    assert!(messages.contains(&"\"max_parallel\" of task \"a\" is 10001"), "{messages:?}");
     let once = Draft::builder("f").unwrap().max_firings(2).build();
     let diagnostics = wire(&once, &modules(), &Values::new()).unwrap_err();
     assert_eq!(diagnostics[0].message, "the flow fires once, and sets max_firings");

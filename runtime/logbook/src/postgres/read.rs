@@ -25,6 +25,16 @@ const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, cha
                     WHERE run = key AND first <= coalesce(snapshots.version, 0)), 0)
         ) AS sized
     ) AS pieces WHERE id = $1";
+// The rows that LOAD reads.
+const LOAD_SIZE: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, published,
+        (coalesce(octet_length(snapshots.body), 0) + pieces.bytes)::bigint
+    FROM waft.runs AS runs LEFT JOIN waft.snapshots AS snapshots ON snapshots.run = key
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(octet_length(body)), 0) AS bytes FROM waft.records
+        WHERE run = key AND first < least(runs.version, coalesce(snapshots.version, 0) + $2)
+            AND first >= coalesce((SELECT max(first) FROM waft.records
+                WHERE run = key AND first <= coalesce(snapshots.version, 0)), 0)
+    ) AS pieces WHERE id = $1";
 const READ: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, published,
         pieces.firsts, pieces.bodies, pieces.is_cut, trim_points.version
     FROM waft.runs AS runs LEFT JOIN waft.trim_points AS trim_points ON trim_points.run = key
@@ -109,6 +119,12 @@ pub(super) async fn load(client: &Client, id: &str, records: i64) -> Result<Opti
         Ok(RunRows { run: run_row(&row)?, snapshot: snapshot.0.zip(snapshot.1), chunks: chunks(&row)? })
     };
     row.map(run_rows).transpose()
+}
+
+/// Reads the summary of a run, if it exists, and the bytes of what [`load`] would read.
+pub(super) async fn load_size(client: &Client, id: &str, records: i64) -> Result<Option<(RunRow, i64)>, Error> {
+    let row = client.query_opt(&client.prepare_cached(LOAD_SIZE).await?, &[&id, &records]).await?;
+    row.map(|row| Ok((run_row(&row)?, row.try_get(8)?))).transpose()
 }
 
 /// Reads a run with the chunks that hold its records after one version and up to another, if the run exists.

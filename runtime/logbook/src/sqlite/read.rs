@@ -17,6 +17,10 @@ const SELECT_TRIM_VERSION: &str = "SELECT version FROM trim_points WHERE run = ?
 // Starts with the chunk that holds the first requested record.
 const CHUNKS: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
     AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
+// The length of a body is known without its content.
+const SNAPSHOT_SIZE: &str = "SELECT version, length(body) FROM snapshots WHERE run = ?1";
+const CHUNKS_SIZE: &str = "SELECT coalesce(sum(length(body)), 0) FROM records WHERE run = ?1 AND first < ?3
+    AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0)";
 const OPEN_RUNS: &str = "SELECT id, version FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
 const UNPUBLISHED: &str = "SELECT id FROM runs WHERE shard = ?1 AND unpublished = 1 ORDER BY key LIMIT ?2";
@@ -68,6 +72,21 @@ pub(super) fn load(connection: &mut Connection, id: &str, records: i64) -> rusql
     let after = snapshot.as_ref().map_or(0, |(version, _)| *version);
     let chunks = chunks(&view, key, after, run.version.min(after.saturating_add(records)))?;
     Ok(Some(RunRows { run, snapshot, chunks }))
+}
+
+/// Reads the summary of a run, if it exists, and the bytes of what [`load`] would read.
+pub(super) fn load_size(
+    connection: &mut Connection,
+    id: &str,
+    records: i64,
+) -> rusqlite::Result<Option<(RunRow, i64)>> {
+    let view = connection.transaction()?;
+    let Some((key, run)) = find(&view, id)? else { return Ok(None) };
+    let snapshot = view.prepare_cached(SNAPSHOT_SIZE)?.query_row([key], |row| Ok((row.get(0)?, row.get(1)?)));
+    let (after, snapshot): (i64, i64) = snapshot.optional()?.unwrap_or_default();
+    let until = run.version.min(after.saturating_add(records));
+    let chunks: i64 = view.prepare_cached(CHUNKS_SIZE)?.query_row(params![key, after, until], |row| row.get(0))?;
+    Ok(Some((run, snapshot.saturating_add(chunks))))
 }
 
 /// Reads a run with the chunks that hold its records after one version and up to another, if the run exists.

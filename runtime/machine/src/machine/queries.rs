@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::{Call, Command, Event};
+use crate::{Call, Command, Event, ValueFetch};
 use flow::{
     CallId, Failures, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, State, TaskResult, Timestamp,
-    Values, WorkerName, graph::Role,
+    Values, WorkerName,
+    graph::{Role, Source},
 };
 
-use super::{ElementState, Machine, firing::FiringMachine};
+use super::{
+    ElementState, Machine,
+    firing::{FiringMachine, node::inline_size},
+};
 
 impl Machine {
     /// The id of the run.
@@ -149,6 +153,27 @@ impl Machine {
         self.flow.nodes.len() + self.firings.values().map(element_count).sum::<usize>()
     }
 
+    /// The bytes of its values, its lists and the text of its flow, approximately. It looks at each of them.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let text = self.flow.origin.as_ref().map_or(0, |origin| origin.text.len() as u64);
+        let constants = self.flow.tasks().flat_map(|(_, _, task)| &task.inputs).map(|input| match &input.source {
+            Source::Constant(value) => inline_size(value),
+            Source::Element
+            | Source::RunInput(_)
+            | Source::Node { .. }
+            | Source::LoopCarried { .. }
+            | Source::Failure(_)
+            | Source::Absent => 0,
+        });
+        let inputs = self.flow.inputs.values().map(inline_size);
+        let latest = self.triggers.iter().map(|trigger_state| trigger_state.latest_values.bytes());
+        text + constants.sum::<u64>()
+            + inputs.sum::<u64>()
+            + latest.sum::<u64>()
+            + self.firings.values().map(firing_bytes).sum::<u64>()
+    }
+
     /// The tasks that wait for a notification, each with its deadline if it has one.
     pub fn waiting_tasks(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
         self.firings.values().flat_map(FiringMachine::awaited_tasks)
@@ -175,6 +200,16 @@ impl Machine {
     #[must_use]
     pub fn pending(&self) -> Vec<Command> {
         self.firings.values().flat_map(FiringMachine::pending).collect()
+    }
+
+    /// The calls of the pending commands, without their inputs: a run may have as many calls as a list has elements.
+    pub fn pending_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::pending_calls)
+    }
+
+    /// The fetches of the pending commands.
+    pub fn pending_fetches(&self) -> impl Iterator<Item = ValueFetch> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::pending_fetches)
     }
 
     /// A dispatched call that no worker has reported as started: an engine sends it again when a worker returns its job. It may
@@ -228,7 +263,7 @@ impl Machine {
             | Event::Retry
             | Event::Skip { .. }
             | Event::Notify { .. }
-            | Event::TaskNotification(_)
+            | Event::TaskNotification { .. }
             | Event::Lost { .. }
             | Event::Fetched { .. }
             | Event::Remembered { .. }
@@ -243,6 +278,12 @@ impl Machine {
     /// them, unless a worker reports one as started.
     pub fn withdrawable_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.firings.values().flat_map(FiringMachine::withdrawable_calls)
+    }
+
+    /// Whether a call is one of [`Machine::withdrawable_calls`]. It costs no more in a run with many calls.
+    #[must_use]
+    pub fn is_withdrawable(&self, call: &CallId) -> bool {
+        self.firings.get(&call.firing).is_some_and(|firing| firing.withdrawable_node(call).is_some())
     }
 
     /// Whether a call is with the workers and still needed: it is neither answered nor lost, and the run is not about to
@@ -298,4 +339,15 @@ impl Machine {
                 .unwrap_or(State::Pending),
         }
     }
+}
+
+/// The bytes of the values and lists of a firing.
+fn firing_bytes(firing: &FiringMachine) -> u64 {
+    let inputs = firing.inputs.values().map(inline_size).sum::<u64>();
+    let provided = firing.nodes.iter().filter_map(|node| node.state.readable()).map(|values| values.bytes());
+    let lists = firing.elements.values().flat_map(|elements| elements.expansion.list.iter());
+    inputs
+        + firing.inherited.bytes()
+        + provided.sum::<u64>()
+        + lists.map(|json| json.as_str().len() as u64).sum::<u64>()
 }

@@ -14,6 +14,7 @@ mod reports;
 mod traces;
 mod rules;
 mod schedules;
+mod step_bytes;
 mod links;
 mod times;
 mod upgrades;

@@ -207,7 +207,9 @@ impl RunInspector<'_> {
         match self.calls.get(call) {
             Some(CallLocation::UnderLease { .. }) => return CallState::Leased,
             Some(CallLocation::UnwatchedLease { .. }) => return CallState::Lost,
-            Some(CallLocation::AwaitingPermit | CallLocation::AwaitingBarrier) => return CallState::WithEngine,
+            Some(CallLocation::AwaitingPermit | CallLocation::AwaitingBarrier | CallLocation::AwaitingTurn) => {
+                return CallState::WithEngine;
+            }
             Some(CallLocation::Sent) | None => {}
         }
         if leased.contains(call) {

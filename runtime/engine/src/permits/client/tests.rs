@@ -77,7 +77,7 @@ fn an_update_names_what_is_released_and_all_that_is_wanted() {
     harness.client.release(&call(3));
     let shard = harness.shard.clone();
     for number in [2_000, 2_001, 2_002] {
-        let paced = PacedCall { call: call(number), pace: pace(), priority: 0, job: a_job() };
+        let paced = PacedCall { call: call(number), pace: pace(), priority: 0 };
         let flow = harness.flow.clone();
         harness.client.request(Timestamp::default(), &shard, &flow, paced, DispatchHistory::NeverSent);
     }
@@ -88,7 +88,7 @@ fn an_update_names_what_is_released_and_all_that_is_wanted() {
     harness.grant("e", 2, vec![call(2_000)]);
     harness.client.release(&call(2_001));
     harness.client.release(&call(2_002));
-    let paced = PacedCall { call: call(2_002), pace: pace(), priority: 0, job: a_job() };
+    let paced = PacedCall { call: call(2_002), pace: pace(), priority: 0 };
     let flow = harness.flow.clone();
     harness.client.request(Timestamp::default(), &shard, &flow, paced, DispatchHistory::NeverSent);
     let PermitMessage::Update(update) = harness.sent() else { panic!("a request") };
@@ -109,7 +109,7 @@ fn a_request_follows_on_what_a_coordinator_cannot_know() {
     let PermitMessage::Request(request) = harness.sent() else { panic!("an update") };
     assert_eq!(request.held.len(), HELD + 1);
     // A call may have a permit from before.
-    let paced = PacedCall { call: call(6_000), pace: pace(), priority: 0, job: a_job() };
+    let paced = PacedCall { call: call(6_000), pace: pace(), priority: 0 };
     harness.client.request(Timestamp::default(), &shard, &flow, paced, DispatchHistory::MaybeSent);
     assert!(matches!(harness.sent(), PermitMessage::Request(request) if request.wants_reply));
 }

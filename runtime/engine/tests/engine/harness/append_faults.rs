@@ -52,6 +52,8 @@ pub(crate) struct AppendFaults {
     lookups: Mutex<Lookups>,
     /// The runs that cannot be loaded, although the logbook answers.
     unreadable: Mutex<BTreeSet<RunId>>,
+    /// The runs whose records are damaged.
+    damaged: Mutex<BTreeSet<RunId>>,
 }
 
 /// What happens to lookups of remembered results.
@@ -93,6 +95,7 @@ impl Default for AppendFaults {
             reads_held: AtomicBool::new(false),
             lookups: Mutex::default(),
             unreadable: Mutex::default(),
+            damaged: Mutex::default(),
         }
     }
 }
@@ -171,6 +174,11 @@ impl AppendFaults {
         *self.unreadable.lock().unwrap() = runs.iter().map(|run| run.parse().unwrap()).collect();
     }
 
+    /// Lets the records of these runs be damaged, and of no others.
+    pub(crate) fn set_damaged(&self, runs: &[&str]) {
+        *self.damaged.lock().unwrap() = runs.iter().map(|run| run.parse().unwrap()).collect();
+    }
+
     pub(crate) fn set_lookups(&self, lookups: Lookups) {
         *self.lookups.lock().unwrap() = lookups;
     }
@@ -216,6 +224,9 @@ impl AppendInterceptor for AppendFaults {
 
     fn on_load(&self, run: &RunId) -> Result<(), LoadError> {
         self.loads.fetch_add(1, Ordering::Relaxed);
+        if self.damaged.lock().unwrap().contains(run) {
+            return Err(LoadError::Damaged { run: run.clone(), reason: "as the test wants it".into() });
+        }
         match self.unreadable.lock().unwrap().contains(run) {
             true => Err(LoadError::Unavailable { reason: "its records are too large for the database".into() }),
             false => Ok(()),

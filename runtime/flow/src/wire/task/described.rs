@@ -21,6 +21,9 @@ const MAX_SCHEMA_BYTES: usize = 128 << 20;
 /// The maximum number of values that the modules of a flow's tasks describe, counted for each task.
 const MAX_DESCRIBED_VALUES: usize = 1_000_000;
 
+/// The maximum number of parameters and provided values of one task: each call has all of them in its message.
+const MAX_TASK_VALUES: usize = 10_000;
+
 /// A module's description of the values of one of its tasks.
 #[derive(Default)]
 pub(in crate::wire) struct DescribedTask {
@@ -107,12 +110,27 @@ impl Descriptions {
 
     /// Counts the values of a task that the flow uses. Returns whether they are few enough, and reports the first task whose are not.
     pub(super) fn count(&self, draft: &DraftTask, callee: &Callee<'_>, diagnostics: &mut Vec<Diagnostic>) -> bool {
-        let Callee::Task(_, info) = callee else { return true };
-        let rollback_parameters = match &info.rollback {
-            Rollback::Guest { requires } => requires.len(),
-            Rollback::None => 0,
+        let named = |renames: &Option<Renames>| renames.as_ref().map_or(0, Renames::len);
+        let count = match callee {
+            Callee::Task(_, info) => {
+                let rollback_parameters = match &info.rollback {
+                    Rollback::Guest { requires } => requires.len(),
+                    Rollback::None => 0,
+                };
+                info.requires.len() + rollback_parameters + info.provides.len()
+            }
+            // The flow names all of them.
+            Callee::Command(_) => draft.with.len() + named(&draft.requires) + named(&draft.provides),
         };
-        let count = info.requires.len() + rollback_parameters + info.provides.len();
+        if count > MAX_TASK_VALUES {
+            let message = format!(
+                "task {:?} has {count} parameters and provided values together, and the maximum is {MAX_TASK_VALUES}",
+                draft.name
+            );
+            let hint = "let its module take objects instead of many parameters";
+            diagnostics.push(Diagnostic::error(draft.span("use"), message).hint(hint));
+            return false;
+        }
         let left = self.values.get().checked_sub(count);
         if left.is_none() && !self.is_reported.replace(true) {
             let message = format!(
@@ -182,5 +200,29 @@ mod tests {
         let counted = (0..1_002).filter(|_| descriptions.count(task, &callee, &mut diagnostics)).count();
         assert_eq!((counted, diagnostics.len()), (1_000, 1));
         assert!(diagnostics[0].message.starts_with("the tasks of the flow have more than 1000000 parameters"));
+    }
+
+    #[test]
+    fn a_task_has_a_bounded_number_of_parameters() {
+        let text = |requires: usize| {
+            let requires: String = (0..requires).map(|number| format!("p{number} = \"x\", ")).collect();
+            format!(
+                "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"m\"\nrequires = {{ {} }}\n",
+                requires.trim_end_matches(", ")
+            )
+        };
+        let count = |requires, callee: &Callee<'_>| {
+            let draft = file::parse(&text(requires)).unwrap();
+            let crate::draft::DraftNode::Task(task) = &draft.body.nodes[0] else { panic!("it is a task") };
+            let mut diagnostics = Vec::new();
+            let is_counted = Descriptions::default().count(task, callee, &mut diagnostics);
+            (is_counted, diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect::<Vec<_>>())
+        };
+        let refusal = "task \"a\" has 10001 parameters and provided values together, and the maximum is 10000";
+        let command = Callee::Command(Digest::from_bytes([1; 32]));
+        assert_eq!(count(10_000, &command), (true, vec![]));
+        assert_eq!(count(10_001, &command), (false, vec![refusal.to_owned()]));
+        let info = info(10_001, "{}");
+        assert_eq!(count(0, &Callee::Task(Digest::from_bytes([1; 32]), &info)), (false, vec![refusal.to_owned()]));
     }
 }

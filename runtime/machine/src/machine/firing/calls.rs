@@ -5,8 +5,8 @@ use std::{borrow::Cow, time::Duration};
 use crate::{Call, Command, RollbackCall};
 use flow::{
     Attempt, CallId, Failure, FailureKind, FailureSummary, NodeIndex, Outcome, Task, Timestamp, Value, ValueName,
-    Values, WorkerName,
-    graph::{InputUse, Source},
+    Values, ValuesTooLarge, WorkerName,
+    graph::{Input, InputUse, Source},
 };
 
 use super::{FiringMachine, node::NodeState};
@@ -18,10 +18,18 @@ impl FiringMachine {
     /// The commands that are still unanswered: a restarted engine sends them again. Calls under a lease are not included:
     /// their worker sends heartbeats, or the lease expires. Calls that are no longer needed are not included either.
     pub(in crate::machine) fn pending(&self) -> Vec<Command> {
-        let is_sent = |index: &&NodeIndex| !self.is_leased(**index) && !self.is_withdrawable(**index);
-        let unleased = self.outstanding.iter().filter(is_sent);
-        let calls = unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call)));
+        let calls = self.pending_nodes().filter_map(|index| self.call(index));
+        let calls = calls.map(|call| Command::Call(Box::new(call)));
         calls.chain(self.pending_fetches().map(|fetch| Command::Fetch(Box::new(fetch)))).collect()
+    }
+
+    /// The calls of the pending commands.
+    pub(in crate::machine) fn pending_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
+        self.pending_nodes().map(|index| self.call_id(index))
+    }
+
+    fn pending_nodes(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
+        self.outstanding.iter().copied().filter(|index| !self.is_leased(*index) && !self.is_withdrawable(*index))
     }
 
     /// A dispatched call that no worker has reported as started. It may be one that is about to be withdrawn.
@@ -51,6 +59,11 @@ impl FiringMachine {
     /// The dispatched calls that are no longer needed and that no worker has reported as started.
     pub(in crate::machine) fn withdrawable_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.outstanding.iter().filter(|index| self.is_withdrawable(**index)).map(|index| self.call_id(*index))
+    }
+
+    /// The node of a dispatched call that is no longer needed and that no worker has reported as started; `None` for any other call.
+    pub(in crate::machine) fn withdrawable_node(&self, call: &CallId) -> Option<NodeIndex> {
+        self.node_of_call(call).filter(|index| self.is_outstanding(*index, call) && self.is_withdrawable(*index))
     }
 
     /// Whether a node's dispatched call is withdrawn unless a worker reports it as started: its flow is being rolled back,
@@ -196,6 +209,20 @@ impl FiringMachine {
             }
         }
         if missing.is_empty() { Ok(inputs) } else { Err(IncompleteInputs { inputs, missing }) }
+    }
+
+    /// Checks the bytes of the inputs of a node's call, with those for its rollback. A value counts each time that the task takes it.
+    pub(super) fn check_inputs(&self, index: NodeIndex) -> Result<(), ValuesTooLarge> {
+        let Some(task) = self.task_called(index) else { return Ok(()) };
+        let size = |input: &Input| {
+            let value = if input.source == Source::Element {
+                self.element(index).and_then(|element| self.element_value(element)).map(Cow::Owned)
+            } else {
+                self.read(&input.source)
+            };
+            value.map_or(0, |value| (input.parameter.as_str().len() as u64).saturating_add(value.size() as u64))
+        };
+        self.flow.limits.check_inputs(task.inputs.iter().map(size).fold(0, u64::saturating_add))
     }
 
     /// The current value of a source.

@@ -96,7 +96,7 @@ impl FiringMachine {
                 | Event::Fetched { .. }
                 | Event::Remembered { .. }
                 | Event::Withdrawn { .. }
-                | Event::TaskNotification(_)
+                | Event::TaskNotification { .. }
                 | Event::Edit { .. }
                 | Event::ClockSet { .. }
                 | Event::Tick,
@@ -160,8 +160,7 @@ impl FiringMachine {
 
     /// No worker has started the call, so it needs no rollback. A worker that started it unnoticed sends a late outcome.
     fn decide_withdrawn(&self, now: Timestamp, call: &CallId) -> Vec<Fact> {
-        let index =
-            self.node_of_call(call).filter(|index| self.is_outstanding(*index, call) && self.is_withdrawable(*index));
+        let index = self.withdrawable_node(call);
         let failure = || Failure::new(FailureKind::Cancelled, "it was withdrawn before any worker started it");
         let fact =
             |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), ExecutionInfo::NONE, None);

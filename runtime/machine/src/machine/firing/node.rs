@@ -280,6 +280,19 @@ impl<'a> ReadableValues<'a> {
             Self::Returned(values) => values.clone(),
         }
     }
+
+    /// Their bytes, without names and content in the store.
+    pub(in crate::machine) fn bytes(self) -> u64 {
+        match self {
+            Self::Stored(values) => values.iter().map(|(_, value)| inline_size(value)).sum(),
+            Self::Returned(values) => values.values().map(inline_size).sum(),
+        }
+    }
+}
+
+/// The bytes of a value, without its content in the store.
+pub(in crate::machine) fn inline_size(value: &Value) -> u64 {
+    if value.digest().is_some() { size_of::<flow::Stored>() as u64 } else { value.size() as u64 }
 }
 
 /// The state of a scope in a run.

@@ -3,7 +3,7 @@
 use crate::Fact;
 use flow::{
     Execution, Failure, FailureKind, NodeIndex, NodeName, TaskNotification, TaskResult, Timestamp, ValueName, Values,
-    graph::Wait,
+    graph::{Listener, Wait},
 };
 
 use super::{FiringMachine, decide::ExecutionInfo, graph::NodeRole, node::NodeState};
@@ -70,20 +70,19 @@ impl FiringMachine {
         }
     }
 
-    /// A notification of a task in another flow completes the tasks that wait for it here, if it contains their values.
-    pub(in crate::machine) fn decide_task_notification(&self, notification: &TaskNotification) -> Vec<Fact> {
-        if self.state.is_final() {
-            return Vec::new();
+    /// A notification of a task in another flow completes the task of a listener, if it waits here and the notification contains its values.
+    pub(in crate::machine) fn decide_task_notification(
+        &self,
+        listener: &Listener,
+        notification: &TaskNotification,
+    ) -> Option<Fact> {
+        // Most of the firings that are asked do not wait.
+        if self.state.is_final() || !self.waiting_tasks.contains(&listener.to) {
+            return None;
         }
-        let mut facts = Vec::new();
-        for listener in self.flow.listeners.iter().filter(|listener| listener.is_for(notification)) {
-            let NodeRole::Wait(wait) = self.role(listener.to) else { continue };
-            let values =
-                notification.values().into_iter().filter(|(name, _)| wait.provides.contains_key(name)).collect();
-            let result = TaskResult::Succeeded(values);
-            facts.extend(self.decide_notify(&self.name(listener.to), &result));
-        }
-        facts
+        let NodeRole::Wait(wait) = self.role(listener.to) else { return None };
+        let values = notification.values().into_iter().filter(|(name, _)| wait.provides.contains_key(name)).collect();
+        self.decide_notify(&self.name(listener.to), &TaskResult::Succeeded(values)).into_iter().next()
     }
 
     /// Fails a task that was not notified before its deadline.

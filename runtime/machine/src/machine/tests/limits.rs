@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::harness::{Harness, flow, name};
-use crate::{Event, FetchTarget, Machine, ValueFetch};
+use crate::{Event, FetchTarget, Machine, NotificationPart, ValueFetch};
 use flow::{
     FailureKind, Flow, NotificationOutcome, RunLimits, RunState, SkipReason, TaskNotification, TaskResult, Value,
     Values,
@@ -119,7 +119,8 @@ fn no_more_firings_are_open_than_allowed() {
     assert_eq!(harness.machine.firing_count(), 3, "a refused notification fires nothing");
     let (kitchen, bake) = ("kitchen".parse().unwrap(), name("bake"));
     let outcome = NotificationOutcome::Success([("ip".parse().unwrap(), 1.into())].into());
-    harness.step(&Event::TaskNotification(TaskNotification { flow: kitchen, task: bake, outcome, key: "k".into() }));
+    let notification = TaskNotification { flow: kitchen, task: bake, outcome, key: "k".into() };
+    harness.step(&Event::TaskNotification { notification, part: NotificationPart::Whole });
     let skips: Vec<_> = harness.machine.skips().map(|(_, reason, skips)| (reason, skips.count)).collect();
     assert_eq!((harness.machine.firing_count(), skips), (3, vec![(SkipReason::QueueFull, 1)]));
     harness.answer(0);
@@ -153,6 +154,21 @@ fn a_notification_with_too_large_values_is_refused() {
     assert_eq!(notification_error(&harness, "abc").as_deref(), Some(refusal));
     harness.notify("add-ip", &[("ip", "\"abc\"")]);
     assert_eq!(harness.machine.firing_count(), 0);
+}
+
+#[test]
+fn a_task_with_too_large_inputs_fails_without_a_call() {
+    let text = format!(
+        "[inputs]\nbig = \"{}\"\n[[task]]\nname = \"t\"\nuse = \"g#same\"\nrequires = {{ x = \"big\", y = \"big\" }}\n",
+        "b".repeat(58)
+    );
+    let harness = Harness::start(limited(&text, RunLimits { value: 122, ..RunLimits::default() }));
+    assert_eq!(harness.outstanding.len(), 1, "60 bytes twice, and two names");
+    let harness = Harness::start(limited(&text, RunLimits { value: 121, ..RunLimits::default() }));
+    assert!(harness.outstanding.is_empty());
+    let message = "its inputs have 122B together, and the limit `value` allows 121B here";
+    assert_eq!(failure(&harness, "t"), (FailureKind::Permanent, message.into()), "each use of a value counts");
+    assert_eq!(harness.state(), RunState::RolledBack);
 }
 
 #[test]

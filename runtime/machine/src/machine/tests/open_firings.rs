@@ -95,7 +95,7 @@ fn a_cycle_whose_values_are_larger_than_the_limit_goes_on_alone() {
     let text = "cyclic = true\nmax_firings = 5\n[inputs]\ncount = 0\n[[task]]\nname = \"v\"\nuse = \"g#add\"\n\
                 with = { ip = \"xxxxxxxxxxxxxxxxxxxxxxxx\" }\n[[task]]\nname = \"tick\"\nuse = \"g#next\"\n\
                 [[link]]\nfrom = \"v\"\nto = \"tick\"\n[[link]]\nfrom = \"tick\"\nto = \"tick\"\n";
-    let mut harness = Harness::start(limited(text, RunLimits { value: 10, ..RunLimits::default() }));
+    let mut harness = Harness::start(limited(text, RunLimits { value: 30, ..RunLimits::default() }));
     harness.run();
     assert_eq!((harness.state(), harness.machine.firing_count()), (RunState::Success, 5));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::{Harness, flow, name};
-use crate::{Event, Fact, Trigger};
+use crate::{Event, Fact, NotificationPart, Trigger};
 use flow::{NotificationOutcome, SkipReason, TaskNotification, Values};
 
 /// A task that fires each minute, and takes its due time.
@@ -108,12 +108,9 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     };
     let notification = |number: u64| {
         let (flow, task) = ("kitchen".parse().unwrap(), name("bake"));
-        Event::TaskNotification(TaskNotification {
-            flow,
-            task,
-            outcome: NotificationOutcome::Success(Values::new()),
-            key: format!("cake-{number}"),
-        })
+        let (outcome, key) = (NotificationOutcome::Success(Values::new()), format!("cake-{number}"));
+        let notification = TaskNotification { flow, task, outcome, key };
+        Event::TaskNotification { notification, part: NotificationPart::Whole }
     };
     let mut harness = Harness::start(text("once"));
     // Not through the harness, which checks everything after each step.

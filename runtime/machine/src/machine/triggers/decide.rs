@@ -2,8 +2,7 @@
 
 use crate::{Event, Fact, Record, Trigger};
 use flow::{
-    EvaluationBudget, Firing, NodeIndex, NodeName, RunState, Signal, SkipReason, TaskNotification, TaskResult,
-    Timestamp, Value, ValueName, Values,
+    EvaluationBudget, Firing, NodeIndex, NodeName, RunState, Signal, TaskResult, Timestamp, Value, ValueName, Values,
     graph::{BackEdge, Requiredness, Role},
     invalid::EvaluationError,
 };
@@ -53,9 +52,6 @@ impl Machine {
             (RunState::Running | RunState::Suspending, Event::Notify { task, result, key }) => {
                 self.decide_notification(trigger_state, now, (task, result, key.as_deref()), (event, budget))
             }
-            (RunState::Running | RunState::Suspending | RunState::Suspended, Event::TaskNotification(notification)) => {
-                self.decide_task_notification(trigger_state, now, notification)
-            }
             (RunState::Running, Event::Tick) => self.decide_firings(trigger_state, now, budget),
             (RunState::Suspending, Event::Tick) => {
                 let records: Vec<Record> =
@@ -89,42 +85,6 @@ impl Machine {
         let TaskResult::Succeeded(values) = result else { return Vec::new() };
         let by = Trigger::Notification { key: key.map(Into::into) };
         vec![Record { at: now, firing: None, fact: self.fire(trigger_state, index, by, values.clone()) }]
-    }
-
-    /// A notification of a task in another flow fires the tasks that listen to it; the values that they take come with it.
-    fn decide_task_notification(
-        &self,
-        trigger_state: &TriggerState,
-        now: Timestamp,
-        notification: &TaskNotification,
-    ) -> Vec<Record> {
-        let notified = self.firings.values().flat_map(|firing| {
-            let record = |fact| Record { at: now, firing: Some(firing.firing), fact };
-            firing.decide_task_notification(notification).into_iter().map(record)
-        });
-        let mut records: Vec<Record> = notified.collect();
-        let max = self.triggers().max_firings.unwrap_or(u64::MAX);
-        let (mut firing_count, mut free) = (trigger_state.firing_count, self.free_firings(trigger_state));
-        for listener in self.flow.listeners.iter().filter(|listener| listener.is_for(notification)) {
-            let node = self.flow.node(listener.to);
-            let key = format!("{}>{}", notification.key, node.name);
-            let is_call = matches!(node.role, Role::Task(_) | Role::ForEach(_)) && !node.retired;
-            if !is_call || trigger_state.ending || firing_count >= max || self.has_received(&node.name, &key) {
-                continue;
-            }
-            let by = Trigger::Notification { key: Some(key) };
-            if free == 0 {
-                let fact = Fact::TriggerSkipped { entry: listener.to, by, reason: SkipReason::QueueFull, count: 1 };
-                records.push(Record { at: now, firing: None, fact });
-                continue;
-            }
-            (firing_count, free) = (firing_count + 1, free - 1);
-            let accepted = self.flow.notification_values(listener.to);
-            let values = notification.values().into_iter().filter(|(name, _)| accepted.contains_key(name)).collect();
-            let fact = Fact::Triggered { firing: Firing::new(firing_count), entry: listener.to, by, values };
-            records.push(Record { at: now, firing: None, fact });
-        }
-        records
     }
 
     pub(super) fn fire(&self, trigger_state: &TriggerState, entry: NodeIndex, by: Trigger, values: Values) -> Fact {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
-use flow::{NodeIndex, Value, Values};
+use flow::{NodeIndex, Value, ValueName, Values};
 
 use crate::machine::firing::FiringMachine;
 
@@ -65,7 +65,7 @@ fn size(by_node: &BTreeMap<NodeIndex, Values>) -> u64 {
 
 /// The bytes of values in a snapshot, approximately. Only the digest of a value in the store is written.
 pub(super) fn written_size(values: &Values) -> u64 {
-    let content = |value: &Value| if value.digest().is_some() { size_of::<flow::Stored>() } else { value.size() };
-    let sizes = values.iter().map(|(name, value)| ENTRY_OVERHEAD + (name.as_str().len() + content(value)) as u64);
+    let written = |(name, value): (&ValueName, &Value)| (name.as_str().len() + value.written_size()) as u64;
+    let sizes = values.iter().map(|entry| ENTRY_OVERHEAD + written(entry));
     sizes.fold(0, u64::saturating_add)
 }

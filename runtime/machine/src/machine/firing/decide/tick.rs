@@ -153,7 +153,14 @@ impl FiringMachine {
             | NodeRole::Wait(_)
             | NodeRole::ForEach(_)
             | NodeRole::Element(_)
-            | NodeRole::FanIn(_) => Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply },
+            | NodeRole::FanIn(_) => match self.check_inputs(index) {
+                Ok(()) => Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply },
+                Err(too_large) => Fact::StartFailed {
+                    node: index,
+                    attempt: next,
+                    failure: Failure::new(FailureKind::Permanent, format!("its inputs {too_large}")),
+                },
+            },
         }
     }
 

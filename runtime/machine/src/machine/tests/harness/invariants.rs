@@ -57,6 +57,8 @@ impl Harness {
         assert_eq!(self.machine.outstanding_calls().collect::<BTreeSet<_>>(), out);
         let withdrawable: BTreeSet<CallId> = self.machine.withdrawable_calls().collect();
         assert!(withdrawable.is_subset(&(&out - &leased)), "a withdrawable call is outstanding and not leased");
+        let is_found = |call: &CallId| self.machine.is_withdrawable(call) == withdrawable.contains(call);
+        assert!(out.iter().chain(&leased).all(is_found), "a question about one call has the same answer");
         assert_eq!(pending, &(&out - &leased) - &withdrawable, "a leased or withdrawable call is not sent again");
     }
 

@@ -6,7 +6,7 @@ use super::super::{
     harness::{Harness, flow},
     random_flows::{random_flow, random_triggered_flow},
 };
-use crate::{Event, MAX_STEP_RECORDS, StepLimits, seeded_rng::SeededRng};
+use crate::{Event, MAX_STEP_BYTES, MAX_STEP_RECORDS, StepLimits, seeded_rng::SeededRng};
 use flow::{Edit, Failure, FailureKind, NodeIndex, RunState, SourceOutcome, TaskResult, Value, Values, graph::Role};
 
 /// Runs one random history; answers come in any order, with occasional run commands.
@@ -18,8 +18,10 @@ pub(super) fn run_history(seed: u64) -> Harness {
 /// events come in between.
 fn begin(flow: Arc<flow::Flow>, rng: &mut SeededRng) -> Harness {
     let records = rng.pick(&[1, 7, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS]);
+    // So few that a step is cut off within a decision.
+    let bytes = if records == 7 { 300 } else { MAX_STEP_BYTES };
     let all = StepLimits::default().conditions;
-    Harness::start_within(StepLimits { records, conditions: rng.pick(&[1, 1, 500, all, all, all]) }, flow)
+    Harness::start_within(StepLimits { records, bytes, conditions: rng.pick(&[1, 1, 500, all, all, all]) }, flow)
 }
 
 /// Runs a flow to its end without faults, each waiting task notified once nothing else is to be done.
