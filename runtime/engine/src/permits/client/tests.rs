@@ -114,15 +114,6 @@ fn a_request_follows_on_what_a_coordinator_cannot_know() {
     assert!(matches!(harness.sent(), PermitMessage::Request(request) if request.wants_reply));
 }
 
-fn a_job() -> Message {
-    messages::permit_message(
-        &"f".parse().unwrap(),
-        &"t".parse().unwrap(),
-        &PermitMessage::Tick(protocol::PermitTick { coordinator: "e".into(), number: 1 }),
-        &EngineSecret::new([7; 32]),
-    )
-}
-
 #[test]
 fn pages_of_the_tasks_of_a_shard_follow_one_another_and_end() {
     let mut client = PermitClient::new("e".into(), EngineSecret::new([7; 32]));
