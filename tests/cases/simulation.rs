@@ -40,8 +40,8 @@ fn records_and_effects_stay_consistent_under_faults() {
     let running = Running::default();
     let (ended_tx, ended_rx) = mpsc::channel::<()>();
     let failed: Vec<(u64, String)> = thread::scope(|scope| {
-        scope.spawn(|| running.print_until_ended(&ended_rx));
         let running = &running;
+        scope.spawn(move || running.print_until_ended(&ended_rx));
         let spawn = |thread| scope.spawn(move || run_every(first + thread, first + seeds, threads, running));
         let threads: Vec<_> = (0..threads).map(spawn).collect();
         let failed = threads.into_iter().filter_map(|thread| thread.join().expect("a thread of simulations ends"));

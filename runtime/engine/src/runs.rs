@@ -14,7 +14,7 @@ use flow::{CallId, RunId, RunState, Shard, Timestamp};
 use machine::Event;
 use tokio::time::Instant;
 
-use crate::{effects::ReplyTo, forwards::NotificationCopy, leases::CallHolder, messages::EarlierDeliveries};
+use crate::{effects::ReplyTo, forwards::NotificationCopy, messages::EarlierDeliveries};
 pub(crate) use active::ActiveRun;
 pub(crate) use held::HeldDeliveries;
 use held::HoldLimit;
