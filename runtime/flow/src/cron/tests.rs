@@ -166,9 +166,8 @@ fn an_invalid_or_impossible_cron_line_is_rejected() {
 
 #[test]
 fn a_line_is_as_long_as_a_list_of_everything_and_not_much_longer() {
-    let list = |numbers: std::ops::RangeInclusive<u32>| {
-        numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(",")
-    };
+    let list =
+        |numbers: std::ops::RangeInclusive<u32>| numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(",");
     let (months, days) = ("JAN,FEB,MAR,APR,MAY,JUN,JUL,AUG,SEP,OCT,NOV,DEC", "SUN,MON,TUE,WED,THU,FRI,SAT");
     let everything = format!("{0} {0} {1} {2} {months} {days}", list(0..=59), list(0..=23), list(1..=31));
     assert!(Cron::new(&everything, "UTC").is_ok(), "{} bytes", everything.len());
