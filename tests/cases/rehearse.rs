@@ -1,6 +1,6 @@
 //! Tests `waft rehearse` as a user meets it: its text, its JSON, its page, and what it refuses.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink, process::Command};
 
 use serde_json::{Value, json};
 use waft_tests::{CommandOutput, Process, Waft, root};
@@ -138,6 +138,29 @@ fn the_page_of_a_rehearsal_loads_and_runs_nothing() {
         |address: &&&str| !address.starts_with("http://www.w3.org/2000/svg") && !address.starts_with("http-equiv");
     let others: Vec<&&str> = addresses.iter().filter(is_harmless).collect();
     assert!(others.iter().all(|address| address.starts_with("http://evil onerror=&#39;")), "{others:?}");
+}
+
+/// The folder of a flow may come from anyone.
+#[test]
+fn a_file_of_the_folder_neither_blocks_nor_leads_elsewhere() {
+    let waft = Waft::default();
+    waft.flow(FLOW);
+    let file = |name: &str| waft.folder().join(name);
+    // Nobody writes to it.
+    assert!(Command::new("mkfifo").arg(file("pipe.json")).status().unwrap().success());
+    assert_refused(
+        &waft.run(["rehearse", "flow.toml", "--results", "pipe.json"]),
+        2,
+        "could not read the results pipe.json: it is no regular file",
+    );
+    waft.write("mine", "mine");
+    symlink(file("mine"), file("report.html")).unwrap();
+    assert_refused(
+        &waft.run(["rehearse", "flow.toml", "--report", "report.html"]),
+        2,
+        "could not write report.html: it is no regular file",
+    );
+    assert_eq!(fs::read_to_string(file("mine")).unwrap(), "mine");
 }
 
 #[test]

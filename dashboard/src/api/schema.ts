@@ -702,7 +702,8 @@ export interface paths {
          * Sends a command to all runs that a filter selects and that are in a state for it, page by page.
          * @description It works through at most 1,000 runs, the youngest first, and for at most about half a minute. If `next` is not `null`, runs
          *     are left: send the request again with `after`. If the client leaves before the first command is sent, nothing is done; later the
-         *     request goes on to its end. A run that has changed meanwhile is among the refusals.
+         *     request goes on to its end. A run that has changed meanwhile is among the refusals. `dry_run`, `expect`, and conditions on
+         *     labels and `text` also need the scope `read`.
          */
         post: operations["command_runs"];
         delete?: never;
@@ -1065,7 +1066,7 @@ export interface components {
             /**
              * Format: int64
              * @description The number of runs that the filter selected at the beginning, of at most 1,000,000 that are counted. An answer to a
-             *     request with `after` does not have it.
+             *     request with `after`, or to a token without the scope `read`, does not have it.
              */
             matched?: number | null;
             /** @description The value for `after` in the request for the runs that are left; `null` if none are. */

@@ -206,7 +206,7 @@ pub struct BulkResult {
     /// Whether nothing was done.
     pub dry_run: bool,
     /// The number of runs that the filter selected at the beginning, of at most 1,000,000 that are counted. An answer to a
-    /// request with `after` does not have it.
+    /// request with `after`, or to a token without the scope `read`, does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matched: Option<u64>,
     /// In the answer to a dry run, the ids of the first runs: at most 100.

@@ -12,6 +12,7 @@ mod input_file;
 mod keys;
 mod modules;
 mod output;
+mod output_file;
 mod queues;
 mod colour;
 mod settings;

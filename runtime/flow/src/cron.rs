@@ -18,6 +18,9 @@ use crate::Timestamp;
 /// day, beginning with each day of the week. So a line without a year that has no time in them never fires.
 const CYCLE: Timestamp = Timestamp::from_micros(94_355_280_000_000_000);
 
+/// The maximum length of a line, in bytes. A line that lists each second, minute, hour, day, month and weekday has fewer than 700.
+const MAX_LINE_BYTES: usize = 1_000;
+
 /// A recurring time in cron form: five fields (minute, hour, day of month, month, day of week), or six with seconds first,
 /// in a time zone.
 #[derive(Clone)]
@@ -30,6 +33,14 @@ pub struct Cron {
 /// A text is not a valid cron line or time zone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCron {
+    /// The line is too long.
+    #[error(
+        "the cron line has {length} bytes: {MAX_LINE_BYTES} are the most; write ranges and steps, such as 0-29 or */5"
+    )]
+    TooLong {
+        /// Its length.
+        length: usize,
+    },
     /// The line is invalid.
     #[error("{line:?} is no time in cron form ({reason}): write minute, hour, day of month, month and day of week")]
     Line {
@@ -77,6 +88,22 @@ impl Cron {
     /// # Errors
     /// [`InvalidCron`] when the line or the zone is invalid, or the time never occurs.
     pub fn new(line: &str, zone: &str) -> Result<Self, InvalidCron> {
+        let cron = Self::from_record(line, zone)?;
+        match cron.after(CYCLE) {
+            Some(_) => Ok(cron),
+            None => Err(InvalidCron::Never { line: line.into() }),
+        }
+    }
+
+    /// Parses a line from a record. That its time occurs was checked before it was recorded: the search may take long, and a flow has
+    /// hundreds of lines.
+    ///
+    /// # Errors
+    /// [`InvalidCron`] when the line or the zone is invalid.
+    pub fn from_record(line: &str, zone: &str) -> Result<Self, InvalidCron> {
+        if line.len() > MAX_LINE_BYTES {
+            return Err(InvalidCron::TooLong { length: line.len() });
+        }
         let reason =
             |error: croner::errors::CronError| InvalidCron::Line { line: line.into(), reason: error.to_string() };
         let parser = croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Optional).build();
@@ -85,11 +112,7 @@ impl Cron {
             return Err(InvalidCron::Year { line: line.into() });
         }
         let zone = Tz::from_str(zone).map_err(|_| InvalidCron::Zone { zone: zone.into() })?;
-        let cron = Self { line: line.into(), zone, times };
-        match cron.after(CYCLE) {
-            Some(_) => Ok(cron),
-            None => Err(InvalidCron::Never { line: line.into() }),
-        }
+        Ok(Self { line: line.into(), zone, times })
     }
 
     /// The line, as written.

@@ -31,6 +31,7 @@ pub use self::writer::{WriteError, write, write_access_lines, write_addition};
 use crate::{
     Access, Diagnostic, Draft, FlowName, Size,
     draft::{ModuleReference, ParseExtent},
+    wire::MAX_SCHEDULES,
 };
 
 /// The maximum size of a flow file, in bytes. Each run has the text of its flow in its history, and some requests read it
@@ -120,7 +121,9 @@ fn read_root(toml: &Spanned<DeTable<'_>>, diagnostics: &mut Diagnostics) -> Draf
     let listeners = body::tables(&mut table, "listen", "[[listen]]", diagnostics);
     let listeners = listeners.iter().filter_map(|toml| triggers::listen(toml, diagnostics)).collect();
     let schedules = body::tables(&mut table, "schedule", "[[schedule]]", diagnostics);
-    let schedules = schedules.iter().filter_map(|toml| triggers::schedule(toml, diagnostics)).collect();
+    // A cron line takes kilobytes in memory, and its times are searched. Wiring refuses one more than allowed, and so any number.
+    let schedules = schedules.iter().take(MAX_SCHEDULES + 1);
+    let schedules = schedules.filter_map(|toml| triggers::schedule(toml, diagnostics)).collect();
     table.finish(foreign_keys::suggest_flow_key, diagnostics);
     let (diagnostics, extent) = (Vec::new(), ParseExtent::Whole);
     Draft { expires, name, modules, inputs, input_spans, body, triggers, listeners, schedules, diagnostics, extent }

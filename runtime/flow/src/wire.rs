@@ -27,6 +27,7 @@ mod scope_resolver;
 mod tests;
 
 pub use limits::{MAX_MODULES, Maximum, check_description, check_limits};
+pub(crate) use triggers::MAX_SCHEDULES;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,10 @@
 //! A logbook in one file, with SQLite.
 //!
-//! One thread owns the connection that writes. Two threads own connections that read, one for an engine and one for the clients
-//! of a server: so loads do not delay appends, and clients do not delay loads. A read of a client ends after some seconds, so that
-//! other clients have their turn. Waiting appends are written together: a commit waits for the disk once, for any number of
-//! appends. Several processes of one machine may share the file; network file systems are not supported.
+//! One thread owns the connection that writes. Other threads own connections that read, one for an engine and a few for the clients
+//! of a server: so loads do not delay appends, clients do not delay loads, and a slow list delays no token. A read of a client ends
+//! after some seconds, or with its request, so that other clients have their turn. Waiting appends are written together: a commit waits
+//! for the disk once, for any number of appends. Several processes of one machine may share the file; network file systems are not
+//! supported.
 
 mod access;
 mod append;
@@ -29,9 +30,9 @@ use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 pub(crate) use self::inspect::inspect;
 use self::{
-    connection::{open_reader, open_writer},
+    connection::{open_client_reader, open_reader, open_writer},
     failure::Failure,
-    thread::ConnectionThread,
+    thread::ConnectionThreads,
 };
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
@@ -47,6 +48,10 @@ const DELETE_BATCH: usize = 500;
 /// The time limit for a read of a client. Each is about one run or a page, and takes milliseconds; a list with conditions that
 /// hundreds of thousands of runs meet, but not together, may take seconds.
 const CLIENT_READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// The number of threads that read for clients, as PostgreSQL has connections for them: the turns of a server at pages are fewer, so that
+/// slow pages leave one for whatever is quick.
+const CLIENT_THREADS: usize = 4;
 
 const SAVE_SNAPSHOT: &str = "INSERT INTO snapshots (run, version, body)
     SELECT key, ?2, ?3 FROM runs WHERE id = ?1 AND version >= ?2
@@ -65,10 +70,10 @@ const CHECKED: &str = "SELECT number FROM checks WHERE key = 1";
 /// A logbook in one file.
 pub struct Sqlite {
     location: String,
-    writer: ConnectionThread,
-    reader: ConnectionThread,
+    writer: ConnectionThreads,
+    reader: ConnectionThreads,
     /// Reads for the clients of a server.
-    clients: ConnectionThread,
+    clients: ConnectionThreads,
     /// The folder of the run locks, beside the file.
     locks: PathBuf,
 }
@@ -83,13 +88,14 @@ impl Sqlite {
         let path = std::path::absolute(path)
             .map_err(|error| OpenError::Unavailable { location: location.clone(), reason: error.to_string() })?;
         let file = path.clone();
-        let writer = ConnectionThread::start(&location, move || open_writer(&file)).await?;
+        let writer = ConnectionThreads::start(&location, move || open_writer(&file)).await?;
         // The file exists now, so links to it are followed.
         let locks = lock::sibling_path(&path, ".locks");
         let file = path.clone();
-        let reader = ConnectionThread::start(&location, move || open_reader(&file)).await?;
-        let clients = ConnectionThread::start(&location, move || open_reader(&path)).await?.limited(CLIENT_READ_LIMIT);
-        Ok(Self { location, writer, reader, clients, locks })
+        let reader = ConnectionThreads::start(&location, move || open_reader(&file)).await?;
+        let open_client = move || open_client_reader(&path);
+        let clients = ConnectionThreads::start_readers(&location, CLIENT_THREADS, open_client).await?;
+        Ok(Self { location, writer, reader, clients: clients.limited(CLIENT_READ_LIMIT), locks })
     }
 
     /// Whether a process holds the lock of a run; `None` if this cannot be determined.

@@ -8,6 +8,7 @@ mod journal;
 mod post;
 mod sender;
 mod signature;
+mod tries;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -66,6 +67,7 @@ impl Webhooks {
                 logbook: logbook.clone(),
                 labels: LabelCache::default(),
                 requests: sender::requests(),
+                places: sender::places(),
                 stop: stop.clone(),
             };
             tasks.spawn(sender.run());

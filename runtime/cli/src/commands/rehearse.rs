@@ -2,7 +2,7 @@
 
 mod page;
 
-use std::{fs::File, io::Read as _, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use engine::{Clock as _, SystemClock};
@@ -17,9 +17,10 @@ use crate::{
     colour,
     display::rehearsal::lines,
     exit::{CliError, Exit},
-    flow_file,
+    flow_file, input_file,
     modules::{self, Purpose},
     output::{self, Stream},
+    output_file,
     settings::Settings,
 };
 
@@ -55,10 +56,7 @@ pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exi
         CliError::invalid(error).hint(hint)
     })?;
     if let Some(path) = &flags.report {
-        let written = std::fs::write(path, page::page(&flow, &rehearsed));
-        written.with_context(|| format!("could not write {}", path.display())).map_err(|error| {
-            CliError::unreachable(error).hint("name a file in a folder that can be written with --report")
-        })?;
+        output_file::replace(path, page::page(&flow, &rehearsed).as_bytes())?;
     }
     match flags.json {
         true => output::json(serde_json::to_string(&rehearsed).map_err(CliError::unreachable)?),
@@ -69,16 +67,8 @@ pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exi
 
 fn read_results(path: &Path) -> Result<Results, CliError> {
     let shown = path.display();
-    let read = || -> anyhow::Result<String> {
-        let mut bytes = Vec::new();
-        // A pipe does not have the size that it says.
-        File::open(path)?.take(MAX_RESULTS_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_RESULTS_BYTES {
-            return Err(anyhow!("it has more than {MAX_RESULTS_BYTES} bytes"));
-        }
-        Ok(String::from_utf8(bytes)?)
-    };
-    let text = read().with_context(|| format!("could not read the results {shown}")).map_err(CliError::invalid)?;
+    let text = input_file::read_text(path, MAX_RESULTS_BYTES);
+    let text = text.with_context(|| format!("could not read the results {shown}")).map_err(CliError::invalid)?;
     Results::parse(&text).map_err(|error| {
         let hint = error.hint().to_owned();
         CliError::invalid(anyhow!(error).context(format!("{shown} has no results"))).hint(hint)

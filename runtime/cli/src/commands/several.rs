@@ -151,7 +151,9 @@ impl Selection {
                     output::note!("{}", one_line(&line));
                 }
                 if result.next.is_some() {
-                    output::note!("{} of {} so far", done + refused, matched.unwrap_or_default());
+                    // A token without the scope `read` does not get their number.
+                    let all = matched.map(|matched| format!(" of {matched}")).unwrap_or_default();
+                    output::note!("{}{all} so far", done + refused);
                 }
             }
             match result.next {

@@ -197,6 +197,7 @@ fn firing_limits_are_checked_in_files_and_in_the_builder() {
         .max_parallel(10_001)
         .listen("a b", "t", "t")
         .schedule_with("0 3 * * *", "t", |schedule| schedule.zone("Mars"))
+        .schedule(vec!["0"; 1_000].join(","), "t")
         .build();
     let diagnostics = wire(&draft, &modules(), &Values::new()).unwrap_err();
     let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
@@ -205,6 +206,7 @@ fn firing_limits_are_checked_in_files_and_in_the_builder() {
         "\"max_parallel\" of the flow is 10001",
         "the flow that is listened to: \"a b\" is not a name",
         "a schedule: there is no time zone \"Mars\"",
+        "a schedule: the cron line has 1999 bytes",
     ];
     assert_eq!(messages, expected);
     let each =

@@ -163,3 +163,22 @@ fn an_invalid_or_impossible_cron_line_is_rejected() {
     assert!(matches!(Cron::new("every day", "UTC"), Err(InvalidCron::Line { .. })));
     assert!(matches!(Cron::new("0 0 * * *", "Mars/Olympus"), Err(InvalidCron::Zone { .. })));
 }
+
+#[test]
+fn a_line_is_as_long_as_a_list_of_everything_and_not_much_longer() {
+    let list =
+        |numbers: std::ops::RangeInclusive<u32>| numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+    let (months, days) = ("JAN,FEB,MAR,APR,MAY,JUN,JUL,AUG,SEP,OCT,NOV,DEC", "SUN,MON,TUE,WED,THU,FRI,SAT");
+    let everything = format!("{0} {0} {1} {2} {months} {days}", list(0..=59), list(0..=23), list(1..=31));
+    assert!(Cron::new(&everything, "UTC").is_ok(), "{} bytes", everything.len());
+    let long = format!("{} * * * *", vec!["0"; MAX_LINE_BYTES].join(","));
+    for read in [Cron::new, Cron::from_record] {
+        assert_eq!(read(&long, "UTC"), Err(InvalidCron::TooLong { length: long.len() }));
+    }
+}
+
+#[test]
+fn the_times_of_a_line_from_a_record_are_not_searched() {
+    assert!(Cron::from_record("0 0 30 2 *", "UTC").is_ok());
+    assert!(matches!(Cron::from_record("every day", "UTC"), Err(InvalidCron::Line { .. })));
+}

@@ -13,6 +13,7 @@ use crate::{
         ModuleReference,
     },
     suggest,
+    wire::MAX_SCHEDULES,
 };
 
 /// A draft, and its nodes and links by name.
@@ -156,6 +157,12 @@ impl EditedDraft {
 
     fn add(&mut self, text: &str) -> Result<(), String> {
         let added = Edit::parse_addition(text).map_err(|diagnostics| join_messages(&diagnostics))?;
+        let schedules = self.schedules.len + added.schedules.len();
+        if schedules > MAX_SCHEDULES {
+            // Each takes kilobytes in memory until the flow is wired.
+            let message = format!("the flow would have {schedules} [[schedule]] or more");
+            return Err(format!("{message}, and the maximum is {MAX_SCHEDULES}"));
+        }
         for (alias, reference) in added.modules {
             self.draft.modules.entry(alias).or_insert(reference);
         }
@@ -269,11 +276,13 @@ struct Indexed<Key, Item> {
     items: Vec<Option<Item>>,
     /// The indices of the items with a key. Some may have been removed by another of their keys.
     by_key: BTreeMap<Key, Vec<usize>>,
+    /// The number of items that were not removed.
+    len: usize,
 }
 
 impl<Key, Item> Default for Indexed<Key, Item> {
     fn default() -> Self {
-        Self { items: Vec::new(), by_key: BTreeMap::new() }
+        Self { items: Vec::new(), by_key: BTreeMap::new(), len: 0 }
     }
 }
 
@@ -283,6 +292,7 @@ impl<Key: Ord, Item> Indexed<Key, Item> {
             self.by_key.entry(key).or_default().push(self.items.len());
         }
         self.items.push(Some(item));
+        self.len += 1;
     }
 
     fn first_mut(&mut self, key: &Key) -> Option<&mut Item> {
@@ -294,7 +304,9 @@ impl<Key: Ord, Item> Indexed<Key, Item> {
     /// Removes all items with a key. Returns whether there was one.
     fn remove(&mut self, key: &Key) -> bool {
         let indices = self.by_key.remove(key).unwrap_or_default();
-        indices.into_iter().filter_map(|index| self.items[index].take()).count() > 0
+        let removed = indices.into_iter().filter_map(|index| self.items[index].take()).count();
+        self.len -= removed;
+        removed > 0
     }
 
     fn iter(&self) -> impl Iterator<Item = &Item> {

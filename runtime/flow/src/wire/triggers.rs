@@ -228,13 +228,12 @@ fn build_listeners(
 }
 
 /// Maximum number of `[[schedule]]` in a flow. An engine decides each of them, and a run remembers its next time.
-pub(super) const MAX_SCHEDULES: usize = 256;
+pub(crate) const MAX_SCHEDULES: usize = 256;
 
-/// Reports the first schedule beyond the maximum.
+/// Reports the first schedule beyond the maximum. A flow file is read up to there.
 pub(super) fn check_schedule_count(draft: &Draft, diagnostics: &mut Vec<Diagnostic>) {
     if let Some(schedule) = draft.schedules.get(MAX_SCHEDULES) {
-        let count = draft.schedules.len();
-        let message = format!("the flow has {count} [[schedule]], and the maximum is {MAX_SCHEDULES}");
+        let message = format!("the flow has more than {MAX_SCHEDULES} [[schedule]]");
         let hint =
             "name several times in one cron line, as in \"0 6,18 * * *\", or divide the schedules among several flows";
         diagnostics.push(Diagnostic::error(schedule.span.clone(), message).hint(hint));

@@ -72,6 +72,15 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     opened.map_err(|failure| open_error(path.display().to_string(), Unusable::Failed(failure)))
 }
 
+/// Opens one of the read-only connections for the clients of a server. They are several, so each has less memory.
+pub(super) fn open_client_reader(path: &Path) -> Result<Connection, OpenError> {
+    let connection = open_reader(path)?;
+    let failed = |failure: rusqlite::Error| open_error(path.display().to_string(), Unusable::Failed(failure.into()));
+    // In KiB.
+    connection.pragma_update(None, "cache_size", -8_192).map_err(failed)?;
+    Ok(connection)
+}
+
 /// How long to wait for another process during an inspection: a user waits for the result.
 const INSPECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -149,7 +158,8 @@ mod tests {
     fn a_commit_waits_for_the_disk_and_rows_follow_their_run() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("logbook.db");
-        for connection in [open_writer(&path).unwrap(), open_reader(&path).unwrap()] {
+        let opened = [open_writer(&path), open_reader(&path), open_client_reader(&path)];
+        for connection in opened.map(Result::unwrap) {
             let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
             // 2 is FULL.
             assert_eq!((pragma("synchronous"), pragma("foreign_keys"), pragma("busy_timeout")), (2, 1, 10_000));

@@ -13,7 +13,7 @@ use super::{
     Sqlite,
     connection::{open_error, open_for_inspection},
     schema::{self, MIGRATIONS},
-    thread::ConnectionThread,
+    thread::ConnectionThreads,
 };
 use crate::{
     OpenError,
@@ -40,7 +40,7 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
     };
     let (version_tx, version_rx) = mpsc::channel();
     let file = path.clone();
-    let writer = ConnectionThread::start(&location, move || {
+    let writer = ConnectionThreads::start(&location, move || {
         let (connection, version) = open_and_read_version(&file)?;
         // The receiver is gone only if nobody can use the connection.
         let _ = version_tx.send(version);
@@ -49,7 +49,7 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
     let writer = writer.await?;
     let schema = version_rx.recv().expect("a thread that has started has sent the version");
     let reader =
-        ConnectionThread::start(&location, move || open_and_read_version(&path).map(|(connection, _)| connection))
+        ConnectionThreads::start(&location, move || open_and_read_version(&path).map(|(connection, _)| connection))
             .await?;
     let clients = reader.clone();
     let sqlite = Sqlite { location: location.clone(), writer, reader, clients, locks };

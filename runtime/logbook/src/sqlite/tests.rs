@@ -1,5 +1,7 @@
 //! The contract over files, and the behaviour of files only.
 
+mod clients;
+
 use std::{cell::Cell, fs, path::Path, sync::Arc};
 
 use flow::RunState;
@@ -268,33 +270,6 @@ fn only_the_logs_that_are_asked_for_are_read() {
 }
 
 #[tokio::test]
-async fn clients_delay_no_read_of_an_engine_and_what_they_left_is_not_read() {
-    let folder = TempDir::new().unwrap();
-    let engine = Arc::new(open(folder.path().join("logbook.db")).await);
-    engine.append(vec![append("r", 0, [1])]).await.unwrap();
-    let clients = engine.clone().for_clients();
-    let (go_on, blocked) = std::sync::mpsc::channel::<()>();
-    // It reads until nobody can send any more.
-    let mut slow = Box::pin(engine.clients.read(move |_| Ok(blocked.recv().is_err())));
-    assert!(futures::poll!(&mut slow).is_pending());
-    let run = RunId::new("r").unwrap();
-    let (read, was_read) = std::sync::mpsc::channel::<()>();
-    let mut left = Box::pin(engine.clients.read(move |_| {
-        let _ = read.send(());
-        Ok(())
-    }));
-    assert!(futures::poll!(&mut left).is_pending());
-    let mut summary = clients.summary(&run);
-    assert!(futures::poll!(&mut summary).is_pending(), "it waits for other clients");
-    assert_eq!(engine.load(&run).await.unwrap().version(), Version::new(1));
-    drop(left);
-    drop(go_on);
-    assert!(slow.await.unwrap());
-    assert_eq!(summary.await.unwrap().version, Version::new(1));
-    assert!(was_read.recv().is_err(), "its work was dropped");
-}
-
-#[tokio::test]
 async fn a_migrated_file_finds_the_runs_of_an_older_waft_by_their_ids() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("logbook.db");
@@ -309,20 +284,6 @@ async fn a_migrated_file_finds_the_runs_of_an_older_waft_by_their_ids() {
     assert_eq!(logbook.counts(&by_id, 1).await.unwrap().total, 1);
     let labelled = Filter { labels: vec!["team".parse().unwrap()], ..Filter::default() };
     assert!(logbook.list(&labelled).await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn a_read_of_a_client_that_takes_long_ends_and_leaves_the_thread_to_others() {
-    let folder = TempDir::new().unwrap();
-    let logbook = open(folder.path().join("logbook.db")).await;
-    let endless = "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers)
-        SELECT count(*) FROM numbers";
-    let clients = logbook.clients.clone().limited(Duration::from_millis(20));
-    let failure = clients.read(move |connection| connection.query_row(endless, [], |row| row.get::<_, i64>(0))).await;
-    assert!(failure.unwrap_err().to_string().contains("took longer"));
-    let read = clients.read(|connection| connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0))).await;
-    assert_eq!(read, Ok(1));
-    assert!(logbook.list(&Filter::default()).await.unwrap().is_empty(), "an engine's reads have no limit");
 }
 
 /// A list ends once its page is full, and a count reads no run.

@@ -93,7 +93,7 @@ impl<'a> From<&'a Schedule> for WireSchedule<'a> {
 impl WireSchedule<'_> {
     fn into_schedule(self, bounds: &Bounds) -> Result<Schedule, Invalid> {
         Ok(Schedule {
-            cron: Cron::new(self.cron, self.zone).map_err(invalid)?,
+            cron: Cron::from_record(self.cron, self.zone).map_err(invalid)?,
             to: bounds.node(self.to)?,
             overlap: self.overlap.into(),
             missed: self.missed.into(),

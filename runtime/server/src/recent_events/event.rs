@@ -116,6 +116,11 @@ pub(crate) struct EventFilter {
 }
 
 impl EventFilter {
+    /// Whether all events that it wants are of one flow.
+    pub(crate) fn is_of_one_flow(&self) -> bool {
+        self.flow.is_some()
+    }
+
     /// Reads the conditions of a query.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 //! Each run gets its command as if it had been sent alone: the engine that drives the run decides, and the audit log has an
 //! entry for the run. A request ends after a number of runs or some time; its answer says where the next one continues. Only a few
 //! requests send commands at the same time, and namespaces take turns.
+//!
+//! A sender that may command runs and not read them learns only what the commands did.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +22,7 @@ use super::{
 };
 use crate::{
     audit::{Detail, RequestAudit},
-    auth::{client::Client, namespace::CallerNamespace, permission::Permission},
+    auth::{MayRead, client::Client, namespace::CallerNamespace, permission::Permission},
     extract,
     problem::Problem,
     state::{self, Shared},
@@ -47,7 +49,8 @@ const MAX_DETAIL: usize = 500;
 ///
 /// It works through at most 1,000 runs, the youngest first, and for at most about half a minute. If `next` is not `null`, runs
 /// are left: send the request again with `after`. If the client leaves before the first command is sent, nothing is done; later the
-/// request goes on to its end. A run that has changed meanwhile is among the refusals.
+/// request goes on to its end. A run that has changed meanwhile is among the refusals. `dry_run`, `expect`, and conditions on
+/// labels and `text` also need the scope `read`.
 #[utoipa::path(post, operation_id = "command_runs", path = "/v1/runs/bulk", tag = "runs", request_body = BulkRequest, responses(
     (status = 200, description = "What was done, or would be", body = BulkResult),
     (status = 400, description = "The filter cannot be read, or has no condition", body = api::Problem,
@@ -58,12 +61,13 @@ const MAX_DETAIL: usize = 500;
 pub(crate) async fn bulk(
     State(state): Shared,
     Extension(caller): Extension<CallerNamespace>,
+    Extension(may_read): Extension<MayRead>,
     Extension(permission): Extension<Arc<Permission>>,
     Extension(client): Extension<Client>,
     Extension(audit): Extension<RequestAudit>,
     extract::Json(request): extract::Json<BulkRequest>,
 ) -> Result<(Extension<Detail>, Json<BulkResult>), Problem> {
-    let plan = Plan::of(request, &caller)?;
+    let plan = Plan::of(request, &caller, may_read)?;
     let Selected { matched, runs, next, turn } = client.while_present(plan.select(&state, &caller)).await?;
     let mut result = BulkResult {
         action: plan.action,
@@ -96,13 +100,19 @@ struct Plan {
     filter: Filter,
     is_dry_run: bool,
     expected: Option<u64>,
-    is_first: bool,
+    /// Whether the answer has the number of all runs that the filter selects: to the first request of a sender that may read.
+    is_counted: bool,
     /// The conditions, for the audit log.
     shown: String,
 }
 
 impl Plan {
-    fn of(request: BulkRequest, caller: &CallerNamespace) -> Result<Self, Problem> {
+    fn of(request: BulkRequest, caller: &CallerNamespace, MayRead(may_read): MayRead) -> Result<Self, Problem> {
+        if let Some(key) = reading_key(&request).filter(|_| !may_read) {
+            let detail = format!("{key}: it tells about runs, so it needs the scope read beside operate");
+            let hint = "use a token with both scopes, or leave it out: with --yes, `waft` asks for no dry run first";
+            return Err(Problem::forbidden(detail).hint(hint));
+        }
         let BulkRequest { action, mut filter, all, dry_run, expect, limit, after } = request;
         if filter.is_empty() && !all {
             let detail = "where: it has no condition, so it selects all runs";
@@ -121,7 +131,7 @@ impl Plan {
         let limit = page_size(limit, MAX_RUNS)?;
         Ok(Self {
             action,
-            is_first: after.is_none(),
+            is_counted: after.is_none() && may_read,
             filter: Filter { states, after, limit, ..filter },
             is_dry_run: dry_run,
             expected: expect,
@@ -129,7 +139,7 @@ impl Plan {
         })
     }
 
-    /// Reads the page of runs, and counts all if this is the first request.
+    /// Reads the page of runs, and counts all if the answer has their number.
     ///
     /// # Errors
     /// [`Problem`] when the logbook cannot be read, or another number of runs is expected.
@@ -145,12 +155,12 @@ impl Plan {
         Ok(Selected { matched, runs, next, turn })
     }
 
-    /// The number of runs that the filter selects, if this is the first request.
+    /// The number of runs that the filter selects, if the answer has it.
     ///
     /// # Errors
     /// [`Problem`] when it is not the expected one.
     async fn check_count(&self, state: &state::State) -> Result<Option<u64>, Problem> {
-        if !self.is_first {
+        if !self.is_counted {
             return Ok(None);
         }
         let count = state.dependencies.logbook.counts(&self.filter, 1).await?.total;
@@ -178,7 +188,7 @@ impl Plan {
 
 /// The runs of a request.
 struct Selected {
-    /// The number of all that the filter selects, if this is the first request.
+    /// The number of all that the filter selects, if the answer has it.
     matched: Option<u64>,
     /// Those that get the command.
     runs: Vec<Summary>,
@@ -186,6 +196,18 @@ struct Selected {
     next: Option<String>,
     /// The turn at sending the commands, unless none are sent.
     turn: Option<Turn>,
+}
+
+/// What a request asks beside its command. A dry run and `expect` tell about runs that get no command, and a command that finds no run, or
+/// one that had the same command before, still tells which labels and inputs there are.
+fn reading_key(BulkRequest { filter, dry_run, expect, .. }: &BulkRequest) -> Option<&'static str> {
+    let asked = [
+        ("dry_run", *dry_run),
+        ("expect", expect.is_some()),
+        ("where.label", !filter.label.is_empty()),
+        ("where.text", filter.text.is_some()),
+    ];
+    asked.into_iter().find_map(|(key, is_asked)| is_asked.then_some(key))
 }
 
 /// The states in which runs are selected: those of the filter that the command is for.

@@ -40,7 +40,8 @@ pub(crate) async fn list(
     let _turn = turns::for_page(caller.0.clone()).await;
     let runs = read(&*state.dependencies.logbook, query).await?;
     // The labels of a thousand runs take up to ten megabytes, and a slow reader leaves them in memory.
-    let json = serde_json::to_vec(&runs).expect("strings are JSON");
+    let encode = move || serde_json::to_vec(&runs).expect("strings are JSON");
+    let json = turns::in_turn_to_answer(caller.0.clone(), encode).await;
     state.large_answers.json(permission.sender(), json)
 }
 

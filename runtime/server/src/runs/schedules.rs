@@ -15,7 +15,7 @@ use sandbox::Permits;
 
 use super::{
     history::load_machine,
-    list::{page, parse_cursor, parse_filter},
+    list::{cursor, page, parse_cursor, parse_filter},
 };
 use crate::{
     auth::{namespace::CallerNamespace, permission::Permission},
@@ -31,8 +31,13 @@ const MAX_RUNS: usize = 100;
 /// The default number of runs of a page.
 const DEFAULT_RUNS: usize = 50;
 
-/// Number of pages that are made at the same time: each has the schedules of up to a hundred runs in memory, and each run may have
-/// hundreds. An owner has at most all but one. Those that wait are not counted: each has a connection, and a sender has a share of
+/// The bytes of schedules after which a page ends: a run may have hundreds, each with a line of a thousand bytes.
+const MAX_BYTES: usize = 1 << 20;
+
+/// The bytes of a schedule in an answer beside the texts that its author chooses: names of keys, times, and reasons.
+const BYTES_AROUND: usize = 600;
+
+/// Number of pages that are made at the same time: each reads up to a hundred runs. An owner has at most all but one. Those that wait are not counted: each has a connection, and a sender has a share of
 /// those.
 const MAX_PAGES_AT_ONCE: usize = 4;
 
@@ -70,24 +75,38 @@ pub(crate) async fn list(
     // Long histories have turns of their own.
     drop(turn);
     let answer = read(&state.dependencies.logbook, found).await?;
+    let encode = move || serde_json::to_vec(&answer).expect("strings are JSON");
+    let json = turns::in_turn_to_answer(caller.0.clone(), encode).await;
     // A slow reader leaves it in memory.
-    let json = serde_json::to_vec(&answer).expect("strings are JSON");
     state.large_answers.json(permission.sender(), json)
 }
 
-/// Reads the runs of a page.
+/// Reads the runs of a page, until their schedules are many bytes: then another page begins behind the last one that was read.
 async fn read(logbook: &Arc<dyn Logbook>, (runs, next): (Vec<Summary>, Option<String>)) -> Result<Schedules, Problem> {
     let mut answer = Schedules { schedules: Vec::new(), unreadable: Vec::new(), next };
-    for summary in runs {
+    let (mut runs, mut bytes) = (runs.into_iter(), 0);
+    while let Some(summary) = runs.next() {
         match load_machine(logbook, &summary.run).await {
-            Ok((machine, _turn)) => answer.schedules.extend(of_run(&machine)),
+            Ok((machine, _turn)) => {
+                let schedules = of_run(&machine).inspect(|schedule| bytes += size(schedule));
+                answer.schedules.extend(schedules);
+            }
             // It was deleted meanwhile.
             Err(LoadError::Missing { .. }) => {}
             Err(LoadError::Damaged { .. }) => answer.unreadable.push(summary.run.to_string()),
             Err(error @ LoadError::Unavailable { .. }) => return Err(error.into()),
         }
+        if bytes >= MAX_BYTES && runs.len() > 0 {
+            answer.next = Some(cursor(&summary));
+            break;
+        }
     }
     Ok(answer)
+}
+
+/// The bytes that a schedule has in an answer, about.
+fn size(Schedule { run, flow, task, cron, .. }: &Schedule) -> usize {
+    BYTES_AROUND + run.len() + flow.len() + task.len() + cron.len()
 }
 
 /// The schedules of a run.

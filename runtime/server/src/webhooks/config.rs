@@ -95,6 +95,11 @@ impl Webhook {
         all.into_iter().partition(|binding| binding.key == wanted && self.filter.is_for(&binding.exchange))
     }
 
+    /// Whether it may get events of several namespaces.
+    pub(super) fn has_several_namespaces(&self) -> bool {
+        self.namespace.is_none() && !self.filter.is_of_one_flow()
+    }
+
     /// Whether it gets an event, except for the labels of the run.
     pub(super) fn wants(&self, event: &RecentEvent) -> bool {
         let is_in_namespace = self.namespace.is_none() || event.flow.namespace() == self.namespace;

@@ -34,6 +34,8 @@ pub(super) enum Verdict {
     Gone,
     /// It does not want this event, as it is.
     Refused,
+    /// It could not take the event, and does not say whether it could take another one.
+    Failed,
     /// It may take the event later.
     Unavailable,
 }
@@ -44,9 +46,10 @@ impl Verdict {
         match (&tried.failure, tried.status) {
             (None, _) => Self::Accepted,
             (Some(_), Some(410)) => Self::Gone,
-            // Other statuses, such as 401 or 404, are about the server: an operator can mend it.
             (Some(_), Some(400 | 413 | 415 | 422)) => Self::Refused,
-            (Some(_), _) => Self::Unavailable,
+            // These are about the server: an operator can mend it.
+            (Some(_), None | Some(300..=399 | 401 | 404 | 407 | 408 | 425 | 429 | 502..=504)) => Self::Unavailable,
+            (Some(_), Some(_)) => Self::Failed,
         }
     }
 }
@@ -109,6 +112,8 @@ mod tests {
             (Some(404), Verdict::Unavailable),
             (Some(429), Verdict::Unavailable),
             (Some(503), Verdict::Unavailable),
+            (Some(403), Verdict::Failed),
+            (Some(500), Verdict::Failed),
             (None, Verdict::Unavailable),
         ] {
             assert_eq!(Verdict::of(&tried(status)), expected, "{status:?}");

@@ -24,6 +24,7 @@ use super::{
     config::Webhook,
     journal::Journal,
     post::{Outgoing, Verdict, post},
+    tries::{Places, Situation, Step, Tries},
 };
 use crate::recent_events::{
     event::{RecentEvent, Subject},
@@ -34,7 +35,7 @@ use crate::recent_events::{
 pub(super) const MAX_REQUESTS: usize = 8;
 
 /// The maximum number of events of a webhook that are held, between two tries or in one: many more than requests, so that a few events which
-/// the server refuses do not hold up the others. The broker sends so many with the values of tasks, which take up to
+/// the server refuses do not hold up the others. Those of one namespace that wait for another try are at most half. The broker sends so many with the values of tasks, which take up to
 /// [`flow::MAX_INLINE_TOTAL_BYTES`] each until the event is read.
 const MAX_HELD: u16 = 32;
 
@@ -61,7 +62,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
 /// How long an event is held between tries. Then it returns to the queue and comes back at once: RabbitMQ closes the channel of a consumer
-/// that holds a message for half an hour. An event that the server refuses as it is is given up then.
+/// that holds a message for half an hour.
 const MAX_HOLD: Duration = Duration::from_secs(20 * 60);
 
 /// Why the queues of a webhook cannot be used.
@@ -86,12 +87,18 @@ pub(super) struct Sender {
     pub(super) logbook: Arc<dyn Logbook>,
     pub(super) labels: LabelCache,
     pub(super) requests: Semaphore,
+    pub(super) places: Places,
     pub(super) stop: CancellationToken,
 }
 
 /// The places for the requests of one webhook.
 pub(super) fn requests() -> Semaphore {
     Semaphore::new(MAX_REQUESTS)
+}
+
+/// The places for the events of one webhook that wait for another try.
+pub(super) fn places() -> Places {
+    Places::new(MAX_HELD / 2)
 }
 
 /// The pauses between the tries of one event.
@@ -243,8 +250,10 @@ impl Sender {
         let first_pause = if delivery.redelivered { age(&event).clamp(FIRST_PAUSE, MAX_PAUSE) } else { FIRST_PAUSE };
         let mut pauses = Pauses::new(first_pause, renewals);
         let mut is_wanted = self.webhook.filter.labels.is_empty();
+        let namespace = event.flow.namespace().filter(|_| self.webhook.has_several_namespaces());
+        let (mut tries, mut place) = (Tries::new(delivery.redelivered), None);
         for attempt in 1.. {
-            let place = self.requests.acquire().await.expect("it is never closed");
+            let request = self.requests.acquire().await.expect("it is never closed");
             if delivery.is_lost() {
                 // It comes again.
                 return;
@@ -258,19 +267,23 @@ impl Sender {
                 }
             }
             let verdict = if is_wanted { self.try_once(&outgoing, attempt).await } else { Verdict::Unavailable };
-            drop(place);
-            let reason = match verdict {
-                Verdict::Accepted => return delivery.accept(),
-                Verdict::Gone => "its server wants no events any more",
-                Verdict::Refused | Verdict::Unavailable if age(&event) >= self.webhook.give_up_after => {
-                    "it was not delivered for too long"
-                }
-                Verdict::Refused | Verdict::Unavailable if !pauses.is_held_too_long() => {
+            drop(request);
+            if place.is_none() {
+                place = self.places.take(namespace.as_ref());
+            }
+            let situation = Situation {
+                is_old: age(&event) >= self.webhook.give_up_after,
+                has_place: place.is_some(),
+                is_held_too_long: pauses.is_held_too_long(),
+            };
+            let reason = match tries.after(verdict, situation) {
+                Step::Delivered => return delivery.accept(),
+                Step::GiveUp(reason) => reason,
+                Step::TryAgain => {
                     pauses.wait().await;
                     continue;
                 }
-                Verdict::Refused => "its server has refused it several times",
-                Verdict::Unavailable => return delivery.requeue(),
+                Step::Requeue => return delivery.requeue(),
             };
             let name = &self.webhook.name;
             warn!(%name, id = outgoing.id, subject = outgoing.subject, reason, "an event is given up");
@@ -301,29 +314,32 @@ impl Sender {
         );
         let line = serde_json::to_string(&RunsEvent::Lost(LostEvents { message })).expect("a text serializes");
         let outgoing = Outgoing::new("lost events".to_owned(), line);
-        let mut pauses = Pauses::new(FIRST_PAUSE, renewals);
+        let (mut tries, mut pauses) = (Tries::default(), Pauses::new(FIRST_PAUSE, renewals));
         for attempt in 1.. {
-            let place = self.requests.acquire().await.expect("it is never closed");
+            let request = self.requests.acquire().await.expect("it is never closed");
             let verdict = self.try_once(&outgoing, attempt).await;
-            drop(place);
-            let is_given_up = match verdict {
-                Verdict::Accepted => false,
-                Verdict::Gone => true,
-                Verdict::Refused | Verdict::Unavailable if since.elapsed() >= self.webhook.give_up_after => true,
-                Verdict::Refused | Verdict::Unavailable if !pauses.is_held_too_long() => {
+            drop(request);
+            let situation = Situation {
+                is_old: since.elapsed() >= self.webhook.give_up_after,
+                // There is one report at a time.
+                has_place: true,
+                is_held_too_long: pauses.is_held_too_long(),
+            };
+            match tries.after(verdict, situation) {
+                Step::Delivered => {}
+                Step::GiveUp(reason) => {
+                    warn!(%name, reason, "the report of dropped events is given up");
+                    self.journal.note_given_up();
+                }
+                Step::TryAgain => {
                     pauses.wait().await;
                     if dropped.iter().any(Delivery::is_lost) {
                         return false;
                     }
                     continue;
                 }
-                Verdict::Refused => true,
                 // They return to the queue, and are reported again with those that were dropped meanwhile.
-                Verdict::Unavailable => return false,
-            };
-            if is_given_up {
-                warn!(%name, "the report of dropped events is given up");
-                self.journal.note_given_up();
+                Step::Requeue => return false,
             }
             dropped.into_iter().for_each(Delivery::accept);
             return true;

@@ -6,6 +6,7 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use api::EventsQuery;
@@ -115,7 +116,11 @@ impl Harness {
     }
 
     async fn publish(&self, run: &str, state: RunState, since: Timestamp) {
-        let message = sealed_notification("shop/f", run, (state, since), &self.secret);
+        self.publish_of("shop/f", run, state, since).await;
+    }
+
+    async fn publish_of(&self, flow: &str, run: &str, state: RunState, since: Timestamp) {
+        let message = sealed_notification(flow, run, (state, since), &self.secret);
         self.server.publish(message).await.unwrap();
     }
 }
@@ -193,6 +198,29 @@ async fn events_that_are_refused_hold_up_no_others() {
         tokio::task::yield_now().await;
     }
     assert_eq!(webhooks.shown(served).await.given_up, 0);
+    stop.cancel();
+}
+
+/// Whoever submits flows chooses texts that the server of a webhook refuses.
+#[tokio::test]
+async fn refused_events_of_a_namespace_leave_places_to_others() {
+    let refuses = |body: &str| if body.contains("shop/f") { 400 } else { 200 };
+    let (receiver, stop) = (Receiver::answering(Box::new(refuses)).await, CancellationToken::new());
+    let harness = Harness::new().await;
+    let webhooks = harness.start(local(&receiver), &stop).await;
+    // Many more than are held at the same time, before one of another namespace.
+    for number in 0..100 {
+        harness.publish(&format!("r{number}"), RunState::Failure, now()).await;
+    }
+    harness.publish_of("bank/f", "good", RunState::Success, now()).await;
+    let served = webhooks.get("pager").unwrap();
+    let delivered = async {
+        while webhooks.shown(served).await.delivered == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), delivered).await.is_ok(), "it is delivered");
+    assert!(webhooks.shown(served).await.given_up > 0);
     stop.cancel();
 }
 

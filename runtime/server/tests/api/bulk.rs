@@ -141,6 +141,32 @@ async fn a_limited_sender_commands_no_run_of_others() {
     assert_eq!(refused.status, 403, "a dry run needs the same scope");
 }
 
+#[tokio::test]
+async fn a_sender_that_may_not_read_learns_only_what_its_commands_did() {
+    let shops = Shops::new().await;
+    let token = |name: &str, scopes| NewToken { name: name.into(), scopes, namespace: None, expires_in: None };
+    let operator = shops.owner.create_token(&token("operator", vec![Scope::Operate])).await.unwrap().secret;
+    let operator = Client::new(&format!("http://{}", shops.harness.address), Some(operator)).unwrap();
+    let all = || cancel(RunFilter::default()).all();
+    for (request, key) in [
+        (all().dry_run(), "dry_run: "),
+        (all().expect(0), "expect: "),
+        (cancel(RunFilter::default().label("team=none")), "where.label: "),
+        (cancel(RunFilter::default().text("4711")), "where.text: "),
+    ] {
+        let refused = refusal(operator.bulk(&request).await);
+        assert!(refused.status == 403 && refused.detail.starts_with(key), "{refused:?}");
+        assert!(refused.detail.contains("scope read") && refused.hint.is_some(), "{refused:?}");
+    }
+    assert_eq!(rolled_back(&shops).await, [""; 0]);
+    let done = operator.bulk(&cancel(RunFilter::default().flow("shop/f"))).await.unwrap();
+    assert_eq!((done.matched, done.done, done.refused), (None, 1, 0));
+    until_rolled_back(&shops, &["s1"]).await;
+    let reader = shops.owner.create_token(&token("both", vec![Scope::Operate, Scope::Read])).await.unwrap().secret;
+    let reader = Client::new(&format!("http://{}", shops.harness.address), Some(reader)).unwrap();
+    assert_eq!(reader.bulk(&all().expect(3).dry_run()).await.unwrap().matched, Some(3));
+}
+
 /// A logbook that deletes the runs that have ended when it is read for the last of a number of times.
 struct DeletesLater {
     logbook: Arc<Memory>,

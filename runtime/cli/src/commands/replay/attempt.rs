@@ -1,10 +1,6 @@
 //! The recorded attempt: from a server, the logbook of this machine, or a file. Nothing in a file is trusted.
 
-use std::{
-    fs::File,
-    io::{self, Write as _},
-    path::Path,
-};
+use std::path::Path;
 
 use ::server::{AttemptError, WantedAttempt};
 use ::worker::ReplayedHttp;
@@ -13,7 +9,6 @@ use bytes::Bytes;
 use flow::{Action, Attempt as Number, Digest, Firing, NodeName, Outcome, Size, Stored, Value, Values};
 use logbook::LoadError;
 use protocol::{HttpExchanges, HttpRecord, Job, MAX_ATTEMPT_BYTES, RecordedAttempt};
-use tempfile::NamedTempFile;
 
 use crate::{
     arguments::ReplayFlags,
@@ -22,7 +17,7 @@ use crate::{
         run_location::{LocalRun, RunLocation, locate_to_read},
     },
     exit::CliError,
-    input_file, modules, output,
+    input_file, modules, output, output_file,
     settings::Settings,
 };
 
@@ -87,25 +82,10 @@ fn read_file(path: &Path) -> Result<RecordedAttempt, CliError> {
 }
 
 /// Writes an attempt to a new file that only its owner may read: it has the inputs of the task. A file that exists may have other
-/// permissions, and may be something else. Nothing is left of a file that cannot be written completely.
+/// permissions, and may be something else.
 pub(super) fn write(attempt: &RecordedAttempt, path: &Path) -> Result<(), CliError> {
     let bytes = attempt.encode();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        // Its mode is 0600.
-        let mut file = NamedTempFile::new_in(folder)?;
-        file.write_all(&bytes)?;
-        file.persist_noclobber(path).map_err(|error| error.error)
-    };
-    let written: io::Result<File> = write();
-    written.map_err(|error| {
-        let is_there = error.kind() == io::ErrorKind::AlreadyExists;
-        let error = anyhow!(error).context(format!("could not write {}", path.display()));
-        match is_there {
-            true => CliError::invalid(error).hint("name another file, or delete this one first"),
-            false => CliError::unreachable(error),
-        }
-    })?;
+    output_file::create(path, &bytes)?;
     let size = Size(bytes.len() as u64);
     output::note!(
         "{} has {size:#}: the module, its inputs and outcome, its lines, and its recorded HTTP exchanges; `waft replay {0}` runs it",

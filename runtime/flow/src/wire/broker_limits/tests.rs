@@ -66,15 +66,23 @@ fn a_flow_has_at_most_256_schedules() {
     let flow = |count| std::iter::once(task(0, "")).chain((0..count).map(schedule));
     assert_eq!(diagnostics_of(flow(MAX_SCHEDULES)), "");
     let shown = diagnostics_of(flow(MAX_SCHEDULES + 1));
-    assert!(shown.starts_with("error: the flow has 257 [[schedule]], and the maximum is 256\n"), "{shown}");
+    assert!(shown.starts_with("error: the flow has more than 256 [[schedule]]\n"), "{shown}");
     // The head and the task have four lines each, a schedule has three.
     let line = 4 + 4 + 3 * MAX_SCHEDULES + 1;
     assert!(shown.contains(&format!("f.toml:{line}:")) && shown.contains("hint: "), "{shown}");
+    let text: String = flow(3 * MAX_SCHEDULES).collect();
+    let draft = file::read(&format!("name = \"f\"\n{text}"));
+    assert_eq!(draft.schedules.len(), MAX_SCHEDULES + 1, "further ones cost nothing");
 }
 
 #[test]
 fn an_edit_adds_no_schedule_beyond_the_maximum() {
-    check_added_parts(schedule, MAX_SCHEDULES, "257 [[schedule]]");
+    let text = |numbers: std::ops::Range<usize>| numbers.map(schedule).collect::<String>().into();
+    let mut edited = EditedDraft::new(file::read(&format!("name = \"f\"\n{}{}", task(0, ""), schedule(0))));
+    edited.apply(&Edit::Add { text: text(1..MAX_SCHEDULES) }).expect("as many as allowed");
+    let refused = edited.apply(&Edit::Add { text: text(0..1) }).expect_err("one too many");
+    assert!(refused.contains("257 [[schedule]]"), "{refused}");
+    assert_eq!(edited.into_draft().schedules.len(), MAX_SCHEDULES);
 }
 
 /// Edits add parts to a flow with one: up to the maximum, and then one more, which is refused.

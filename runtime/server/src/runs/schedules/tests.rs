@@ -83,3 +83,31 @@ async fn a_page_of_runs_without_schedules_leads_to_the_next_page() {
     let second = read_page(&logbook, &Filter { after, ..filter("shop", 1) }).await;
     assert_eq!((second.schedules.len(), second.next), (1, None));
 }
+
+#[tokio::test]
+async fn a_page_with_many_bytes_ends_before_its_runs() {
+    const RUNS: u64 = 8;
+    let logbook = Memory::new();
+    // As long as a line may be, about, and as many as a flow may have.
+    let line = format!("{} * * * *", vec!["0"; 450].join(","));
+    let schedule = format!("[[schedule]]\ncron = \"{line}\"\nto = \"t\"\nmissed = \"skip\"\n");
+    let keys = format!("persistent = true\n{}", schedule.repeat(256));
+    for number in 0..RUNS {
+        add(&logbook, &format!("r{number}"), "shop/f", number, &keys).await;
+    }
+    let logbook: Arc<dyn Logbook> = Arc::new(logbook);
+    let of_a_run = 256 * (line.len() + BYTES_AROUND + 100);
+    let (mut filter, mut runs, mut pages) = (filter("shop", MAX_RUNS), Vec::new(), 0);
+    loop {
+        let page = read_page(&logbook, &filter).await;
+        let bytes = serde_json::to_vec(&page).unwrap().len();
+        assert!(bytes < MAX_BYTES + of_a_run, "{bytes} bytes");
+        runs.extend(page.schedules.into_iter().map(|schedule| schedule.run));
+        pages += 1;
+        let Some(next) = page.next else { break };
+        filter.after = Some(parse_cursor(&next).unwrap());
+    }
+    let youngest_first = (0..RUNS).rev().flat_map(|number| vec![format!("r{number}"); 256]);
+    assert_eq!(runs, youngest_first.collect::<Vec<_>>(), "no run is left out, and none is there twice");
+    assert!(pages > 1);
+}
