@@ -15,6 +15,7 @@ import { Icon, StateIcon } from "../ui/icons.tsx";
 import { Empty, Pages, ScreenHead, StateBadge, TableBox, Trouble, Waiting } from "../ui/parts.tsx";
 import { Line } from "../ui/text.tsx";
 import { Ago, Lasted } from "../ui/time.tsx";
+import { BulkDialog } from "./runs/bulk-dialog.tsx";
 
 /** The pause between two requests, in milliseconds. */
 const INTERVAL = 3000;
@@ -34,6 +35,8 @@ export function RunsScreen() {
     () => `/v1/runs?${toApi(filter, serverNow(), PAGE)}`,
     { every: INTERVAL },
   );
+  // The filter of the runs that somebody wants to command.
+  const [commanded, setCommanded] = useState<RunFilter | null>(null);
   useEffect(() => {
     document.title = "Runs · waft";
   }, []);
@@ -44,6 +47,9 @@ export function RunsScreen() {
   return (
     <>
       <ScreenHead title="Runs">
+        <button type="button" onClick={() => setCommanded(filter)}>
+          Command these runs…
+        </button>
         <OpenRun />
       </ScreenHead>
       <Filters filter={filter} change={change} />
@@ -70,6 +76,7 @@ export function RunsScreen() {
       >
         {count(runs.length, "run")} on this page
       </Pages>
+      {commanded ? <BulkDialog filter={commanded} onClose={() => setCommanded(null)} onDone={refresh} /> : null}
     </>
   );
 }
