@@ -104,6 +104,70 @@ wait = "a manager's approval"
 provides = ["by", "limit"]
 `;
 
+/** A flow whose runs stay open, and call nothing. */
+export function waiting(name: string): string {
+  return `name = "${name}"\n[[task]]\nname = "w"\nwait = "a word"\n`;
+}
+
+/** A call that does not end, of a task that only one call may make at a time. */
+export const ENDLESS = `
+name = "endless"
+[modules]
+hostile = "hostile"
+[[task]]
+name = "hold"
+use = "hostile#sleep"
+with = { ms = 600000 }
+provides = []
+timeout = "20m"
+max_running = 1
+`;
+
+/** A call that is given up when its server is killed once. It ends before it would get a lease. */
+export const DEADLY = `
+name = "deadly"
+[modules]
+hostile = "hostile"
+[[task]]
+name = "kill"
+use = "hostile#sleep"
+with = { ms = 9000 }
+provides = []
+delivery_limit = 1
+`;
+
+/** A task that fires each second, and is under way all the time: most times fire nothing. */
+export const CLOCK = `
+name = "clock"
+persistent = true
+[modules]
+hostile = "hostile"
+[[task]]
+name = "tick"
+use = "hostile#sleep"
+with = { ms = 600000 }
+provides = []
+timeout = "20m"
+[[schedule]]
+cron = "* * * * * *"
+zone = "Europe/Berlin"
+to = "tick"
+`;
+
+/** A task that fires each night. */
+export const NIGHTLY = `
+name = "shop/nightly"
+persistent = true
+[modules]
+hostile = "hostile"
+[[task]]
+name = "tidy"
+use = "hostile#noop"
+[[schedule]]
+cron = "0 3 * * *"
+to = "tidy"
+`;
+
 /** A nested flow, a list, a handler of failures and a condition. */
 export const SHOWCASE = `
 name = "nightly-report"

@@ -59,15 +59,16 @@ export class Server {
   }
 
   /** Ends the process. */
-  async end(): Promise<void> {
-    if (this.child.exitCode !== null) return;
+  async end(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const ended = new Promise((resolve) => this.child.once("exit", resolve));
-    this.child.kill("SIGTERM");
+    this.child.kill(signal);
     await ended;
   }
 
-  async stop(): Promise<void> {
-    await this.end();
+  /** Ends the process, and removes its folder. Calls that never end are not waited for after a SIGKILL. */
+  async stop(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
+    await this.end(signal);
     await rm(this.folder, { recursive: true, force: true });
   }
 

@@ -64,13 +64,19 @@ function Guarded({ children }: { children: ComponentChildren }) {
 
 function Side({ current }: { current: string }) {
   const hasToken = useStore(token) !== "";
+  const screens = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // On a narrow screen the links are one line that scrolls: the current one is in view.
+    const [line, link] = [screens.current, screens.current?.querySelector<HTMLElement>("[aria-current]")];
+    if (line && link) line.scrollLeft = link.offsetLeft - line.offsetLeft - (line.clientWidth - link.offsetWidth) / 2;
+  }, [current]);
   return (
     <header class="side">
       <a class="brand" href="/ui/runs" aria-label="waft: runs">
         <img src="/assets/icon.svg" width="22" height="22" alt="" />
         <span>waft</span>
       </a>
-      <nav class="screens" aria-label="Screens">
+      <nav ref={screens} class="screens" aria-label="Screens">
         {SCREENS.map((screen) => (
           <a key={screen.path} href={screen.path} aria-current={screen.path === current ? "page" : undefined}>
             <Icon name={screen.icon} />

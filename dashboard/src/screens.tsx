@@ -3,10 +3,15 @@
 import type { ComponentType } from "preact";
 
 import type { IconName } from "./ui/icons.tsx";
+import { AuditScreen } from "./screens/audit.tsx";
+import { FlowsScreen } from "./screens/flows.tsx";
 import { HealthScreen } from "./screens/health.tsx";
 import { ModulesScreen } from "./screens/modules.tsx";
+import { QuarantineScreen } from "./screens/quarantine.tsx";
+import { QueuesScreen } from "./screens/queues.tsx";
 import { RunScreen } from "./screens/run.tsx";
 import { RunsScreen } from "./screens/runs.tsx";
+import { SchedulesScreen } from "./screens/schedules.tsx";
 import { WorkersScreen } from "./screens/workers.tsx";
 
 export type Screen = {
@@ -21,8 +26,13 @@ export type Screen = {
 
 export const SCREENS: Screen[] = [
   { path: "/ui/runs", name: "Runs", icon: "runs", component: RunsScreen, item: RunScreen },
+  { path: "/ui/flows", name: "Flows", icon: "flows", component: FlowsScreen },
+  { path: "/ui/schedules", name: "Schedules", icon: "schedules", component: SchedulesScreen },
+  { path: "/ui/queues", name: "Queues", icon: "queues", component: QueuesScreen },
   { path: "/ui/workers", name: "Workers", icon: "workers", component: WorkersScreen },
   { path: "/ui/modules", name: "Modules", icon: "modules", component: ModulesScreen },
+  { path: "/ui/quarantine", name: "Quarantine", icon: "quarantine", component: QuarantineScreen },
+  { path: "/ui/audit", name: "Audit", icon: "audit", component: AuditScreen },
   { path: "/ui/health", name: "Health", icon: "health", component: HealthScreen },
 ];
 

@@ -102,8 +102,23 @@ async function text(response: Response, signal: AbortSignal): Promise<string> {
 /** Sends a command with a body of JSON text.
  * @throws ApiError as `send` does. */
 export async function post<Answer>(path: string, body: string | null): Promise<Answer> {
+  return command<Answer>("POST", path, body);
+}
+
+/** Deletes what a path selects.
+ * @throws ApiError as `send` does. */
+export async function remove<Answer>(path: string): Promise<Answer> {
+  return command<Answer>("DELETE", path, null);
+}
+
+async function command<Answer>(method: "POST" | "DELETE", path: string, body: string | null): Promise<Answer> {
   const headers: Record<string, string> = body === null ? {} : { "content-type": "application/json" };
-  return limited(undefined, async (signal) => parseJson(await text(await send(path, { method: "POST", headers, body, signal }), signal)) as Answer);
+  return limited(undefined, async (signal) => parseJson(await text(await send(path, { method, headers, body, signal }), signal)) as Answer);
+}
+
+/** Any reason why a request has failed, as one that can be shown. */
+export function toApiError(error: unknown): ApiError {
+  return error instanceof ApiError ? error : new ApiError(0, String(error), null, "unexpected");
 }
 
 /** The path of a run, or of something in it. */

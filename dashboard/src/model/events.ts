@@ -103,6 +103,11 @@ export function elementOf(name: string): { task: string; number: number } | null
   return match ? { task: match[1] as string, number: Number(match[2]) } : null;
 }
 
+/** The task whose panel shows a call: that of the list for an element. */
+export function panelTask(name: string): string {
+  return elementOf(name)?.task ?? name;
+}
+
 /** What an event says, for the list of events. */
 export function describe(event: EventPayload): { subject: string; state: string; detail: string; at: string | null } {
   switch (event.event) {

@@ -53,12 +53,22 @@ export function ofLabel(label: string): URLSearchParams {
   return new URLSearchParams({ label });
 }
 
-/** The query of the API for a filter, at a time. */
-export function toApi(filter: RunFilter, now: number, limit: number): URLSearchParams {
-  const query = toQuery(filter);
-  const period = parsePeriod(filter.since);
+/** The beginning of a filter's time as the API takes it, at a time: a period before now becomes the time at which it began. */
+export function sinceTime(since: string, now: number): string {
+  const period = parsePeriod(since);
   // Whole seconds: a shorter text, and the same for requests at almost the same time.
-  if (period !== null) query.set("since", new Date(Math.floor((now - period) / 1000) * 1000).toISOString());
+  return period === null ? since : new Date(Math.floor((now - period) / 1000) * 1000).toISOString();
+}
+
+/** The query of the API that selects the runs of a filter, at a time: those of all pages. */
+export function toSelection(filter: RunFilter, now: number): URLSearchParams {
+  return toQuery({ ...filter, since: sinceTime(filter.since, now), after: "" });
+}
+
+/** The query of the API for a page of the runs of a filter, at a time. */
+export function toApi(filter: RunFilter, now: number, limit: number): URLSearchParams {
+  const query = toSelection(filter, now);
+  if (filter.after) query.set("after", filter.after);
   query.set("limit", String(limit));
   return query;
 }

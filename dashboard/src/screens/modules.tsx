@@ -6,8 +6,7 @@ import type { Module, Modules, StoredModule } from "../api/types.ts";
 import { count, size } from "../model/text.ts";
 import { setQuery, usePlace } from "../router.ts";
 import { useLoaded } from "../ui/hooks.ts";
-import { Icon } from "../ui/icons.tsx";
-import { Empty, Fact, Facts, ScreenHead, Trouble, Waiting } from "../ui/parts.tsx";
+import { Empty, Fact, Facts, Opener, ScreenHead, TableBox, Trouble, Waiting } from "../ui/parts.tsx";
 import { Digest, Line } from "../ui/text.tsx";
 import { Ago, At } from "../ui/time.tsx";
 
@@ -73,7 +72,7 @@ function Contents({ label, modules, open }: { label: string; modules: StoredModu
 
 function ContentTable({ label, modules, open }: { label: string; modules: StoredModule[]; open: string }) {
   return (
-    <div class="table-box">
+    <TableBox label={label}>
       <table class="table" aria-label={label}>
         <thead>
           <tr>
@@ -90,7 +89,7 @@ function ContentTable({ label, modules, open }: { label: string; modules: Stored
           ))}
         </tbody>
       </table>
-    </div>
+    </TableBox>
   );
 }
 
@@ -100,16 +99,7 @@ function Content({ module, isOpen }: { module: StoredModule; isOpen: boolean }) 
     <>
       <tr>
         <td class="wide-cell">
-          <button
-            type="button"
-            class="link opener"
-            aria-expanded={isOpen}
-            aria-label={`${isOpen ? "Hide" : "Show"} ${name}`}
-            onClick={() => setQuery({ open: isOpen ? "" : module.digest }, "replace")}
-          >
-            <span class={`turning ${isOpen ? "turned" : ""}`}>
-              <Icon name="right" />
-            </span>
+          <Opener name={name} isOpen={isOpen} onToggle={() => setQuery({ open: isOpen ? "" : module.digest }, "replace")}>
             {module.tags.length ? (
               <span class="tags">
                 {module.tags.slice(0, TAGS).map((tag) => (
@@ -122,7 +112,7 @@ function Content({ module, isOpen }: { module: StoredModule; isOpen: boolean }) 
             ) : (
               <span class="quiet">no tag</span>
             )}
-          </button>
+          </Opener>
         </td>
         <td>
           <Digest digest={module.digest} />

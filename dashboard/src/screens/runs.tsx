@@ -9,11 +9,13 @@ import { isFinal, look, RUN_STATES } from "../model/states.ts";
 import { count, oneLine } from "../model/text.ts";
 import { parsePeriod } from "../model/time.ts";
 import { address, go, runAddress, usePlace } from "../router.ts";
+import { PERIODS, TextFilter } from "../ui/filters.tsx";
 import { useLoaded } from "../ui/hooks.ts";
 import { Icon, StateIcon } from "../ui/icons.tsx";
-import { Empty, ScreenHead, StateBadge, Trouble, Waiting } from "../ui/parts.tsx";
+import { Empty, Pages, ScreenHead, StateBadge, TableBox, Trouble, Waiting } from "../ui/parts.tsx";
 import { Line } from "../ui/text.tsx";
 import { Ago, Lasted } from "../ui/time.tsx";
+import { BulkDialog } from "./runs/bulk-dialog.tsx";
 
 /** The pause between two requests, in milliseconds. */
 const INTERVAL = 3000;
@@ -33,6 +35,8 @@ export function RunsScreen() {
     () => `/v1/runs?${toApi(filter, serverNow(), PAGE)}`,
     { every: INTERVAL },
   );
+  // The filter of the runs that somebody wants to command.
+  const [commanded, setCommanded] = useState<RunFilter | null>(null);
   useEffect(() => {
     document.title = "Runs · waft";
   }, []);
@@ -43,6 +47,9 @@ export function RunsScreen() {
   return (
     <>
       <ScreenHead title="Runs">
+        <button type="button" onClick={() => setCommanded(filter)}>
+          Command these runs…
+        </button>
         <OpenRun />
       </ScreenHead>
       <Filters filter={filter} change={change} />
@@ -60,28 +67,23 @@ export function RunsScreen() {
         )
       ) : null}
       {!data && isLoading ? <Waiting /> : null}
-      {data && (filter.after || data.next) ? (
-        <nav class="pages" aria-label="Pages">
-          {filter.after ? (
-            <a class="button" href={address("/ui/runs", toQuery({ ...filter, after: "" }))}>
-              <Icon name="left" /> Newest
-            </a>
-          ) : null}
-          <span class="quiet">{count(runs.length, "run")} on this page</span>
-          {data.next ? (
-            <a class="button" href={address("/ui/runs", toQuery({ ...filter, after: data.next }))}>
-              Older <Icon name="right" />
-            </a>
-          ) : null}
-        </nav>
-      ) : null}
+      <Pages
+        label="Pages"
+        first={data && filter.after ? address("/ui/runs", toQuery({ ...filter, after: "" })) : null}
+        firstName="Newest"
+        next={data?.next ? address("/ui/runs", toQuery({ ...filter, after: data.next })) : null}
+        nextName="Older"
+      >
+        {count(runs.length, "run")} on this page
+      </Pages>
+      {commanded ? <BulkDialog filter={commanded} onClose={() => setCommanded(null)} onDone={refresh} /> : null}
     </>
   );
 }
 
 function RunTable({ runs }: { runs: RunSummary[] }) {
   return (
-    <div class="table-box">
+    <TableBox label="Runs">
       <table class="table runs-table">
         <thead>
           <tr>
@@ -117,7 +119,7 @@ function RunTable({ runs }: { runs: RunSummary[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </TableBox>
   );
 }
 
@@ -166,15 +168,6 @@ function OpenRun() {
     </form>
   );
 }
-
-const PERIODS = [
-  { value: "", name: "Any time" },
-  { value: "15m", name: "Last 15 minutes" },
-  { value: "1h", name: "Last hour" },
-  { value: "24h", name: "Last 24 hours" },
-  { value: "7d", name: "Last 7 days" },
-  { value: "30d", name: "Last 30 days" },
-];
 
 function Filters({ filter, change }: { filter: RunFilter; change: (changes: Partial<RunFilter>) => void }) {
   const toggle = (state: string) => {
@@ -265,43 +258,6 @@ function LabelFilter({ labels, onChange }: { labels: string[]; onChange: (labels
         </button>
       ))}
     </>
-  );
-}
-
-/** A text that filters once it is entered: by the key Enter, or on leaving the field. */
-function TextFilter(props: {
-  label: string;
-  value: string;
-  placeholder?: string;
-  /** Whether the text is added to others, and leaves the field. */
-  isAdded?: boolean;
-  onChange: (value: string) => void;
-}) {
-  const { label, value, placeholder = "any", isAdded = false, onChange } = props;
-  const [text, setText] = useState(value);
-  useEffect(() => setText(value), [value]);
-  const enter = () => {
-    if (text.trim() === value) return;
-    onChange(text.trim());
-    if (isAdded) setText("");
-  };
-  return (
-    <label class="filter">
-      <span>{label}</span>
-      <input
-        type="search"
-        spellcheck={false}
-        autocomplete="off"
-        placeholder={placeholder}
-        value={text}
-        onInput={(event) => setText(event.currentTarget.value)}
-        onBlur={enter}
-        onSearch={enter}
-        onKeyDown={(event) => {
-          if (event.key === "Enter") enter();
-        }}
-      />
-    </label>
   );
 }
 

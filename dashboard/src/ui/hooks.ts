@@ -2,7 +2,7 @@
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 
-import { ApiError, get } from "../api/client.ts";
+import { get, toApiError, type ApiError } from "../api/client.ts";
 import { session, serverNow } from "../api/session.ts";
 import { pause } from "../api/sse.ts";
 
@@ -64,15 +64,15 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
         setState({ key, data, error: null, isLoading: false });
       } catch (error) {
         if (request !== own || own.signal.aborted) return;
-        const shown = error instanceof ApiError ? error : new ApiError(0, String(error), null, "unexpected");
+        const shown = toApiError(error);
         tries += 1;
         setState((before) => ({ ...before, error: shown, isLoading: false }));
-        // A refusal of a token waits for another token.
+        // A refusal of a token waits for another token. Each refused request is an entry in the audit log.
         if (shown.isUnreachable || shown.status >= 500) {
           least = pause(tries);
           next = least;
         } else {
-          next = shown.status === 401 ? 0 : Math.max(every, 10_000);
+          next = shown.status === 401 || shown.status === 403 ? 0 : Math.max(every, 10_000);
           isWanted = false;
         }
       }

@@ -41,6 +41,11 @@ export function StateIcon({ look }: { look: Look }) {
 
 const PATHS = {
   runs: "M2.5 4h11M2.5 8h11M2.5 12h7",
+  flows: "M2.5 2.5h4.5v3.5H2.5zM9 10h4.5v3.5H9zM4.7 6v5.8H9",
+  schedules: "M8 2a6 6 0 1 1 0 12a6 6 0 1 1 0-12M8 4.6V8l2.4 1.5",
+  queues: "M2.5 4v8M5.5 4v8M8.5 4v8M11 8h3M12.4 6.2L14.2 8l-1.8 1.8",
+  quarantine: "M8 1.8l5 1.8v4c0 3-2.1 5.4-5 6.6c-2.9-1.2-5-3.6-5-6.6v-4zM8 5v3.4M8 10.8v.2",
+  audit: "M4 2h5.5L12.5 5v9H4zM6.3 7.2h4M6.3 9.6h4M6.3 12h2.4",
   workers: "M3 3.5h10v4H3zM3 8.5h10v4H3zM5.5 5.5h.2M5.5 10.5h.2",
   modules: "M8 1.8l5.4 3v6.4L8 14.2l-5.4-3V4.8zM2.8 4.9L8 7.8l5.2-2.9M8 7.8v6.2",
   health: "M1.8 8.5h3l1.7-4.5 3 8 1.7-3.5h3",

@@ -3,10 +3,10 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ApiError } from "../api/client.ts";
+import type { ApiError } from "../api/client.ts";
 import { look, type Look } from "../model/states.ts";
 import { oneLine } from "../model/text.ts";
-import { IconButton, StateIcon } from "./icons.tsx";
+import { Icon, IconButton, StateIcon } from "./icons.tsx";
 import { LongText } from "./text.tsx";
 
 /** A state: its shape, its colour and its name. */
@@ -126,6 +126,72 @@ export function Fact({ name, children }: { name: string; children: ComponentChil
       <dt>{name}</dt>
       <dd>{children}</dd>
     </div>
+  );
+}
+
+/** A table that may be wider than its place. A reader without a mouse scrolls it with the arrow keys. */
+export function TableBox({ label, children }: { label: string; children: ComponentChildren }) {
+  const box = useRef<HTMLDivElement>(null);
+  const [isCut, setIsCut] = useState(false);
+  useEffect(() => {
+    const element = box.current;
+    if (!element) return undefined;
+    const observer = new ResizeObserver(() => setIsCut(element.scrollWidth > element.clientWidth));
+    observer.observe(element);
+    // Its rows may grow while the place stays.
+    if (element.firstElementChild) observer.observe(element.firstElementChild);
+    return () => observer.disconnect();
+  }, []);
+  return (
+    <div ref={box} class="table-box" role={isCut ? "group" : undefined} aria-label={isCut ? label : undefined} tabIndex={isCut ? 0 : undefined}>
+      {children}
+    </div>
+  );
+}
+
+/** A button that shows and hides details below its row. */
+export function Opener(props: { name: string; isOpen: boolean; onToggle: () => void; children: ComponentChildren }) {
+  return (
+    <button
+      type="button"
+      class="link opener"
+      aria-expanded={props.isOpen}
+      aria-label={`${props.isOpen ? "Hide" : "Show"} ${oneLine(props.name)}`}
+      onClick={props.onToggle}
+    >
+      <span class={`turning ${props.isOpen ? "turned" : ""}`}>
+        <Icon name="right" />
+      </span>
+      {props.children}
+    </button>
+  );
+}
+
+/** Links to the first and to the next page of a list; nothing if the list has one page. */
+export function Pages(props: {
+  label: string;
+  /** The address of the first page, on any other page. */
+  first: string | null;
+  firstName: string;
+  next: string | null;
+  nextName: string;
+  children?: ComponentChildren;
+}) {
+  if (props.first === null && props.next === null) return null;
+  return (
+    <nav class="pages" aria-label={props.label}>
+      {props.first !== null ? (
+        <a class="button" href={props.first}>
+          <Icon name="left" /> {props.firstName}
+        </a>
+      ) : null}
+      <span class="quiet">{props.children}</span>
+      {props.next !== null ? (
+        <a class="button" href={props.next}>
+          {props.nextName} <Icon name="right" />
+        </a>
+      ) : null}
+    </nav>
   );
 }
 

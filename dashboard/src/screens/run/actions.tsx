@@ -1,14 +1,13 @@
 // The commands to a run, each confirmed before it is sent.
 
-import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 
-import { ApiError, post, runPath } from "../../api/client.ts";
+import { post, runPath } from "../../api/client.ts";
 import type { Run, RunStateResponse } from "../../api/types.ts";
 import { typed } from "../../model/json.ts";
 import { commands } from "../../model/states.ts";
 import { oneLine } from "../../model/text.ts";
-import { Dialog, Trouble } from "../../ui/parts.tsx";
+import { CommandDialog } from "../../ui/command-dialog.tsx";
 import { Line } from "../../ui/text.tsx";
 
 /** What a person wants to do. */
@@ -67,6 +66,7 @@ export function ActDialog(props: { run: Run; act: Act; onClose: () => void; onDo
           title={title}
           button={button}
           isDangerous={act.kind === "cancel"}
+          evidence="the run"
           onClose={onClose}
           onDone={props.onDone}
           send={() => post<RunStateResponse>(runPath(run.run, act.kind), null)}
@@ -84,55 +84,6 @@ export function ActDialog(props: { run: Run; act: Act; onClose: () => void; onDo
   }
 }
 
-/** A form that sends a command. A refusal stays in the dialog, with what was entered. */
-function CommandDialog(props: {
-  title: string;
-  button: string;
-  isDangerous?: boolean;
-  onClose: () => void;
-  onDone: () => void;
-  send: () => Promise<unknown>;
-  children: ComponentChildren;
-}) {
-  const [error, setError] = useState<ApiError | null>(null);
-  const [isSending, setSending] = useState(false);
-  const submit = async (event: Event) => {
-    event.preventDefault();
-    setSending(true);
-    setError(null);
-    try {
-      await props.send();
-      props.onDone();
-      props.onClose();
-    } catch (error) {
-      setSending(false);
-      setError(error instanceof ApiError ? error : new ApiError(0, String(error), null, "unexpected"));
-    }
-  };
-  return (
-    <Dialog title={props.title} onClose={props.onClose}>
-      <form class="form" onSubmit={(event) => void submit(event)}>
-        {props.children}
-        {error?.isUnreachable ? (
-          <p class="notice bad" role="alert">
-            The server was not reached. The command may or may not have arrived: look at the run before you send it again.
-          </p>
-        ) : (
-          <Trouble error={error} />
-        )}
-        <div class="form-actions">
-          <button type="button" onClick={props.onClose}>
-            Close
-          </button>
-          <button type="submit" class={props.isDangerous ? "danger-filled" : "primary"} disabled={isSending}>
-            {isSending ? "Sending…" : props.button}
-          </button>
-        </div>
-      </form>
-    </Dialog>
-  );
-}
-
 function SkipDialog({ run, task, onClose, onDone }: { run: Run; task: string; onClose: () => void; onDone: () => void }) {
   const [reason, setReason] = useState("");
   return (
@@ -140,6 +91,7 @@ function SkipDialog({ run, task, onClose, onDone }: { run: Run; task: string; on
       title={`Skip the rollback of ${oneLine(task)}?`}
       button="Skip the rollback"
       isDangerous
+      evidence="the run"
       onClose={onClose}
       onDone={onDone}
       send={() => post(runPath(run.run, "skip"), JSON.stringify({ task, reason }))}
@@ -178,6 +130,7 @@ function NotifyDialog({ run, task, onClose, onDone }: { run: Run; task: string; 
       title={`Notify ${oneLine(task)}`}
       button={fails ? "Let it fail" : "Notify"}
       isDangerous={fails}
+      evidence="the run"
       onClose={onClose}
       onDone={onDone}
       send={() => post(runPath(run.run, "notify"), body())}
