@@ -286,7 +286,9 @@ impl Dashboard {
             while let Some(answered) = self.commands.join_next().await {
                 match joined(answered).map(|answered| answered.answer) {
                     Some(Answer::Command(_, Ok(done))) => output::note!("{done}"),
-                    Some(Answer::Command(_, Err(failure))) => output::note!("error: {}", failure.text),
+                    Some(Answer::Command(command, Err(failure))) => {
+                        output::note!("error: {}: {}", command.target(), failure.text);
+                    }
                     // Only commands are here, and they are not aborted.
                     Some(_) | None => {}
                 }

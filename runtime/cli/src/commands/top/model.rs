@@ -231,10 +231,10 @@ impl Model {
             }
             Answer::Queues(answer) => self.queues.take_queues(serial, answer, size),
             Answer::Permits(answer) => self.queues.take_permits(serial, answer, size),
-            Answer::Command(_, answer) => {
+            Answer::Command(command, answer) => {
                 match answer {
                     Ok(done) => self.say(done, false),
-                    Err(failure) => self.say(failure.text, true),
+                    Err(failure) => self.say(format!("{}: {}", command.target(), failure.text), true),
                 }
                 self.expire();
             }

@@ -45,6 +45,16 @@ pub(crate) enum Command {
     Activate { worker: String },
 }
 
+impl Command {
+    /// The run or the worker that it is for.
+    pub(crate) fn target(&self) -> &str {
+        match self {
+            Self::Run { run, .. } | Self::Skip { run, .. } => run,
+            Self::Drain { worker } | Self::Activate { worker } => worker,
+        }
+    }
+}
+
 /// The answer to a question.
 #[derive(Debug)]
 pub(crate) struct Answered {

@@ -141,3 +141,24 @@ fn send_keys(tx: &mpsc::Sender<Key>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The modes that a text switches on (`h`) or off (`l`).
+    fn modes(text: &[u8], switch: char) -> Vec<String> {
+        let text = std::str::from_utf8(text).unwrap();
+        let modes = text.split("\x1b[?").filter_map(|mode| mode.split_once(switch)).map(|(mode, _)| mode.to_owned());
+        let mut modes: Vec<String> = modes.filter(|mode| mode.bytes().all(|byte| byte.is_ascii_digit())).collect();
+        modes.sort();
+        modes
+    }
+
+    #[test]
+    fn leaving_undoes_what_entering_did() {
+        assert_eq!(modes(ENTER, 'h'), modes(LEAVE, 'l'));
+        assert_eq!(modes(ENTER, 'l'), modes(LEAVE, 'h'));
+        assert_eq!(modes(ENTER, 'h').len() + modes(ENTER, 'l').len(), 3);
+    }
+}

@@ -199,7 +199,7 @@ fn a_command_is_sent_only_after_a_yes() {
     dashboard.answer(0, Answer::Command(cancel.clone(), Ok("r2 is cancelling".into())));
     assert_eq!(dashboard.message(), "r2 is cancelling");
     dashboard.answer(0, Answer::Command(cancel, Err(failure(FailureKind::Refused))));
-    assert_eq!(dashboard.message(), "why");
+    assert_eq!(dashboard.message(), "r2: why");
     dashboard.keys("Sn");
     assert_eq!((dashboard.message(), &dashboard.model.dialog), ("nothing was done", &None));
 }
