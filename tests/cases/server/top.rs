@@ -46,7 +46,7 @@ fn runs_are_shown_live_and_commanded() {
     session.keys("q");
     let (code, output) = session.end();
     assert_eq!(code, Some(0), "{output}");
-    assert!(output.contains("\x1b[?1049h") && output.contains("\x1b[?25h\x1b[?1049l"), "the screen was left: {output:?}");
+    assert!(output.contains("\x1b[?1049h") && output.contains("\x1b[?25h\x1b[?1049l"), "it is left: {output:?}");
     assert_eq!((server.state("r1"), server.state("r2")), (json!("rolled-back"), json!("running")));
 }
 

@@ -68,7 +68,7 @@ impl Confirmation {
             (BulkAction::Suspend, _) => "Running calls may finish. Nothing new starts until the run is resumed.",
             (BulkAction::Resume, _) => "It goes on where it was suspended.",
             (BulkAction::Retry, RunState::Failure) => "waft tries the rollbacks that failed again.",
-            (BulkAction::Retry, RunState::RolledBack) => "It starts again from its beginning, and calls its tasks again.",
+            (BulkAction::Retry, RunState::RolledBack) => "It starts from its beginning, and calls its tasks again.",
             (BulkAction::Retry, _) => "waft tries failed rollbacks again, or starts the run again.",
         };
         Ok(Self {

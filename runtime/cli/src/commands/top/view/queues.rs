@@ -87,7 +87,8 @@ fn permits(model: &Model, canvas: &mut Canvas<'_>, first: u16) {
     }
 }
 
-fn permit_cells(TaskPermits { flow, task, max_running, rate, given, waiting, .. }: &TaskPermits) -> [(String, Tone); 5] {
+fn permit_cells(permits: &TaskPermits) -> [(String, Tone); 5] {
+    let TaskPermits { flow, task, max_running, rate, given, waiting, .. } = permits;
     [
         (given.to_string(), Tone::Plain),
         (max_running.map_or_else(|| "-".to_owned(), |max| max.to_string()), Tone::Plain),
