@@ -63,7 +63,7 @@ const CRATES: [(&str, &[&str]); 17] = [
 ];
 
 /// Libraries that only one crate uses.
-const EXCLUSIVE_LIBRARIES: [(&str, &str); 20] = [
+const EXCLUSIVE_LIBRARIES: [(&str, &str); 21] = [
     ("clap", "cli"),
     ("axum", "server"),
     ("reqwest", "client"),
@@ -81,6 +81,7 @@ const EXCLUSIVE_LIBRARIES: [(&str, &str); 20] = [
     ("bincode", "protocol"),
     ("toml", "flow"),
     ("crossterm", "cli"),
+    ("ratatui", "cli"),
     ("rustls", "credentials"),
     ("rustls-native-certs", "credentials"),
     ("x509-parser", "credentials"),

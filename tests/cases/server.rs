@@ -20,6 +20,7 @@ mod program;
 mod quarantine;
 mod replay;
 mod scenarios;
+mod top;
 mod verify;
 
 use std::{collections::BTreeSet, process::Command};

@@ -24,7 +24,7 @@ pub use cloud::{Answer, CLOUD_TOKEN, Cloud, CloudClient};
 pub use http_server::{HttpServer, Received};
 pub use process::{Process, children, is_alive, signal, wait_for_end, wait_until};
 pub use scrape::{Samples, Scrape};
-pub use terminal::in_a_terminal;
+pub use terminal::{TerminalSession, in_a_terminal};
 pub use test_broker::{TestBroker, start_rabbit};
 pub use waft::{CommandOutput, Waft};
 pub use warehouse::{HeldLock, WAREHOUSE_PASSWORD, Warehouse};

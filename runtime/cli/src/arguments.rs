@@ -12,6 +12,7 @@ mod quarantine;
 mod rehearse;
 mod replay;
 mod token;
+mod top;
 mod webhooks;
 mod workers;
 
@@ -31,6 +32,7 @@ pub(crate) use quarantine::{MessageSelection, QuarantineCommand};
 pub(crate) use rehearse::RehearseFlags;
 pub(crate) use replay::{ReplayFlags, VerifyFlags};
 pub(crate) use token::TokenCommand;
+pub(crate) use top::TopFlags;
 pub(crate) use webhooks::WebhooksCommand;
 pub(crate) use workers::WorkersCommand;
 

@@ -38,6 +38,7 @@ mod source;
 mod control;
 mod submit;
 mod token;
+mod top;
 mod watch;
 mod webhooks;
 mod worker;
@@ -119,6 +120,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Show { run, value: Some(value), .. } => show::value(&settings, &run, &value).await,
         Command::Show { run, revisions, value: None, json } => show::run(&settings, &run, revisions, json).await,
         Command::Watch { run, json } => watch::run(&settings, &run, json).await,
+        Command::Top(flags) => Box::pin(top::run(&settings, flags)).await,
         Command::Events(flags) => events::run(&settings, flags).await,
         Command::Logs { run, task, http: true, exchanges, json, .. } => {
             logs::http(&settings, &run, task, exchanges, json).await

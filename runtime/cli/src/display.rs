@@ -227,7 +227,8 @@ fn value_line(name: &str, json: &str, columns: usize) -> (String, bool) {
     (sanitize::cut(&line, available) + &suffix, false)
 }
 
-fn plain_line(event: &NodeEvent) -> String {
+/// A change of a node on one line, without its time.
+pub(crate) fn plain_line(event: &NodeEvent) -> String {
     let mut line = format!("{} {}", sanitize::one_line(&event.name), sanitize::one_line(&event.state.to_string()));
     if event.attempt > 1 {
         line.push_str(&format!(", attempt {}", event.attempt));

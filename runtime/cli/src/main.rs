@@ -132,7 +132,10 @@ fn log(arguments: &Arguments) {
     let has_summary = arguments.shared.verbose == 0 && !arguments.command.is_service();
     let ending = if has_summary { "off" } else { "info" };
     let default = format!("warn,{ours}lapin=off,waft::run={ending}");
-    let filter = EnvFilter::try_from_env("WAFT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = match arguments.command.owns_terminal() && Stream::Err.is_terminal() {
+        true => EnvFilter::new("off"),
+        false => EnvFilter::try_from_env("WAFT_LOG").unwrap_or_else(|_| EnvFilter::new(default)),
+    };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| output::Log).with_target(false);
     // A log line that cannot be written is lost: reporting it on the same stream would be no use.
     logs.with_ansi(colour::on(Stream::Err)).compact().log_internal_errors(false).init();

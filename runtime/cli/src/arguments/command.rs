@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use super::{
     BrokerCommand, BrokerFlag, EditCommand, EventsFlags, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand,
     LabelFlags, ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SchedulesFlags,
-    SignFlags, SubmitFlags, TokenCommand, ValueFlags, VerifyFlags, WebhooksCommand, WorkersCommand,
+    SignFlags, SubmitFlags, TokenCommand, TopFlags, ValueFlags, VerifyFlags, WebhooksCommand, WorkersCommand,
 };
 
 /// A command of waft.
@@ -188,6 +188,10 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the runs, workers and queues of a server in this terminal, live, and command them with keys
+    ///
+    /// It needs a terminal. The key ? shows all keys.
+    Top(TopFlags),
     /// Print the states of all runs of a server and of their tasks, as they change
     Events(EventsFlags),
     /// Print what guests wrote during a run
@@ -418,6 +422,8 @@ impl Command {
             | Self::Worker { .. }
             | Self::Serve { .. }
             | Self::Submit(_)
+            // It sends commands to runs, too.
+            | Self::Top(_)
             | Self::Cancel(_)
             | Self::Suspend(_)
             | Self::Resume(_)
@@ -460,6 +466,11 @@ impl Command {
                 | Self::Skip { .. }
                 | Self::Notify { .. }
         )
+    }
+
+    /// Whether it draws on the whole terminal, where a log line would be in the way.
+    pub(crate) const fn owns_terminal(&self) -> bool {
+        matches!(self, Self::Top(_))
     }
 
     /// Whether it is a service, whose log a person watches.

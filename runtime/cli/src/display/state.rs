@@ -58,6 +58,11 @@ impl Appearance {
         Self { mark, colour, rank }
     }
 
+    /// The colour of the state.
+    pub(crate) const fn colour(&self) -> Colour {
+        self.colour
+    }
+
     /// The mark, in its colour if `on`.
     pub(crate) fn mark(&self, on: bool) -> String {
         self.colour.text(self.mark, on)
