@@ -241,7 +241,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the tasks whose calls hold permits or wait for them, in order of flow and task. */
+        /**
+         * Lists the tasks whose calls hold permits or wait for them, in order of flow and task.
+         * @description A page with a `next` may have fewer tasks than `limit`, or none.
+         */
         get: operations["list_permits"];
         put?: never;
         post?: never;

@@ -13,6 +13,7 @@ mod direct;
 mod server;
 mod state;
 mod shares;
+mod shared_answers;
 mod bodies;
 mod tls;
 mod server_token;

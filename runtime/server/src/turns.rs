@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 use sandbox::{Owner, Permit, Permits};
 use tokio::task_local;
+use tokio_util::task::TaskTracker;
 
 task_local! {
     /// The namespace that the sender of the request is limited to. All senders without one are one owner.
@@ -113,6 +114,24 @@ pub(crate) async fn in_turn_to_answer<Output: Send + 'static>(
     in_turn_of(&ANSWERS, owner, answer).await
 }
 
+/// Does work that has a turn in a task of its own. Dropping the future leaves begun work to end by itself, and the work has the turn until
+/// then: a client that leaves does not give it to another one while others still have to do with the work.
+pub(crate) async fn in_task<Output: Send + 'static>(
+    turn: Turn,
+    work: impl Future<Output = Output> + Send + 'static,
+) -> Output {
+    let working = TaskTracker::new().spawn(async move {
+        let _turn = turn;
+        work.await
+    });
+    match working.await {
+        Ok(output) => output,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime ends, and nobody waits for the work any more.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 async fn in_turn_of<Output: Send + 'static>(
     turns: &Permits,
     owner: Owner,
@@ -196,6 +215,20 @@ mod tests {
         drop(end);
         assert_eq!(slow.await, [true; 3]);
         assert_eq!(answer, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn work_in_a_task_has_its_turn_until_it_ends() {
+        let turns = Permits::new(1, usize::MAX);
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let turn = turn_of(&turns, owner("a")).await;
+        // The client leaves.
+        assert!(in_task(turn, async move { ended.await.is_ok() }).now_or_never().is_none());
+        tokio::task::yield_now().await;
+        assert!(turn_of(&turns, owner("b")).now_or_never().is_none(), "the work goes on");
+        end.send(()).unwrap();
+        let next = turn_of(&turns, owner("b")).await;
+        assert!(in_task(next, async { true }).await);
     }
 
     #[tokio::test]
