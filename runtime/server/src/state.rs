@@ -6,6 +6,7 @@ use broker::Broker;
 use engine::Engine;
 use flow::{Namespace, PerNamespace, QueueName};
 use logbook::Logbook;
+use sandbox::Permits;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -69,6 +70,8 @@ pub(crate) struct State {
     pub(crate) bodies: Bodies,
     pub(crate) event_streams: EventStreams,
     pub(crate) recent_events: RecentEvents,
+    /// The turns at beginning to follow the lines of a run.
+    pub(crate) live_lines: Permits,
     pub(crate) webhooks: Webhooks,
     pub(crate) large_answers: LargeAnswers,
     pub(crate) readiness: Readiness,
