@@ -46,6 +46,9 @@ static WIRED_RUNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE
 /// The turns at making an answer of a run that is in memory, which takes short. Whoever has one may have a turn of a history.
 static ANSWERS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
+/// The turns at listing the contents of the store: the files of all tags that the sender may see are read.
+static MODULES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+
 /// Number of flows whose modules are asked, or whose descriptions wait for a turn at wiring. Each may have some megabytes.
 const MAX_PREPARED: usize = 32;
 
@@ -90,6 +93,11 @@ pub(crate) async fn for_wired_run(owner: Owner) -> Turn {
 /// the queue.
 pub(crate) async fn for_preparation(owner: Owner) -> Turn {
     turn_of(&PREPARED, owner).await
+}
+
+/// Waits for a turn at listing the contents of the store for a sender, who may be limited to a namespace.
+pub(crate) async fn for_modules(owner: Owner) -> Turn {
+    turn_of(&MODULES, owner).await
 }
 
 async fn turn_of(turns: &Permits, owner: Owner) -> Turn {
