@@ -292,7 +292,9 @@ mod tests {
         let names: Vec<String> = (0..=127).filter(valid).map(|byte| char::from(byte).to_string()).collect();
         assert_eq!(names.len(), 64);
         for name in &names {
-            assert!(FlowName::first() <= FlowName::new(name).unwrap() && NodeName::first() <= NodeName::new(name).unwrap());
+            assert!(
+                FlowName::first() <= FlowName::new(name).unwrap() && NodeName::first() <= NodeName::new(name).unwrap()
+            );
             let in_shop = FlowName::new(format!("shop/{name}")).unwrap();
             assert!(first <= in_shop && in_shop.is_in(&shop));
             for outside in ["shop", &format!("shop{name}"), &format!("shop{name}/f"), "sho/p", "a/shop", "t"] {

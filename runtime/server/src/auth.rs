@@ -260,7 +260,8 @@ pub(crate) fn check_owner(headers: &HeaderMap, peer: &Peer) -> Result<(), Box<Re
         return Err(Box::new(problem.hint("set a token, and requests may come under any name").into_response()));
     }
     if is_of_other_page(headers) {
-        let detail = "without a token, a server answers no request that a page of another origin makes its visitor send";
+        let detail =
+            "without a token, a server answers no request that a page of another origin makes its visitor send";
         let title = "a page of another origin causes the request";
         let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", title, detail);
         return Err(Box::new(problem.hint("open the address in a tab of its own, or set a token").into_response()));
