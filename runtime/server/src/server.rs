@@ -158,7 +158,7 @@ pub(crate) fn parts(
         bodies: Bodies::new(largest_request),
         event_streams: EventStreams::default(),
         recent_events,
-        live_lines: runs::live::turns(),
+        live_lines: runs::live::beginning(),
         webhooks,
         large_answers: LargeAnswers::default(),
         readiness: Readiness::new(health::MAX_AT_ONCE),

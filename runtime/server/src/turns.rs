@@ -128,11 +128,17 @@ pub(crate) async fn in_task<Output: Send + 'static>(
     turn: Turn,
     work: impl Future<Output = Output> + Send + 'static,
 ) -> Output {
-    let working = TaskTracker::new().spawn(async move {
+    to_its_end(async move {
         let _turn = turn;
         work.await
-    });
-    match working.await {
+    })
+    .await
+}
+
+/// Does work in a task of its own. Dropping the future leaves begun work to end by itself, and what the work has, such as memory, counts
+/// until then.
+pub(crate) async fn to_its_end<Output: Send + 'static>(work: impl Future<Output = Output> + Send + 'static) -> Output {
+    match TaskTracker::new().spawn(work).await {
         Ok(output) => output,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         // The runtime ends, and nobody waits for the work any more.

@@ -13,6 +13,8 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use crate::turns;
+
 /// The maximum number of unacknowledged messages to a follower. Any worker may send a large one, which is in memory until it is
 /// dropped.
 const PREFETCH: u16 = 8;
@@ -50,7 +52,7 @@ pub enum LiveError {
 
 /// The turns at beginning to follow a run. An owner has at most all but one. Those that wait are not counted: each has a place of an event
 /// stream.
-pub(crate) fn turns() -> Permits {
+pub(crate) fn beginning() -> Permits {
     Permits::new(MAX_BEGUN, usize::MAX)
 }
 
@@ -66,13 +68,8 @@ impl LiveLines {
     /// # Errors
     /// [`LiveError`] when the broker refuses, or does not answer.
     pub async fn open(broker: &Arc<dyn Broker>, run: &RunId) -> Result<Self, LiveError> {
-        // A task of its own: if this future is dropped, the queue is deleted all the same. It would stay as long as the connection.
-        match TaskTracker::new().spawn(begin(broker.clone(), run.clone())).await {
-            Ok(opened) => opened,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The runtime ends, and nobody waits for the lines any more.
-            Err(_) => std::future::pending().await,
-        }
+        // If this future is dropped, the queue is deleted all the same. It would stay as long as the connection.
+        turns::to_its_end(begin(broker.clone(), run.clone())).await
     }
 
     /// Starts to follow a run for a sender, when it is its turn. The turn lasts at least [`MIN_TURN`], also if the client leaves: so clients
@@ -194,7 +191,7 @@ mod tests {
         let to = Destination::Queue(ASKED.into());
         server.bind(&Binding { exchange: topology::CONTROL.into(), key: String::new(), to }).await.unwrap();
         let broker: Arc<dyn Broker> = Arc::new(server.connect());
-        let (run, turns): (RunId, Permits) = ("r".parse().unwrap(), turns());
+        let (run, turns): (RunId, Permits) = ("r".parse().unwrap(), beginning());
         for _ in 0..100 {
             let opening = LiveLines::open_in_turn(&broker, &run, (&turns, None));
             assert!(opening.now_or_never().is_none(), "its client leaves at once");
