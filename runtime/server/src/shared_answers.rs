@@ -200,6 +200,10 @@ mod tests {
         }
     }
 
+    async fn fail() -> Answered<u32> {
+        panic!("a bug")
+    }
+
     fn owner(name: &str) -> Owner {
         Some(flow::Namespace::new(name).unwrap())
     }
@@ -250,7 +254,7 @@ mod tests {
         let refused = answers.get(1, None, async { Err(Problem::bad_request("no")) }).await.unwrap_err();
         let again = answers.get(1, None, async { Ok(1) }).await.unwrap_err();
         assert_eq!((refused.into_document().status, again.into_document().status), (400, 400));
-        let cut = answers.get(2, None, async { panic!("a bug") }).await.unwrap_err();
+        let cut = answers.get(2, None, fail()).await.unwrap_err();
         assert_eq!(cut.into_document().status, 503);
         assert_eq!(answers.get(2, None, async { Ok(2) }).await.unwrap(), 2);
     }

@@ -69,7 +69,7 @@ async fn a_foreign_origin_is_rejected() {
 #[tokio::test]
 async fn a_page_of_another_origin_causes_no_request_to_a_server_without_a_token() {
     let harness = Harness::new().await;
-    let from = |site: &str| harness.request(Method::GET, "/v1/workers").header("sec-fetch-site", site);
+    let from = |site: &str| harness.request(Method::GET, "/v1/runs").header("sec-fetch-site", site);
     for other in ["cross-site", "same-site"] {
         let refused = problem(from(other)).await;
         assert!(refused.status == 403 && refused.title.contains("another origin"), "{refused:?}");
