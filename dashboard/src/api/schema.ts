@@ -163,8 +163,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists the contents of the store: modules, and values that were too large for messages. A token that is limited to a
-         *     namespace lists what its tags name, and the tags of none.
+         * Lists the contents of the store, in order of digest: modules, and values that were too large for messages.
+         * @description A token that is limited to a namespace lists what its tags name, and the tags of none.
          */
         get: operations["list_modules"];
         put?: never;
@@ -241,7 +241,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the tasks whose calls hold permits or wait for them, in order of flow and task. */
+        /**
+         * Lists the tasks whose calls hold permits or wait for them, in order of flow and task.
+         * @description A page with a `next` may have fewer tasks than `limit`, or none.
+         */
         get: operations["list_permits"];
         put?: never;
         post?: never;
@@ -1788,10 +1791,12 @@ export interface components {
         ModuleNames: {
             [key: string]: string;
         };
-        /** @description The contents of the store. */
+        /** @description A page of the contents of the store. */
         Modules: {
             /** @description The modules and large values, in order of digest. */
             modules: components["schemas"]["StoredModule"][];
+            /** @description What to pass as `after` for the next page; left out at the end. */
+            next?: string | null;
         };
         /** @description A checked signature of a module. */
         ModuleSignature: {
@@ -2934,20 +2939,45 @@ export interface operations {
     };
     list_modules: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only the contents behind those of an earlier page: its `next`. */
+                after?: string;
+                /** @description The maximum number of contents: 1 to 500; the default is 100. */
+                limit?: number;
+                /** @description Only contents that a tag refers to. A token that is limited to a namespace lists no others. */
+                tagged?: boolean;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The contents, in order of digest */
+            /** @description A page of the contents */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Modules"];
+                };
+            };
+            /** @description The query cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The request was refused, or failed */
@@ -2998,7 +3028,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The namespace has no space left */
+            /** @description The namespace has no space left, or as many tags as are allowed */
             409: {
                 headers: {
                     [name: string]: unknown;

@@ -5,10 +5,15 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import type { Module, Modules, StoredModule } from "../api/types.ts";
 import { count, size } from "../model/text.ts";
 import { setQuery, usePlace } from "../router.ts";
-import { useLoaded } from "../ui/hooks.ts";
+import { type Loaded, useLoaded } from "../ui/hooks.ts";
+import { Icon } from "../ui/icons.tsx";
 import { Empty, Fact, Facts, Opener, ScreenHead, TableBox, Trouble, Waiting } from "../ui/parts.tsx";
 import { Digest, Line } from "../ui/text.tsx";
 import { Ago, At } from "../ui/time.tsx";
+
+/** The number of contents of a page, and the pause between two requests for it, in milliseconds. */
+const PAGE = 500;
+const INTERVAL = 15_000;
 
 /** The number of contents of a list that are shown at first. */
 const FIRST = 200;
@@ -17,40 +22,77 @@ const FIRST = 200;
 const TAGS = 20;
 const TASKS = 200;
 
+/** The keys of the page's address with the positions in the two lists. */
+type Position = "tagged" | "others";
+
 export function ModulesScreen() {
   const { query } = usePlace();
   const open = query.get("open") ?? "";
-  const { data, error, isLoading, refresh } = useLoaded<Modules>("modules", () => "/v1/modules", { every: 15_000 });
+  const tagged = usePage("tagged", query.get("tagged") ?? "");
+  const others = usePage("others", query.get("others") ?? "");
   useEffect(() => {
     document.title = "Modules · waft";
   }, []);
-  const tagged = useMemo(() => (data?.modules ?? []).filter((module) => module.tags.length), [data]);
-  const others = useMemo(() => (data?.modules ?? []).filter((module) => !module.tags.length), [data]);
+  const modules = tagged.data?.modules ?? [];
+  const untagged = useMemo(() => (others.data?.modules ?? []).filter((module) => !module.tags.length), [others.data]);
+  const [isFirst, isLast] = [!query.get("tagged") && !query.get("others"), !tagged.data?.next && !others.data?.next];
   return (
     <>
       <ScreenHead title="Modules">
-        {data ? (
+        {tagged.data && others.data ? (
           <p class="quiet">
-            {count(tagged.length, "tagged module")}, {count(others.length, "other content")}
+            {count(modules.length, "tagged module")}, {count(untagged.length, "other content")}
+            {isFirst && isLast ? null : " on this page"}
           </p>
         ) : null}
       </ScreenHead>
-      <Trouble error={error} onRetry={refresh} />
-      {tagged.length ? <Contents label="Tagged modules" modules={tagged} open={open} /> : null}
-      {others.length ? (
+      <Trouble error={tagged.error} onRetry={tagged.refresh} />
+      {modules.length ? <Contents label="Tagged modules" modules={modules} open={open} /> : null}
+      <Pages label="Pages of tagged modules" position="tagged" next={tagged.data?.next} />
+      {untagged.length || query.get("others") || others.data?.next ? (
         <section>
           <h2>Without a tag</h2>
           <p class="quiet note">Modules that flows name by their digest, and values that were too large for messages.</p>
-          <Contents label="Contents without a tag" modules={others} open={open} />
+          {untagged.length ? <Contents label="Contents without a tag" modules={untagged} open={open} /> : null}
+          <Pages label="Pages of contents without a tag" position="others" next={others.data?.next} />
         </section>
       ) : null}
-      {data && !data.modules.length ? (
+      <Trouble error={others.error} onRetry={others.refresh} />
+      {isFirst && isLast && tagged.data && others.data && !modules.length && !untagged.length ? (
         <Empty title="The store is empty">
           <code>waft push FILE --tag NAME</code> uploads a module.
         </Empty>
       ) : null}
-      {!data && isLoading ? <Waiting /> : null}
+      {(!tagged.data && tagged.isLoading) || (!others.data && others.isLoading) ? <Waiting /> : null}
     </>
+  );
+}
+
+/** A page of contents behind a digest: those with a tag, or all. */
+function usePage(which: Position, after: string): Loaded<Modules> {
+  const query = new URLSearchParams({ limit: String(PAGE) });
+  if (which === "tagged") query.set("tagged", "true");
+  if (after) query.set("after", after);
+  return useLoaded<Modules>(`${which} modules ${after}`, () => `/v1/modules?${query}`, { every: INTERVAL });
+}
+
+/** The way to the other pages of a list, if there are any. The order of digests says nothing about age. */
+function Pages({ label, position, next }: { label: string; position: Position; next: string | null | undefined }) {
+  const after = usePlace().query.get(position);
+  if (!after && !next) return null;
+  return (
+    <nav class="pages" aria-label={label}>
+      {after ? (
+        <button type="button" onClick={() => setQuery({ [position]: "" })}>
+          <Icon name="left" /> First page
+        </button>
+      ) : null}
+      {next ? (
+        <button type="button" onClick={() => setQuery({ [position]: next })}>
+          Next page <Icon name="right" />
+        </button>
+      ) : null}
+    </nav>
   );
 }
 

@@ -63,7 +63,7 @@ pub use graph::{GraphLink, GraphNode, GraphNodeKind, GraphQuery, LinkCondition, 
 pub use list::{ListQuery, Runs, Summary};
 pub use log_event::{LogAttempt, LogEvent};
 pub use logs::{Action, AttemptLog, LogLevel, LogLine, LogsQuery, RunLogs};
-pub use module::{Module, ModuleSignature, Modules, StoredModule};
+pub use module::{Module, ModuleSignature, Modules, ModulesQuery, StoredModule};
 pub use permits::{PermitCall, Permits, PermitsQuery, TaskPermits};
 pub use problem::{Diagnostic, Problem, Severity};
 pub use quarantine::{Quarantine, QuarantineResult, QuarantineSelection, QuarantinedMessage};

@@ -17,8 +17,8 @@ use crate::{
     api::{
         AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, Elements, ElementsQuery, ExchangesQuery,
         GrantsExplanation, GrantsQuestion, GraphQuery, ListQuery, LogsQuery, Module, ModuleSignature, Modules,
-        NewToken, Notification, Problem, Run, RunExchanges, RunGraph, RunLogs, RunStateResponse, Runs, SkipRollback,
-        Submission, Timeline, TimelineQuery, Tokens,
+        ModulesQuery, NewToken, Notification, Problem, Run, RunExchanges, RunGraph, RunLogs, RunStateResponse, Runs,
+        SkipRollback, Submission, Timeline, TimelineQuery, Tokens,
     },
     watch::Events,
 };
@@ -328,12 +328,12 @@ impl Client {
         }
     }
 
-    /// Lists the contents of the server's store.
+    /// Lists the contents of the server's store: a page in order of digest.
     ///
     /// # Errors
-    /// [`ClientError`].
-    pub async fn modules(&self) -> Result<Modules, ClientError> {
-        self.json(self.request(Method::GET, &["v1", "modules"])?).await
+    /// [`ClientError`]; with status 503 the server sends other large answers now.
+    pub async fn modules(&self, query: &ModulesQuery) -> Result<Modules, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "modules"])?.query(query)).await
     }
 
     /// Asks how much the workers grant of what the tasks of a flow ask for.

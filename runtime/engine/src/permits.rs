@@ -7,4 +7,5 @@ pub(crate) mod calls;
 pub(crate) mod client;
 pub(crate) mod coordinator;
 mod fair_queue;
+mod paces;
 pub(crate) mod service;

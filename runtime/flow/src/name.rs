@@ -44,6 +44,9 @@ fn check(text: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
+/// The first of all names, in their order.
+const FIRST: &str = "-";
+
 /// The separator between a namespace and a name in it.
 const NAMESPACE_SEPARATOR: char = '/';
 
@@ -204,7 +207,34 @@ macro_rules! in_namespace {
 in_namespace!(FlowName);
 in_namespace!(QueueName);
 
+impl FlowName {
+    /// The first of all possible names of flows, in their order.
+    #[must_use]
+    pub fn first() -> Self {
+        Self(FIRST.into())
+    }
+
+    /// The first of all possible names in a namespace, in their order. Those of a namespace follow one another. `None` if the name of the
+    /// namespace is so long that it can have no flows.
+    #[must_use]
+    pub fn first_in(namespace: &Namespace) -> Option<Self> {
+        Self::first().within(Some(namespace)).ok()
+    }
+
+    /// Whether it is in a namespace.
+    #[must_use]
+    pub fn is_in(&self, namespace: &Namespace) -> bool {
+        self.0.strip_prefix(namespace.as_str()).is_some_and(|rest| rest.starts_with(NAMESPACE_SEPARATOR))
+    }
+}
+
 impl NodeName {
+    /// The first of all possible names of nodes, in their order.
+    #[must_use]
+    pub fn first() -> Self {
+        Self(FIRST.into())
+    }
+
     /// The name of one element of a `for_each` task, counted from 0.
     #[must_use]
     pub fn element(&self, number: u32) -> Self {
@@ -252,6 +282,27 @@ mod tests {
             assert!(QueueName::new(bad).is_err(), "{bad:?} passed");
         }
         assert!(FlowName::new("x".repeat(99)).unwrap().within(Some(&shop)).is_err());
+    }
+
+    #[test]
+    fn the_names_of_a_namespace_follow_its_first_one() {
+        let shop = Namespace::new("shop").unwrap();
+        let first = FlowName::first_in(&shop).unwrap();
+        let valid = |byte: &u8| check(&char::from(*byte).to_string()).is_ok();
+        let names: Vec<String> = (0..=127).filter(valid).map(|byte| char::from(byte).to_string()).collect();
+        assert_eq!(names.len(), 64);
+        for name in &names {
+            assert!(
+                FlowName::first() <= FlowName::new(name).unwrap() && NodeName::first() <= NodeName::new(name).unwrap()
+            );
+            let in_shop = FlowName::new(format!("shop/{name}")).unwrap();
+            assert!(first <= in_shop && in_shop.is_in(&shop));
+            for outside in ["shop", &format!("shop{name}"), &format!("shop{name}/f"), "sho/p", "a/shop", "t"] {
+                let outside = FlowName::new(outside).unwrap();
+                assert!(!outside.is_in(&shop) && (outside < first || outside > in_shop), "{outside} is between");
+            }
+        }
+        assert_eq!(FlowName::first_in(&Namespace::new("x".repeat(99)).unwrap()), None);
     }
 
     #[test]

@@ -216,7 +216,8 @@ fn out_of_scope(caller: &Caller, needed: &Scope) -> Response {
 ///
 /// With a token it is one of the server's configured ones, or one of the logbook. Without a token, the server listens only on this
 /// machine and has none configured, and serves the user who started it. Then the request must name an IP address or
-/// `localhost` as its host. This stops a web page whose own host name resolves to this machine from acting for its visitor.
+/// `localhost` as its host. This stops a web page whose own host name resolves to this machine from acting for its visitor. Neither may a
+/// page of another origin cause the request.
 ///
 /// # Errors
 /// The answer to a request that nobody may send.
@@ -258,6 +259,13 @@ pub(crate) fn check_owner(headers: &HeaderMap, peer: &Peer) -> Result<(), Box<Re
         let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request names another host", detail);
         return Err(Box::new(problem.hint("set a token, and requests may come under any name").into_response()));
     }
+    if is_of_other_page(headers) {
+        let detail =
+            "without a token, a server answers no request that a page of another origin makes its visitor send";
+        let title = "a page of another origin causes the request";
+        let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", title, detail);
+        return Err(Box::new(problem.hint("open the address in a tab of its own, or set a token").into_response()));
+    }
     if !peer.is_own_user() {
         let detail = "the connection comes from another user of this machine";
         let title = "without a token, a server serves only its own user";
@@ -267,6 +275,9 @@ pub(crate) fn check_owner(headers: &HeaderMap, peer: &Peer) -> Result<(), Box<Re
     }
     Ok(())
 }
+
+/// In which relation the page that causes a request is to its address, as the browser says.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses requests that a web page of another origin makes.
 pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Response {
@@ -295,6 +306,13 @@ pub(crate) fn unauthorized() -> Response {
     ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
 }
 
+/// Whether a browser says that a page of another origin causes the request. It says so also of images, scripts and links, which have no
+/// `Origin`. Other clients say nothing.
+fn is_of_other_page(headers: &HeaderMap) -> bool {
+    let own = [&b"same-origin"[..], b"none"];
+    headers.get_all(FETCH_SITE).iter().any(|site| !own.contains(&site.as_bytes()))
+}
+
 /// Whether the request names this machine as its host. A request without a host does not come from a browser: HTTP/1.1
 /// requires the header.
 fn is_local_host(headers: &HeaderMap) -> bool {
@@ -319,6 +337,21 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_browser_says_which_requests_other_pages_cause() {
+        let of_other = |sites: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for site in sites {
+                headers.append(FETCH_SITE, HeaderValue::from_static(site));
+            }
+            is_of_other_page(&headers)
+        };
+        assert!(!of_other(&[]) && !of_other(&["same-origin"]) && !of_other(&["none"]));
+        for other in [&["cross-site"][..], &["same-site"], &["Same-Origin"], &["same-origin", "cross-site"]] {
+            assert!(of_other(other), "{other:?} passed");
+        }
+    }
 
     #[test]
     fn this_machine_is_named_by_address_or_as_localhost() {

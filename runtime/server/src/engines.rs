@@ -1,29 +1,37 @@
 //! Lists the engines that share the runs, and the shards that each drives.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{collections::BTreeMap, sync::Arc};
 
 use api::{self, DrivenShard, Engine, Engines};
-use axum::{Json, extract::State};
+use axum::{Extension, extract::State, response::Response};
+use bytes::Bytes;
 use engine::{Clock as _, SystemClock};
 use flow::{Shard, Timestamp};
 use protocol::{EngineStatus, events::rfc3339};
-use sandbox::Permits;
 
-use crate::state::Shared;
+use crate::{auth::permission::Permission, problem::Problem, shared_answers::SharedAnswers, state::Shared};
 
-/// Number of lists that are made at the same time. Each asks for every shard. Those that wait are not counted: each has a connection,
-/// and a sender has a share of those.
-const MAX_LISTS_AT_ONCE: usize = 4;
+/// Number of lists that are made at the same time. Each asks for every shard.
+pub(crate) const MAX_LISTS_AT_ONCE: usize = 4;
 
-static LISTS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_LISTS_AT_ONCE, usize::MAX));
+/// The list of engines, as JSON.
+pub(crate) type EngineLists = SharedAnswers<(), Bytes>;
 
 /// Lists the engines that share the runs of the server, and the shards that each drives.
 #[utoipa::path(get, operation_id = "list_engines", path = "/v1/engines", tag = "engines", responses(
     (status = 200, description = "The engines that were found", body = Engines),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn list(State(state): Shared) -> Json<Engines> {
-    let _turn = LISTS.acquire(None).await.expect("any number of lists may wait");
-    Json(found(state.dependencies.engine.shard_drivers().await, SystemClock.now()))
+pub(crate) async fn list(
+    State(state): Shared,
+    Extension(permission): Extension<Arc<Permission>>,
+) -> Result<Response, Problem> {
+    let engine = state.dependencies.engine.clone();
+    let asking = async move {
+        let engines = found(engine.shard_drivers().await, SystemClock.now());
+        Ok(Bytes::from(serde_json::to_vec(&engines).expect("strings are JSON")))
+    };
+    let json = state.engine_lists.get((), None, asking).await?;
+    state.large_answers.json(permission.sender(), json)
 }
 
 /// The engines that were found, by what was answered about each shard.

@@ -1,23 +1,29 @@
 //! Reports whether the server process responds, and whether it works.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
-use api::{self, Checks, Health};
+use api::{self, Check, Checks, Health};
 use axum::{Extension, Json, extract::State, http::HeaderMap};
-use engine::{Clock, Engine, SystemClock};
+use engine::{Clock, SystemClock};
 use protocol::events::rfc3339;
-use tokio::sync::Mutex;
 
 use crate::{
     Dependencies,
     auth::{self, peer::Peer},
     checks::{self, RunningServer},
     problem::Problem,
+    shared_answers::SharedAnswers,
     state::Shared,
 };
+
+/// The result of a readiness check: the reason of a failure. Frequent requests share it, so they cost nothing.
+pub(crate) type Readiness = SharedAnswers<(), Result<(), String>>;
+
+/// The results of a full check.
+pub(crate) type Examination = SharedAnswers<(), Vec<Check>>;
+
+/// Number of checks of each kind that are made at the same time.
+pub(crate) const MAX_AT_ONCE: usize = 1;
 
 /// Reports that the process is running.
 #[utoipa::path(get, path = "/health", tag = "health", security(()),
@@ -37,7 +43,9 @@ pub(crate) async fn ready(
     Extension(peer): Extension<Arc<Peer>>,
     headers: HeaderMap,
 ) -> Result<Json<Health>, Problem> {
-    match state.readiness.check(&state.dependencies.engine).await {
+    let engine = state.dependencies.engine.clone();
+    let checked = state.readiness.get((), None, async move { Ok(engine.check().await) }).await;
+    match checked.unwrap_or_else(|problem| Err(problem.into_document().detail)) {
         Ok(()) => Ok(health().await),
         Err(reason) => match auth::identify(&state, &headers, &peer).await {
             Ok(caller) if !caller.is_limited() => Err(Problem::unavailable(reason)),
@@ -54,56 +62,17 @@ pub(crate) async fn ready(
 #[utoipa::path(get, operation_id = "check_health", path = "/v1/health/checks", tag = "health", responses(
     (status = 200, description = "The results of the checks, good or bad", body = Checks),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn checks(State(state): Shared) -> Json<Checks> {
-    let checks = state.examination.make(&state.dependencies).await;
-    let at = rfc3339(SystemClock.now());
-    Json(Checks { version: env!("CARGO_PKG_VERSION").to_owned(), at, checks })
-}
-
-/// How long a readiness result is reused, so that frequent requests cost nothing.
-const CACHE_FOR: Duration = Duration::from_secs(1);
-
-/// The result of the last readiness check.
-#[derive(Debug, Default)]
-pub(crate) struct Readiness {
-    last: Mutex<Option<(Instant, Result<(), String>)>>,
-}
-
-impl Readiness {
-    /// Checks the engine, unless a recent result exists. Concurrent requests wait for the same result.
-    async fn check(&self, engine: &Engine) -> Result<(), String> {
-        let mut last = self.last.lock().await;
-        if let Some((at, result)) = &*last
-            && at.elapsed() < CACHE_FOR
-        {
-            return result.clone();
-        }
-        let result = engine.check().await;
-        *last = Some((Instant::now(), result.clone()));
-        result
-    }
-}
-
-/// The results of the last full check.
-#[derive(Debug, Default)]
-pub(crate) struct Examination {
-    last: Mutex<Option<(Instant, Vec<api::Check>)>>,
-}
-
-impl Examination {
-    /// Runs all checks, unless recent results exist. Concurrent requests wait for the same results.
-    async fn make(&self, dependencies: &Dependencies) -> Vec<api::Check> {
-        let mut last = self.last.lock().await;
-        if let Some((at, result)) = &*last
-            && at.elapsed() < CACHE_FOR
-        {
-            return result.clone();
-        }
-        let Dependencies { engine, broker, logbook, locations, .. } = dependencies;
+pub(crate) async fn checks(State(state): Shared) -> Result<Json<Checks>, Problem> {
+    let examined = state.clone();
+    let examining = async move {
+        let Dependencies { engine, broker, logbook, locations, .. } = &examined.dependencies;
         let running = RunningServer { engine: engine.clone(), broker: broker.clone(), logbook: logbook.clone() };
         // Boxed because this future is large.
-        let result = Box::pin(checks::check(locations, Some(&running))).await;
-        *last = Some((Instant::now(), result.clone()));
-        result
-    }
+        let examination = Box::pin(checks::check(locations, Some(&running)));
+        let checked = examined.stop.run_until_cancelled(examination).await;
+        checked.ok_or_else(|| Problem::unavailable("the server is stopping"))
+    };
+    let checks = state.examination.get((), None, examining).await?;
+    let at = rfc3339(SystemClock.now());
+    Ok(Json(Checks { version: env!("CARGO_PKG_VERSION").to_owned(), at, checks }))
 }

@@ -60,13 +60,14 @@ impl LargeAnswers {
     ///
     /// # Errors
     /// As [`LargeAnswers::take`].
-    pub(crate) fn json(&self, sender: &Sender, json: Vec<u8>) -> Result<Response, Problem> {
+    pub(crate) fn json(&self, sender: &Sender, json: impl Into<Bytes>) -> Result<Response, Problem> {
+        let json = json.into();
         let headers = json_headers(json.len());
         if json.len() <= SMALL {
             return Ok((headers, json).into_response());
         }
         let memory = self.take(sender, json.len())?;
-        Ok((headers, memory.body(json.into())).into_response())
+        Ok((headers, memory.body(json)).into_response())
     }
 }
 

@@ -13,6 +13,7 @@ mod direct;
 mod server;
 mod state;
 mod shares;
+mod shared_answers;
 mod bodies;
 mod tls;
 mod server_token;
@@ -60,7 +61,10 @@ pub use metrics_server::{MetricsConfig, MetricsServer};
 pub use module_library::{
     Component, DEFAULT_MODULE_SIZE, InspectedModule, LibraryError, LibraryLimits, ModuleLibrary, MovedTag,
 };
-pub use modules::{shown, stored_modules};
+pub use modules::{
+    list::{ModulesPage, stored_modules},
+    shown,
+};
 pub use openapi::description;
 pub use problem::Problem;
 pub use runs::{

@@ -163,7 +163,7 @@ impl LibraryError {
     pub(crate) fn is_about_server(&self) -> bool {
         match self {
             Self::Tag(error) => match error {
-                TagError::Missing { .. } => false,
+                TagError::Missing { .. } | TagError::TooMany { .. } => false,
                 TagError::Write { .. } | TagError::Read { .. } | TagError::Damaged { .. } => true,
             },
             Self::Fetch(error) => match error {

@@ -1,23 +1,21 @@
 //! Uploads, signs, lists and shows modules of the store.
 
-use sandbox::{CompileError, DescribeError, ModuleError};
-use std::{
-    collections::BTreeMap,
-    str::FromStr as _,
-    time::{SystemTime, UNIX_EPOCH},
-};
+pub(crate) mod list;
 
-use api::{self, ModuleSignature, Modules, StoredModule};
+use std::str::FromStr as _;
+
+use api::{self, ModuleSignature};
 use axum::{
     Extension, Json,
     extract::{Path, State},
     http::{HeaderMap, HeaderName, StatusCode},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use flow::{Digest, Namespace, Timestamp};
+use flow::{Digest, Namespace};
 use protocol::events::rfc3339;
+use sandbox::{CompileError, DescribeError, ModuleError};
 use serde::Deserialize;
-use store::{FetchError, ListError, MAX_SIGNATURES, Refusal, SignError, Signature, Store, Tag, TagError};
+use store::{FetchError, MAX_SIGNATURES, Refusal, SignError, Signature, Store, Tag, TagError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
@@ -55,7 +53,7 @@ pub(crate) struct PushQuery {
         (status = 201, description = "It is stored", body = api::Module),
         (status = 403, description = "The server does not admit it, or its signer", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = 409, description = "The namespace has no space left", body = api::Problem,
+        (status = 409, description = "The namespace has no space left, or as many tags as are allowed", body = api::Problem,
             content_type = "application/problem+json"),
         (status = 413, description = "It is larger than the server allows", body = api::Problem,
             content_type = "application/problem+json"),
@@ -164,45 +162,6 @@ fn own_tag(tag: &Tag, namespace: Option<&Namespace>) -> Result<Tag, Problem> {
     }
 }
 
-/// Lists the contents of the store: modules, and values that were too large for messages. A token that is limited to a
-/// namespace lists what its tags name, and the tags of none.
-#[utoipa::path(get, operation_id = "list_modules", path = "/v1/modules", tag = "modules", responses(
-    (status = 200, description = "The contents, in order of digest", body = Modules),
-    (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn list(
-    State(state): Shared,
-    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
-) -> Result<Json<Modules>, Problem> {
-    let modules = stored_modules(&*state.dependencies.modules.store, namespace.as_ref()).await;
-    Ok(Json(Modules { modules: modules.map_err(|error| Problem::internal(&error))? }))
-}
-
-/// The contents of a store, with their tags and signatures, in order of digest. With a namespace, only what its tags and those
-/// of none name.
-///
-/// # Errors
-/// [`ListError`] when they cannot be read.
-pub async fn stored_modules(store: &dyn Store, namespace: Option<&Namespace>) -> Result<Vec<StoredModule>, ListError> {
-    let (entries, tags, signatures) = (store.list().await?, store.tags().await?, store.all_signatures().await?);
-    let (mut tags_of, mut signatures_of) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
-    for (tag, digest) in tags.iter().filter(|(tag, _)| is_visible(Some(tag), namespace)) {
-        tags_of.entry(*digest).or_default().push(tag.to_string());
-    }
-    for signature in signatures.iter().filter(|signature| is_visible(signature.tag(), namespace)) {
-        signatures_of.entry(*signature.digest()).or_default().push(shown(signature));
-    }
-    let stored = |entry: store::Entry| StoredModule {
-        digest: entry.digest.to_string(),
-        size: entry.size,
-        stored_at: rfc3339(timestamp(entry.stored_at)),
-        tags: tags_of.remove(&entry.digest).unwrap_or_default(),
-        signatures: signatures_of.remove(&entry.digest).unwrap_or_default(),
-    };
-    let mut modules: Vec<StoredModule> = entries.into_iter().map(stored).collect();
-    modules.retain(|module| namespace.is_none() || !module.tags.is_empty());
-    Ok(modules)
-}
-
 /// Shows a module by tag or digest.
 #[utoipa::path(get, operation_id = "show_module", path = "/v1/modules/{module}", tag = "modules",
     params(("module" = String, Path, description = "A tag, or sha256: and 64 hex digits")), responses(
@@ -268,6 +227,11 @@ fn refused(error: LibraryError) -> Problem {
             Problem::new(StatusCode::CONFLICT, "too-many-signatures", "the module takes no more signatures", detail)
                 .hint("sign it for no tag, which counts for every tag; or remove files below `signatures` in the store")
         }
+        LibraryError::Tag(TagError::TooMany { .. }) => {
+            let title = "the namespace has as many tags as are allowed";
+            Problem::new(StatusCode::CONFLICT, "too-many-tags", title, detail)
+                .hint("push it with a tag that the namespace has already; or an operator removes files below `tags` in the store")
+        }
         LibraryError::NoTag { .. }
         | LibraryError::Fetch(FetchError::Missing { .. })
         | LibraryError::Sign(SignError::Missing { .. })
@@ -315,9 +279,4 @@ fn not_admitted(refusal: &Refusal) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "not-admitted", title, refusal.to_string())
         .hint(refusal.advice())
         .for_limited(refusal.without_rules(), Some(Refusal::ADVICE_WITHOUT_RULES))
-}
-
-fn timestamp(time: SystemTime) -> Timestamp {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }

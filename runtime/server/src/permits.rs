@@ -1,12 +1,10 @@
 //! Lists the tasks whose calls hold permits or wait for them, page by page.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use api::{self, PermitCall, Permits, PermitsQuery, TaskPermits};
 use axum::{Extension, extract::State, response::Response};
+use bytes::Bytes;
 use flow::{CallId, FlowName, Namespace, NodeName, Pace, Shard};
 use protocol::{MAX_LISTED_PERMITS, MAX_LISTED_TASKS, PermitsAnswer, PermitsQuestion};
 
@@ -14,22 +12,34 @@ use crate::{
     auth::{namespace::CallerNamespace, permission::Permission},
     extract::Query,
     problem::Problem,
+    shared_answers::SharedAnswers,
     state::Shared,
 };
 
 /// The default number of tasks of a page.
 const DEFAULT_TASKS: usize = 20;
 
-/// Number of lists that are made at the same time. Each asks for every shard. An owner has at most all but one. Those that wait are
-/// not counted: each has a connection, and a sender has a share of those.
-const MAX_LISTS_AT_ONCE: usize = 4;
+/// Number of lists that are made at the same time. Each asks for every shard.
+pub(crate) const MAX_LISTS_AT_ONCE: usize = 4;
 
-static LISTS: LazyLock<sandbox::Permits> = LazyLock::new(|| sandbox::Permits::new(MAX_LISTS_AT_ONCE, usize::MAX));
+/// The pages of tasks, as JSON.
+pub(crate) type PermitPages = SharedAnswers<WantedTasks, Bytes>;
+
+/// Which tasks a page has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WantedTasks {
+    namespace: Option<Namespace>,
+    flow: Option<FlowName>,
+    after: Option<(FlowName, NodeName)>,
+    limit: usize,
+}
 
 /// Separates the flow from the task in a cursor. No name has it.
 const SEPARATOR: char = ':';
 
 /// Lists the tasks whose calls hold permits or wait for them, in order of flow and task.
+///
+/// A page with a `next` may have fewer tasks than `limit`, or none.
 #[utoipa::path(get, operation_id = "list_permits", path = "/v1/permits", tag = "runs", params(PermitsQuery), responses(
     (status = 200, description = "A page of tasks", body = Permits),
     (status = 400, description = "The filter cannot be read", body = api::Problem,
@@ -49,10 +59,14 @@ pub(crate) async fn list(
         return Err(Problem::bad_request(format!("limit: {limit} is not from 1 to {MAX_LISTED_TASKS}")));
     }
     let question = parse(query)?;
-    let _turn = LISTS.acquire(caller.0.clone()).await.expect("any number of lists may wait");
-    let answer = merged(state.dependencies.engine.permits(&question).await, limit);
+    let PermitsQuestion { namespace, flow, after } = question.clone();
+    let engine = state.dependencies.engine.clone();
+    let asking = async move {
+        let page = merged(engine.permits(&question).await, limit);
+        Ok(Bytes::from(serde_json::to_vec(&page).expect("strings are JSON")))
+    };
+    let json = state.permit_pages.get(WantedTasks { namespace, flow, after, limit }, caller.0, asking).await?;
     // A page may have two thousand calls, and a slow reader leaves it in memory.
-    let json = serde_json::to_vec(&answer).expect("strings are JSON");
     state.large_answers.json(permission.sender(), json)
 }
 
@@ -105,7 +119,9 @@ fn merged(answers: Vec<(Shard, Option<PermitsAnswer>)>, limit: usize) -> Permits
     is_cut |= tasks.len() > limit;
     let last = tasks.keys().nth(limit - 1).or_else(|| tasks.keys().next_back());
     let next = last.filter(|_| is_cut).map(|(flow, task)| format!("{flow}{SEPARATOR}{task}"));
-    Permits { tasks: tasks.into_iter().take(limit).map(shown).collect(), unanswered, next }
+    // A full answer of a shard may have tasks whose last call has gone.
+    let has_calls = |(_, all): &(_, AllShards)| all.given + all.waiting > 0;
+    Permits { tasks: tasks.into_iter().take(limit).filter(has_calls).map(shown).collect(), unanswered, next }
 }
 
 fn shown(((flow, task), all): ((FlowName, NodeName), AllShards)) -> TaskPermits {
@@ -193,5 +209,14 @@ mod tests {
         let full = PermitsAnswer { tasks: vec![permits("a", 1, ["r", "s"]); MAX_LISTED_TASKS] };
         let Permits { tasks, next, .. } = merged(vec![("0".parse().unwrap(), Some(full))], 50);
         assert_eq!((tasks.len(), next.as_deref()), (1, Some("a:t")), "the shard may have more");
+    }
+
+    #[test]
+    fn a_task_without_calls_is_not_shown_and_the_page_leads_on() {
+        let gone = protocol::TaskPermits { held: 0, waiting: 0, ..permits("b", 1, ["r", "s"]) };
+        let answer = PermitsAnswer { tasks: vec![permits("a", 1, ["r", "s"]), gone, permits("c", 1, ["r", "s"])] };
+        let Permits { tasks, next, .. } = merged(vec![("0".parse().unwrap(), Some(answer))], 2);
+        let flows: Vec<&str> = tasks.iter().map(|task| task.flow.as_str()).collect();
+        assert_eq!((flows, next.as_deref()), (vec!["a"], Some("b:t")));
     }
 }

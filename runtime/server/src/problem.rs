@@ -15,7 +15,7 @@ use tracing::warn;
 pub(crate) const IN_THE_LOG: &str = "the log of the server has the reason";
 
 /// Why a request was not fulfilled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Problem {
     status: StatusCode,
     problem: Box<api::Problem>,
@@ -24,7 +24,7 @@ pub struct Problem {
 }
 
 /// The detail and the hint for senders that are limited to a namespace.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Limited {
     detail: String,
     /// `None` for the hint that everybody gets.

@@ -22,6 +22,7 @@ use crate::{
     extract::{self, Query},
     problem::Problem,
     state::{self, Shared},
+    turns,
 };
 
 /// The maximum length of a reason in an answer, in characters.
@@ -51,8 +52,8 @@ pub(crate) async fn list(
     State(state): Shared,
     Extension(permission): Extension<Arc<Permission>>,
 ) -> Result<Response, Problem> {
-    let _turn = turn().await;
-    let content = in_time(quarantine::list_within(state.dependencies.broker.clone(), SERVER_LIMITS)).await?;
+    let reading = in_time(quarantine::list_within(state.dependencies.broker.clone(), SERVER_LIMITS));
+    let content = turns::in_task(turn().await, reading).await?;
     let answer = Quarantine { messages: shown(&content.messages), unread: content.unread };
     // The texts of a thousand messages take some megabytes, and a slow reader leaves them in memory.
     let json = serde_json::to_vec(&answer).expect("strings are JSON");

@@ -1,25 +1,24 @@
 //! Lists the queues of jobs. AMQP cannot list queues, so these are the known ones.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::LazyLock,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use api::{self, JobQueue, JobQueues, QueueState, QueuesQuery};
-use axum::{Extension, Json, extract::State};
+use axum::{Extension, extract::State, response::Response};
 use broker::{Broker, DeclareError};
+use bytes::Bytes;
 use flow::{Namespace, QueueName};
 use futures::{StreamExt as _, stream};
 use protocol::topology;
-use sandbox::Permits;
+use sandbox::Owner;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::{
-    auth::namespace::CallerNamespace,
+    auth::{namespace::CallerNamespace, permission::Permission},
     extract::Query,
     problem::{Problem, chain},
+    shared_answers::SharedAnswers,
     state::{self, Shared},
-    workers::describe,
+    workers::described,
 };
 
 /// The maximum number of queues of a page: each is asked for.
@@ -37,11 +36,30 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of concurrent questions of a page. A connection allows 16, and those of the engine must not wait for pages.
 const MAX_CONCURRENT: usize = 2;
 
-/// Number of pages for which the broker is asked at the same time. An owner has at most one. Those that wait are not counted: each has
-/// a connection, and a sender has a share of those.
-const MAX_PAGES_AT_ONCE: usize = 2;
+/// Number of pages for which the broker is asked at the same time. An owner has at most one.
+pub(crate) const MAX_PAGES_AT_ONCE: usize = 2;
 
-static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_PAGES_AT_ONCE, usize::MAX));
+/// The pages of queues, as JSON.
+pub(crate) type QueuePages = SharedAnswers<WantedQueues, Bytes>;
+
+/// Which queues a page has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WantedQueues {
+    /// The namespace that the sender is limited to: it decides which queues are known.
+    limited_to: Owner,
+    namespace: Option<Namespace>,
+    queue: Option<QueueName>,
+    after: Option<QueueName>,
+    limit: usize,
+}
+
+impl WantedQueues {
+    fn has(&self, queue: &QueueName) -> bool {
+        self.queue.as_ref().is_none_or(|wanted| wanted == queue)
+            && self.namespace.as_ref().is_none_or(|namespace| queue.namespace().as_ref() == Some(namespace))
+            && self.after.as_ref().is_none_or(|after| queue > after)
+    }
+}
 
 /// Lists the known queues of jobs, in order of name.
 #[utoipa::path(get, operation_id = "list_queues", path = "/v1/queues", tag = "workers", params(QueuesQuery), responses(
@@ -52,8 +70,9 @@ static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_PAGES_AT_ONC
 pub(crate) async fn list(
     State(state): Shared,
     Extension(caller): Extension<CallerNamespace>,
+    Extension(permission): Extension<Arc<Permission>>,
     Query(mut query): Query<QueuesQuery>,
-) -> Result<Json<JobQueues>, Problem> {
+) -> Result<Response, Problem> {
     caller.limit(&mut query.namespace)?;
     let QueuesQuery { queue, namespace, limit, after } = query;
     let limit = limit.unwrap_or(DEFAULT_QUEUES);
@@ -66,37 +85,32 @@ pub(crate) async fn list(
         let name = QueueName::new(name).and_then(|name| name.within(namespace.as_ref()));
         name.map_err(|error| Problem::bad_request(format!("{key}: {error}")))
     };
-    let wanted = queue.map(|queue| parse("queue", queue)).transpose()?;
+    let queue = queue.map(|queue| parse("queue", queue)).transpose()?;
     let after = after.map(|after| parse("after", after)).transpose()?;
-    let known = known(&state, &caller, wanted.clone()).await?;
-    let is_listed = |queue: &QueueName| {
-        wanted.as_ref().is_none_or(|wanted| wanted == queue)
-            && namespace.as_ref().is_none_or(|namespace| queue.namespace().as_ref() == Some(namespace))
-            && after.as_ref().is_none_or(|after| queue > after)
-    };
-    let mut listed: Vec<(QueueName, u64)> = known.into_iter().filter(|(queue, _)| is_listed(queue)).collect();
+    let wanted = WantedQueues { limited_to: caller.0.clone(), namespace, queue, after, limit };
+    let known = known(&state, &wanted).await?;
+    let mut listed: Vec<(QueueName, u64)> = known.into_iter().filter(|(queue, _)| wanted.has(queue)).collect();
     let more = listed.len() > limit;
     listed.truncate(limit);
     let next = listed.last().filter(|_| more).map(|(queue, _)| queue.to_string());
-    let _turn = PAGES.acquire(caller.0).await.expect("any number of pages may wait");
-    Ok(Json(JobQueues { queues: ask(&*state.dependencies.broker, listed).await, next }))
+    let broker = state.dependencies.broker.clone();
+    let asking = async move {
+        let page = JobQueues { queues: ask(&*broker, listed).await, next };
+        Ok(Bytes::from(serde_json::to_vec(&page).expect("strings are JSON")))
+    };
+    let json = state.queue_pages.get(wanted, caller.0, asking).await?;
+    state.large_answers.json(permission.sender(), json)
 }
 
 /// The known queues, each with the number of workers that name it.
-async fn known(
-    state: &state::State,
-    caller: &CallerNamespace,
-    wanted: Option<QueueName>,
-) -> Result<BTreeMap<QueueName, u64>, Problem> {
-    let dependencies = &state.dependencies;
-    let default = "default".parse::<QueueName>().and_then(|default| default.within(caller.0.as_ref()));
+async fn known(state: &state::State, wanted: &WantedQueues) -> Result<BTreeMap<QueueName, u64>, Problem> {
+    let (dependencies, limited_to) = (&state.dependencies, wanted.limited_to.as_ref());
+    let default = "default".parse::<QueueName>().and_then(|default| default.within(limited_to));
     let waiting = dependencies.engine.waiting_queues();
-    let named = dependencies.locations.queues.iter().cloned().chain(default).chain(waiting).chain(wanted);
+    let named = dependencies.locations.queues.iter().cloned().chain(default).chain(waiting).chain(wanted.queue.clone());
     let mut known: BTreeMap<QueueName, u64> = named.map(|queue| (queue, 0)).collect();
-    for worker in describe(dependencies.broker.clone(), caller.0.as_ref()).await? {
-        let queues: BTreeSet<QueueName> = worker.status.queues.into_iter().collect();
-        queues.into_iter().for_each(|queue| *known.entry(queue).or_default() += 1);
-    }
+    let workers = described(state, wanted.limited_to.clone()).await?;
+    known.extend(workers.queues.iter().map(|(queue, workers)| (queue.clone(), *workers)));
     Ok(known)
 }
 

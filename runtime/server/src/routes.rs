@@ -41,7 +41,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(runs::commands::skip))
         .routes(routes!(runs::commands::notify))
         .routes(routes!(runs::edits::edit))
-        .routes(routes!(modules::push, modules::list))
+        .routes(routes!(modules::push, modules::list::list))
         .routes(routes!(modules::show))
         .routes(routes!(modules::sign))
         .routes(routes!(workers::list))

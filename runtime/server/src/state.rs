@@ -6,6 +6,7 @@ use broker::Broker;
 use engine::Engine;
 use flow::{Namespace, PerNamespace, QueueName};
 use logbook::Logbook;
+use sandbox::Permits;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -13,14 +14,18 @@ use crate::{
     audit::Audit,
     auth::tokens::RecentTokens,
     bodies::Bodies,
+    engines::EngineLists,
     events::EventStreams,
     health::{Examination, Readiness},
     large_answers::LargeAnswers,
     namespace_storage::NamespaceStorage,
+    permits::PermitPages,
     problem::Problem,
+    queues::QueuePages,
     recent_events::RecentEvents,
     scrape::{QueueLengths, Scrapes},
     webhooks::{Webhooks, config::Webhook},
+    workers::WorkerLists,
 };
 
 /// The dependencies of a server.
@@ -65,11 +70,17 @@ pub(crate) struct State {
     pub(crate) bodies: Bodies,
     pub(crate) event_streams: EventStreams,
     pub(crate) recent_events: RecentEvents,
+    /// The turns at beginning to follow the lines of a run.
+    pub(crate) live_lines: Permits,
     pub(crate) webhooks: Webhooks,
     pub(crate) large_answers: LargeAnswers,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,
     pub(crate) namespace_storage: NamespaceStorage,
+    pub(crate) worker_lists: WorkerLists,
+    pub(crate) queue_pages: QueuePages,
+    pub(crate) engine_lists: EngineLists,
+    pub(crate) permit_pages: PermitPages,
     pub(crate) scrapes: Scrapes,
     pub(crate) queue_lengths: QueueLengths,
     pub(crate) stop: CancellationToken,

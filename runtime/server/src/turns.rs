@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 use sandbox::{Owner, Permit, Permits};
 use tokio::task_local;
+use tokio_util::task::TaskTracker;
 
 task_local! {
     /// The namespace that the sender of the request is limited to. All senders without one are one owner.
@@ -44,6 +45,9 @@ static WIRED_RUNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE
 
 /// The turns at making an answer of a run that is in memory, which takes short. Whoever has one may have a turn of a history.
 static ANSWERS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+
+/// The turns at listing the contents of the store: the files of all tags that the sender may see are read.
+static MODULES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
 /// Number of flows whose modules are asked, or whose descriptions wait for a turn at wiring. Each may have some megabytes.
 const MAX_PREPARED: usize = 32;
@@ -91,6 +95,11 @@ pub(crate) async fn for_preparation(owner: Owner) -> Turn {
     turn_of(&PREPARED, owner).await
 }
 
+/// Waits for a turn at listing the contents of the store for a sender, who may be limited to a namespace.
+pub(crate) async fn for_modules(owner: Owner) -> Turn {
+    turn_of(&MODULES, owner).await
+}
+
 async fn turn_of(turns: &Permits, owner: Owner) -> Turn {
     let owner = SENDER.try_with(Clone::clone).unwrap_or(owner);
     turns.acquire(owner).await.expect("any number of requests may wait")
@@ -111,6 +120,30 @@ pub(crate) async fn in_turn_to_answer<Output: Send + 'static>(
     answer: impl FnOnce() -> Output + Send + 'static,
 ) -> Output {
     in_turn_of(&ANSWERS, owner, answer).await
+}
+
+/// Does work that has a turn in a task of its own. Dropping the future leaves begun work to end by itself, and the work has the turn until
+/// then: a client that leaves does not give it to another one while others still have to do with the work.
+pub(crate) async fn in_task<Output: Send + 'static>(
+    turn: Turn,
+    work: impl Future<Output = Output> + Send + 'static,
+) -> Output {
+    to_its_end(async move {
+        let _turn = turn;
+        work.await
+    })
+    .await
+}
+
+/// Does work in a task of its own. Dropping the future leaves begun work to end by itself, and what the work has, such as memory, counts
+/// until then.
+pub(crate) async fn to_its_end<Output: Send + 'static>(work: impl Future<Output = Output> + Send + 'static) -> Output {
+    match TaskTracker::new().spawn(work).await {
+        Ok(output) => output,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime ends, and nobody waits for the work any more.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 async fn in_turn_of<Output: Send + 'static>(
@@ -196,6 +229,20 @@ mod tests {
         drop(end);
         assert_eq!(slow.await, [true; 3]);
         assert_eq!(answer, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn work_in_a_task_has_its_turn_until_it_ends() {
+        let turns = Permits::new(1, usize::MAX);
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let turn = turn_of(&turns, owner("a")).await;
+        // The client leaves.
+        assert!(in_task(turn, async move { ended.await.is_ok() }).now_or_never().is_none());
+        tokio::task::yield_now().await;
+        assert!(turn_of(&turns, owner("b")).now_or_never().is_none(), "the work goes on");
+        end.send(()).unwrap();
+        let next = turn_of(&turns, owner("b")).await;
+        assert!(in_task(next, async { true }).await);
     }
 
     #[tokio::test]

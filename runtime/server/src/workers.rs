@@ -4,22 +4,25 @@
 //! number of all others.
 
 use std::{
-    sync::{Arc, LazyLock},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use api::{self, DrainOptions, Worker, WorkerStateResponse, Workers};
 use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
-use broker::Broker;
+use bytes::Bytes;
 use flow::{Namespace, QueueName, WorkerName};
 use protocol::{DescribedWorker, DrainAction};
-use sandbox::Permits;
+use sandbox::Owner;
+use tokio::task::spawn_blocking;
 
 use crate::{
     QueueCoverage,
     auth::{namespace::CallerNamespace, permission::Permission},
     extract::{self, Named},
     problem::Problem,
+    shared_answers::SharedAnswers,
     state::{self, Shared},
 };
 
@@ -29,11 +32,20 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a worker has to answer a request to drain or to resume.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Number of lists of workers that are made at the same time. Each asks all workers, and has their answers in memory. An owner has at
-/// most all but one. Those that wait are not counted: each has a connection, and a sender has a share of those.
-const MAX_LISTS_AT_ONCE: usize = 4;
+/// Number of lists of workers that are made at the same time. Each asks all workers, and has their answers in memory.
+pub(crate) const MAX_LISTS_AT_ONCE: usize = 4;
 
-static LISTS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_LISTS_AT_ONCE, usize::MAX));
+/// The lists of workers, each for the namespace that its senders are limited to.
+pub(crate) type WorkerLists = SharedAnswers<Owner, WorkerList>;
+
+/// What workers have answered.
+#[derive(Clone)]
+pub(crate) struct WorkerList {
+    /// The workers as JSON.
+    json: Bytes,
+    /// The queues that they take jobs from, each with the number of workers.
+    pub(crate) queues: Arc<BTreeMap<QueueName, u64>>,
+}
 
 /// Lists the workers that answer within a second, with the calls that they make.
 ///
@@ -48,25 +60,39 @@ pub(crate) async fn list(
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     Extension(permission): Extension<Arc<Permission>>,
 ) -> Result<Response, Problem> {
-    let described = describe(state.dependencies.broker.clone(), namespace.as_ref()).await?;
-    let mut workers: Vec<Worker> = match &namespace {
-        Some(namespace) => described.into_iter().filter_map(|worker| within(worker, namespace)).collect(),
-        None => described.iter().map(Worker::from).collect(),
-    };
-    workers.sort_by(|one, other| one.name.cmp(&other.name));
+    let list = described(&state, namespace).await?;
     // Workers may have answered with many calls, and a slow reader leaves them in memory.
-    let json = serde_json::to_vec(&Workers { workers }).expect("strings are JSON");
-    state.large_answers.json(permission.sender(), json)
+    state.large_answers.json(permission.sender(), list.json)
 }
 
-/// Asks the workers for their status and details, when it is the turn of the namespace.
-pub(crate) async fn describe(
-    broker: Arc<dyn Broker>,
-    namespace: Option<&Namespace>,
-) -> Result<Vec<DescribedWorker>, Problem> {
-    let _turn = LISTS.acquire(namespace.cloned()).await.expect("any number of lists may wait");
-    let described = client::describe_workers(broker, namespace, REPLY_TIMEOUT).await;
-    described.map_err(|error| Problem::internal(&error))
+/// Asks the workers for their status and details, for a sender that may be limited to a namespace.
+pub(crate) async fn described(state: &state::State, namespace: Option<Namespace>) -> Result<WorkerList, Problem> {
+    let (broker, of) = (state.dependencies.broker.clone(), namespace.clone());
+    let asking = async move {
+        let described = client::describe_workers(broker, of.as_ref(), REPLY_TIMEOUT).await;
+        let described = described.map_err(|error| Problem::internal(&error))?;
+        let listed = spawn_blocking(move || WorkerList::new(described, of.as_ref())).await;
+        Ok::<_, Problem>(listed.expect("making a list does not panic"))
+    };
+    state.worker_lists.get(namespace.clone(), namespace, asking).await
+}
+
+impl WorkerList {
+    fn new(described: Vec<DescribedWorker>, namespace: Option<&Namespace>) -> Self {
+        let mut queues = BTreeMap::<QueueName, u64>::new();
+        for worker in &described {
+            let is_seen = |queue: &&QueueName| namespace.is_none() || queue.namespace().as_ref() == namespace;
+            let named: BTreeSet<&QueueName> = worker.status.queues.iter().filter(is_seen).collect();
+            named.into_iter().for_each(|queue| *queues.entry(queue.clone()).or_default() += 1);
+        }
+        let mut workers: Vec<Worker> = match namespace {
+            Some(namespace) => described.into_iter().filter_map(|worker| within(worker, namespace)).collect(),
+            None => described.iter().map(Worker::from).collect(),
+        };
+        workers.sort_by(|one, other| one.name.cmp(&other.name));
+        let json = serde_json::to_vec(&Workers { workers }).expect("strings are JSON");
+        Self { json: json.into(), queues: Arc::new(queues) }
+    }
 }
 
 /// What a sender that is limited to a namespace sees of a worker; `None` for a worker that does nothing for it.
@@ -136,6 +162,8 @@ async fn tell(state: &state::State, name: &str, action: DrainAction) -> Result<W
     let worker = WorkerName::new(name).map_err(|error| Problem::bad_request(error.to_string()))?;
     let broker = state.dependencies.broker.clone();
     let answered = client::drain_worker(broker, &worker, action, DRAIN_TIMEOUT).await;
+    // A list shows the new state, also one that is asked for at once.
+    state.worker_lists.forget();
     let Some(details) = answered.map_err(|error| Problem::internal(&error))? else {
         let detail = format!("{worker} has not answered within {} seconds", DRAIN_TIMEOUT.as_secs());
         return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-worker", "no worker of that name answers", detail)
@@ -189,6 +217,18 @@ mod tests {
             calls: WorkerCalls { listed, unlisted: 0, of_others: 2 },
         };
         DescribedWorker { status, details: Some(details) }
+    }
+
+    #[test]
+    fn a_list_counts_the_workers_of_each_queue_that_its_reader_sees() {
+        let shop: Namespace = "shop".parse().unwrap();
+        let described = || vec![worker(&["default", "shop/q", "shop/q"], &[]), worker(&["shop/q", "other/q"], &[])];
+        let counted = |namespace| {
+            let queues = WorkerList::new(described(), namespace).queues;
+            queues.iter().map(|(queue, workers)| format!("{queue}={workers}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(counted(None), "default=1 other/q=1 shop/q=2");
+        assert_eq!(counted(Some(&shop)), "shop/q=2");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{error::Error, fs, io, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use flow::Digest;
+use flow::{Digest, Namespace};
 use tracing::warn;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     blocking::blocking,
     digest::digest_of,
     folder::{self, Folder},
+    tag,
 };
 
 /// A store in a folder. Several handles and several processes may use one folder at the same time.
@@ -100,6 +101,16 @@ impl Store for Directory {
         self.with(Folder::entries).await
     }
 
+    async fn list_after(&self, after: Option<&Digest>, max: usize) -> Result<Vec<Entry>, ListError> {
+        let after = after.copied();
+        self.with(move |folder| folder.entries_after(after.as_ref(), max)).await
+    }
+
+    async fn entries_of(&self, digests: &[Digest]) -> Result<Vec<Entry>, ListError> {
+        let digests = digests.to_vec();
+        self.with(move |folder| folder.entries_of(&digests)).await
+    }
+
     async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<EarlierDigest, TagError> {
         let (tag, digest) = (tag.clone(), *digest);
         self.with(move |folder| set_tag(folder, tag, digest)).await
@@ -111,7 +122,12 @@ impl Store for Directory {
     }
 
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError> {
-        self.with(all_tags).await
+        self.with(|folder| tags_where(folder, |_| true)).await
+    }
+
+    async fn tags_in(&self, namespace: Option<&Namespace>) -> Result<Vec<(Tag, Digest)>, ListError> {
+        let namespace = namespace.cloned();
+        self.with(move |folder| tags_where(folder, |tag| tag.namespace() == namespace)).await
     }
 
     async fn sign(&self, signature: &Signature, policy: &Policy) -> Result<(), SignError> {
@@ -122,10 +138,6 @@ impl Store for Directory {
     async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {
         let digest = *digest;
         self.with(move |folder| folder.signatures_of(&digest)).await
-    }
-
-    async fn all_signatures(&self) -> Result<Vec<Signature>, ListError> {
-        self.with(Folder::all_signatures).await
     }
 
     async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {
@@ -152,6 +164,9 @@ fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<EarlierDigest, T
         },
         EarlierDigest::from,
     );
+    if before == EarlierDigest::None {
+        check_number(folder, &tag)?;
+    }
     let written = match folder.contains(&digest) {
         Ok(true) => folder.write_atomic(&path, format!("{digest}\n").as_bytes()),
         Ok(false) => return Err(TagError::Missing { tag, digest }),
@@ -172,12 +187,25 @@ fn read_tag(folder: &Folder, tag: Tag) -> Result<Option<Digest>, TagError> {
     }
 }
 
-/// All readable tags: a damaged tag does not hide the others.
-fn all_tags(folder: &Folder) -> Result<Vec<(Tag, Digest)>, ListError> {
+/// Refuses a new tag if its namespace has as many as are allowed. The files of tags are not read.
+fn check_number(folder: &Folder, tag: &Tag) -> Result<(), TagError> {
+    let ListError::Read { path, source } = match tag_files(folder) {
+        Ok(known) => return tag::check_number(tag, known.into_iter()),
+        Err(error) => error,
+    };
+    Err(TagError::Read { tag: tag.clone(), path, source })
+}
+
+/// The tags that have a file.
+fn tag_files(folder: &Folder) -> Result<Vec<Tag>, ListError> {
+    let files = folder::list(&folder.tags())?;
+    Ok(files.iter().filter_map(|file| Folder::tag_of(file.file_name().to_str()?)).collect())
+}
+
+/// The readable tags that are wanted: a damaged tag does not hide the others. The files of others are not read.
+fn tags_where(folder: &Folder, is_wanted: impl Fn(&Tag) -> bool) -> Result<Vec<(Tag, Digest)>, ListError> {
     let mut tags = Vec::new();
-    for file in folder::list(&folder.tags())? {
-        let name = file.file_name();
-        let Some(tag) = name.to_str().and_then(Folder::tag_of) else { continue };
+    for tag in tag_files(folder)?.into_iter().filter(is_wanted) {
         match read_tag(folder, tag.clone()) {
             Ok(Some(digest)) => tags.push((tag, digest)),
             Ok(None) => {}
@@ -262,6 +290,24 @@ mod tests {
         assert_eq!(store.tag(&bad, &digest).await.unwrap(), EarlierDigest::Unreadable);
         assert_eq!(store.tag(&bad, &digest).await.unwrap(), EarlierDigest::Known(digest));
         assert_eq!(store.tags().await.unwrap(), [(bad, digest), (good, digest)]);
+    }
+
+    #[tokio::test]
+    async fn a_namespace_has_a_maximum_of_tags() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::open(root.path().into()).await.unwrap();
+        let digest = store.put("pan".into()).await.unwrap();
+        // Only their names count.
+        for number in 0..crate::MAX_NAMESPACE_TAGS {
+            fs::write(root.path().join(format!("tags/shop%t{number}")), "").unwrap();
+        }
+        let tag = async |tag: &str| store.tag(&tag.parse().unwrap(), &digest).await;
+        assert!(matches!(tag("shop/new").await, Err(TagError::TooMany { .. })));
+        for good in ["shop/t1", "shop", "shop2/new", "new"] {
+            assert!(tag(good).await.is_ok(), "{good} is refused");
+        }
+        let shop = store.tags_in(Some(&"shop".parse().unwrap())).await.unwrap();
+        assert_eq!(shop, [("shop/t1".parse().unwrap(), digest)]);
     }
 
     #[test]

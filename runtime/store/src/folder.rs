@@ -296,14 +296,48 @@ impl Folder {
 
     /// The contents of the folder, in order of digest. Other files are skipped.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>, ListError> {
+        self.entries_after(None, usize::MAX)
+    }
+
+    /// The contents of the folder behind a digest, in order of digest, and at most so many. Other files are skipped, and subfolders that have
+    /// none of them are not read.
+    pub(crate) fn entries_after(&self, after: Option<&Digest>, max: usize) -> Result<Vec<Entry>, ListError> {
+        let mut subfolders = list(&self.content())?;
+        subfolders.retain(|folder| folder.file_type().is_ok_and(|kind| kind.is_dir()));
+        // The name of a subfolder is that of its contents, cut: they are in the same order.
+        subfolders.sort_by_key(fs::DirEntry::file_name);
         let mut entries = Vec::new();
-        for folder in list(&self.content())? {
-            if !folder.file_type().is_ok_and(|kind| kind.is_dir()) {
+        for subfolder in subfolders {
+            let name = subfolder.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if after.is_some_and(|after| name < &after.hex()[..2]) {
                 continue;
             }
-            entries.extend(list(&folder.path())?.iter().filter_map(entry));
+            let left = max - entries.len();
+            if left == 0 {
+                break;
+            }
+            let files = list(&subfolder.path())?.into_iter();
+            let mut files: Vec<(Digest, fs::DirEntry)> =
+                files.filter_map(|file| Some((content_of(name, &file)?, file))).collect();
+            files.retain(|(digest, _)| after.is_none_or(|after| digest > after));
+            files.sort_by_key(|(digest, _)| *digest);
+            entries.extend(files.iter().filter_map(|(digest, file)| entry(*digest, file)).take(left));
         }
-        entries.sort_by_key(|entry| entry.digest);
+        Ok(entries)
+    }
+
+    /// The contents with these digests, as far as they are there.
+    pub(crate) fn entries_of(&self, digests: &[Digest]) -> Result<Vec<Entry>, ListError> {
+        let mut entries = Vec::new();
+        for digest in digests {
+            let path = self.path(digest);
+            match fs::metadata(&path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?))) {
+                Ok((size, stored_at)) => entries.push(Entry { digest: *digest, size, stored_at }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(ListError::Read { path, source }),
+            }
+        }
         Ok(entries)
     }
 }
@@ -317,9 +351,15 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<fs::DirEntry>, ListError> {
     listed.map_err(|source| ListError::Read { path: folder.into(), source })
 }
 
-/// The content that a file holds by its name; `None` for another file, or for one that was just removed.
-fn entry(file: &fs::DirEntry) -> Option<Entry> {
-    let digest = format!("sha256:{}", file.file_name().to_str()?).parse().ok()?;
+/// The digest of the content that a file of a subfolder holds by its name; `None` for another file.
+fn content_of(subfolder: &str, file: &fs::DirEntry) -> Option<Digest> {
+    let name = file.file_name();
+    let name = name.to_str().filter(|name| subfolder.len() == 2 && name.starts_with(subfolder))?;
+    format!("sha256:{name}").parse().ok()
+}
+
+/// The content in a file; `None` for one that was just removed.
+fn entry(digest: Digest, file: &fs::DirEntry) -> Option<Entry> {
     let metadata = file.metadata().ok()?;
     Some(Entry { digest, size: metadata.len(), stored_at: metadata.modified().ok()? })
 }

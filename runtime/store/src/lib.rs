@@ -47,5 +47,5 @@ pub use signing_key::{Protection, SigningKey, SigningKeyError};
 pub use store::{
     EarlierDigest, Entry, FetchError, ListError, PutError, RemoveError, RetryAdvice, SignError, Store, TagError,
 };
-pub use tag::{InvalidTag, Tag};
+pub use tag::{InvalidTag, MAX_NAMESPACE_TAGS, Tag};
 pub use writable::try_writing;

@@ -2,17 +2,18 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use flow::Digest;
+use flow::{Digest, Namespace};
 
 use crate::{
     EarlierDigest, Entry, FetchError, ListError, Policy, PutError, RemoveError, SignError, Signature, Store, Tag,
-    TagError, blocking::blocking, digest::digest_of,
+    TagError, blocking::blocking, digest::digest_of, tag,
 };
 
 /// A store that lasts as long as its process.
@@ -71,18 +72,26 @@ impl Store for Memory {
     }
 
     async fn list(&self) -> Result<Vec<Entry>, ListError> {
-        let entry = |(digest, (bytes, stored_at)): (&Digest, &(Bytes, SystemTime))| Entry {
-            digest: *digest,
-            size: bytes.len() as u64,
-            stored_at: *stored_at,
-        };
         Ok(self.lock().content.iter().map(entry).collect())
+    }
+
+    async fn list_after(&self, after: Option<&Digest>, max: usize) -> Result<Vec<Entry>, ListError> {
+        let behind = after.map_or(Bound::Unbounded, |after| Bound::Excluded(*after));
+        Ok(self.lock().content.range::<Digest, _>((behind, Bound::Unbounded)).take(max).map(entry).collect())
+    }
+
+    async fn entries_of(&self, digests: &[Digest]) -> Result<Vec<Entry>, ListError> {
+        let state = self.lock();
+        Ok(digests.iter().filter_map(|digest| state.content.get_key_value(digest)).map(entry).collect())
     }
 
     async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<EarlierDigest, TagError> {
         let mut state = self.lock();
         if !state.content.contains_key(digest) {
             return Err(TagError::Missing { tag: tag.clone(), digest: *digest });
+        }
+        if !state.tags.contains_key(tag) {
+            tag::check_number(tag, state.tags.keys())?;
         }
         Ok(state.tags.insert(tag.clone(), *digest).into())
     }
@@ -93,6 +102,12 @@ impl Store for Memory {
 
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError> {
         Ok(self.lock().tags.iter().map(|(tag, digest)| (tag.clone(), *digest)).collect())
+    }
+
+    async fn tags_in(&self, namespace: Option<&Namespace>) -> Result<Vec<(Tag, Digest)>, ListError> {
+        let state = self.lock();
+        let of = state.tags.iter().filter(|(tag, _)| tag.namespace().as_ref() == namespace);
+        Ok(of.map(|(tag, digest)| (tag.clone(), *digest)).collect())
     }
 
     async fn sign(&self, signature: &Signature, policy: &Policy) -> Result<(), SignError> {
@@ -116,10 +131,6 @@ impl Store for Memory {
         Ok(self.lock().signatures.get(digest).cloned().unwrap_or_default())
     }
 
-    async fn all_signatures(&self) -> Result<Vec<Signature>, ListError> {
-        Ok(self.lock().signatures.values().flatten().cloned().collect())
-    }
-
     async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {
         let mut state = self.lock();
         let is_listed = |(_, stored_at): &(Bytes, SystemTime)| *stored_at == entry.stored_at;
@@ -132,9 +143,28 @@ impl Store for Memory {
     }
 }
 
+fn entry((digest, (bytes, stored_at)): (&Digest, &(Bytes, SystemTime))) -> Entry {
+    Entry { digest: *digest, size: bytes.len() as u64, stored_at: *stored_at }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MAX_NAMESPACE_TAGS;
+
+    #[tokio::test]
+    async fn a_namespace_has_a_maximum_of_tags() {
+        let store = Memory::new();
+        let digest = store.put("pan".into()).await.unwrap();
+        let tags = (0..MAX_NAMESPACE_TAGS).map(|number| (format!("shop/t{number}").parse::<Tag>().unwrap(), digest));
+        store.lock().tags.extend(tags);
+        let tag = async |tag: &str| store.tag(&tag.parse().unwrap(), &digest).await;
+        let refused = tag("shop/new").await.unwrap_err().to_string();
+        assert_eq!(refused, "tag shop/new is not set: the namespace shop has 10000 tags already");
+        for good in ["shop/t1", "shop", "shop2/new", "new"] {
+            assert!(tag(good).await.is_ok(), "{good} is refused");
+        }
+    }
 
     #[tokio::test]
     async fn memory_passes_the_contract() {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use flow::{Digest, Namespace};
 
-use crate::{MAX_NAMESPACE_SIGNATURES, MAX_SIGNATURES, Policy, Signature, Tag};
+use crate::{MAX_NAMESPACE_SIGNATURES, MAX_NAMESPACE_TAGS, MAX_SIGNATURES, Policy, Signature, Tag};
 
 /// Stores content by digest, and tags for digests. Cheap to share: all methods take `&self`. Dropping a future is safe: its
 /// operation happens completely or not at all.
@@ -51,10 +51,24 @@ pub trait Store: Send + Sync + 'static {
     /// [`ListError`] when they cannot be read.
     async fn list(&self) -> Result<Vec<Entry>, ListError>;
 
+    /// The contents of the store behind a digest, in order of digest, and at most so many. It does not read the whole store for them.
+    ///
+    /// # Errors
+    /// [`ListError`] when they cannot be read.
+    async fn list_after(&self, after: Option<&Digest>, max: usize) -> Result<Vec<Entry>, ListError>;
+
+    /// The contents with these digests, in their order, as far as the store has them. They are not read: only [`Store::fetch`] verifies
+    /// them.
+    ///
+    /// # Errors
+    /// [`ListError`] when this cannot be determined.
+    async fn entries_of(&self, digests: &[Digest]) -> Result<Vec<Entry>, ListError>;
+
     /// Points a tag to a digest from now on, and replaces its earlier digest, which it returns.
     ///
     /// # Errors
-    /// [`TagError`] when the store does not have the digest, or the tag could not be written.
+    /// [`TagError`] when the store does not have the digest, the tag is new and its namespace has as many as are allowed, or the tag could
+    /// not be written.
     async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<EarlierDigest, TagError>;
 
     /// The digest of a tag, if the tag exists.
@@ -68,6 +82,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`ListError`] when they cannot be read.
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError>;
+
+    /// The tags of a namespace, or those of none, and their digests, in order of tag. It reads no others.
+    ///
+    /// # Errors
+    /// [`ListError`] when they cannot be read.
+    async fn tags_in(&self, namespace: Option<&Namespace>) -> Result<Vec<(Tag, Digest)>, ListError>;
 
     /// Stores a signature beside the content that it signs. It replaces an earlier one of its signer for its tag; an older one
     /// changes nothing. If the content has as many signatures as are allowed, one that can admit the content by the policy
@@ -83,12 +103,6 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`ListError`] when they cannot be read.
     async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError>;
-
-    /// The signatures of all contents, in order of digest.
-    ///
-    /// # Errors
-    /// [`ListError`] when they cannot be read.
-    async fn all_signatures(&self) -> Result<Vec<Signature>, ListError>;
 
     /// Removes the bytes and signatures of an entry of [`Store::list`], unless they were put or touched since then; returns whether
     /// they are removed. The caller knows that nothing needed them at the time of the list.
@@ -365,6 +379,14 @@ pub enum TagError {
         tag: Tag,
         /// The digest for the tag.
         digest: Digest,
+    },
+    /// The tag is new, and its namespace has as many as are allowed.
+    #[error("tag {tag} is not set: the namespace {namespace} has {} tags already", MAX_NAMESPACE_TAGS)]
+    TooMany {
+        /// The tag.
+        tag: Tag,
+        /// Its namespace.
+        namespace: Namespace,
     },
     /// The tag could not be written.
     #[error("could not write tag {tag} to {}", path.display())]

@@ -1,8 +1,13 @@
 //! Tags: movable names for digests.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use flow::{Digest, Namespace};
+
+use crate::TagError;
+
+/// The maximum number of tags of a namespace. Each list of its modules reads all of them. Tags of no namespace are the operator's.
+pub const MAX_NAMESPACE_TAGS: usize = 10_000;
 
 /// The maximum length of a tag, in bytes: the same as for names.
 const MAX_LEN: usize = 100;
@@ -47,6 +52,14 @@ impl Tag {
             None => Ok(self.clone()),
         }
     }
+}
+
+/// Refuses a new tag if its namespace has as many tags as are allowed among those that the store knows.
+pub(crate) fn check_number(tag: &Tag, known: impl Iterator<Item: Borrow<Tag>>) -> Result<(), TagError> {
+    let Some(namespace) = tag.namespace() else { return Ok(()) };
+    let prefix = format!("{namespace}/");
+    let of_namespace = known.filter(|known| Borrow::<Tag>::borrow(known).as_str().starts_with(&prefix)).count();
+    if of_namespace < MAX_NAMESPACE_TAGS { Ok(()) } else { Err(TagError::TooMany { tag: tag.clone(), namespace }) }
 }
 
 fn check(text: &str) -> Result<(), &'static str> {

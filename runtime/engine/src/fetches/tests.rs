@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use flow::{Action, Attempt, CallId, Digest, Firing, Stored};
+use flow::{Action, Attempt, CallId, Digest, Firing, Namespace, Stored};
 use store::{
     EarlierDigest, Entry, ListError, Memory, Policy, PutError, RemoveError, SignError, Signature, Tag, TagError,
 };
@@ -59,6 +59,14 @@ impl Store for FaultyStore {
         self.inner.list().await
     }
 
+    async fn list_after(&self, after: Option<&Digest>, max: usize) -> Result<Vec<Entry>, ListError> {
+        self.inner.list_after(after, max).await
+    }
+
+    async fn entries_of(&self, digests: &[Digest]) -> Result<Vec<Entry>, ListError> {
+        self.inner.entries_of(digests).await
+    }
+
     async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<EarlierDigest, TagError> {
         self.inner.tag(tag, digest).await
     }
@@ -71,6 +79,10 @@ impl Store for FaultyStore {
         self.inner.tags().await
     }
 
+    async fn tags_in(&self, namespace: Option<&Namespace>) -> Result<Vec<(Tag, Digest)>, ListError> {
+        self.inner.tags_in(namespace).await
+    }
+
     async fn touch(&self, digest: &Digest) -> Result<bool, PutError> {
         self.inner.touch(digest).await
     }
@@ -81,10 +93,6 @@ impl Store for FaultyStore {
 
     async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {
         self.inner.signatures(digest).await
-    }
-
-    async fn all_signatures(&self) -> Result<Vec<Signature>, ListError> {
-        self.inner.all_signatures().await
     }
 
     async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {

@@ -18,7 +18,10 @@ use protocol::{
 
 use crate::{
     messages,
-    permits::fair_queue::{FairQueue, QueuePosition},
+    permits::{
+        fair_queue::{FairQueue, QueuePosition},
+        paces::Paces,
+    },
 };
 
 /// Maximum number of waiting calls in one request: more than are granted before the next request.
@@ -81,8 +84,7 @@ struct TaskCalls {
     maybe_granted: BTreeSet<CallId>,
     /// Calls that were requested, each with the number of its first request.
     first_requested: BTreeMap<CallId, u64>,
-    /// Number of calls with each pace.
-    paces: BTreeMap<Pace, usize>,
+    paces: Paces,
     changed: bool,
     final_requests: u32,
     /// The last request or update, if the next message may follow on it.
@@ -112,26 +114,13 @@ impl WaitingCall {
 }
 
 impl TaskCalls {
-    fn count(&mut self, pace: Pace) {
-        *self.paces.entry(pace).or_default() += 1;
-    }
-
-    fn discount(&mut self, pace: Pace) {
-        if let Some(count) = self.paces.get_mut(&pace) {
-            *count -= 1;
-            if *count == 0 {
-                self.paces.remove(&pace);
-            }
-        }
-    }
-
     /// Removes a call that waits.
     fn remove(&mut self, call: &CallId) -> Option<PacedCall> {
         let waiting = self.waiting.remove(call)?;
         self.order.remove(&waiting.position());
         self.maybe_granted.remove(call);
         self.first_requested.remove(call);
-        self.discount(waiting.paced.pace);
+        self.paces.remove(waiting.paced.pace);
         self.released.insert(call.clone());
         self.changed = true;
         Some(waiting.paced)
@@ -141,7 +130,7 @@ impl TaskCalls {
         self.changed = true;
         self.released.remove(&call);
         if self.held.insert(call, pace).is_none() {
-            self.count(pace);
+            self.paces.add(pace);
         }
     }
 
@@ -149,7 +138,7 @@ impl TaskCalls {
     fn release(&mut self, call: &CallId) {
         self.remove(call);
         if let Some(pace) = self.held.remove(call) {
-            self.discount(pace);
+            self.paces.remove(pace);
             self.released.insert(call.clone());
             self.changed = true;
         }
@@ -171,11 +160,6 @@ impl TaskCalls {
 
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.held.is_empty()
-    }
-
-    /// The strictest pace of the calls.
-    fn pace(&self) -> Pace {
-        self.paces.keys().fold(Pace::default(), |pace, other| pace.min(*other))
     }
 }
 
@@ -218,7 +202,7 @@ impl PermitClient {
             DispatchHistory::MaybeSent => drop(calls.maybe_granted.insert(call.clone())),
         }
         calls.waiting.insert(call, waiting);
-        calls.count(pace);
+        calls.paces.add(pace);
         calls.changed = true;
         false
     }
@@ -294,29 +278,44 @@ impl PermitClient {
         self.tasks.values().fold((0, 0), add)
     }
 
-    /// The tasks of a shard whose calls hold permits or wait for them.
+    /// The tasks of a shard whose calls hold permits or wait for them. It looks at no more tasks than an answer has, since the driver does
+    /// nothing else meanwhile. So a full answer may have tasks whose last call has gone a short time ago.
     pub(crate) fn describe(&self, shard: &Shard, question: &PermitsQuestion) -> PermitsAnswer {
         let PermitsQuestion { namespace, flow, after } = question;
         let is_wanted = |key: &TaskKey| {
-            namespace.as_ref().is_none_or(|namespace| key.flow.namespace().as_ref() == Some(namespace))
+            key.shard == *shard
+                && namespace.as_ref().is_none_or(|namespace| key.flow.is_in(namespace))
                 && flow.as_ref().is_none_or(|flow| key.flow == *flow)
         };
+        let first = match (flow, namespace) {
+            (Some(flow), _) => Some(flow.clone()),
+            (None, Some(namespace)) => FlowName::first_in(namespace),
+            (None, None) => Some(FlowName::first()),
+        };
+        let Some(first) = first else { return PermitsAnswer::default() };
+        let first = TaskKey { shard: shard.clone(), flow: first, task: NodeName::first() };
         let after = after.clone().map(|(flow, task)| TaskKey { shard: shard.clone(), flow, task });
-        let behind: (Bound<TaskKey>, Bound<TaskKey>) =
-            (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let of_shard = self.tasks.range::<TaskKey, _>(behind).skip_while(|(key, _)| key.shard < *shard);
-        let of_shard = of_shard.take_while(|(key, _)| key.shard == *shard);
-        let wanted = of_shard.filter(|(key, calls)| !calls.is_empty() && is_wanted(key));
+        let from = match after {
+            Some(after) if after >= first => Bound::Excluded(after),
+            Some(_) | None => Bound::Included(first),
+        };
+        // The keys that are wanted follow one another.
+        let wanted = self.tasks.range::<TaskKey, _>((from, Bound::Unbounded)).take_while(|(key, _)| is_wanted(key));
         let described = wanted.take(MAX_LISTED_TASKS).map(|(key, calls)| TaskPermits {
             flow: key.flow.clone(),
             task: key.task.clone(),
-            pace: calls.pace(),
+            pace: calls.paces.strictest(),
             held: calls.held.len() as u64,
             waiting: calls.waiting.len() as u64,
             holders: calls.held.keys().take(MAX_LISTED_PERMITS).cloned().collect(),
             next: calls.order.first(MAX_LISTED_PERMITS).into_iter().cloned().collect(),
         });
-        PermitsAnswer { tasks: described.collect() }
+        let mut tasks: Vec<TaskPermits> = described.collect();
+        // A full answer means that there may be more behind its last task.
+        if tasks.len() < MAX_LISTED_TASKS {
+            tasks.retain(|task| task.held + task.waiting > 0);
+        }
+        PermitsAnswer { tasks }
     }
 
     /// The calls of a run that wait for or hold a permit.
@@ -437,7 +436,7 @@ impl PermitClient {
             let mut released = std::mem::take(&mut calls.released);
             released.retain(|call| !calls.first_requested.contains_key(call) && !calls.held.contains_key(call));
             let (shard, engine) = (key.shard.clone(), self.engine.clone());
-            let pace = calls.pace();
+            let pace = calls.paces.strictest();
             let message = match calls.may_update(pace, &unread) {
                 Some(follows) => {
                     let (released, wanted) = (released.into_iter().collect(), requested);

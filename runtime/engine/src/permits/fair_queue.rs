@@ -77,11 +77,11 @@ impl<Call> FairQueue<Call> {
         let mut turns = self.rotation.iter().peekable();
         while let Some(((priority, _), _)) = turns.peek().copied() {
             let mut queues = Vec::new();
-            while let Some(((_, _), run)) = turns.next_if(|((other, _), _)| other == priority) {
-                // Runs further behind are not reached.
-                if first.len() + queues.len() < max {
-                    queues.extend(self.queues.get(&(priority.0, run.clone())).map(|queue| queue.calls.values()));
-                }
+            // Each queue has a call, so runs further behind are not reached.
+            while first.len() + queues.len() < max
+                && let Some((_, run)) = turns.next_if(|((other, _), _)| other == priority)
+            {
+                queues.extend(self.queues.get(&(priority.0, run.clone())).map(|queue| queue.calls.values()));
             }
             while !queues.is_empty() && first.len() < max {
                 queues.retain_mut(|calls| match calls.next() {

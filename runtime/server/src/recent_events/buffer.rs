@@ -3,6 +3,9 @@
 //! There is one sequence of all events, and one for each namespace. So a busy namespace drops no events of another one from what the
 //! tokens of that one read. A watcher has only a position in a sequence: a slow one costs nothing, until its events were dropped, and then
 //! it gets an event that says so.
+//!
+//! A namespace has a sequence from its first event on, and none because somebody watches it: who watches namespaces that do not exist drops
+//! none of others.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -78,6 +81,11 @@ impl Sequence {
         Cursor { sequence: self.id, next: self.first + self.events.len() as u64 }
     }
 
+    /// The position before its first event, whether or not that was dropped.
+    fn beginning(&self) -> Cursor {
+        Cursor { sequence: self.id, next: 0 }
+    }
+
     fn push(&mut self, event: Arc<RecentEvent>, at: u64) {
         self.bytes += event.size();
         self.added_at = at;
@@ -129,6 +137,8 @@ pub(super) struct Buffer {
     added: u64,
     all: Sequence,
     namespaces: HashMap<Namespace, Sequence>,
+    /// The sequence of each namespace that has none: it never has events. It has a gap whenever events of such a namespace may be lost.
+    absent: Sequence,
     bytes_of_namespaces: usize,
     max_bytes: usize,
 }
@@ -141,15 +151,16 @@ impl Buffer {
 
     fn of_size(first_id: u64, max_bytes: usize) -> Self {
         let (namespaces, bytes_of_namespaces) = (HashMap::new(), 0);
-        let all = Sequence::new(first_id, 0);
-        Self { next_id: first_id.wrapping_add(1), added: 0, all, namespaces, bytes_of_namespaces, max_bytes }
+        let [all, absent] = [first_id, first_id.wrapping_add(1)].map(|id| Sequence::new(id, 0));
+        let next_id = first_id.wrapping_add(2);
+        Self { next_id, added: 0, all, namespaces, absent, bytes_of_namespaces, max_bytes }
     }
 
     /// The position after the newest event of a namespace, or of all.
-    pub(super) fn end(&mut self, namespace: Option<&Namespace>) -> Cursor {
+    pub(super) fn end(&self, namespace: Option<&Namespace>) -> Cursor {
         match namespace {
             None => self.all.end(),
-            Some(namespace) => self.of_namespace(namespace).end(),
+            Some(namespace) => self.namespaces.get(namespace).unwrap_or(&self.absent).end(),
         }
     }
 
@@ -175,13 +186,14 @@ impl Buffer {
     /// list of runs again anyway.
     pub(super) fn lose(&mut self) {
         self.all.lose();
+        self.absent.lose();
         self.namespaces.values_mut().for_each(Sequence::lose);
         self.bytes_of_namespaces = 0;
     }
 
     /// Reads at most so many events from a position on.
     pub(super) fn read(
-        &mut self,
+        &self,
         namespace: Option<&Namespace>,
         at: Cursor,
         max_events: usize,
@@ -189,10 +201,16 @@ impl Buffer {
     ) -> Page {
         match namespace {
             None => self.all.read(at, max_events, wants),
-            Some(namespace) => self.of_namespace(namespace).read(at, max_events, wants),
+            Some(namespace) => match self.namespaces.get(namespace) {
+                // The sequence began after this position.
+                Some(sequence) if at == self.absent.end() => sequence.read(sequence.beginning(), max_events, wants),
+                Some(sequence) => sequence.read(at, max_events, wants),
+                None => self.absent.read(at, max_events, wants),
+            },
         }
     }
 
+    /// The sequence of a namespace, for an event. The sequence that nothing was added to for longest makes room.
     fn of_namespace(&mut self, namespace: &Namespace) -> &mut Sequence {
         if !self.namespaces.contains_key(namespace) && self.namespaces.len() >= MAX_NAMESPACES {
             let oldest = self.namespaces.iter().min_by_key(|(_, sequence)| sequence.added_at);
@@ -200,6 +218,7 @@ impl Buffer {
                 && let Some(dropped) = self.namespaces.remove(&oldest)
             {
                 self.bytes_of_namespaces -= dropped.bytes;
+                self.absent.lose();
             }
         }
         let (next_id, added) = (&mut self.next_id, self.added);
@@ -227,7 +246,7 @@ mod tests {
     }
 
     /// The runs of the events from a position on, with the position after them.
-    fn runs(buffer: &mut Buffer, of: Option<&Namespace>, at: Cursor) -> (Vec<String>, Cursor) {
+    fn runs(buffer: &Buffer, of: Option<&Namespace>, at: Cursor) -> (Vec<String>, Cursor) {
         match buffer.read(of, at, usize::MAX, |_| true) {
             Page::Events(events, next) => (events.iter().map(|(_, event)| event.run.to_string()).collect(), next),
             Page::Lost(next) => (vec!["lost".into()], next),
@@ -251,8 +270,8 @@ mod tests {
         assert_eq!(read, ["r0", "r2", "r3"]);
         let (after_first, _) = &events[0];
         let after_first = Cursor::parse(&after_first.to_string()).unwrap();
-        assert_eq!(runs(&mut buffer, None, after_first).0, ["r1", "r2", "r3", "r4"]);
-        assert_eq!((runs(&mut buffer, None, next).0, next.distance(start)), (vec!["r4".to_owned()], 4));
+        assert_eq!(runs(&buffer, None, after_first).0, ["r1", "r2", "r3", "r4"]);
+        assert_eq!((runs(&buffer, None, next).0, next.distance(start)), (vec!["r4".to_owned()], 4));
         for bad in ["", "x", "1-", "-1", "g-1", "1-x", "1"] {
             assert_eq!(Cursor::parse(bad), None, "{bad}");
         }
@@ -263,11 +282,11 @@ mod tests {
         let mut buffer = buffer_for(3);
         let start = buffer.end(None);
         push(&mut buffer, "f", 0..9);
-        let (lost, next) = runs(&mut buffer, None, start);
+        let (lost, next) = runs(&buffer, None, start);
         assert_eq!(lost, ["lost"]);
-        assert_eq!(runs(&mut buffer, None, next), (vec![], next));
+        assert_eq!(runs(&buffer, None, next), (vec![], next));
         push(&mut buffer, "f", 9..10);
-        assert_eq!(runs(&mut buffer, None, next).0, ["r9"]);
+        assert_eq!(runs(&buffer, None, next).0, ["r9"]);
     }
 
     #[test]
@@ -277,11 +296,11 @@ mod tests {
         let (all, of_shop) = (buffer.end(None), buffer.end(Some(&shop)));
         buffer.lose();
         push(&mut buffer, "shop/f", 1..2);
-        assert_eq!(runs(&mut buffer, None, all).0, ["lost"]);
-        let (lost, next) = runs(&mut buffer, Some(&shop), of_shop);
+        assert_eq!(runs(&buffer, None, all).0, ["lost"]);
+        let (lost, next) = runs(&buffer, Some(&shop), of_shop);
         assert_eq!(lost, ["lost"]);
         push(&mut buffer, "shop/f", 2..3);
-        assert_eq!(runs(&mut buffer, Some(&shop), next).0, ["r2"]);
+        assert_eq!(runs(&buffer, Some(&shop), next).0, ["r2"]);
     }
 
     #[test]
@@ -291,9 +310,45 @@ mod tests {
         push(&mut buffer, "shop/f", 0..3);
         push(&mut buffer, "busy/f", 0..1_000);
         push(&mut buffer, "f", 0..1_000);
-        assert_eq!(runs(&mut buffer, Some(&shop), of_shop).0, ["r0", "r1", "r2"]);
-        assert_eq!(runs(&mut buffer, Some(&busy), of_busy).0, ["lost"]);
+        assert_eq!(runs(&buffer, Some(&shop), of_shop).0, ["r0", "r1", "r2"]);
+        assert_eq!(runs(&buffer, Some(&busy), of_busy).0, ["lost"]);
         assert!(buffer.bytes_of_namespaces <= buffer.max_bytes && buffer.all.bytes <= buffer.max_bytes);
+    }
+
+    #[test]
+    fn who_watches_namespaces_without_events_drops_none_of_others() {
+        let (mut buffer, shop, quiet) = (buffer_for(10_000), namespace("shop"), namespace("quiet"));
+        let of_quiet = buffer.end(Some(&quiet));
+        push(&mut buffer, "shop/f", 0..1);
+        let of_shop = buffer.end(Some(&shop));
+        push(&mut buffer, "shop/f", 1..2);
+        for number in 0..2 * MAX_NAMESPACES {
+            let missing = namespace(&format!("x{number}"));
+            let at = buffer.end(Some(&missing));
+            assert_eq!(runs(&buffer, Some(&missing), at), (vec![], at));
+        }
+        assert_eq!(buffer.namespaces.len(), 1);
+        assert_eq!(runs(&buffer, Some(&shop), of_shop).0, ["r1"]);
+        assert_eq!(runs(&buffer, Some(&quiet), of_quiet).0, [""; 0]);
+        push(&mut buffer, "quiet/f", 0..2);
+        let (seen, next) = runs(&buffer, Some(&quiet), of_quiet);
+        assert_eq!(seen, ["r0", "r1"], "its first events are after the position");
+        push(&mut buffer, "quiet/f", 2..3);
+        assert_eq!(runs(&buffer, Some(&quiet), next).0, ["r2"]);
+    }
+
+    #[test]
+    fn a_namespace_without_events_has_gaps_too() {
+        let (mut buffer, shop) = (buffer_for(3), namespace("shop"));
+        let at = buffer.end(Some(&shop));
+        buffer.lose();
+        let (lost, next) = runs(&buffer, Some(&shop), at);
+        assert_eq!((lost, runs(&buffer, Some(&shop), next)), (vec!["lost".to_owned()], (vec![], next)));
+        push(&mut buffer, "shop/f", 0..1);
+        assert_eq!(runs(&buffer, Some(&shop), at).0, ["lost"]);
+        assert_eq!(runs(&buffer, Some(&shop), next).0, ["r0"]);
+        push(&mut buffer, "shop/f", 1..9);
+        assert_eq!(runs(&buffer, Some(&shop), next).0, ["lost"], "its first events were dropped");
     }
 
     #[test]
@@ -301,10 +356,10 @@ mod tests {
         let (mut buffer, shop) = (buffer_for(10), namespace("shop"));
         push(&mut buffer, "shop/f", 0..2);
         let all = buffer.end(None);
-        assert_eq!(runs(&mut buffer, Some(&shop), all).0, ["lost"], "that of another token");
-        let (mut other, future) = (Buffer::of_size(7, MAX_BYTES), Cursor { next: 99, ..all });
-        assert_eq!(runs(&mut other, None, all).0, ["lost"], "that of another server");
-        assert_eq!(runs(&mut buffer, None, future).0, ["lost"], "one that never was");
+        assert_eq!(runs(&buffer, Some(&shop), all).0, ["lost"], "that of another token");
+        let (other, future) = (Buffer::of_size(7, MAX_BYTES), Cursor { next: 99, ..all });
+        assert_eq!(runs(&other, None, all).0, ["lost"], "that of another server");
+        assert_eq!(runs(&buffer, None, future).0, ["lost"], "one that never was");
     }
 
     #[test]
@@ -317,6 +372,6 @@ mod tests {
         assert_eq!(buffer.namespaces.len(), MAX_NAMESPACES);
         let bytes: usize = buffer.namespaces.values().map(|sequence| sequence.bytes).sum();
         assert_eq!(buffer.bytes_of_namespaces, bytes);
-        assert_eq!(runs(&mut buffer, Some(&first), at).0, ["lost"]);
+        assert_eq!(runs(&buffer, Some(&first), at).0, ["lost"]);
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     problem::Problem,
     runs::history::HistoryReader,
     state::Shared,
+    turns,
 };
 
 /// One attempt of a task.
@@ -194,14 +195,19 @@ pub(crate) async fn attempt(
     let size = found.size(store).await?;
     // The contents are in memory twice while the message is made.
     let memory = state.large_answers.take(permission.sender(), usize::try_from(2 * size).unwrap_or(usize::MAX))?;
-    let recorded = found.with_contents(store).await?;
-    let bytes = spawn_blocking(move || recorded.encode()).await.expect("encoding does not panic");
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::CONTENT_LENGTH, bytes.len().to_string()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
-    ];
-    Ok((headers, memory.body(bytes.into())).into_response())
+    let store = state.dependencies.modules.store.clone();
+    // The store reads a file to its end, also if the client leaves: its memory counts until then.
+    turns::to_its_end(async move {
+        let recorded = found.with_contents(&*store).await?;
+        let bytes = spawn_blocking(move || recorded.encode()).await.expect("encoding does not panic");
+        let headers = [
+            (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+            (header::CONTENT_LENGTH, bytes.len().to_string()),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        ];
+        Ok::<_, Problem>((headers, memory.body(bytes.into())).into_response())
+    })
+    .await
 }
 
 /// Reads one attempt of a run with everything that its replay needs.

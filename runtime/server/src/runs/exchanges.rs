@@ -24,6 +24,7 @@ use crate::{
     extract::{Query, Run},
     problem::Problem,
     state::Shared,
+    turns,
 };
 
 /// The maximum bytes of records on a page that has several.
@@ -62,12 +63,16 @@ pub(crate) async fn exchanges(
 ) -> Result<Response, Problem> {
     let page = RecordPage::find(&*state.dependencies.logbook, &run, filter(query)?).await?;
     let memory = state.large_answers.take(permission.sender(), MEMORY_FACTOR * page.bytes())?;
-    let shown = page.load(&*state.dependencies.modules.store).await;
-    let encode = move || serde_json::to_vec(&shown).expect("strings and numbers are JSON");
-    let bytes = spawn_blocking(encode).await.expect("encoding does not panic");
-    let headers =
-        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, bytes.len().to_string())];
-    Ok((headers, memory.body(bytes.into())).into_response())
+    // The store reads a file to its end, also if the client leaves: its memory counts until then.
+    turns::to_its_end(async move {
+        let shown = page.load(&*state.dependencies.modules.store).await;
+        let encode = move || serde_json::to_vec(&shown).expect("strings and numbers are JSON");
+        let bytes = spawn_blocking(encode).await.expect("encoding does not panic");
+        let headers =
+            [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, bytes.len().to_string())];
+        Ok::<_, Problem>((headers, memory.body(bytes.into())).into_response())
+    })
+    .await
 }
 
 /// Reads a page of the recorded HTTP exchanges of a run.

@@ -46,6 +46,7 @@ pub(crate) async fn follow(
                 .hint("leave it out to receive all events")
         })?,
     };
+    let namespace = permission.sender().namespace().cloned();
     let place = state.event_streams.take_place(permission)?;
     // Check first, so that no queue is declared for an unknown run.
     let summary = state.dependencies.logbook.summary(&run).await?;
@@ -54,7 +55,7 @@ pub(crate) async fn follow(
     let incarnation = Some(Incarnation::of(&summary));
     let mut follow = LogFollow { changes: Some(changes), incarnation, ..follow };
     if !summary.info.state.is_final() {
-        let live = LiveLines::open(&state.dependencies.broker, &run).await;
+        let live = LiveLines::open_in_turn(&state.dependencies.broker, &run, (&state.live_lines, namespace)).await;
         follow = follow.with(live.map_err(|error| Problem::internal(&error))?);
     }
     let events = stream::unfold(follow, async |mut follow| match follow.next().await {

@@ -5,12 +5,15 @@ use std::{sync::Arc, time::Duration};
 use broker::{Binding, Broker, Consumer, Destination, Message, Properties, Queue, QueueKind, Routing};
 use flow::RunId;
 use protocol::{Control, LiveLog, topology};
+use sandbox::{Owner, Permits};
 use tokio::{
-    sync::mpsc,
-    time::{error::Elapsed, timeout},
+    sync::{mpsc, oneshot},
+    time::{Instant, error::Elapsed, sleep_until, timeout},
 };
 use tokio_util::task::TaskTracker;
 use tracing::debug;
+
+use crate::turns;
 
 /// The maximum number of unacknowledged messages to a follower. Any worker may send a large one, which is in memory until it is
 /// dropped.
@@ -22,6 +25,13 @@ const WAITING: usize = 64;
 
 /// The time limit for declaring a follower's queue.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Number of followers that begin within [`MIN_TURN`]. Each asks all workers, and makes a queue. A page of the dashboard begins one, and all
+/// come again when a server has started again.
+const MAX_BEGUN: usize = 16;
+
+/// The minimum time that a turn at beginning lasts.
+const MIN_TURN: Duration = Duration::from_secs(1);
 
 /// Why live lines are not available.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +45,15 @@ pub enum LiveError {
     /// The broker did not answer in time.
     #[error("the broker has not answered for {} seconds", PATIENCE.as_secs())]
     Silent(#[from] Elapsed),
+    /// The process is about to end.
+    #[error("the process is stopping")]
+    Stopping,
+}
+
+/// The turns at beginning to follow a run. An owner has at most all but one. Those that wait are not counted: each has a place of an event
+/// stream.
+pub(crate) fn beginning() -> Permits {
+    Permits::new(MAX_BEGUN, usize::MAX)
 }
 
 /// The lines of a run's running attempts: first the lines already written, then new ones. Lines may be lost and may come
@@ -49,23 +68,64 @@ impl LiveLines {
     /// # Errors
     /// [`LiveError`] when the broker refuses, or does not answer.
     pub async fn open(broker: &Arc<dyn Broker>, run: &RunId) -> Result<Self, LiveError> {
-        let queue = topology::logs(&uuid::Uuid::now_v7().to_string());
-        let consumer = timeout(PATIENCE, consume(&**broker, &queue, run)).await??;
-        let (tx, logs) = mpsc::channel(WAITING);
-        let tasks = TaskTracker::new();
-        // The task ends with the receiver, or with the broker.
-        tasks.spawn(pass_on(broker.clone(), consumer, queue, tx));
-        if let Err(error) = broker.publish(log_request(run)).await {
-            // Earlier lines then come when the attempts end.
-            debug!(%error, "could not ask the workers for earlier lines");
-        }
-        Ok(Self { logs })
+        // If this future is dropped, the queue is deleted all the same. It would stay as long as the connection.
+        turns::to_its_end(begin(broker.clone(), run.clone())).await
+    }
+
+    /// Starts to follow a run for a sender, when it is its turn. The turn lasts at least [`MIN_TURN`], also if the client leaves: so clients
+    /// that open and close connections do not keep workers and broker busy.
+    ///
+    /// # Errors
+    /// As [`LiveLines::open`].
+    pub(crate) async fn open_in_turn(
+        broker: &Arc<dyn Broker>,
+        run: &RunId,
+        (turns, owner): (&Permits, Owner),
+    ) -> Result<Self, LiveError> {
+        let turn = turns.acquire(owner).await.expect("any number of followers may wait");
+        let (broker, run) = (broker.clone(), run.clone());
+        let (tx, opened) = oneshot::channel();
+        TaskTracker::new().spawn(async move {
+            let until = Instant::now() + MIN_TURN;
+            // If the client has left, its queue is deleted.
+            let _ = tx.send(begin(broker, run).await);
+            sleep_until(until).await;
+            drop(turn);
+        });
+        // The sender is gone only when the runtime ends.
+        opened.await.unwrap_or_else(|_| Err(LiveError::Stopping))
     }
 
     /// Waits for the next lines; returns `None` when the broker has closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<LiveLog> {
         self.logs.recv().await
     }
+}
+
+/// Makes a queue for the lines of a run, and asks the workers for those that are written already.
+async fn begin(broker: Arc<dyn Broker>, run: RunId) -> Result<LiveLines, LiveError> {
+    let queue = topology::logs(&uuid::Uuid::now_v7().to_string());
+    let consumed = timeout(PATIENCE, consume(&*broker, &queue, &run)).await;
+    let consumed = consumed.map_err(LiveError::from).flatten();
+    if consumed.is_err() {
+        delete(&*broker, &queue).await;
+    }
+    let consumer = consumed?;
+    let (tx, logs) = mpsc::channel(WAITING);
+    // The task ends with the receiver, or with the broker.
+    TaskTracker::new().spawn(pass_on(broker.clone(), consumer, queue, tx));
+    // Without an answer to it, earlier lines come when the attempts end.
+    match timeout(PATIENCE, broker.publish(log_request(&run))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "could not ask the workers for earlier lines"),
+        Err(_) => debug!("the broker does not take the question for earlier lines"),
+    }
+    Ok(LiveLines { logs })
+}
+
+/// Deletes the queue of a follower. One that stays behind is deleted with the connection.
+async fn delete(broker: &dyn Broker, queue: &str) {
+    let _ = timeout(PATIENCE, broker.delete_queue(queue)).await;
 }
 
 /// Declares a queue for the lines of one run. It is deleted with the connection.
@@ -97,8 +157,7 @@ async fn pass_on(broker: Arc<dyn Broker>, mut consumer: Consumer, queue: String,
         delivery.accept();
     }
     drop(consumer);
-    // A queue that stays behind is deleted with the connection.
-    let _ = timeout(PATIENCE, broker.delete_queue(&queue)).await;
+    delete(&*broker, &queue).await;
 }
 
 /// The request to workers for the lines that running attempts have already written.
@@ -118,8 +177,31 @@ fn log_request(run: &RunId) -> Message {
 mod tests {
     use broker::{Exchange, ExchangeKind, InProcess};
     use flow::{Action, Attempt, CallId, Firing};
+    use futures::FutureExt as _;
+    use tokio::time::sleep;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_leave_have_the_workers_asked_no_more_often_than_others() {
+        const ASKED: &str = "waft.control.played";
+        let server = InProcess::new();
+        broker::topology::declare_shared(&server).await.unwrap();
+        server.declare_queue(&Queue { name: ASKED.into(), kind: QueueKind::Private }).await.unwrap();
+        let to = Destination::Queue(ASKED.into());
+        server.bind(&Binding { exchange: topology::CONTROL.into(), key: String::new(), to }).await.unwrap();
+        let broker: Arc<dyn Broker> = Arc::new(server.connect());
+        let (run, turns): (RunId, Permits) = ("r".parse().unwrap(), beginning());
+        for _ in 0..100 {
+            let opening = LiveLines::open_in_turn(&broker, &run, (&turns, None));
+            assert!(opening.now_or_never().is_none(), "its client leaves at once");
+            sleep(MIN_TURN / 200).await;
+        }
+        assert_eq!(server.waiting(ASKED).await.unwrap(), Some(MAX_BEGUN as u64 - 1));
+        let other = Some(flow::Namespace::new("shop").unwrap());
+        assert!(LiveLines::open_in_turn(&broker, &run, (&turns, other)).await.is_ok(), "one turn is left");
+        assert!(LiveLines::open_in_turn(&broker, &run, (&turns, None)).await.is_ok(), "a second has passed");
+    }
 
     #[tokio::test]
     async fn lines_that_arrive_through_another_exchange_are_dropped() {

@@ -24,6 +24,7 @@ use crate::{
     problem::Problem,
     runs::history::HistoryReader,
     state::Shared,
+    turns,
     values::digest,
 };
 
@@ -140,15 +141,19 @@ pub(crate) async fn value(
     let wanted = WantedValue { run, name, digest };
     let value = find(&state.dependencies.logbook, &wanted).await?;
     let memory = state.large_answers.take(permission.sender(), value.size())?;
-    let (bytes, kind) = bytes(&*state.dependencies.modules.store, &wanted, &value).await?;
-    let content_type = content_type(&value, bytes.clone(), kind).await;
-    let headers = [
-        (header::CONTENT_TYPE, content_type.to_owned()),
-        (header::CONTENT_LENGTH, bytes.len().to_string()),
-        // A guest made the bytes: a browser does not guess what they are.
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
-    ];
-    Ok((headers, memory.body(bytes)).into_response())
+    // The store reads a file to its end, also if the client leaves: its memory counts until then.
+    turns::to_its_end(async move {
+        let (bytes, kind) = bytes(&*state.dependencies.modules.store, &wanted, &value).await?;
+        let content_type = content_type(&value, bytes.clone(), kind).await;
+        let headers = [
+            (header::CONTENT_TYPE, content_type.to_owned()),
+            (header::CONTENT_LENGTH, bytes.len().to_string()),
+            // A guest made the bytes: a browser does not guess what they are.
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        ];
+        Ok::<_, Problem>((headers, memory.body(bytes)).into_response())
+    })
+    .await
 }
 
 /// The content type of a value. A worker stores a large value, and says whether it is JSON: that is checked here, before a client

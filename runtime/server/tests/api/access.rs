@@ -66,6 +66,19 @@ async fn a_foreign_origin_is_rejected() {
     assert_eq!(own.send().await.unwrap().status(), StatusCode::OK);
 }
 
+#[tokio::test]
+async fn a_page_of_another_origin_causes_no_request_to_a_server_without_a_token() {
+    let harness = Harness::new().await;
+    let from = |site: &str| harness.request(Method::GET, "/v1/runs").header("sec-fetch-site", site);
+    for other in ["cross-site", "same-site"] {
+        let refused = problem(from(other)).await;
+        assert!(refused.status == 403 && refused.title.contains("another origin"), "{refused:?}");
+    }
+    for own in ["same-origin", "none"] {
+        assert_eq!(from(own).send().await.unwrap().status(), StatusCode::OK, "{own}");
+    }
+}
+
 async fn token(harness: &Harness, name: &str, scopes: &[Scope], expires_in: Option<u64>) -> String {
     let new = NewToken { name: name.into(), scopes: scopes.to_vec(), namespace: None, expires_in };
     harness.client().create_token(&new).await.unwrap().secret

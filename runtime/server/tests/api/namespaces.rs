@@ -138,6 +138,41 @@ async fn nobody_finds_out_whether_another_namespace_has_a_value() {
     assert_eq!(owner.status, 422, "who may see everything learns what it is");
 }
 
+/// The numbers of contents on all pages of a list.
+async fn pages(client: &Client, mut query: client::api::ModulesQuery) -> Vec<usize> {
+    let mut pages = Vec::new();
+    loop {
+        let page = client.modules(&query).await.unwrap();
+        pages.push(page.modules.len());
+        match page.next {
+            Some(next) => query = query.after(next),
+            None => return pages,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_modules_has_pages() {
+    let dependencies = dependencies().await;
+    let store = dependencies.modules.store.clone();
+    let harness = Harness::over(config(None), dependencies).await;
+    let secret = limited_token(&harness).await;
+    let limited = Client::new(&format!("http://{}", harness.address), Some(secret)).unwrap();
+    for tag in [Some("shop/a"), Some("shop/b"), Some("bank/a"), Some("c"), None, None, None] {
+        let content = store.list().await.unwrap().len().to_string();
+        let digest = store.put(content.into()).await.unwrap();
+        if let Some(tag) = tag {
+            store.tag(&tag.parse().unwrap(), &digest).await.unwrap();
+        }
+    }
+    let query = || client::api::ModulesQuery::default().limit(2);
+    assert_eq!(pages(&harness.client(), query()).await, [2, 2, 2, 1]);
+    assert_eq!(pages(&harness.client(), query().tagged()).await, [2, 2]);
+    assert_eq!(pages(&limited, query()).await, [2, 1], "its own, and those of none");
+    let refused = problem(harness.request(Method::GET, "/v1/modules?limit=0")).await;
+    assert!(refused.status == 400 && refused.detail.starts_with("limit: 0 is not from 1 to 500"), "{refused:?}");
+}
+
 /// Submits a run of a flow that waits for a word, in a namespace.
 async fn waits_in(harness: &Harness, namespace: &str) {
     let flow = flow_of(&WAITS.replace("name = \"f\"", &format!("name = \"{namespace}/f\"")));

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use broker::{Broker, InProcess, Message, Properties, Queue, QueueKind, Routing};
 use bytes::Bytes;
-use flow::{Action, Attempt, CallId, Digest, Firing};
+use flow::{Action, Attempt, CallId, Digest, Firing, Namespace};
 use protocol::{
     EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, Key, ReplyAddress,
     fetch::CHUNK,
@@ -438,6 +438,14 @@ impl Store for HangingStore {
         self.0.list().await
     }
 
+    async fn list_after(&self, after: Option<&Digest>, max: usize) -> Result<Vec<Entry>, ListError> {
+        self.0.list_after(after, max).await
+    }
+
+    async fn entries_of(&self, digests: &[Digest]) -> Result<Vec<Entry>, ListError> {
+        self.0.entries_of(digests).await
+    }
+
     async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<EarlierDigest, TagError> {
         self.0.tag(tag, digest).await
     }
@@ -450,16 +458,16 @@ impl Store for HangingStore {
         self.0.tags().await
     }
 
+    async fn tags_in(&self, namespace: Option<&Namespace>) -> Result<Vec<(Tag, Digest)>, ListError> {
+        self.0.tags_in(namespace).await
+    }
+
     async fn sign(&self, signature: &Signature, policy: &Policy) -> Result<(), SignError> {
         self.0.sign(signature, policy).await
     }
 
     async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {
         self.0.signatures(digest).await
-    }
-
-    async fn all_signatures(&self) -> Result<Vec<Signature>, ListError> {
-        self.0.all_signatures().await
     }
 
     async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {

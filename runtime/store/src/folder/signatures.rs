@@ -66,18 +66,6 @@ impl Folder {
         Ok(signatures)
     }
 
-    /// All signatures, in order of digest.
-    pub(crate) fn all_signatures(&self) -> Result<Vec<Signature>, ListError> {
-        let digest = |file: &fs::DirEntry| format!("sha256:{}", file.file_name().to_str()?).parse::<Digest>().ok();
-        let mut digests: Vec<Digest> = list(&self.signatures())?.iter().filter_map(digest).collect();
-        digests.sort();
-        let mut all = Vec::new();
-        for digest in digests {
-            all.extend(self.signatures_of(&digest)?);
-        }
-        Ok(all)
-    }
-
     /// Removes the signatures of a content. One that cannot be removed does no harm.
     pub(super) fn remove_signatures(&self, digest: &Digest) {
         match fs::remove_dir_all(self.signature_folder(digest)) {

@@ -135,3 +135,50 @@ fn pages_of_the_tasks_of_a_shard_follow_one_another_and_end() {
     let expected: Vec<(String, u64)> = (0..120).map(|number| (format!("f{number:03}"), 1)).collect();
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn an_answer_looks_only_at_tasks_that_a_question_is_about() {
+    let mut client = PermitClient::new("e".into(), EngineSecret::new([7; 32]));
+    let shards: [Shard; 2] = ["0", "1"].map(|shard| shard.parse().unwrap());
+    let flows = ["a", "shop", "shop/b", "shop/f", "shop-2/f", "t"];
+    for (number, (shard, flow)) in shards.iter().flat_map(|shard| flows.map(|flow| (shard, flow))).enumerate() {
+        client.hold(Timestamp::default(), shard, &flow.parse().unwrap(), call(number), pace());
+    }
+    let answered = |client: &PermitClient, namespace: &str, flow: Option<&str>, after: Option<&str>| {
+        let question = PermitsQuestion {
+            namespace: Some(namespace).filter(|namespace| !namespace.is_empty()).map(|name| name.parse().unwrap()),
+            flow: flow.map(|flow| flow.parse().unwrap()),
+            after: after.map(|flow| (flow.parse().unwrap(), call(0).task)),
+        };
+        let tasks = client.describe(&shards[0], &question).tasks;
+        tasks.iter().map(|task| task.flow.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    for (namespace, flow, after, expected) in [
+        ("", None, None, "a shop shop-2/f shop/b shop/f t"),
+        ("", None, Some("shop/b"), "shop/f t"),
+        ("", Some("shop/b"), None, "shop/b"),
+        ("", Some("missing"), None, ""),
+        ("shop", None, None, "shop/b shop/f"),
+        ("shop", None, Some("a"), "shop/b shop/f"),
+        ("shop", None, Some("shop/b"), "shop/f"),
+        ("shop", None, Some("t"), ""),
+        ("shop", Some("shop/f"), None, "shop/f"),
+        ("shop", Some("t"), None, ""),
+        ("missing", None, None, ""),
+    ] {
+        assert_eq!(answered(&client, namespace, flow, after), expected, "{namespace} {flow:?} {after:?}");
+    }
+    // The calls go. Until their coordinators know it, their tasks are there, and an answer skips no more of them than it may have.
+    let gone: Vec<CallId> = (0..MAX_LISTED_TASKS).map(|number| call(1_000 + number)).collect();
+    for (number, call) in gone.iter().enumerate() {
+        let flow = format!("gone/f{number:03}").parse().unwrap();
+        client.hold(Timestamp::default(), &shards[0], &flow, call.clone(), pace());
+    }
+    gone.iter().for_each(|call| client.release(call));
+    let first = client.describe(&shards[0], &PermitsQuestion::default()).tasks;
+    assert_eq!(first.len(), MAX_LISTED_TASKS);
+    let last = first.last().map(|task| (task.flow.clone(), task.task.clone()));
+    let rest = client.describe(&shards[0], &PermitsQuestion { after: last, ..PermitsQuestion::default() }).tasks;
+    let rest: Vec<&str> = rest.iter().map(|task| task.flow.as_str()).collect();
+    assert_eq!(rest, ["shop", "shop-2/f", "shop/b", "shop/f", "t"], "a short answer is the last one");
+}
