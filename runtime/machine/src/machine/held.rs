@@ -8,9 +8,13 @@ use flow::{Execution, Failure, FailureKind, Firing, NodeIndex, Outcome, Size, Va
 
 use super::{Machine, firing::held::failures_bytes};
 
-/// The maximum that the nodes of a run may hold together, in bytes: half of what a snapshot may have to be read again. Of a value in the
-/// store, only the reference counts. Small in tests, so that they reach it.
+/// The maximum that the nodes of a run may hold together if it fires more than once, in bytes: half of what a snapshot may have to be read
+/// again, since snapshots replace the old records of such a run. Of a value in the store, only the reference counts. Small in tests, so that
+/// they reach it.
 pub(super) const MAX_HELD_BYTES: u64 = if cfg!(test) { 4 << 20 } else { 128 << 20 };
+
+/// The maximum for a run that fires once, which keeps all its records: as many bytes as the results of a list may have by default.
+pub(super) const MAX_HELD_BYTES_ONCE: u64 = if cfg!(test) { MAX_HELD_BYTES } else { 256 << 20 };
 
 /// The maximum number of characters in the message of a failure for which there is no room: some failures have to be held in any case.
 const MAX_SHORT_MESSAGE: usize = 100;
@@ -25,6 +29,11 @@ impl Machine {
     pub fn held_bytes(&self) -> u64 {
         let latest = self.triggers.as_ref().map_or(0, |trigger_state| trigger_state.latest_values.bytes());
         self.firings.held_bytes().saturating_add(latest).saturating_add(self.failed_bytes)
+    }
+
+    /// The maximum of [`Machine::held_bytes`] for new decisions.
+    fn max_held_bytes(&self) -> u64 {
+        if self.triggers.is_some() { MAX_HELD_BYTES } else { MAX_HELD_BYTES_ONCE }
     }
 
     /// The bytes of a snapshot of the machine, approximately. It looks at each firing, and not at the values of nodes.
@@ -45,17 +54,17 @@ impl Machine {
     /// room for them.
     pub(super) fn no_room_for(&self, values: &Values) -> Option<String> {
         let (asked, held) = (values_bytes(values) as u64, self.held_bytes());
-        let has_room = held.saturating_add(asked) <= MAX_HELD_BYTES;
-        (!has_room).then(|| format!("{}: try again later", describe_excess("the values of the notification", asked, held)))
+        let has_room = held.saturating_add(asked) <= self.max_held_bytes();
+        (!has_room).then(|| format!("{}: try again later", self.excess("the values of the notification", asked, held)))
     }
 
     /// Replaces decisions whose values the run has no room for, in their order: what would provide them fails for good, and a failure gets
     /// shorter.
     pub(super) fn within_maximum(&self, event: &Event, records: Vec<Record>) -> Vec<Record> {
-        let mut held = self.held_bytes();
+        let (mut held, max) = (self.held_bytes(), self.max_held_bytes());
         let bound = |record: Record| {
             let added = record.fact.content_bytes() as u64;
-            let record = match held.saturating_add(added) > MAX_HELD_BYTES && added > 0 {
+            let record = match held.saturating_add(added) > max && added > 0 {
                 true => self.without_values(event, record, held),
                 false => record,
             };
@@ -68,7 +77,7 @@ impl Machine {
     /// The same decision without its values.
     fn without_values(&self, event: &Event, Record { at, firing, fact }: Record, held: u64) -> Record {
         let asked = fact.content_bytes() as u64;
-        let failed = |subject: &str| Failure::new(FailureKind::OutputLimit, describe_excess(subject, asked, held));
+        let failed = |subject: &str| Failure::new(FailureKind::OutputLimit, self.excess(subject, asked, held));
         let fact = match fact {
             Fact::Succeeded { attempt, provided: _, execution, worker } => {
                 let redelivered = matches!(event, Event::Signal(signal) if signal.redelivered);
@@ -135,6 +144,12 @@ impl Machine {
         Record { at, firing, fact }
     }
 
+    /// Says to people that so many bytes do not fit.
+    fn excess(&self, subject: &str, asked: u64, held: u64) -> String {
+        let (asked, held, most) = (Size(asked), Size(held), Size(self.max_held_bytes()));
+        format!("{subject} have {asked:#}, the run holds {held:#} of values already, and may hold {most:#} together")
+    }
+
     /// The current attempt of a node.
     fn attempt_of(&self, number: Option<Firing>, node: NodeIndex) -> Option<NodeAttempt> {
         let run = self.firings.get(&number.unwrap_or(Firing::FIRST))?.nodes.get(node.0 as usize)?;
@@ -145,11 +160,6 @@ impl Machine {
 /// The permanent failure of an attempt that no worker has executed.
 fn not_executed(attempt: NodeAttempt, failure: Failure) -> Fact {
     Fact::Failed { attempt, failure, retry_at: None, execution: None, redelivered: false, worker: None }
-}
-
-fn describe_excess(subject: &str, asked: u64, held: u64) -> String {
-    let (asked, held, most) = (Size(asked), Size(held), Size(MAX_HELD_BYTES));
-    format!("{subject} have {asked:#}, the run holds {held:#} of values already, and may hold {most:#} together")
 }
 
 /// A failure without its details, and with the beginning of its message.
