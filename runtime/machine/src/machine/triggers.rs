@@ -4,6 +4,7 @@
 //! successful firing. Its effects are rolled back independently of other firings.
 
 mod decide;
+mod ended_firings;
 mod given_values;
 mod open_firings;
 mod schedule_times;
@@ -33,10 +34,6 @@ pub use schedules::{Backlog, ScheduleStatus, SkipCount};
 /// The delay before a back edge triggers the next firing after a firing without calls. Nothing else slows a cycle without
 /// calls down: it would use all of an engine's time.
 const EMPTY_FIRING_DELAY: Duration = Duration::from_millis(100);
-
-/// The maximum number of ended firings that are kept for late messages: the answer of a lost attempt, or of a job that was
-/// delivered twice.
-const MAX_ENDED_FIRINGS: usize = 16;
 
 /// The additional state of a run that fires more than once, apart from its firings.
 #[derive(Debug, Clone, PartialEq)]
@@ -268,7 +265,12 @@ impl Machine {
             }
             Ok((before, firing_machine.state, commands))
         });
-        let (before, after, mut commands) = evolved.unwrap_or_else(|| Err(format!("there is no firing {firing}")))?;
+        let Some(evolved) = evolved else {
+            // An earlier waft may have kept an ended firing for longer.
+            let has_existed = firing.get() <= self.firing_count();
+            return if has_existed { Ok(Vec::new()) } else { Err(format!("there is no firing {firing}")) };
+        };
+        let (before, after, mut commands) = evolved?;
         commands.retain(|command| !matches!(command, Command::Publish(Change::Run { .. })));
         if let Fact::Succeeded { attempt, .. } | Fact::Remembered { attempt, .. } = fact {
             self.queue_back_edges(at, firing, BackEdgeTiming::Success, |from| from == attempt.node);
@@ -355,21 +357,6 @@ impl Machine {
             self.firings.remove(firing);
         }
         self.evict_ended_firings();
-    }
-
-    /// Drops the oldest ended firings that are kept only for late messages.
-    fn evict_ended_firings(&mut self) {
-        let base = self.triggers.as_ref().and_then(|trigger_state| trigger_state.base_firing);
-        let is_evictable = |firing: &FiringMachine| match firing.state {
-            RunState::Success | RunState::RolledBack => Some(firing.firing) != base,
-            RunState::Failure | RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
-                false
-            }
-        };
-        let evictable: Vec<Firing> =
-            self.firings.values().filter(|firing| is_evictable(firing)).map(|firing| firing.firing).collect();
-        let excess = evictable.len().saturating_sub(MAX_ENDED_FIRINGS);
-        evictable.into_iter().take(excess).for_each(|firing| self.firings.remove(firing));
     }
 
     pub(super) fn evolve_triggers(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{Event, Fact, Machine, NodeAttempt, NotificationPart, Record};
 use flow::{
-    Execution, Failure, FailureKind, NotificationOutcome, RunState, TaskNotification, TaskResult, Timestamp, Value,
-    Values,
+    Action, Attempt, Execution, Failure, FailureKind, Firing, NodeIndex, NotificationOutcome, Outcome, RunState,
+    TaskNotification, TaskResult, Timestamp, Value, Values,
 };
 
 /// The bytes of each value here, about. Six of them are within the maximum.
@@ -128,6 +128,45 @@ fn records_that_hold_more_than_the_maximum_are_applied_as_they_are() {
     assert!(machine.held_bytes() > MAX_HELD_BYTES);
     let replayed = Machine::replay("r".parse().unwrap(), &records).unwrap();
     assert!(replayed == machine, "an earlier waft wrote them");
+}
+
+#[test]
+fn ended_firings_are_kept_for_late_messages_as_long_as_they_are_small() {
+    let text = "persistent = true\n[[task]]\nname = \"add-ip\"\nuse = \"g#add\"\n[[task]]\nname = \"f\"\nuse = \"g#fails\"\n\
+        [[link]]\nfrom = \"add-ip\"\nto = \"f\"\n";
+    let kept_after = |value: &str, firings: u64| {
+        let mut harness = Harness::start(flow(text));
+        for _ in 0..firings {
+            harness.notify("add-ip", &[("ip", value)]);
+            while !harness.outstanding.is_empty() {
+                harness.step_or_advance();
+            }
+        }
+        assert_eq!(harness.machine.firing_count(), firings);
+        (harness.machine.firings().map(|(number, _)| number.get()).collect::<Vec<_>>(), harness)
+    };
+    let large = format!("\"{}\"", "x".repeat(VALUE_BYTES));
+    let (kept, harness) = kept_after(&large, 3);
+    assert_eq!(kept, [3]);
+    assert_eq!(kept_after("1", 18).0, (3..=18).collect::<Vec<u64>>());
+    // An earlier waft may have recorded more about a firing that this one has dropped.
+    let late = |firing: u64| {
+        let firing = Firing::new(firing);
+        let attempt = NodeAttempt { node: NodeIndex(1), firing, attempt: Attempt::FIRST };
+        let fact = Fact::LateOutcome {
+            attempt,
+            action: Action::Apply,
+            execution: None,
+            outcome: Some(Outcome::Unknown),
+            worker: None,
+        };
+        Record { at: harness.machine.latest, firing: Some(firing), fact }
+    };
+    let mut machine = harness.machine.clone();
+    machine.evolve(&late(1)).unwrap();
+    assert!(machine == harness.machine, "it changes nothing");
+    let error = machine.evolve(&late(4)).unwrap_err().to_string();
+    assert!(error.ends_with("there is no firing 4"), "{error}");
 }
 
 #[test]

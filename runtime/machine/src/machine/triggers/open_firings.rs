@@ -78,7 +78,7 @@ impl Machine {
 }
 
 /// The bytes of the values that a firing began with.
-fn firing_size(firing: &FiringMachine) -> u64 {
+pub(super) fn firing_size(firing: &FiringMachine) -> u64 {
     size(&firing.inputs, Some(&firing.inherited))
 }
 
