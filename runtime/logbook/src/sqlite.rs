@@ -210,8 +210,10 @@ impl Logbook for Sqlite {
     }
 
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
-        let (run, before) = (run.clone(), column(before.get()));
-        let trimmed = self.writer.run(move |connection| trim::trim(connection, run.as_str(), before)).await;
+        let (id, run, before) = (run.clone(), run.clone(), column(before.get()));
+        let prepared = self.reader.read(move |connection| trim::prepare(connection, id.as_str(), before)).await;
+        let Some(prepared) = prepared.map_err(|failure| self.append_error(failure))? else { return Ok(()) };
+        let trimmed = self.writer.run(move |connection| trim::trim(connection, run.as_str(), before, prepared)).await;
         trimmed.map_err(|failure| self.append_error(failure))
     }
 
