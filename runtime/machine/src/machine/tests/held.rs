@@ -132,8 +132,8 @@ fn records_that_hold_more_than_the_maximum_are_applied_as_they_are() {
 
 #[test]
 fn ended_firings_are_kept_for_late_messages_as_long_as_they_are_small() {
-    let text = "persistent = true\n[[task]]\nname = \"add-ip\"\nuse = \"g#add\"\n[[task]]\nname = \"f\"\nuse = \"g#fails\"\n\
-        [[link]]\nfrom = \"add-ip\"\nto = \"f\"\n";
+    let text = "persistent = true\n[[task]]\nname = \"add-ip\"\nuse = \"g#add\"\n\
+        [[task]]\nname = \"f\"\nuse = \"g#fails\"\n[[link]]\nfrom = \"add-ip\"\nto = \"f\"\n";
     let kept_after = |value: &str, firings: u64| {
         let mut harness = Harness::start(flow(text));
         for _ in 0..firings {
