@@ -22,5 +22,6 @@ pub(crate) fn records(records: &[Record]) -> Vec<Record> {
 }
 
 pub(crate) fn snapshot(snapshot: &Snapshot) -> Snapshot {
-    message(snapshot, encode_snapshot, decode_snapshot)
+    let encode = |snapshot: &Snapshot| encode_snapshot(snapshot).expect("what was decoded is not too large");
+    message(snapshot, encode, decode_snapshot)
 }

@@ -5,7 +5,7 @@
 //!
 //! The driver owns the parts and passes input and effects between them. Each part is a plain value that owns its own
 //! state and knows no other part: `runs.rs`, `shards.rs`, `leases.rs`, `withdrawals.rs`, `listeners.rs`, `forwards.rs`, `deferred.rs`,
-//! `condition_turns.rs`, `call_queue.rs`, `memo.rs`, `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
+//! `condition_turns.rs`, `call_queue.rs`, `memo.rs`, `snapshots.rs`, `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
 //! `declare.rs`, `load.rs`, `stale.rs`, `ownership.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes
 //! the records, and `step.rs` hands the effects to the outbox. The rest decides, and awaits nothing.
 //!
@@ -72,6 +72,7 @@ use crate::{
     publications::Publications,
     runs::{RecentRuns, RunEvent, Runs, is_inactive},
     shards::{Shards, Sharing},
+    snapshots::Snapshots,
     topology_cache::TopologyCache,
     unserved_queues,
     withdrawals::Withdrawals,
@@ -233,6 +234,7 @@ pub(crate) struct Driver {
     lookups: Lookups,
     memo_trim: MemoTrim,
     loads: Loads,
+    snapshots: Snapshots,
     declarations: Declarations,
     /// Notifications that arrived when the listeners of their shard were not all known.
     held_notifications: HeldNotifications,
@@ -267,6 +269,7 @@ impl Driver {
             lookups: Lookups::new(context.logbook.clone(), context.store.clone()),
             memo_trim: MemoTrim::new(context.logbook.clone(), context.memo_limits),
             loads: Loads::new(context.logbook.clone()),
+            snapshots: Snapshots::new(context.logbook.clone()),
             declarations: Declarations::new(context.topology.clone()),
             held_notifications: HeldNotifications::default(),
             returned: VecDeque::new(),

@@ -36,6 +36,7 @@ mod remote_engine;
 mod runs;
 mod shard_bindings;
 mod shards;
+mod snapshots;
 mod supervisor;
 mod topology;
 mod topology_cache;

@@ -26,6 +26,7 @@ mod replay;
 mod row;
 mod run_lock;
 mod runs_query;
+mod snapshot_body;
 mod trim_point;
 
 pub use access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition};

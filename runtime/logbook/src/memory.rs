@@ -294,8 +294,9 @@ impl Logbook for Memory {
             let known = snapshot.map_or(Version::NONE, |(version, _)| *version);
             let records = stored.after(known);
             let records = encode_records(records.get(..limit).unwrap_or(records));
-            let snapshot = snapshot.map_or(0, |(_, snapshot)| encode_snapshot(snapshot).len());
-            (stored.summary(run), (snapshot + records.len()) as u64)
+            let size = |snapshot| encode_snapshot(snapshot).map_or(usize::MAX, |bytes| bytes.len());
+            let snapshot = snapshot.map_or(0, |(_, snapshot)| size(snapshot));
+            (stored.summary(run), snapshot.saturating_add(records.len()) as u64)
         })
     }
 

@@ -25,7 +25,7 @@ use deadpool_postgres::Client;
 use flow::{CallId, Digest, Namespace, RunId, Shard, Timestamp};
 use futures::future;
 use machine::{Record, Snapshot};
-use protocol::{AttemptLog, EngineSecret, encode_snapshot};
+use protocol::{AttemptLog, EngineSecret};
 use tokio::time::timeout;
 use tokio_postgres::Error;
 
@@ -41,6 +41,7 @@ use crate::{
     row::{self, AppendRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
+    snapshot_body,
 };
 
 /// The server's time limit for a query about a few runs: a slower query is stuck, on a disk or a lock.
@@ -245,7 +246,7 @@ impl Logbook for Postgres {
     }
 
     async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
-        let (version, body) = (column(version.get()), encode_snapshot(&snapshot));
+        let (version, body) = (column(version.get()), snapshot_body::encode(snapshot).await?);
         let result = self.with_connection(async |client| {
             let statement = client.prepare_cached(SAVE_SNAPSHOT).await?;
             client.execute(&statement, &[&run.as_str(), &version, &body]).await

@@ -25,7 +25,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use flow::{CallId, Digest, Namespace, RunId, Shard, Timestamp};
 use machine::{Record, Snapshot};
-use protocol::{AttemptLog, EngineSecret, encode_snapshot};
+use protocol::{AttemptLog, EngineSecret};
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 pub(crate) use self::inspect::inspect;
@@ -40,6 +40,7 @@ use crate::{
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
+    snapshot_body,
 };
 
 /// The maximum number of runs to delete in one transaction: appends run in between.
@@ -207,7 +208,7 @@ impl Logbook for Sqlite {
     }
 
     async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
-        let (run, version, body) = (run.clone(), column(version.get()), encode_snapshot(&snapshot));
+        let (run, version, body) = (run.clone(), column(version.get()), snapshot_body::encode(snapshot).await?);
         let result = self.writer.run(move |connection| {
             connection.prepare_cached(SAVE_SNAPSHOT)?.execute(params![run.as_str(), version, body])
         });
@@ -215,8 +216,10 @@ impl Logbook for Sqlite {
     }
 
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
-        let (run, before) = (run.clone(), column(before.get()));
-        let trimmed = self.writer.run(move |connection| trim::trim(connection, run.as_str(), before)).await;
+        let (id, run, before) = (run.clone(), run.clone(), column(before.get()));
+        let prepared = self.reader.read(move |connection| trim::prepare(connection, id.as_str(), before)).await;
+        let Some(prepared) = prepared.map_err(|failure| self.append_error(failure))? else { return Ok(()) };
+        let trimmed = self.writer.run(move |connection| trim::trim(connection, run.as_str(), before, prepared)).await;
         trimmed.map_err(|failure| self.append_error(failure))
     }
 

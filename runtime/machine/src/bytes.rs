@@ -1,6 +1,6 @@
 //! The bytes of records, commands and calls, approximately: steps and batches are bounded by them.
 
-use flow::{Failure, Json, Outcome, Value, Values};
+use flow::{Failure, Json, Outcome, Value, ValueName, Values};
 
 use crate::{Call, Change, Command, Fact, FetchTarget, Record, RollbackCall};
 
@@ -18,45 +18,51 @@ impl Record {
     /// rest. A flow does not count, since a run has one.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let content = match &self.fact {
-            Fact::Succeeded { provided, .. } | Fact::Remembered { provided, .. } => values_bytes(provided),
-            Fact::LateOutcome { outcome, .. } => outcome.as_ref().map_or(0, outcome_bytes),
-            Fact::Triggered { values, .. } => values_bytes(values),
-            Fact::Failed { failure, .. } | Fact::RollbackFailed { failure, .. } | Fact::StartFailed { failure, .. } => {
+        self.fact.content_bytes() + RECORD_OVERHEAD
+    }
+}
+
+impl Fact {
+    /// The bytes of its values, lists and failures, approximately.
+    pub(crate) fn content_bytes(&self) -> usize {
+        match self {
+            Self::Succeeded { provided, .. } | Self::Remembered { provided, .. } => values_bytes(provided),
+            Self::LateOutcome { outcome, .. } => outcome.as_ref().map_or(0, outcome_bytes),
+            Self::Triggered { values, .. } => values_bytes(values),
+            Self::Failed { failure, .. } | Self::RollbackFailed { failure, .. } | Self::StartFailed { failure, .. } => {
                 failure_bytes(failure)
             }
-            Fact::Expanded { list, .. } => elements_bytes(list),
-            Fact::ControllerRan { value, list, .. } => {
+            Self::Expanded { list, .. } => elements_bytes(list),
+            Self::ControllerRan { value, list, .. } => {
                 value.as_ref().map_or(0, Value::written_size) + list.as_deref().map_or(0, elements_bytes)
             }
-            Fact::BackEdgeSkipped { reason, .. } | Fact::RollbackSkipped { reason, .. } => reason.len(),
-            Fact::NotificationReceived { key, .. } => key.len(),
-            Fact::RunStarted { .. }
-            | Fact::Edited { .. }
-            | Fact::Started { .. }
-            | Fact::Leased { .. }
-            | Fact::Lost { .. }
-            | Fact::RolledBack { .. }
-            | Fact::RollbackNotNeeded { .. }
-            | Fact::RollbackRetried { .. }
-            | Fact::FailureResolved { .. }
-            | Fact::Ignored { .. }
-            | Fact::ScopeStarted { .. }
-            | Fact::Delayed { .. }
-            | Fact::Scheduled { .. }
-            | Fact::TriggerSkipped { .. }
-            | Fact::BacklogAdded { .. }
-            | Fact::BacklogFired { .. }
-            | Fact::ClockSet { .. }
-            | Fact::Expired
-            | Fact::Retrying { .. }
-            | Fact::Reset
-            | Fact::CancelRequested
-            | Fact::SuspendRequested
-            | Fact::Resumed
-            | Fact::RunStateChanged { .. } => 0,
-        };
-        content + RECORD_OVERHEAD
+            Self::BackEdgeSkipped { reason, .. } | Self::RollbackSkipped { reason, .. } => reason.len(),
+            Self::NotificationReceived { key, .. } => key.len(),
+            Self::RunStarted { .. }
+            | Self::Edited { .. }
+            | Self::Started { .. }
+            | Self::Leased { .. }
+            | Self::Lost { .. }
+            | Self::RolledBack { .. }
+            | Self::RollbackNotNeeded { .. }
+            | Self::RollbackRetried { .. }
+            | Self::FailureResolved { .. }
+            | Self::Ignored { .. }
+            | Self::ScopeStarted { .. }
+            | Self::Delayed { .. }
+            | Self::Scheduled { .. }
+            | Self::TriggerSkipped { .. }
+            | Self::BacklogAdded { .. }
+            | Self::BacklogFired { .. }
+            | Self::ClockSet { .. }
+            | Self::Expired
+            | Self::Retrying { .. }
+            | Self::Reset
+            | Self::CancelRequested
+            | Self::SuspendRequested
+            | Self::Resumed
+            | Self::RunStateChanged { .. } => 0,
+        }
     }
 }
 
@@ -90,12 +96,12 @@ impl Call {
 }
 
 /// The bytes of values in a message or a record, approximately.
-fn values_bytes(values: &Values) -> usize {
-    values.iter().map(|(name, value)| name.as_str().len() + value.written_size() + ENTRY_OVERHEAD).sum()
+pub(crate) fn values_bytes<'a>(values: impl IntoIterator<Item = (&'a ValueName, &'a Value)>) -> usize {
+    values.into_iter().map(|(name, value)| name.as_str().len() + value.written_size() + ENTRY_OVERHEAD).sum()
 }
 
 /// The bytes of an outcome in a message or a record, approximately.
-fn outcome_bytes(outcome: &Outcome) -> usize {
+pub(crate) fn outcome_bytes(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::Provided(provided) => values_bytes(provided),
         Outcome::Failed(failure) => failure_bytes(failure),
@@ -103,10 +109,12 @@ fn outcome_bytes(outcome: &Outcome) -> usize {
     }
 }
 
-fn failure_bytes(failure: &Failure) -> usize {
+/// The bytes of a failure in a message or a record, approximately.
+pub(crate) fn failure_bytes(failure: &Failure) -> usize {
     failure.message.len() + failure.details.as_ref().map_or(0, |details| details.as_str().len())
 }
 
-fn elements_bytes(elements: &[Json]) -> usize {
+/// The bytes of a list in a record, approximately.
+pub(crate) fn elements_bytes(elements: &[Json]) -> usize {
     elements.iter().map(|element| element.as_str().len() + ENTRY_OVERHEAD).sum()
 }

@@ -5,7 +5,7 @@
 //! neighbours it still waits for, and the machine looks only at nodes whose count reaches zero.
 //!
 //! Reading order: this file, `firing.rs` (one firing of the flow; most runs have only one), `triggers.rs` (runs that fire
-//! more than once), `edits.rs` (flows that are changed), `snapshot.rs` (a machine without its history), `queries.rs`
+//! more than once), `edits.rs` (flows that are changed), `held.rs` (how much a run may hold), `snapshot.rs` (a machine without its history), `queries.rs`
 //! (read-only questions about a run).
 
 mod edits;
@@ -13,6 +13,8 @@ mod triggers;
 mod notifications;
 mod task_notifications;
 mod condition_budget;
+mod held;
+mod firings;
 mod firing;
 mod ended_attempts;
 mod snapshot;
@@ -33,6 +35,7 @@ pub use ended_attempts::{AttemptEnd, EndedAttempt};
 pub use firing::for_each::{ElementState, Expansion, collect_results, elements};
 pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues, Rare, RareState};
 use firing::{FiringMachine, FiringStart};
+use firings::Firings;
 use flow::{
     Action, ClockShift, EvaluationBudget, Firing, Flow, Labels, NodeIndex, NodeName, Revision, RunId, RunState,
     Timestamp, graph::Role,
@@ -132,9 +135,11 @@ pub struct Machine {
     revision: Revision,
     /// The firings that are under way, and ended firings that may still receive a late outcome. A run that fires once has
     /// exactly one, from its start.
-    firings: BTreeMap<Firing, FiringMachine>,
+    firings: Firings,
     /// The additional state of a run that fires more than once.
     triggers: Option<TriggerState>,
+    /// The bytes of the failures in it.
+    failed_bytes: u64,
     /// The keys of the notifications that the run has received.
     notifications: NotificationKeys,
     /// The time of the last record: a clock that shows an earlier time was set back.
@@ -155,7 +160,7 @@ impl Machine {
     pub fn labelled(run: RunId, flow: Arc<Flow>, labels: Labels) -> Self {
         let tasks = tasks_of(&flow);
         let trigger_state = flow.triggers.as_ref().map(|triggers| TriggerState::new(triggers.schedules.len()));
-        let (revision, firings, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
+        let (revision, firings, latest) = (Revision::FIRST, Firings::default(), Timestamp::default());
         Self {
             run,
             flow,
@@ -163,6 +168,7 @@ impl Machine {
             revision,
             firings,
             triggers: trigger_state,
+            failed_bytes: 0,
             notifications: NotificationKeys::default(),
             latest,
             labels,
@@ -199,6 +205,11 @@ impl Machine {
     }
 
     fn decide_within(&self, now: Timestamp, event: &Event, budget: &ConditionBudget) -> Vec<Record> {
+        self.within_maximum(event, self.decide_unbounded(now, event, budget))
+    }
+
+    /// Decides whatever the run holds already.
+    fn decide_unbounded(&self, now: Timestamp, event: &Event, budget: &ConditionBudget) -> Vec<Record> {
         if let Event::Notify { task, result, .. } = event {
             return self.decide_notify(now, task, result, (event, budget)).unwrap_or_default();
         }
@@ -272,8 +283,8 @@ impl Machine {
             }
             (fact, Some(firing)) => self.evolve_firing(*at, *firing, fact),
             (fact, None) if self.triggers.is_some() => self.evolve_triggers(*at, fact),
-            (fact, None) => match self.firings.get_mut(&Firing::FIRST) {
-                Some(firing) => firing.evolve(*at, fact),
+            (fact, None) => match self.firings.change(Firing::FIRST, |firing| firing.evolve(*at, fact)) {
+                Some(evolved) => evolved,
                 None => Err("the run has no firing".into()),
             },
         }
@@ -285,7 +296,7 @@ impl Machine {
         }
         let mut firing = self.new_firing(FiringStart::single());
         firing.begin(at);
-        self.firings.insert(Firing::FIRST, firing);
+        self.firings.insert(firing);
         vec![Command::Publish(Change::Run { state: RunState::Running, at })]
     }
 
@@ -322,7 +333,8 @@ impl Machine {
         }
         let mut held = budget.held();
         let mut is_tick = matches!(event, Event::Tick);
-        let mut records = self.decide_event(now, event, (limits, &budget), &mut step);
+        let decided = self.decide_event(now, event, (limits, &budget), &mut step);
+        let mut records = self.within_maximum(event, decided);
         if records.is_empty() && !step.records.is_empty() {
             // Something may be due by the new clock.
             records = self.decide_within(now, &Event::Tick, &budget);
@@ -385,7 +397,7 @@ impl Machine {
             | Event::Withdrawn { .. }
             | Event::Edit { .. }
             | Event::ClockSet { .. }
-            | Event::Tick => self.decide_within(now, event, budget),
+            | Event::Tick => self.decide_unbounded(now, event, budget),
         }
     }
 

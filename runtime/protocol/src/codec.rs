@@ -147,6 +147,32 @@ pub(crate) fn encode(kind: MessageKind, message: &impl Encode) -> Vec<u8> {
     bytes
 }
 
+/// Like [`encode`], for a message that may be too large: `None` once it has more bytes than the decoder allocates for any message.
+pub(crate) fn encode_bounded(kind: MessageKind, message: &impl Encode) -> Option<Vec<u8>> {
+    let mut bounded = Bounded(Vec::with_capacity(256));
+    bounded.0.extend(kind.magic);
+    bounded.0.push(kind.version);
+    bincode::encode_into_std_write(message, &mut bounded, configuration()).ok()?;
+    Some(bounded.0)
+}
+
+/// Bytes up to [`MAX_DECODED_BYTES`].
+struct Bounded(Vec<u8>);
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len().saturating_add(bytes.len()) > MAX_DECODED_BYTES {
+            return Err(std::io::Error::other("the message is too large"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Encodes a value without the three header bytes: the input of a keyed hash.
 pub(crate) fn encode_part(part: &impl Encode) -> Vec<u8> {
     bincode::encode_to_vec(part, configuration()).expect("plain types without locks encode into memory")

@@ -70,7 +70,7 @@ pub use report::{HeartbeatNumber, MAX_REPORT_BYTES, OpenError, Progress, Report}
 pub use report_batch::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch};
 pub use run_command::{CommandRequest, Reply, RunCommand};
 pub use seal::{CallKeys, EngineSecret, Key, ReplyAddress, Seal};
-pub use snapshot::{decode_snapshot, encode_snapshot};
+pub use snapshot::{SnapshotTooLarge, decode_snapshot, encode_snapshot};
 pub use worker_details::{
     DescribedWorker, DetailsQuestion, DrainAction, DrainRequest, MAX_DETAILS_BYTES, MAX_LISTED_CALLS,
     MAX_LISTED_QUEUES, WorkerCall, WorkerCalls, WorkerDetails, WorkerState,

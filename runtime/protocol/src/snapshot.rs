@@ -6,7 +6,7 @@ mod triggers;
 
 use std::collections::BTreeMap;
 
-use flow::{NodeIndex, Revision, Timestamp, Values};
+use flow::{NodeIndex, Revision, Size, Timestamp, Values};
 use machine::{GivenValues, NotificationKeys, Snapshot};
 
 use self::{firing::WireFiring, triggers::WireTriggerState};
@@ -31,9 +31,19 @@ struct WireSnapshot<'a> {
     latest_micros: u64,
 }
 
-/// Encodes a snapshot.
-#[must_use]
-pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
+/// A snapshot that is too large: [`decode_snapshot`] would refuse it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the snapshot of the run is larger than waft reads, {} with its nodes: it is not saved before the run gets smaller",
+    Size(codec::MAX_DECODED_BYTES as u64)
+)]
+pub struct SnapshotTooLarge;
+
+/// Encodes a snapshot, so that [`decode_snapshot`] reads it.
+///
+/// # Errors
+/// [`SnapshotTooLarge`], before more memory is taken than for the largest snapshot that can be read.
+pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, SnapshotTooLarge> {
     let Snapshot { flow, revision, firings, triggers, notifications, latest } = snapshot;
     let wire = WireSnapshot {
         flow: (&**flow).into(),
@@ -43,7 +53,12 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
         notifications: notifications.hashes().collect(),
         latest_micros: latest.as_micros(),
     };
-    codec::encode(MessageKind::SNAPSHOT, &wire)
+    let bytes = codec::encode_bounded(MessageKind::SNAPSHOT, &wire).ok_or(SnapshotTooLarge)?;
+    drop(wire);
+    // The decoder counts what it allocates, which is more than the bytes. So only the decoder knows.
+    let decoded: Result<WireSnapshot<'_>, DecodeError> = codec::decode(MessageKind::SNAPSHOT, &bytes);
+    decoded.map(drop).map_err(|_| SnapshotTooLarge)?;
+    Ok(bytes)
 }
 
 /// Decodes a snapshot.

@@ -302,7 +302,9 @@ impl Lines {
             && let Some(machine) = self.replay.machine()
         {
             let snapshot = machine.snapshot();
-            let measuring = spawn_blocking(move || encode_snapshot(&snapshot).len() as u64);
+            let estimate = machine.snapshot_bytes();
+            let measuring =
+                spawn_blocking(move || encode_snapshot(&snapshot).map_or(estimate, |bytes| bytes.len() as u64));
             self.measured = measuring.await.expect("encoding does not panic");
         }
     }

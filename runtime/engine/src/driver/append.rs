@@ -1,26 +1,16 @@
-//! The records of a step in the logbook, and snapshots that replace old ones.
+//! The records of a step in the logbook, and the snapshots that are due after them.
 
 use std::collections::BTreeMap;
 
 use flow::RunId;
 use logbook::{Append, AppendError, AppendOutcome, Counted, MaxUnended, RunInfo, Version};
+use machine::Record;
 use protocol::AttemptLog;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::{Driver, StepResult, measure::count_records};
 use crate::SubmitError;
-
-/// Minimum number of records between two snapshots of a run.
-const SNAPSHOT_INTERVAL: u64 = 1_000;
-
-/// Minimum number of records between two snapshots, for each node and list element of the run. A snapshot holds all of
-/// them, and the driver stands still while it is made: a list of a million elements ends before its first.
-const SNAPSHOT_RECORDS_PER_NODE: u64 = 10;
-
-/// Maximum delay of a snapshot, in snapshot intervals, while the records before the previous snapshot are
-/// unpublished.
-const MAX_SNAPSHOT_DELAY: u64 = 100;
 
 impl Driver {
     /// Appends the records of every run at once; returns the runs for which the append failed, each with its error.
@@ -61,7 +51,7 @@ impl Driver {
                             self.memo_trim.on_added(step.memos.remembered.len());
                             let published = self.publications.cursors.published(run);
                             self.publications.cursors.on_persisted(run, published);
-                            self.snapshot(run).await;
+                            self.count_unsaved(run, &step.records);
                         }
                         AppendOutcome::Conflict(version) => {
                             refused.insert(run.clone(), SubmitError::Exists { run: run.clone() });
@@ -97,35 +87,23 @@ impl Driver {
         refused.expect("the logbook refuses a run only for a maximum")
     }
 
-    /// Saves a snapshot of a run now and then, so that the cost of loading it depends on its size and not on its
-    /// history. For a persistent run, the records before the previous snapshot are deleted, so that their number is
-    /// bounded too.
-    async fn snapshot(&mut self, run: &RunId) {
+    /// Counts the records of a run that have become durable.
+    fn count_unsaved(&mut self, run: &RunId, records: &[Record]) {
         let Some(active) = self.runs.get_mut(run) else { return };
-        let since = active.version.get().saturating_sub(active.snapshot.get());
-        let interval = SNAPSHOT_INTERVAL.max(SNAPSHOT_RECORDS_PER_NODE * active.machine.size() as u64);
-        if since < interval || active.machine.state().is_final() {
-            return;
-        }
-        let is_persistent = active.machine.flow().triggers.is_some();
-        // Unpublished records must not be deleted. At a high rate the next snapshot waits for publishing: otherwise
-        // no records would ever be deleted.
-        if is_persistent
-            && !self.publications.cursors.is_published(run, active.snapshot)
-            && since < MAX_SNAPSHOT_DELAY * interval
-        {
-            return;
-        }
-        let (version, snapshot) = (active.version, active.machine.snapshot());
-        let previous = std::mem::replace(&mut active.snapshot, version);
-        if is_persistent
-            && previous != Version::NONE
-            && let Err(error) = self.context.logbook.trim(run, previous).await
-        {
-            warn!(%run, %error, "the oldest records of a run were not deleted");
-        }
-        if let Err(error) = self.context.logbook.save_snapshot(run, version, snapshot).await {
-            warn!(%run, %error, "a snapshot was not saved: the run loads from an older one");
+        active.unsaved.add(records.iter().map(|record| record.bytes() as u64).fold(0, u64::saturating_add));
+        self.snapshots.on_appended(run, active, records.len());
+    }
+
+    /// Begins to save the snapshots that are due, as far as there is room. At this time all machines are at the version of their records.
+    pub(super) fn save_snapshots(&mut self) {
+        while let Some(run) = self.snapshots.next_waiting() {
+            let cursors = &self.publications.cursors;
+            match self.runs.get_mut(&run) {
+                Some(active) => {
+                    self.snapshots.save(run.clone(), active, |version| cursors.is_published(&run, version));
+                }
+                None => self.snapshots.drop_due(&run),
+            }
         }
     }
 }

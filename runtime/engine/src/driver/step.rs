@@ -33,6 +33,7 @@ impl Driver {
     /// the effects.
     pub(super) async fn step(&mut self, mut batch: Batch) {
         self.on_confirmed_versions();
+        self.save_snapshots();
         let now = self.read_clock(&mut batch);
         let released = self.released_runs(&batch);
         let Batch { events, mut signals, mut logs, submitted, loaded, not_found, remote_runs, .. } = batch;

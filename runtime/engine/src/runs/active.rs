@@ -7,14 +7,14 @@ use logbook::Version;
 use machine::Machine;
 use tokio::sync::mpsc;
 
-use crate::WatchEvent;
+use crate::{WatchEvent, snapshots::Unsaved};
 
 /// A run in memory, at the version of its records in the logbook.
 pub(crate) struct ActiveRun {
     pub(crate) machine: Machine,
     pub(crate) version: Version,
-    /// The version of the last snapshot.
-    pub(crate) snapshot: Version,
+    /// The records since its last snapshot.
+    pub(crate) unsaved: Unsaved,
     pub(crate) shard: Shard,
     pub(crate) watcher: Option<mpsc::Sender<WatchEvent>>,
     /// When its next timer is due; only [`Runs`] sets it.
@@ -29,12 +29,12 @@ pub(crate) struct ActiveRun {
 }
 
 impl ActiveRun {
-    /// A machine at a version of its records.
+    /// A machine at a version of its records, whose last snapshot has another version.
     pub(crate) fn new(machine: Machine, version: Version, snapshot: Version, shard: Shard) -> Self {
         Self {
             machine,
             version,
-            snapshot,
+            unsaved: Unsaved::of_loaded(version, snapshot),
             shard,
             watcher: None,
             due: None,

@@ -4,6 +4,7 @@ use deadpool_postgres::{Client, Transaction};
 use flow::Digest;
 use futures::TryStreamExt as _;
 use protocol::{DecodeError, decode_records, decode_snapshot};
+use tokio::task::spawn_blocking;
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
@@ -11,14 +12,18 @@ use crate::{
     trim_point::{Kept, RevisionEntry},
 };
 
-// Locks the run's row until the trim is done: no append happens in between.
 const SNAPSHOT: &str = "SELECT key, body FROM waft.runs AS runs JOIN waft.snapshots AS snapshots ON run = key
+    WHERE id = $1 AND snapshots.version = $2 AND published >= $2";
+// Locks the run's row until the trim is done: no append happens in between.
+const LOCK: &str = "SELECT key FROM waft.runs AS runs JOIN waft.snapshots AS snapshots ON run = key
     WHERE id = $1 AND snapshots.version = $2 AND published >= $2 FOR NO KEY UPDATE OF runs";
-const INSERT_TRIM_POINT: &str = "INSERT INTO waft.trim_points (run, version, body) VALUES ($1, $2, $3)
+const INSERT_TRIM_POINT: &str = "INSERT INTO waft.trim_points (run, version, body)
+    SELECT run, version, body FROM waft.snapshots WHERE run = $1
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
 // An append that spans the version stays complete.
 const CHUNKS: &str = "SELECT first, body, first < coalesce((SELECT max(first) FROM waft.records
         WHERE run = $1 AND first <= $2), 0) FROM waft.records WHERE run = $1 ORDER BY first";
+const LATER_CHUNKS: &str = "SELECT body FROM waft.records WHERE run = $1 AND first > $2 ORDER BY first";
 const INSERT_REVISIONS: &str = "INSERT INTO waft.revisions (run, revision, at, edits)
     SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING";
 const TRIM: [&str; 3] = [
@@ -36,24 +41,31 @@ const SELECT_TRIM_POINT: &str = "SELECT trim_points.version, body, revisions.rev
 
 /// Deletes the records before a version, if the run's last snapshot has this version and everything up to it was published.
 /// The outer error is the database's; the inner one says that a stored record cannot be decoded.
+///
+/// Appends to the run wait only for the second part, which reads what was appended during the first.
 pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<Result<(), DecodeError>, Error> {
+    let PreparedTrim { key, mut kept, first_remaining, last } = match prepare(client, id, before).await? {
+        Ok(Some(prepared)) => prepared,
+        Ok(None) => return Ok(Ok(())),
+        Err(error) => return Ok(Err(error)),
+    };
     let transaction = client.transaction().await?;
-    let Some(snapshot) = query(&transaction, SNAPSHOT, &[&id, &before]).await?.into_iter().next() else {
+    let Some(locked) = query(&transaction, LOCK, &[&id, &before]).await?.into_iter().next() else {
         return Ok(Ok(()));
     };
-    let (key, body): (i64, Vec<u8>) = (snapshot.try_get(0)?, snapshot.try_get(1)?);
-    let mut kept = match decode_snapshot(&body) {
-        Ok(snapshot) => Kept::of(&snapshot),
-        Err(error) => return Ok(Err(error)),
-    };
-    let first = match keep(&transaction, key, before, &mut kept).await? {
-        Ok(first) => first.unwrap_or(before),
-        Err(error) => return Ok(Err(error)),
-    };
-    query(&transaction, INSERT_TRIM_POINT, &[&key, &before, &body]).await?;
+    if locked.try_get::<_, i64>(0)? != key {
+        return Ok(Ok(()));
+    }
+    for row in query(&transaction, LATER_CHUNKS, &[&key, &last]).await? {
+        match decode_records(row.try_get(0)?) {
+            Ok(records) => kept.add_remaining(&records),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    query(&transaction, INSERT_TRIM_POINT, &[&key]).await?;
     insert_revisions(&transaction, key, &kept.revisions).await?;
     for delete in TRIM {
-        query(&transaction, delete, &[&key, &first]).await?;
+        query(&transaction, delete, &[&key, &first_remaining]).await?;
     }
     let needed: Vec<&[u8]> = kept.digests.iter().map(|digest: &Digest| digest.as_bytes().as_slice()).collect();
     query(&transaction, DELETE_CONTENT, &[&key, &needed]).await?;
@@ -61,16 +73,29 @@ pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<R
     Ok(Ok(()))
 }
 
-/// Adds all records of a run, those before a version as trimmed ones. Returns the version before the first of the others.
-async fn keep(
-    transaction: &Transaction<'_>,
+/// What a trim needs of the snapshot and the records of a run.
+struct PreparedTrim {
     key: i64,
-    before: i64,
-    kept: &mut Kept,
-) -> Result<Result<Option<i64>, DecodeError>, Error> {
-    let mut first_remaining = None;
-    let statement = transaction.prepare_cached(CHUNKS).await?;
-    let rows = transaction.query_raw(&statement, [&key, &before]).await?;
+    kept: Kept,
+    /// The version before the first record that stays.
+    first_remaining: i64,
+    /// The version before the last append that was read.
+    last: i64,
+}
+
+/// Reads the snapshot and the records of a run without a lock: what is stored never changes. `None` if the run is not to be trimmed.
+async fn prepare(client: &Client, id: &str, before: i64) -> Result<Result<Option<PreparedTrim>, DecodeError>, Error> {
+    let statement = client.prepare_cached(SNAPSHOT).await?;
+    let Some(row) = client.query_opt(&statement, &[&id, &before]).await? else { return Ok(Ok(None)) };
+    let (key, body): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+    let decoding = spawn_blocking(move || decode_snapshot(&body).map(|snapshot| Kept::of(&snapshot)));
+    let mut kept = match decoding.await.expect("decoding does not panic") {
+        Ok(kept) => kept,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (mut first_remaining, mut last) = (None, -1);
+    let statement = client.prepare_cached(CHUNKS).await?;
+    let rows = client.query_raw(&statement, [&key, &before]).await?;
     let mut rows = std::pin::pin!(rows);
     while let Some(row) = rows.try_next().await? {
         let (first, body, is_old): (i64, Vec<u8>, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
@@ -84,8 +109,9 @@ async fn keep(
             first_remaining.get_or_insert(first);
             kept.add_remaining(&records);
         }
+        last = first;
     }
-    Ok(Ok(first_remaining))
+    Ok(Ok(Some(PreparedTrim { key, kept, first_remaining: first_remaining.unwrap_or(before), last })))
 }
 
 async fn insert_revisions(transaction: &Transaction<'_>, key: i64, entries: &[RevisionEntry]) -> Result<(), Error> {

@@ -12,11 +12,15 @@ use crate::{
 
 const SNAPSHOT: &str = "SELECT key, body FROM runs JOIN snapshots ON run = key
     WHERE id = ?1 AND snapshots.version = ?2 AND published >= ?2";
-const INSERT_TRIM_POINT: &str = "INSERT INTO trim_points (run, version, body) VALUES (?1, ?2, ?3)
+const TRIMMABLE: &str = "SELECT key FROM runs JOIN snapshots ON run = key
+    WHERE id = ?1 AND snapshots.version = ?2 AND published >= ?2";
+const INSERT_TRIM_POINT: &str = "INSERT INTO trim_points (run, version, body)
+    SELECT run, version, body FROM snapshots WHERE run = ?1
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
 // An append that spans the version stays complete.
 const FIRST: &str = "SELECT coalesce(max(first), 0) FROM records WHERE run = ?1 AND first <= ?2";
 const CHUNKS: &str = "SELECT first, body FROM records WHERE run = ?1 ORDER BY first";
+const LATER_CHUNKS: &str = "SELECT body FROM records WHERE run = ?1 AND first > ?2 ORDER BY first";
 const INSERT_REVISION: &str =
     "INSERT INTO revisions (run, revision, at, edits) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
 const TRIM: [&str; 3] = [
@@ -32,21 +36,55 @@ const SELECT_TRIM_POINT: &str = "SELECT key, trim_points.version, body FROM runs
     LEFT JOIN trim_points ON run = key WHERE id = ?1";
 const REVISIONS: &str = "SELECT revision, at, edits FROM revisions WHERE run = ?1 ORDER BY revision";
 
-/// Deletes the records before a version, if the run's last snapshot has this version and everything up to it was published.
-pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let snapshot = transaction
+/// What a trim needs of the snapshot and the records of a run.
+pub(super) struct PreparedTrim {
+    key: i64,
+    kept: Kept,
+    /// The version before the first record that stays.
+    first: i64,
+    /// The version before the last append that was read.
+    last: i64,
+}
+
+/// Reads the snapshot and the records of a run, on a thread that does not write: what is stored never changes. `None` if the run is not to be
+/// trimmed.
+pub(super) fn prepare(connection: &mut Connection, id: &str, before: i64) -> rusqlite::Result<Option<PreparedTrim>> {
+    let view = connection.transaction()?;
+    let snapshot = view
         .prepare_cached(SNAPSHOT)?
         .query_row(params![id, before], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
-    let Some((key, body)) = snapshot.optional()? else { return Ok(()) };
-    let first: i64 = transaction.query_row(FIRST, params![key, before], |row| row.get(0))?;
+    let Some((key, body)) = snapshot.optional()? else { return Ok(None) };
+    let first: i64 = view.query_row(FIRST, params![key, before], |row| row.get(0))?;
     let mut kept = Kept::of(&decode_snapshot(&body).map_err(damaged)?);
+    let mut last = -1;
+    let mut statement = view.prepare_cached(CHUNKS)?;
+    let mut rows = statement.query([key])?;
+    while let Some(row) = rows.next()? {
+        let records = decode_records(&row.get::<_, Vec<u8>>(1)?).map_err(damaged)?;
+        last = row.get(0)?;
+        if last < first { kept.add_trimmed(&records) } else { kept.add_remaining(&records) }
+    }
+    Ok(Some(PreparedTrim { key, kept, first, last }))
+}
+
+/// Deletes the records before a version, if the run's last snapshot has this version and everything up to it was published. Appends wait only
+/// for this part, which reads what was appended since the trim was prepared.
+pub(super) fn trim(
+    connection: &mut Connection,
+    id: &str,
+    before: i64,
+    PreparedTrim { key, mut kept, first, last }: PreparedTrim,
+) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = transaction.query_row(TRIMMABLE, params![id, before], |row| row.get::<_, i64>(0)).optional()?;
+    if found != Some(key) {
+        return Ok(());
+    }
     {
-        let mut statement = transaction.prepare_cached(CHUNKS)?;
-        let mut rows = statement.query([key])?;
+        let mut statement = transaction.prepare_cached(LATER_CHUNKS)?;
+        let mut rows = statement.query([key, last])?;
         while let Some(row) = rows.next()? {
-            let records = decode_records(&row.get::<_, Vec<u8>>(1)?).map_err(damaged)?;
-            if row.get::<_, i64>(0)? < first { kept.add_trimmed(&records) } else { kept.add_remaining(&records) }
+            kept.add_remaining(&decode_records(&row.get::<_, Vec<u8>>(0)?).map_err(damaged)?);
         }
     }
     let mut needed: BTreeSet<Vec<u8>> = kept.digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
@@ -55,7 +93,7 @@ pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqli
         .query_map(params![key, first], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     needed.extend(exchanges);
-    transaction.execute(INSERT_TRIM_POINT, params![key, before, body])?;
+    transaction.execute(INSERT_TRIM_POINT, [key])?;
     for entry in kept.revisions {
         let row = RevisionRow::from(entry);
         transaction.execute(INSERT_REVISION, params![key, row.revision, row.at, row.edits])?;

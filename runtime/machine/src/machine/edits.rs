@@ -199,15 +199,17 @@ impl Machine {
         };
         let (Some(base), state) = (trigger_state.base_firing, trigger_state.resumed_state()) else { return Vec::new() };
         let end = self.flow.scope(ScopeIndex::ROOT).end;
-        let Some(firing) = self.firings.get_mut(&base).filter(|firing| firing.state == RunState::Success) else {
+        let Some(firing) = self.firings.get(&base).filter(|firing| firing.state == RunState::Success) else {
             return Vec::new();
         };
         let is_pending = |index: NodeIndex| firing.node_state(index) == State::Pending;
         if !self.flow.indices().any(is_pending) {
             return Vec::new();
         }
-        firing.enter(end, NodeState::Pending);
-        firing.state = state;
+        self.firings.change(base, |firing| {
+            firing.enter(end, NodeState::Pending);
+            firing.state = state;
+        });
         vec![Command::Publish(Change::Firing { firing: base, state, at })]
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Reading order: this file, `node.rs` (the state of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (which nodes may
 //! start), `conditions.rs` (whether links let a node start), `calls.rs` (calls for workers), `clock.rs` (clock changes),
-//! `publish.rs` (published changes). Three kinds of nodes have a file of their own: `wait.rs` (tasks that wait for a
+//! `publish.rs` (published changes), `held.rs` (the bytes of values and failures). Three kinds of nodes have a file of their own: `wait.rs` (tasks that wait for a
 //! notification), `for_each.rs` (tasks that are called for each element of a list) and `controller.rs` (retry controllers).
 
 mod calls;
@@ -16,6 +16,7 @@ mod decide;
 pub(super) mod for_each;
 mod evolve;
 pub(super) mod graph;
+pub(super) mod held;
 pub(super) mod node;
 mod publish;
 mod readiness;
@@ -93,6 +94,8 @@ pub(super) struct FiringMachine {
     pub(super) late_outcomes: BTreeSet<NodeIndex>,
     /// The failure of each node that failed in the last attempt. Shared with the rollbacks that receive it.
     pub(super) failures: Arc<Failures>,
+    /// The bytes that its nodes hold. Only `held.rs` changes it.
+    held: u64,
 }
 
 /// Orders nodes that may start: higher priority first, then file order.
@@ -176,6 +179,7 @@ impl FiringMachine {
             failed_rollbacks: BTreeSet::new(),
             late_outcomes: BTreeSet::new(),
             failures: Arc::default(),
+            held: 0,
         }
     }
 

@@ -81,10 +81,12 @@ impl Machine {
         }
         if let Role::Wait(wait) = &self.flow.node(index).role {
             let waiting_firing = self.firings.values().find(|firing| firing.waiting_tasks.contains(&index));
-            return match waiting_firing.or_else(|| self.firings.values().next_back()) {
+            let refusal = match waiting_firing.or_else(|| self.firings.values().next_back()) {
                 Some(firing) => firing.notification_error(index, wait, result),
                 None => Some(format!("task {task:?} is pending, and does not wait now")),
             };
+            let values = if let TaskResult::Succeeded(values) = result { Some(values) } else { None };
+            return refusal.or_else(|| self.no_room_for(values?));
         }
         self.firing_notification_error(index, result)
     }
@@ -145,12 +147,10 @@ impl Machine {
         self.tasks.get(name).copied()
     }
 
-    /// The number of nodes and list elements, with or without a node yet: the cost of a snapshot of the machine.
+    /// The number of nodes and list elements of all firings, with or without a node yet: the cost of a snapshot of the machine.
     #[must_use]
     pub fn size(&self) -> usize {
-        let element_count =
-            |firing: &FiringMachine| firing.nodes.len() - self.flow.nodes.len() + firing.unexpanded_elements();
-        self.flow.nodes.len() + self.firings.values().map(element_count).sum::<usize>()
+        self.node_count().max(self.flow.nodes.len())
     }
 
     /// The bytes of its values, its lists and the text of its flow, approximately. It looks at each of them.

@@ -72,10 +72,13 @@ pub struct IllegalSnapshot {
 }
 
 impl Snapshot {
-    /// The number of nodes and list elements in it.
+    /// The number of nodes and list elements that a machine has which is restored from it: each firing has all nodes of the flow.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.firings.iter().map(|firing| firing.nodes.len()).sum()
+        let elements = |firing: &FiringSnapshot| -> usize {
+            firing.elements.iter().map(|(_, expansion)| expansion.nodes.len()).sum()
+        };
+        self.firings.iter().map(|firing| self.flow.nodes.len().saturating_add(elements(firing))).sum()
     }
 
     /// The digests that the run refers to at this point: modules, and values too large to be inline.
@@ -154,9 +157,10 @@ impl Machine {
         machine.triggers = trigger_state;
         machine.notifications = notifications;
         machine.latest = latest;
+        machine.count_failed();
         for firing in firings {
             let restored = machine.restore_firing(firing).ok_or_else(illegal)?;
-            machine.firings.insert(restored.firing, restored);
+            machine.firings.insert(restored);
         }
         Ok(machine)
     }
@@ -187,6 +191,7 @@ impl Machine {
         for (index, node) in nodes {
             *machine.nodes.get_mut(index.0 as usize)? = node;
         }
+        machine.measure_held();
         machine.rebuild_indexes();
         Some(machine)
     }

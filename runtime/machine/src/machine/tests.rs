@@ -9,6 +9,7 @@ mod bounds;
 mod limits;
 mod memo;
 mod ended_attempts;
+mod held;
 mod open_firings;
 mod reports;
 mod traces;

@@ -4,6 +4,7 @@
 //! successful firing. Its effects are rolled back independently of other firings.
 
 mod decide;
+mod ended_firings;
 mod given_values;
 mod open_firings;
 mod schedule_times;
@@ -33,10 +34,6 @@ pub use schedules::{Backlog, ScheduleStatus, SkipCount};
 /// The delay before a back edge triggers the next firing after a firing without calls. Nothing else slows a cycle without
 /// calls down: it would use all of an engine's time.
 const EMPTY_FIRING_DELAY: Duration = Duration::from_millis(100);
-
-/// The maximum number of ended firings that are kept for late messages: the answer of a lost attempt, or of a job that was
-/// delivered twice.
-const MAX_ENDED_FIRINGS: usize = 16;
 
 /// The additional state of a run that fires more than once, apart from its firings.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,7 +237,7 @@ impl Machine {
             let mut firing_machine = self.new_firing(FiringStart { firing, entry, by, inputs: values, inherited });
             firing_machine.begin(at);
             commands.push(publish_firing(firing, RunState::Running, at));
-            self.firings.insert(firing, firing_machine);
+            self.firings.insert(firing_machine);
         }
     }
 
@@ -260,16 +257,21 @@ impl Machine {
         let Some(resumed_state) = self.triggers.as_ref().map(TriggerState::resumed_state) else {
             return Err("the run fires once".into());
         };
-        let Some(firing_machine) = self.firings.get_mut(&firing) else {
-            return Err(format!("there is no firing {firing}"));
+        let evolved = self.firings.change(firing, |firing_machine| -> Result<_, String> {
+            let before = firing_machine.state;
+            let commands = firing_machine.evolve(at, fact)?;
+            if before.is_final() && !firing_machine.state.is_final() {
+                firing_machine.state = resumed_state;
+            }
+            Ok((before, firing_machine.state, commands))
+        });
+        let Some(evolved) = evolved else {
+            // An earlier waft may have kept an ended firing for longer.
+            let has_existed = firing.get() <= self.firing_count();
+            return if has_existed { Ok(Vec::new()) } else { Err(format!("there is no firing {firing}")) };
         };
-        let before = firing_machine.state;
-        let mut commands = firing_machine.evolve(at, fact)?;
+        let (before, after, mut commands) = evolved?;
         commands.retain(|command| !matches!(command, Command::Publish(Change::Run { .. })));
-        if before.is_final() && !firing_machine.state.is_final() {
-            firing_machine.state = resumed_state;
-        }
-        let after = firing_machine.state;
         if let Fact::Succeeded { attempt, .. } | Fact::Remembered { attempt, .. } = fact {
             self.queue_back_edges(at, firing, BackEdgeTiming::Success, |from| from == attempt.node);
         }
@@ -313,8 +315,7 @@ impl Machine {
         let not_before = (!firing_machine.has_called()).then(|| at.after(EMPTY_FIRING_DELAY));
         let pending =
             |back_edge| PendingTrigger { back_edge, values: values.clone(), given: inherited.clone(), not_before };
-        let pending = back_edges.into_iter().map(pending);
-        let pending: Vec<PendingTrigger> = pending.collect();
+        let pending: Vec<PendingTrigger> = back_edges.into_iter().map(pending).collect();
         self.trigger_state_mut().pending_triggers.extend(pending);
     }
 
@@ -349,27 +350,13 @@ impl Machine {
             trigger_state.queued.clear();
             trigger_state.pending_triggers.clear();
         }
+        self.count_failed();
         // A rolled-back firing may need another rollback, if one of its jobs was delivered twice.
         let keep = state != RunState::Success || is_base || may_receive_more;
         if !keep {
-            self.firings.remove(&firing);
+            self.firings.remove(firing);
         }
         self.evict_ended_firings();
-    }
-
-    /// Drops the oldest ended firings that are kept only for late messages.
-    fn evict_ended_firings(&mut self) {
-        let base = self.triggers.as_ref().and_then(|trigger_state| trigger_state.base_firing);
-        let is_evictable = |firing: &FiringMachine| match firing.state {
-            RunState::Success | RunState::RolledBack => Some(firing.firing) != base,
-            RunState::Failure | RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
-                false
-            }
-        };
-        let evictable: Vec<Firing> =
-            self.firings.values().filter(|firing| is_evictable(firing)).map(|firing| firing.firing).collect();
-        let excess = evictable.len().saturating_sub(MAX_ENDED_FIRINGS);
-        evictable.into_iter().take(excess).for_each(|firing| drop(self.firings.remove(&firing)));
     }
 
     pub(super) fn evolve_triggers(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
@@ -394,7 +381,7 @@ impl Machine {
                 self.trigger_state_mut().add_to_backlog(*schedule, *from, *until).map(|()| Vec::new())
             }
             Fact::ClockSet { by } => {
-                self.firings.values_mut().try_for_each(|firing| firing.evolve(at, fact).map(drop))?;
+                self.firings.change_all(|firing| firing.evolve(at, fact).map(drop))?;
                 self.set_clock(at, *by);
                 Ok(Vec::new())
             }
@@ -412,6 +399,7 @@ impl Machine {
                 let (fired, schedules) = (self.firing_count(), self.triggers().schedules.len());
                 self.triggers = Some(TriggerState { firing_count: fired, ..TriggerState::new(schedules) });
                 self.firings.clear();
+                self.count_failed();
                 Ok(self.start_triggers(at))
             }
             Fact::RunStarted { .. }
@@ -472,19 +460,22 @@ impl Machine {
         triggers.ending = true;
         triggers.queued.clear();
         triggers.pending_triggers.clear();
-        let active = self.firings.values_mut().filter(|firing| is_active(firing));
         let mut commands = Vec::new();
-        for firing in active.filter(|firing| !firing.rolling_back()) {
-            commands.extend(firing.evolve(at, fact)?);
-        }
+        self.firings.change_all(|firing| {
+            if is_active(firing) && !firing.rolling_back() {
+                commands.extend(firing.evolve(at, fact)?);
+            }
+            Ok(())
+        })?;
         Ok(commands)
     }
 
     fn suspend_or_resume(&mut self, at: Timestamp, fact: &Fact, state: RunState) -> Result<Vec<Command>, String> {
         self.trigger_state_mut().state = state;
-        for firing in self.firings.values_mut().filter(|firing| is_active(firing)) {
-            firing.evolve(at, fact)?;
-        }
+        self.firings.change_all(|firing| match is_active(firing) {
+            true => firing.evolve(at, fact).map(drop),
+            false => Ok(()),
+        })?;
         let mut commands = vec![Command::Publish(Change::Run { state, at })];
         commands.extend(self.start_queued(at));
         Ok(commands)

@@ -203,9 +203,9 @@ fn facts_of_firings() -> Vec<(Option<u64>, Fact)> {
 
 fn snapshots() -> Samples {
     vec![
-        ("snapshot-1", encode_snapshot(&snapshot(0x1_0CB3))),
-        ("snapshot-linked-1", encode_snapshot(&snapshot_of(linked_flow(), 0x3_FFF3))),
-        ("snapshot-firings-1", encode_snapshot(&long_lived_snapshot())),
+        ("snapshot-1", encode_snapshot(&snapshot(0x1_0CB3)).unwrap()),
+        ("snapshot-linked-1", encode_snapshot(&snapshot_of(linked_flow(), 0x3_FFF3)).unwrap()),
+        ("snapshot-firings-1", encode_snapshot(&long_lived_snapshot()).unwrap()),
     ]
 }
 

@@ -13,7 +13,7 @@ use flow::{
     Attempt, Digest, Firing, NodeIndex, NodeKind, NotificationOutcome, RunState, Signal, State, Stored, TaskResult,
     Timestamp, Value, Values,
 };
-use machine::{GivenValues, NodeChange, PendingTrigger};
+use machine::{GivenValues, NodeChange, PendingTrigger, QueuedFiring, Trigger};
 use proptest::prelude::*;
 use protocol::{
     BatchedReport, CallKeys, CallLog, Control, DecodeError, EngineSecret, EngineStatus, FetchPart, FetchReply,
@@ -109,7 +109,7 @@ proptest! {
     #[test]
     fn every_snapshot_round_trips(seed in any::<u64>()) {
         for snapshot in [snapshot(seed), snapshot_of(linked_flow(), seed), long_lived_snapshot()] {
-            prop_assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot));
+            prop_assert_eq!(decode_snapshot(&encode_snapshot(&snapshot).unwrap()), Ok(snapshot));
         }
     }
 
@@ -276,13 +276,32 @@ fn an_unknown_version_error_has_advice() {
 }
 
 #[test]
+fn a_snapshot_that_could_not_be_read_is_not_written() {
+    // All firings share one value, and a snapshot writes it for each.
+    let large = Value::Bytes(vec![0; 1 << 20].into());
+    let waiting = |number| QueuedFiring {
+        firing: Firing::new(number),
+        entry: None,
+        by: Trigger::Start,
+        values: Values::from([("x".parse().unwrap(), large.clone())]),
+        inherited: None,
+    };
+    let mut snapshot = long_lived_snapshot();
+    snapshot.triggers.as_mut().unwrap().queued.extend((1..=100).map(waiting));
+    assert!(encode_snapshot(&snapshot).is_ok_and(|bytes| bytes.len() > 100 << 20));
+    snapshot.triggers.as_mut().unwrap().queued.extend((101..=256).map(waiting));
+    let error = encode_snapshot(&snapshot).unwrap_err();
+    assert!(error.to_string().starts_with("the snapshot of the run is larger than waft reads, 256MiB"), "{error}");
+}
+
+#[test]
 fn back_edges_of_one_firing_write_its_values_once() {
     let provided = |number: u32| {
         let text = Value::json(&format!("{number}{}", "x".repeat(10_000)).into());
         GivenValues::from(BTreeMap::from([(NodeIndex(1), Values::from([("y".parse().unwrap(), text)]))]))
     };
     let mut snapshot = long_lived_snapshot();
-    let before = encode_snapshot(&snapshot).len();
+    let before = encode_snapshot(&snapshot).unwrap().len();
     for given in [provided(1), provided(2)] {
         let pending = (0..100).map(|back_edge| {
             let values = Values::from([("x".parse().unwrap(), Value::json(&back_edge.into()))]);
@@ -292,7 +311,7 @@ fn back_edges_of_one_firing_write_its_values_once() {
         snapshot.triggers.as_mut().unwrap().pending_triggers.extend(pending);
     }
     // The values of the trigger differ in half of them.
-    let encoded = encode_snapshot(&snapshot);
+    let encoded = encode_snapshot(&snapshot).unwrap();
     assert!(encoded.len() - before < 2 * 52 * 10_100, "{}", encoded.len() - before);
     let decoded = decode_snapshot(&encoded).unwrap();
     let pending = &decoded.triggers.as_ref().unwrap().pending_triggers;

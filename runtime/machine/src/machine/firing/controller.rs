@@ -66,10 +66,9 @@ impl FiringMachine {
         value: Option<&Value>,
         list: Option<&[Json]>,
     ) -> Vec<Command> {
-        let run = self.node_mut(index);
-        run.applies = attempt.get();
+        self.node_mut(index).applies = attempt.get();
         if let Some(list) = list {
-            run.rare.list = Some(list.to_vec());
+            self.set_controller_list(index, Some(list.to_vec()));
         }
         let name = self.controller(index).and_then(|controller| controller.provides.clone());
         let provided: Values = name.into_iter().zip(value.cloned()).collect();

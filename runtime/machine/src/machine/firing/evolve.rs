@@ -15,6 +15,7 @@ use flow::{
 use super::{
     FiringMachine,
     graph::NodeRole,
+    held::named_failure_bytes,
     node::{Intention, NodeState, ProvidedValues},
     publish::ChangeDetails,
 };
@@ -144,11 +145,12 @@ impl FiringMachine {
             self.remove_retry(*retry_at, index);
         }
         self.late_outcomes.remove(&index);
-        let node = self.node_mut(index);
-        node.applies = attempt.attempt.get();
         // The late effects of the lost apply need no rollback while this apply may still succeed: both have one
         // idempotency key.
-        node.may_have_applied |= node.rare.remove(|rare| rare.late_outcome.take()).is_some();
+        let has_late_effects = self.set_late_outcome(index, None).is_some();
+        let node = self.node_mut(index);
+        node.applies = attempt.attempt.get();
+        node.may_have_applied |= has_late_effects;
         self.clear_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });
         // A fan-in is published once it has joined the results.
@@ -198,10 +200,10 @@ impl FiringMachine {
             late_outcome.unwrap_or(Outcome::Unknown)
         };
         self.late_outcomes.remove(&index);
+        // This attempt follows the effects of a lost apply, if one has answered.
+        self.set_late_outcome(index, None);
         let node = self.node_mut(index);
         node.rollbacks = attempt.attempt.get();
-        // This attempt follows the effects of a lost apply, if one has answered.
-        node.rare.remove(|rare| rare.late_outcome = None);
         if !matches!(node.state, NodeState::RollingBack { .. }) {
             node.consecutive_failures = 0;
             node.consecutive_losses = 0;
@@ -375,7 +377,9 @@ impl FiringMachine {
 
     pub(super) fn record_failure(&mut self, index: NodeIndex, failure: &Failure) {
         let name = self.name(index);
-        Arc::make_mut(&mut self.failures).insert(name, failure.clone());
+        let after = named_failure_bytes(&name, failure);
+        let old = Arc::make_mut(&mut self.failures).insert(name.clone(), failure.clone());
+        self.count_held(old.map_or(0, |old| named_failure_bytes(&name, &old)), after);
     }
 
     pub(super) fn clear_failure(&mut self, index: NodeIndex) {
@@ -384,7 +388,8 @@ impl FiringMachine {
         }
         let name = self.name(index);
         if self.failures.contains_key(&name) {
-            Arc::make_mut(&mut self.failures).remove(&name);
+            let old = Arc::make_mut(&mut self.failures).remove(&name);
+            self.count_held(old.map_or(0, |old| named_failure_bytes(&name, &old)), 0);
         }
     }
 }

@@ -14,6 +14,7 @@ use flow::{Attempt, Failure, FailureKind, Json, NodeIndex, NodeName, State, Valu
 use super::{
     FiringMachine,
     graph::{Element, NodeRole},
+    held::list_bytes,
     node::{NodeRun, NodeState, ProvidedValues},
 };
 
@@ -93,7 +94,8 @@ impl FiringMachine {
     pub(super) fn expand(&mut self, index: NodeIndex, list: &Arc<[Json]>) {
         self.fetches.remove(&index);
         let was_short = self.has_unexpanded_elements(index);
-        self.elements.entry(index).or_default().expansion.list = list.clone();
+        let old = std::mem::replace(&mut self.elements.entry(index).or_default().expansion.list, list.clone());
+        self.count_held(list_bytes(&old), list_bytes(list));
         self.count_unexpanded(index, was_short);
         let nodes = self.elements_of(index).to_vec();
         // Elements left over from a longer earlier list, except those a lost attempt still has to roll back.

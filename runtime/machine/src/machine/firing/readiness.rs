@@ -7,6 +7,7 @@ use flow::{NodeIndex, SkipReach, Timestamp, graph::ScopeIndex};
 use super::{
     FiringMachine,
     graph::NodeRole,
+    held::state_bytes,
     node::{Intention, NodeState, ProvidedValues},
 };
 
@@ -259,7 +260,9 @@ impl FiringMachine {
         if let Some(element) = self.element(index) {
             self.update_active_count(index, element, &state);
         }
+        let after = state_bytes(&state);
         let old = std::mem::replace(&mut self.node_mut(index).state, state);
+        self.count_held(state_bytes(&old), after);
         let delays_rollback = self.delays_rollback(index);
         work.push(index);
         let mut position = 0;

@@ -14,10 +14,12 @@ const TWO: &str = "[[task]]\nname = \"mix\"\nuse = \"g#noop\"\n[[task]]\nname = 
 /// A machine that waits for a call, and whose flow refers to a missing node, which wiring never produces.
 fn corrupt_machine() -> Machine {
     let mut machine = Harness::start(flow(TWO)).machine;
-    let firing = machine.firings.get_mut(&Firing::FIRST).unwrap();
-    let mut flow = (*firing.flow).clone();
-    flow.nodes[1].after = vec![NodeIndex(99)];
-    firing.flow = Arc::new(flow);
+    let changed = machine.firings.change(Firing::FIRST, |firing| {
+        let mut flow = (*firing.flow).clone();
+        flow.nodes[1].after = vec![NodeIndex(99)];
+        firing.flow = Arc::new(flow);
+    });
+    changed.unwrap();
     machine
 }
 

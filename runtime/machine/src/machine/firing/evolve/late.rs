@@ -82,10 +82,10 @@ impl FiringMachine {
         // An ignored node is rolled back before the run ends.
         let waits = matches!(state, NodeState::Pending | NodeState::Ignored);
         if waits && self.may_continue(index) && !self.state.is_final() {
-            self.node_mut(index).rare.late_outcome = Some(outcome.clone());
+            self.set_late_outcome(index, Some(outcome.clone()));
             self.late_outcomes.insert(index);
         } else if state.is_rolling_back() {
-            self.node_mut(index).rare.late_outcome = Some(outcome.clone());
+            self.set_late_outcome(index, Some(outcome.clone()));
         } else if waits || *state == NodeState::RolledBack {
             self.repeat_rollback(at, index, outcome.clone());
             return if self.state.is_final() { self.reopen(at) } else { Vec::new() };
@@ -100,9 +100,8 @@ impl FiringMachine {
     /// Rolls back the effects of a lost apply that answered after its task was rolled back.
     pub(super) fn repeat_rollback(&mut self, at: Timestamp, index: NodeIndex, outcome: Outcome) {
         self.late_outcomes.remove(&index);
-        let node = self.node_mut(index);
-        node.rare.remove(|rare| rare.late_outcome = None);
-        node.consecutive_failures = 0;
+        self.set_late_outcome(index, None);
+        self.node_mut(index).consecutive_failures = 0;
         self.retries.insert((at, index));
         self.enter(index, NodeState::RollingBack { since: at, outcome: outcome.into(), retry_at: Some(at) });
     }

@@ -27,9 +27,8 @@ impl FiringMachine {
     pub(super) fn skip_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
         let NodeState::RollbackFailure { outcome } = self.node(index).state.clone() else { return Vec::new() };
         self.settle_rollback(index, &outcome);
-        let node = self.node_mut(index);
-        node.may_have_applied = false;
-        node.rare.remove(|rare| rare.late_outcome = None);
+        self.node_mut(index).may_have_applied = false;
+        self.set_late_outcome(index, None);
         self.enter(index, NodeState::RolledBack);
         let mut commands = self.reopen(at);
         commands.push(self.publish(index, at, ChangeDetails::default()));
@@ -64,7 +63,7 @@ impl FiringMachine {
         for scope in &mut self.scopes {
             scope.intention = Intention::Execute;
         }
-        self.failures = std::sync::Arc::default();
+        self.clear_failures();
         self.expires_at = self.flow.expires.map(|expires| at.after(expires));
         self.update_readiness(vec![self.flow.scope(root).begin]);
         commands
@@ -83,9 +82,8 @@ impl FiringMachine {
             }
             NodeRole::Controller(_) => {
                 let pending = self.publish(index, at, ChangeDetails::default());
-                let controller = self.node_mut(index);
-                controller.applies = 0;
-                controller.rare.remove(|rare| rare.list = None);
+                self.node_mut(index).applies = 0;
+                self.set_controller_list(index, None);
                 Some(pending)
             }
             NodeRole::FanIn(_) | NodeRole::Begin | NodeRole::End => None,
