@@ -76,8 +76,7 @@ impl Machine {
             return Some(format!("the values of the notification {too_large}"));
         }
         if let Role::Wait(wait) = &self.flow.node(index).role {
-            let waiting_firing = self.firings.values().find(|firing| firing.waiting_tasks.contains(&index));
-            return match waiting_firing.or_else(|| self.firings.values().next_back()) {
+            return match self.waiting_firing(index).or_else(|| self.firings.values().next_back()) {
                 Some(firing) => firing.notification_error(index, wait, result),
                 None => Some(format!("task {task:?} is pending, and does not wait now")),
             };
@@ -152,6 +151,22 @@ impl Machine {
     /// The tasks that wait for a notification, each with its deadline if it has one.
     pub fn waiting_tasks(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
         self.firings.values().flat_map(FiringMachine::awaited_tasks)
+    }
+
+    /// Whether a task is one of [`Machine::waiting_tasks`]. It costs a look at each firing, however many tasks wait.
+    #[must_use]
+    pub fn is_waiting(&self, index: NodeIndex) -> bool {
+        self.waiting_firing(index).is_some()
+    }
+
+    /// The deadline of a waiting task, if it has one: that of the first firing in which it waits.
+    #[must_use]
+    pub fn wait_deadline(&self, index: NodeIndex) -> Option<Timestamp> {
+        self.waiting_firing(index)?.deadline(index)
+    }
+
+    fn waiting_firing(&self, index: NodeIndex) -> Option<&FiringMachine> {
+        self.firings.values().find(|firing| firing.waiting_tasks.contains(&index))
     }
 
     /// The calls that are dispatched to workers and not answered.

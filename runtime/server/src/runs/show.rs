@@ -277,9 +277,11 @@ fn schedules(machine: &Machine) -> Vec<api::NextTime> {
 
 /// The notification that a task waits for now.
 fn awaits(machine: &Machine, index: NodeIndex) -> Option<api::AwaitedNotification> {
-    // Few nodes can wait, and the search goes through all that do.
     let Role::Wait(wait) = &machine.flow().node(index).role else { return None };
-    let (_, until) = machine.waiting_tasks().find(|(expected, _)| *expected == index)?;
+    if !machine.is_waiting(index) {
+        return None;
+    }
+    let until = machine.wait_deadline(index);
     let values = wait.provides.keys().map(ToString::to_string).collect();
     Some(api::AwaitedNotification { word: wait.waits_for.clone(), values, until: until.map(rfc3339) })
 }
