@@ -254,6 +254,11 @@ impl Logbook for Postgres {
             .map_err(|error| append_error(format!("the records of run {run} cannot be read: {error}")))
     }
 
+    async fn stored_bytes(&self, run: &RunId) -> Result<u64, LoadError> {
+        let bytes = self.with_connection(async |client| read::stored_bytes(client, run.as_str()).await);
+        row::count(run, of_run(run, bytes).await?)
+    }
+
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         let row =
             of_run(run, self.with_connection(async |client| trim::trim_point(client, run.as_str()).await)).await?;

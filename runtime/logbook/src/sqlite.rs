@@ -208,6 +208,10 @@ impl Logbook for Sqlite {
         trimmed.map_err(|failure| self.append_error(failure))
     }
 
+    async fn stored_bytes(&self, run: &RunId) -> Result<u64, LoadError> {
+        row::count(run, self.of_run(run, |connection, id| read::stored_bytes(connection, id)).await?)
+    }
+
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         let row = self.of_run(run, trim::trim_point).await?;
         row.map(|row| row::trim_point(run, row).map_err(|error| error.within(&self.location))).transpose()

@@ -17,6 +17,10 @@ const SELECT_TRIM_VERSION: &str = "SELECT version FROM trim_points WHERE run = ?
 // Starts with the chunk that holds the first requested record.
 const CHUNKS: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
     AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
+// The length of a body is known without its content.
+const STORED_BYTES: &str = "SELECT coalesce((SELECT sum(length(body)) FROM records WHERE run = key), 0)
+    + coalesce((SELECT sum(length(body)) FROM snapshots WHERE run = key), 0)
+    + coalesce((SELECT sum(length(body)) FROM trim_points WHERE run = key), 0) FROM runs WHERE id = ?1";
 const OPEN_RUNS: &str = "SELECT id, version FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
 const UNPUBLISHED: &str = "SELECT id FROM runs WHERE shard = ?1 AND unpublished = 1 ORDER BY key LIMIT ?2";
@@ -90,6 +94,11 @@ pub(super) fn summary(connection: &mut Connection, id: &str) -> rusqlite::Result
     let view = connection.transaction()?;
     let Some((key, run)) = find(&view, id)? else { return Ok(None) };
     Ok(Some(RunRow { labels: labels(&view, key)?, ..run }))
+}
+
+/// The bytes of the records and snapshots of a run, if the run exists.
+pub(super) fn stored_bytes(connection: &Connection, id: &str) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached(STORED_BYTES)?.query_row([id], |row| row.get(0)).optional()
 }
 
 pub(super) fn open_runs(connection: &Connection, shard: &str) -> rusqlite::Result<Vec<(String, i64)>> {
