@@ -192,6 +192,12 @@ impl Machine {
         self.firings.values().flat_map(FiringMachine::pending).collect()
     }
 
+    /// Whether a command to fetch something is pending. It copies no inputs of pending calls.
+    #[must_use]
+    pub fn has_pending_fetch(&self) -> bool {
+        self.firings.values().any(|firing| firing.pending_fetches().next().is_some())
+    }
+
     /// A dispatched call that no worker has reported as started: an engine sends it again when a worker returns its job. It may
     /// be about to be withdrawn, since it may also be wanted again before that. `None` for any other call.
     #[must_use]
