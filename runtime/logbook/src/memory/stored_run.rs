@@ -43,7 +43,8 @@ impl StoredRun {
     pub(super) fn bytes(&self) -> u64 {
         let last = self.snapshot.iter().map(|(_, snapshot)| snapshot);
         let snapshots = last.chain(self.trim_point.iter().map(|trim_point| &trim_point.snapshot));
-        let bytes = encode_records(&self.records).len() + snapshots.map(|one| encode_snapshot(one).len()).sum::<usize>();
+        let bytes =
+            encode_records(&self.records).len() + snapshots.map(|one| encode_snapshot(one).len()).sum::<usize>();
         bytes as u64
     }
 

@@ -77,8 +77,7 @@ const HTTP_LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker
 const EXCHANGE_DIGESTS: &str = "SELECT first, exchanges FROM waft.runs
     LEFT JOIN waft.logs ON run = key AND has_http AND exchanges IS NOT NULL WHERE id = $1";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content";
-const STORED_BYTES: &str =
-    "SELECT (coalesce((SELECT sum(octet_length(body)) FROM waft.records WHERE run = key), 0)
+const STORED_BYTES: &str = "SELECT (coalesce((SELECT sum(octet_length(body)) FROM waft.records WHERE run = key), 0)
         + coalesce((SELECT sum(octet_length(body)) FROM waft.snapshots WHERE run = key), 0)
         + coalesce((SELECT sum(octet_length(body)) FROM waft.trim_points WHERE run = key), 0))::bigint
     FROM waft.runs WHERE id = $1";

@@ -116,8 +116,7 @@ pub(crate) async fn load_run(logbook: &Arc<dyn Logbook>, run: &RunId) -> Result<
         let reading = Reading { run, replay, collector: (), owner: of_run, latest, turn };
         reading.apply(&Page { records, starts_replay: true })
     };
-    let reading =
-        if has_turn { in_thread(restore).await? } else { turns::in_turn_to_answer(owner, restore).await? };
+    let reading = if has_turn { in_thread(restore).await? } else { turns::in_turn_to_answer(owner, restore).await? };
     reading.read_all().await.map(|(loaded, ())| loaded)
 }
 
@@ -152,8 +151,8 @@ pub(crate) async fn replay_run<Collected: Collector>(
 
 /// Waits for a turn at reading a run, unless the logbook stores little of it.
 async fn turn_of(logbook: &Arc<dyn Logbook>, summary: &Summary) -> Result<Option<Turn>, LoadError> {
-    let is_short = summary.version.get() <= PAGE_RECORDS as u64
-        && logbook.stored_bytes(&summary.run).await? <= SHORT_BYTES;
+    let is_short =
+        summary.version.get() <= PAGE_RECORDS as u64 && logbook.stored_bytes(&summary.run).await? <= SHORT_BYTES;
     Ok(if is_short { None } else { Some(turns::for_history(summary.info.flow.namespace()).await) })
 }
 

@@ -90,11 +90,7 @@ impl ReadRun {
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run, or it cannot be read.
-    pub(super) async fn read(
-        logbook: &Arc<dyn Logbook>,
-        store: &dyn Store,
-        run: &RunId,
-    ) -> Result<Self, LoadError> {
+    pub(super) async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, run: &RunId) -> Result<Self, LoadError> {
         let summary = logbook.summary(run).await?;
         // The summary is older than the records read after it.
         let (loaded, history) = replay_run(logbook, &summary, History::new(summary.changed_at)).await?;
@@ -138,7 +134,8 @@ fn shown_values<'a>(
     (inputs, provided): (&'a Values, &'a Values),
     history: &'a History,
 ) -> impl Iterator<Item = &'a Value> {
-    let changes = nodes(machine).filter_map(move |(index, _)| history.last_changes.get(&machine.flow().node(index).name));
+    let changes =
+        nodes(machine).filter_map(move |(index, _)| history.last_changes.get(&machine.flow().node(index).name));
     let of_nodes = changes.filter_map(|last| last.change.provides.as_ref()).flat_map(Values::values);
     inputs.values().chain(provided.values()).chain(of_nodes)
 }

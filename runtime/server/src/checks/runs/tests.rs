@@ -7,9 +7,8 @@ use super::*;
 
 /// A run of so many tasks, all of which are called.
 fn machine(tasks: usize) -> Machine {
-    let task = |number| {
-        format!("[[task]]\nname = \"t{number}\"\nuse = \"g\"\nqueue = \"q{}\"\nmax_running = 1\n", number % 2)
-    };
+    let task =
+        |number| format!("[[task]]\nname = \"t{number}\"\nuse = \"g\"\nqueue = \"q{}\"\nmax_running = 1\n", number % 2);
     let tasks: String = (0..tasks).map(task).collect();
     let text = format!("name = \"f\"\npattern = \"unordered\"\n{tasks}[modules]\ng = \"g.wasm\"\n");
     let task = TaskInfo {
