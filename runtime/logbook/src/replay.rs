@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use flow::RunId;
-use machine::{Call, Change, Command, Fact, Machine, Record, Snapshot};
+use machine::{Call, Change, Command, Fact, IllegalSnapshot, Machine, Record};
+use tokio::task::spawn_blocking;
 
 use crate::{History, LoadError, Logbook, ReadError, RevisionEntry, TrimPoint, Version};
 
@@ -54,14 +55,14 @@ impl Replay {
     pub fn of(history: History, logbook: Arc<dyn Logbook>) -> Result<(Self, Vec<Record>), LoadError> {
         let mut replay = Self::new(history.run.clone(), logbook);
         if let Some((version, snapshot)) = history.snapshot {
-            replay.restore(version, snapshot)?;
+            let restored = Machine::restore(replay.run.clone(), snapshot);
+            replay.set_machine(version, restored)?;
         }
         Ok((replay, history.records))
     }
 
-    fn restore(&mut self, version: Version, snapshot: Snapshot) -> Result<(), LoadError> {
+    fn set_machine(&mut self, version: Version, restored: Result<Machine, IllegalSnapshot>) -> Result<(), LoadError> {
         let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
-        let restored = Machine::restore(self.run.clone(), snapshot);
         self.machine = Some(restored.map_err(|error| damaged(error.to_string()))?);
         self.version = version;
         Ok(())
@@ -127,7 +128,10 @@ impl Replay {
     async fn load_trim_point(&mut self) -> Result<(), LoadError> {
         let trim_point = self.logbook.trim_point(&self.run).await?;
         let Some(TrimPoint { version, snapshot, revisions }) = trim_point else { return Ok(()) };
-        self.restore(version, snapshot)?;
+        let run = self.run.clone();
+        // The machine of a large flow takes long enough to delay other tasks.
+        let restored = spawn_blocking(move || Machine::restore(run, snapshot)).await.expect("restoring does not panic");
+        self.set_machine(version, restored)?;
         self.revisions = revisions;
         Ok(())
     }

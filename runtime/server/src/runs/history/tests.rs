@@ -159,7 +159,7 @@ async fn a_run_of_few_records_needs_a_turn_if_it_takes_much_memory() {
     let large = format!("# {}\n{}", "x".repeat(300 << 10), text(1));
     add_text(&memory, "text", "f", (&large, 1)).await;
     // Its nodes are many.
-    add_text(&memory, "nodes", "f", (&text(1_500), 1)).await;
+    add_text(&memory, "nodes", "f", (&text(1_000), 1)).await;
     add_text(&memory, "small", "f", (&text(100), 1)).await;
     let logbook: Arc<dyn Logbook> = Arc::new(memory);
     assert!(logbook.stored_bytes(&run("nodes")).await.unwrap() < SHORT_BYTES, "its bytes do not show it");
