@@ -17,10 +17,6 @@ const SELECT_TRIM_VERSION: &str = "SELECT version FROM trim_points WHERE run = ?
 // Starts with the chunk that holds the first requested record.
 const CHUNKS: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
     AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
-// The length of a body is known without its content.
-const STORED_BYTES: &str = "SELECT coalesce((SELECT sum(length(body)) FROM records WHERE run = key), 0)
-    + coalesce((SELECT sum(length(body)) FROM snapshots WHERE run = key), 0)
-    + coalesce((SELECT sum(length(body)) FROM trim_points WHERE run = key), 0) FROM runs WHERE id = ?1";
 const OPEN_RUNS: &str = "SELECT id, version FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
 const UNPUBLISHED: &str = "SELECT id FROM runs WHERE shard = ?1 AND unpublished = 1 ORDER BY key LIMIT ?2";
@@ -45,6 +41,10 @@ pub(super) const HTTP_LOGS: &str =
 pub(super) const EXCHANGE_DIGESTS: &str = "SELECT exchanges FROM runs LEFT JOIN logs INDEXED BY logs_http
     ON run = key AND has_http = 1 AND exchanges IS NOT NULL WHERE id = ?1";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
+// The length of a body is known without its content.
+const STORED_BYTES: &str = "SELECT coalesce((SELECT sum(length(body)) FROM records WHERE run = key), 0)
+    + coalesce((SELECT sum(length(body)) FROM snapshots WHERE run = key), 0)
+    + coalesce((SELECT sum(length(body)) FROM trim_points WHERE run = key), 0) FROM runs WHERE id = ?1";
 
 /// The rows from which a run is loaded.
 pub(super) struct RunRows {

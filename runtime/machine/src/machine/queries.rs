@@ -192,12 +192,6 @@ impl Machine {
         self.firings.values().flat_map(FiringMachine::pending).collect()
     }
 
-    /// Whether a command to fetch something is pending. It copies no inputs of pending calls.
-    #[must_use]
-    pub fn has_pending_fetch(&self) -> bool {
-        self.firings.values().any(|firing| firing.pending_fetches().next().is_some())
-    }
-
     /// A dispatched call that no worker has reported as started: an engine sends it again when a worker returns its job. It may
     /// be about to be withdrawn, since it may also be wanted again before that. `None` for any other call.
     #[must_use]
@@ -220,6 +214,12 @@ impl Machine {
     #[must_use]
     pub fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
         self.firings.get(&call.firing).is_some_and(|firing| firing.has_lease(call, worker))
+    }
+
+    /// Whether a command to fetch something is pending. It copies no inputs of pending calls.
+    #[must_use]
+    pub fn has_pending_fetch(&self) -> bool {
+        self.firings.values().any(|firing| firing.pending_fetches().next().is_some())
     }
 
     /// Whether a heartbeat of a worker would be recorded: as its lease, or as a start of a call that has ended.
