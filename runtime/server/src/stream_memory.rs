@@ -55,6 +55,11 @@ impl StreamMemory {
         turns::for_stream(self.owner.clone()).await
     }
 
+    /// The namespace that its sender is limited to.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner.clone()
+    }
+
     /// Whether so many bytes need more places than it has.
     pub(crate) fn is_exceeded_by(&self, bytes: u64) -> bool {
         places(bytes) > self.share.units()
