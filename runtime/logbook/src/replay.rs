@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use flow::RunId;
-use machine::{Call, Change, Command, Fact, IllegalSnapshot, Machine, Record};
+use machine::{Call, Change, Command, Fact, IllegalSnapshot, Machine, Record, Snapshot};
 use tokio::task::spawn_blocking;
 
 use crate::{History, LoadError, Logbook, ReadError, RevisionEntry, TrimPoint, Version};
 
 /// The maximum number of records per read: some hundred kilobytes when values are large.
 const PAGE_RECORDS: usize = 1_000;
+
+/// The maximum number of nodes of a machine that is restored where other tasks wait meanwhile: it takes about a millisecond.
+const MAX_INLINE_NODES: usize = 1_000;
 
 /// Follows the records of a run.
 pub struct Replay {
@@ -129,8 +132,10 @@ impl Replay {
         let trim_point = self.logbook.trim_point(&self.run).await?;
         let Some(TrimPoint { version, snapshot, revisions }) = trim_point else { return Ok(()) };
         let run = self.run.clone();
-        // The machine of a large flow takes long enough to delay other tasks.
-        let restored = spawn_blocking(move || Machine::restore(run, snapshot)).await.expect("restoring does not panic");
+        let restored = match nodes(&snapshot) > MAX_INLINE_NODES {
+            true => spawn_blocking(move || Machine::restore(run, snapshot)).await.expect("restoring does not panic"),
+            false => Machine::restore(run, snapshot),
+        };
         self.set_machine(version, restored)?;
         self.revisions = revisions;
         Ok(())
@@ -146,6 +151,11 @@ impl Replay {
         self.version = version;
         Ok(AppliedRecord { version: self.version, changes, calls })
     }
+}
+
+/// The nodes of the machine that a snapshot restores, about.
+fn nodes(snapshot: &Snapshot) -> usize {
+    snapshot.firings.len().saturating_mul(snapshot.flow.nodes.len()).saturating_add(snapshot.size())
 }
 
 /// Applies the record that leads to this version to a machine, which does not exist before the first record; returns the
