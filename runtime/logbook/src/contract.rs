@@ -249,8 +249,8 @@ async fn the_stored_bytes_of_a_run_are_known_without_its_records(logbook: impl L
     let large = write_large(&logbook, "a").await.len() as u64;
     write(&logbook, vec![append("b", 0, [1])]).await;
     let bytes = async |name: &str| logbook.stored_bytes(&run(name)).await.expect("the run is there");
-    let expected = large * (3 << 20);
-    assert!((expected..expected + 4096).contains(&bytes("a").await), "{}", bytes("a").await);
+    let (expected, found) = (large * (3 << 20), bytes("a").await);
+    assert!((expected..expected + 4096).contains(&found), "{found}");
     assert!((1..4096).contains(&bytes("b").await), "each run has its own bytes");
     let missing = logbook.stored_bytes(&run("missing")).await;
     assert!(matches!(missing, Err(LoadError::Missing { .. })), "{missing:?}");
