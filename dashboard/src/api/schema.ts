@@ -326,7 +326,8 @@ export interface paths {
         /**
          * Starts a run of a flow.
          * @description If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
-         *     with another flow, other inputs, modules or labels is refused.
+         *     with another flow, other inputs, modules or labels is refused. If the server sends as many large answers as it has memory for, the
+         *     answer has no tasks and no values.
          */
         post: operations["submit_run"];
         delete?: never;
@@ -342,7 +343,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Shows a run with all its tasks. */
+        /**
+         * Shows a run with all its tasks.
+         * @description If its failures have more than 4 MiB together, the messages of the others are cut: the timeline and the elements have them whole.
+         */
         get: operations["show_run"];
         put?: never;
         post?: never;
@@ -3595,6 +3599,15 @@ export interface operations {
             };
             /** @description There is no such run */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -89,7 +89,7 @@ pub(crate) async fn check(
             }
         })
     };
-    let (flow, diagnostics) = match wire_draft(&draft, inputs, &library.maximum(), find).await {
+    let (flow, diagnostics) = match wire_draft(Arc::new(draft), inputs, &library.maximum(), find).await {
         Ok(mut wired) => {
             let warnings = std::mem::take(&mut wired.warnings);
             (Some(wired.with_source(&text)), warnings)

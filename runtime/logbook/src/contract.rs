@@ -33,6 +33,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     a_conflict_does_not_block_the_rest_of_a_batch(open().await).await;
     two_appends_to_one_run_in_a_batch_follow_one_another(open().await).await;
     a_missing_run_is_reported(open().await).await;
+    the_stored_bytes_of_a_run_are_known_without_its_records(open().await).await;
     a_summary_describes_a_run(open().await).await;
     open_runs_are_running_or_suspending(open().await).await;
     a_list_is_filtered_and_paged(open().await).await;
@@ -248,6 +249,17 @@ async fn a_missing_run_is_reported(logbook: impl Logbook) {
         let error = error.expect("there is no such run");
         assert!(matches!(error, LoadError::Missing { .. }), "{error}");
     }
+}
+
+async fn the_stored_bytes_of_a_run_are_known_without_its_records(logbook: impl Logbook) {
+    let large = write_large(&logbook, "a").await.len() as u64;
+    write(&logbook, vec![append("b", 0, [1])]).await;
+    let bytes = async |name: &str| logbook.stored_bytes(&run(name)).await.expect("the run is there");
+    let (expected, found) = (large * (3 << 20), bytes("a").await);
+    assert!((expected..expected + 4096).contains(&found), "{found}");
+    assert!((1..4096).contains(&bytes("b").await), "each run has its own bytes");
+    let missing = logbook.stored_bytes(&run("missing")).await;
+    assert!(matches!(missing, Err(LoadError::Missing { .. })), "{missing:?}");
 }
 
 async fn a_summary_describes_a_run(logbook: impl Logbook) {

@@ -210,6 +210,11 @@ impl Logbook for InterceptedLogbook {
         self.inner.trim(run, before).await
     }
 
+    async fn stored_bytes(&self, run: &RunId) -> Result<u64, LoadError> {
+        self.interceptor.before_load().await?;
+        self.inner.stored_bytes(run).await
+    }
+
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         self.inner.trim_point(run).await
     }

@@ -24,6 +24,7 @@ mod sqlite;
 mod postgres;
 mod replay;
 mod row;
+mod decode;
 mod run_lock;
 mod runs_query;
 mod snapshot_body;

@@ -422,6 +422,13 @@ pub trait Logbook: Access + Memos {
     /// [`AppendError`] when the trim may not have happened.
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError>;
 
+    /// The bytes of all that a run is read from: its records, its last snapshot and its trim point. They are known without reading them,
+    /// from the rows of a run, so ask only for runs of few records.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn stored_bytes(&self, run: &RunId) -> Result<u64, LoadError>;
+
     /// The snapshot that replaces the deleted oldest records of a run; `None` if all records exist.
     ///
     /// # Errors

@@ -374,6 +374,10 @@ impl Logbook for Memory {
         Ok(())
     }
 
+    async fn stored_bytes(&self, run: &RunId) -> Result<u64, LoadError> {
+        self.read_run(run, StoredRun::bytes)
+    }
+
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         self.read_run(run, |stored| stored.trim_point.clone())
     }

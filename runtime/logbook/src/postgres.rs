@@ -38,6 +38,7 @@ use self::{
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
     Memos as _, OpenError, ReadError, RunCounts, RunLock, Summary, TrimPoint, Usage, Version,
+    decode::decode,
     row::{self, AppendRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -184,8 +185,10 @@ impl Logbook for Postgres {
         let records = column(limit as u64).min(i64::MAX / 2);
         let rows = self.with_connection(async |client| read::load(client, run.as_str(), records).await);
         let loaded = of_run(run, rows).await?;
-        row::history(run, loaded.run, loaded.snapshot, loaded.chunks, limit)
-            .map_err(|error| error.within(self.connections.location()))
+        let snapshot = loaded.snapshot.as_ref().map_or(0, |(_, body)| body.len());
+        let (bytes, of_run) = (snapshot + loaded.chunks.bytes(), run.clone());
+        let history = move || row::history(&of_run, loaded.run, loaded.snapshot, loaded.chunks, limit);
+        decode(bytes, history).await.map_err(|error| error.within(self.connections.location()))
     }
 
     async fn load_size(&self, run: &RunId, limit: usize) -> Result<(Summary, u64), LoadError> {
@@ -204,8 +207,9 @@ impl Logbook for Postgres {
             return Err(row::trimmed(run, row::count(run, trim_version)?));
         }
         let until = until.min(row::count(run, run_row.version)?);
-        Ok(row::concat_chunks(run, chunks, after.get(), until)
-            .map_err(|error| error.within(self.connections.location()))?)
+        let (bytes, of_run) = (chunks.bytes(), run.clone());
+        let records = move || row::concat_chunks(&of_run, chunks, after.get(), until);
+        Ok(decode(bytes, records).await.map_err(|error| error.within(self.connections.location()))?)
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
@@ -262,10 +266,18 @@ impl Logbook for Postgres {
             .map_err(|error| append_error(format!("the records of run {run} cannot be read: {error}")))
     }
 
+    async fn stored_bytes(&self, run: &RunId) -> Result<u64, LoadError> {
+        let bytes = self.with_connection(async |client| read::stored_bytes(client, run.as_str()).await);
+        row::count(run, of_run(run, bytes).await?)
+    }
+
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         let row =
             of_run(run, self.with_connection(async |client| trim::trim_point(client, run.as_str()).await)).await?;
-        row.map(|row| row::trim_point(run, row).map_err(|error| error.within(self.connections.location()))).transpose()
+        let Some(row) = row else { return Ok(None) };
+        let (bytes, of_run) = (row.1.len(), run.clone());
+        let trim_point = decode(bytes, move || row::trim_point(&of_run, row)).await;
+        trim_point.map(Some).map_err(|error| error.within(self.connections.location()))
     }
 
     async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError> {

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use flow::RunId;
-use machine::{Call, Change, Command, Fact, Machine, Record, Snapshot};
+use machine::{Call, Change, Command, Fact, IllegalSnapshot, Machine, Record, Snapshot};
+use tokio::task::spawn_blocking;
 
 use crate::{History, LoadError, Logbook, ReadError, RevisionEntry, TrimPoint, Version};
 
 /// The maximum number of records per read: some hundred kilobytes when values are large.
 const PAGE_RECORDS: usize = 1_000;
+
+/// The maximum number of nodes of a machine that is restored where other tasks wait meanwhile: it takes about a millisecond.
+const MAX_INLINE_NODES: usize = 1_000;
 
 /// Follows the records of a run.
 pub struct Replay {
@@ -54,14 +58,14 @@ impl Replay {
     pub fn of(history: History, logbook: Arc<dyn Logbook>) -> Result<(Self, Vec<Record>), LoadError> {
         let mut replay = Self::new(history.run.clone(), logbook);
         if let Some((version, snapshot)) = history.snapshot {
-            replay.restore(version, snapshot)?;
+            let restored = Machine::restore(replay.run.clone(), snapshot);
+            replay.set_machine(version, restored)?;
         }
         Ok((replay, history.records))
     }
 
-    fn restore(&mut self, version: Version, snapshot: Snapshot) -> Result<(), LoadError> {
+    fn set_machine(&mut self, version: Version, restored: Result<Machine, IllegalSnapshot>) -> Result<(), LoadError> {
         let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
-        let restored = Machine::restore(self.run.clone(), snapshot);
         self.machine = Some(restored.map_err(|error| damaged(error.to_string()))?);
         self.version = version;
         Ok(())
@@ -127,7 +131,12 @@ impl Replay {
     async fn load_trim_point(&mut self) -> Result<(), LoadError> {
         let trim_point = self.logbook.trim_point(&self.run).await?;
         let Some(TrimPoint { version, snapshot, revisions }) = trim_point else { return Ok(()) };
-        self.restore(version, snapshot)?;
+        let run = self.run.clone();
+        let restored = match nodes(&snapshot) > MAX_INLINE_NODES {
+            true => spawn_blocking(move || Machine::restore(run, snapshot)).await.expect("restoring does not panic"),
+            false => Machine::restore(run, snapshot),
+        };
+        self.set_machine(version, restored)?;
         self.revisions = revisions;
         Ok(())
     }
@@ -142,6 +151,11 @@ impl Replay {
         self.version = version;
         Ok(AppliedRecord { version: self.version, changes, calls })
     }
+}
+
+/// The nodes of the machine that a snapshot restores, about.
+fn nodes(snapshot: &Snapshot) -> usize {
+    snapshot.firings.len().saturating_mul(snapshot.flow.nodes.len()).saturating_add(snapshot.size())
 }
 
 /// Applies the record that leads to this version to a machine, which does not exist before the first record; returns the

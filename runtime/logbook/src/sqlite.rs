@@ -36,7 +36,9 @@ use self::{
 };
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
-    Memos as _, OpenError, ReadError, RunCounts, RunLock, Summary, TrimPoint, Usage, Version, lock,
+    Memos as _, OpenError, ReadError, RunCounts, RunLock, Summary, TrimPoint, Usage, Version,
+    decode::decode,
+    lock,
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -150,8 +152,10 @@ impl Logbook for Sqlite {
     async fn load_within(&self, run: &RunId, limit: usize) -> Result<History, LoadError> {
         let records = column(limit as u64);
         let loaded = self.of_run(run, move |connection, id| read::load(connection, id, records)).await?;
-        row::history(run, loaded.run, loaded.snapshot, loaded.chunks, limit)
-            .map_err(|error| error.within(&self.location))
+        let snapshot = loaded.snapshot.as_ref().map_or(0, |(_, body)| body.len());
+        let (bytes, of_run) = (snapshot + loaded.chunks.bytes(), run.clone());
+        let history = move || row::history(&of_run, loaded.run, loaded.snapshot, loaded.chunks, limit);
+        decode(bytes, history).await.map_err(|error| error.within(&self.location))
     }
 
     async fn load_size(&self, run: &RunId, limit: usize) -> Result<(Summary, u64), LoadError> {
@@ -169,7 +173,9 @@ impl Logbook for Sqlite {
             return Err(row::trimmed(run, row::count(run, trim_version)?));
         }
         let until = until.min(row::count(run, run_row.version)?);
-        Ok(row::concat_chunks(run, chunks, after.get(), until).map_err(|error| error.within(&self.location))?)
+        let (bytes, of_run) = (chunks.bytes(), run.clone());
+        let records = move || row::concat_chunks(&of_run, chunks, after.get(), until);
+        Ok(decode(bytes, records).await.map_err(|error| error.within(&self.location))?)
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
@@ -223,9 +229,16 @@ impl Logbook for Sqlite {
         trimmed.map_err(|failure| self.append_error(failure))
     }
 
+    async fn stored_bytes(&self, run: &RunId) -> Result<u64, LoadError> {
+        row::count(run, self.of_run(run, |connection, id| read::stored_bytes(connection, id)).await?)
+    }
+
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
         let row = self.of_run(run, trim::trim_point).await?;
-        row.map(|row| row::trim_point(run, row).map_err(|error| error.within(&self.location))).transpose()
+        let Some(row) = row else { return Ok(None) };
+        let (bytes, of_run) = (row.1.len(), run.clone());
+        let trim_point = decode(bytes, move || row::trim_point(&of_run, row)).await;
+        trim_point.map(Some).map_err(|error| error.within(&self.location))
     }
 
     async fn logs(&self, run: &RunId, range: &LogRange) -> Result<LogPage, LoadError> {

@@ -45,15 +45,7 @@ impl LargeAnswers {
     /// # Errors
     /// [`Problem`] when the answers that are being sent leave too little.
     pub(crate) fn take(&self, sender: &Sender, size: usize) -> Result<AnswerMemory, Problem> {
-        self.0.take(sender, kib(size)).map(AnswerMemory).map_err(|exhausted| {
-            let detail = match exhausted {
-                Exhausted::All => "the server sends as many large answers as it has memory for",
-                Exhausted::OfSender => {
-                    "the server sends as many large answers to the token or its namespace as a half of its memory for them allows"
-                }
-            };
-            Problem::unavailable(detail).hint("try again later: an answer is sent when others have been received")
-        })
+        self.0.take(sender, kib(size)).map(AnswerMemory).map_err(refused)
     }
 
     /// An answer with JSON that is made, of which only a few are made at the same time. A large one takes memory until it is sent.
@@ -71,6 +63,16 @@ impl LargeAnswers {
     }
 }
 
+fn refused(exhausted: Exhausted) -> Problem {
+    let detail = match exhausted {
+        Exhausted::All => "the server sends as many large answers as it has memory for",
+        Exhausted::OfSender => {
+            "the server sends as many large answers to the token or its namespace as a half of its memory for them allows"
+        }
+    };
+    Problem::unavailable(detail).hint("try again later: an answer is sent when others have been received")
+}
+
 /// The headers of an answer with JSON.
 fn json_headers(size: usize) -> [(header::HeaderName, String); 2] {
     [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, size.to_string())]
@@ -81,6 +83,15 @@ fn kib(size: usize) -> usize {
 }
 
 impl AnswerMemory {
+    /// An answer with JSON that is made. It keeps the memory for its bytes, which may be more than was taken, until they are sent.
+    ///
+    /// # Errors
+    /// As [`LargeAnswers::take`].
+    pub(crate) fn json(mut self, json: Vec<u8>) -> Result<Response, Problem> {
+        self.0.resize(kib(json.len())).map_err(refused)?;
+        Ok((json_headers(json.len()), self.body(json.into())).into_response())
+    }
+
     /// The body of an answer that is made. It keeps the memory for its bytes until they are sent, and gives back the rest.
     pub(crate) fn body(mut self, bytes: Bytes) -> Body {
         self.0.shrink_to(kib(bytes.len()));
@@ -149,6 +160,23 @@ mod tests {
         drop(large);
         assert!(answers.json(&ann, vec![b' '; 2 * SMALL]).is_ok());
         drop(rest);
+    }
+
+    #[test]
+    fn json_of_which_only_a_part_was_taken_takes_the_rest() {
+        let (answers, ann) = (LargeAnswers::default(), sender("ann"));
+        let json = || vec![b' '; 4 * CHUNK];
+        let rest = answers.take(&ann, MAX - 4 * CHUNK).expect("there is room");
+        let small = answers.take(&ann, CHUNK).expect("there is room").json(json()).expect("there is as much");
+        let refused = answers.take(&ann, 1).err().expect("all of its part is taken").into_document();
+        assert_eq!(refused.status, 503);
+        drop(small);
+        let part = answers.take(&ann, CHUNK).expect("the answer gave it back");
+        let _other = answers.take(&ann, CHUNK).expect("there is room");
+        assert_eq!(part.json(json()).expect_err("the rest is taken").into_document().status, 503);
+        drop(rest);
+        let large = answers.take(&ann, 1).expect("there is room").json(json()).expect("there is room");
+        assert_eq!(large.headers()["content-length"], (4 * CHUNK).to_string());
     }
 
     #[test]

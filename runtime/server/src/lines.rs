@@ -24,6 +24,7 @@ use crate::{
     problem::Problem,
     runs::incarnation::Incarnation,
     stream_memory::{self, StreamMemory, StreamsTooLarge},
+    turns,
     values::{MAX_BYTES_OF_EVENT, ValueBudget},
 };
 
@@ -47,6 +48,9 @@ const MAX_RECORDS: usize = 256;
 /// The maximum size of the records that are kept, in bytes as the logbook has them; a larger record is kept alone. Each watcher may be
 /// slow, and there may be as many as event streams.
 const MAX_RECORD_BYTES: usize = 1 << 20;
+
+/// The memory of the nodes that a record may make where other tasks wait meanwhile, in bytes: it takes about a millisecond.
+const MAX_APPLIED_INLINE: u64 = 1 << 20;
 
 /// The position of a watcher: all of a version's record, or some events of the next record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -229,9 +233,31 @@ impl Lines {
     /// Applies the next record that was read, or reads more.
     async fn step(&mut self) -> Result<PageRead, LinesError> {
         let Some(record) = self.records.pop_front() else { return self.read().await };
-        let applied = self.replay.apply(&record)?;
+        let applied = self.apply(record).await?;
         self.add_lines(applied).await;
         Ok(PageRead::Some)
+    }
+
+    /// Applies a record. If it makes many nodes, an event stream waits for its turn, and applies it in a thread that may block.
+    async fn apply(&mut self, record: Record) -> Result<AppliedRecord, LoadError> {
+        let flow = self.replay.machine().map(|machine| &**machine.flow());
+        let is_large = stream_memory::of_records(flow, std::slice::from_ref(&record)) > MAX_APPLIED_INLINE;
+        let Some(owner) = self.memory.as_ref().filter(|_| is_large).map(StreamMemory::owner) else {
+            return self.replay.apply(&record);
+        };
+        let mut replay = self.take_replay();
+        let apply = move || {
+            let applied = replay.apply(&record);
+            (replay, applied)
+        };
+        let (replay, applied) = turns::in_turn_to_answer(owner, apply).await;
+        self.replay = replay;
+        applied
+    }
+
+    /// Takes the replay to a thread. It has to be put back: another one without records is in its place.
+    fn take_replay(&mut self) -> Replay {
+        std::mem::replace(&mut self.replay, Replay::new(self.run.clone(), self.logbook.clone()))
     }
 
     /// The next line, if it has been read already.
@@ -298,14 +324,17 @@ impl Lines {
     /// Measures the texts and values of the machine.
     async fn measure(&mut self) {
         (self.measured, self.unmeasured) = (0, 0);
-        if self.memory.is_some()
-            && let Some(machine) = self.replay.machine()
-        {
-            let snapshot = machine.snapshot();
-            let estimate = machine.snapshot_bytes();
-            let measuring =
-                spawn_blocking(move || encode_snapshot(&snapshot).map_or(estimate, |bytes| bytes.len() as u64));
-            self.measured = measuring.await.expect("encoding does not panic");
+        if self.memory.is_some() {
+            let replay = self.take_replay();
+            let measure = move || {
+                let bytes_of = |machine: &Machine| match encode_snapshot(&machine.snapshot()) {
+                    Ok(bytes) => bytes.len() as u64,
+                    Err(_) => machine.snapshot_bytes(),
+                };
+                let bytes = replay.machine().map_or(0, bytes_of);
+                (replay, bytes)
+            };
+            (self.replay, self.measured) = spawn_blocking(measure).await.expect("encoding does not panic");
         }
     }
 

@@ -1,8 +1,8 @@
 //! What an event stream keeps in memory between two events: the machine of its run, and records that were read. It takes a place of its
-//! sender for each [`PLACE_BYTES`] of that.
+//! sender for each [`PLACE_BYTES`] of that. The estimates of that memory also decide which runs are short for requests.
 
 use flow::{Flow, Size};
-use machine::{Fact, Machine, Record};
+use machine::{Fact, Machine, Record, Snapshot};
 use sandbox::Owner;
 
 use crate::{
@@ -55,6 +55,11 @@ impl StreamMemory {
         turns::for_stream(self.owner.clone()).await
     }
 
+    /// The namespace that its sender is limited to.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner.clone()
+    }
+
     /// Whether so many bytes need more places than it has.
     pub(crate) fn is_exceeded_by(&self, bytes: u64) -> bool {
         places(bytes) > self.share.units()
@@ -79,6 +84,13 @@ fn places(bytes: u64) -> usize {
 /// The memory of a machine besides its texts and values, in bytes.
 pub(crate) fn of_machine(machine: &Machine) -> u64 {
     of_nodes(machine.flow().nodes.len(), machine.node_count())
+}
+
+/// The memory of the machine that a snapshot restores besides its texts and values, in bytes.
+pub(crate) fn of_snapshot(Snapshot { flow, firings, .. }: &Snapshot) -> u64 {
+    let elements = firings.iter().flat_map(|firing| &firing.elements).map(|(_, elements)| elements.list.len());
+    let nodes = firings.len().saturating_mul(flow.nodes.len());
+    of_nodes(flow.nodes.len(), nodes.saturating_add(elements.sum()))
 }
 
 /// The memory that records add to that of a machine when it applies them, in bytes, besides their texts and values.

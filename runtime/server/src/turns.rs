@@ -26,7 +26,7 @@ const MAX_AT_ONCE: usize = 3;
 /// The requests that wait are not counted: each has a connection, and a sender has a share of those.
 static TURNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
-/// The turns at reading long histories of runs. Each has the machine of a run in memory.
+/// The turns at reading runs that are not short. Each has the machine of a run in memory, until its answer is made.
 static HISTORIES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
 /// The turns at reading records for event streams, until the streams have taken the memory for them. They take short, and each
@@ -43,7 +43,8 @@ static COMMANDS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, 
 /// them.
 static WIRED_RUNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
-/// The turns at making an answer of a run that is in memory, which takes short. Whoever has one may have a turn of a history.
+/// The turns at making an answer of a run that is in memory, and at applying the records of a short run, which takes short. Whoever has
+/// one may have a turn of a history.
 static ANSWERS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
 /// The turns at listing the contents of the store: the files of all tags that the sender may see are read.

@@ -1,8 +1,8 @@
 //! Limits the bytes of values in an answer. A value that does not fit is shown as a reference, as if it were only in the store.
 
-use std::error::Error;
+use std::{collections::BTreeMap, error::Error};
 
-use flow::{Digest, Stored, Value, Values};
+use flow::{Digest, Stored, Value, ValueKind, Values};
 use store::{
     Store,
     values::{bytes_of, load},
@@ -17,6 +17,33 @@ pub(crate) const MAX_BYTES_OF_RUN: usize = 2 << 20;
 /// The maximum bytes of values in one event of a run. The inline values of one record have less: see
 /// [`flow::MAX_INLINE_TOTAL_BYTES`].
 pub(crate) const MAX_BYTES_OF_EVENT: usize = 1 << 20;
+
+/// The maximum number of values that are loaded for an answer that shows a run. The store has large values, so few of them fit.
+const MAX_LOADED: usize = 1_000;
+
+/// Values of the store that were loaded for an answer, by digest and kind.
+#[derive(Default)]
+pub(crate) struct LoadedValues(BTreeMap<(Digest, bool), Value>);
+
+impl LoadedValues {
+    /// Loads values. One that the store cannot return is left out.
+    pub(crate) async fn load(store: &dyn Store, wanted: Vec<Stored>) -> Self {
+        let mut values = BTreeMap::new();
+        for stored in wanted {
+            match load(store, &stored).await {
+                Ok(value) => drop(values.insert(key(&stored), value)),
+                Err(error) => {
+                    warn!(digest = %stored.digest, error = &error as &dyn Error, "a value cannot be loaded");
+                }
+            }
+        }
+        Self(values)
+    }
+}
+
+fn key(stored: &Stored) -> (Digest, bool) {
+    (stored.digest, stored.form == ValueKind::Json)
+}
 
 /// Decides which values of an answer are shown whole: the smallest ones, and of those with the same size the first ones.
 pub(crate) struct ValueBudget {
@@ -49,6 +76,32 @@ impl ValueBudget {
         is_last || size < self.too_large
     }
 
+    /// The values of the store among the next ones that fit, to load them before they are shown.
+    pub(crate) fn stored<'a>(mut self, values: impl Iterator<Item = &'a Value>) -> Vec<Stored> {
+        let fitting = values.filter(|value| self.take(value.size())).filter_map(|value| match value {
+            Value::Stored(stored) => Some(*stored),
+            Value::Json(_) | Value::Bytes(_) => None,
+        });
+        fitting.take(MAX_LOADED).collect()
+    }
+
+    /// Shows the next values as far as they fit, and replaces the others with references, which takes long for large values. A value of
+    /// the store that was not loaded is a reference too.
+    pub(crate) fn show(&mut self, loaded: &LoadedValues, mut values: Values) -> Values {
+        for value in values.values_mut() {
+            match (self.take(value.size()), &*value) {
+                (true, Value::Stored(stored)) => {
+                    if let Some(content) = loaded.0.get(&key(stored)) {
+                        *value = content.clone();
+                    }
+                }
+                (true, Value::Json(_) | Value::Bytes(_)) => {}
+                (false, _) => *value = Value::Stored(reference_to(value)),
+            }
+        }
+        values
+    }
+
     /// Loads the next values as far as they fit, and replaces the others with references. A value that the store cannot return
     /// is a reference too.
     pub(crate) async fn load(&mut self, store: &dyn Store, mut values: Values) -> Values {
@@ -68,14 +121,22 @@ impl ValueBudget {
 
 /// The reference to a value, with its digest also if the store does not have it.
 async fn reference(value: &Value) -> Stored {
-    let size = value.size() as u64;
     match value {
         Value::Stored(stored) => *stored,
         Value::Json(_) | Value::Bytes(_) => {
-            let form = if value.is_bytes() { flow::ValueKind::Bytes } else { flow::ValueKind::Json };
             let value = value.clone();
-            let digest = spawn_blocking(move || digest(&value)).await.expect("hashing does not panic");
-            Stored { digest, size, form }
+            spawn_blocking(move || reference_to(&value)).await.expect("hashing does not panic")
+        }
+    }
+}
+
+/// As [`reference`], in a thread that may block.
+fn reference_to(value: &Value) -> Stored {
+    match value {
+        Value::Stored(stored) => *stored,
+        Value::Json(_) | Value::Bytes(_) => {
+            let form = if value.is_bytes() { ValueKind::Bytes } else { ValueKind::Json };
+            Stored { digest: digest(value), size: value.size() as u64, form }
         }
     }
 }
@@ -127,7 +188,12 @@ mod tests {
         for value in values.values_mut() {
             store::values::put(&store, value).await.expect("memory stores it");
         }
-        let loaded = ValueBudget::new(values.values(), 6).load(&store, values.clone()).await;
+        let budget = || ValueBudget::new(values.values(), 6);
+        let wanted = budget().stored(values.values());
+        assert_eq!(wanted.len(), 1, "no other is loaded");
+        let shown = budget().show(&LoadedValues::load(&store, wanted).await, values.clone());
+        let loaded = budget().load(&store, values.clone()).await;
+        assert!(shown == loaded, "both ways show the same");
         assert_eq!(loaded.values().map(|value| value.digest().is_none()).collect::<Vec<_>>(), [true, false]);
     }
 }

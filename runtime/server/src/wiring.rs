@@ -37,7 +37,7 @@ impl WiredFlow {
 /// # Errors
 /// All diagnostics of the draft, if one of them is an error.
 pub async fn wire_draft<Inspect>(
-    draft: &Draft,
+    draft: Arc<Draft>,
     inputs: &Values,
     maximum: &Maximum,
     find: impl Fn(String) -> Inspect,
@@ -45,12 +45,19 @@ pub async fn wire_draft<Inspect>(
 where
     Inspect: Future<Output = Result<InspectedModule, MissingModule>>,
 {
-    let mut draft = draft.clone();
+    let namespace = draft.namespace();
     // While this flow waits for its turn at wiring, the descriptions of its modules are in memory.
-    let _prepared = turns::for_preparation(draft.namespace()).await;
-    let modules = find_modules(&mut draft, find).await;
+    let _prepared = turns::for_preparation(namespace.clone()).await;
+    let FoundModules { modules, missing } = find_modules(&draft, find).await;
     let (inputs, maximum) = (inputs.clone(), *maximum);
-    turns::in_turn(draft.namespace(), move || {
+    turns::in_turn(namespace, move || {
+        // A draft of many tasks takes long to be copied.
+        let mut draft = Arc::unwrap_or_clone(draft);
+        for (alias, reason) in missing {
+            if let Some(reference) = draft.modules.get_mut(&alias) {
+                reference.missing = Some(reason);
+            }
+        }
         let (flow, warnings) = flow::wire(&draft, &modules, &inputs)?;
         let exceeded = flow::check_limits(&draft, &flow, &maximum);
         if !exceeded.is_empty() {
@@ -63,15 +70,23 @@ where
     .await
 }
 
-/// Finds the modules of a draft, each reference once. The draft notes why a module is not available.
-async fn find_modules<Inspect>(draft: &mut Draft, find: impl Fn(String) -> Inspect) -> BTreeMap<String, ModuleInfo>
+/// The modules of a draft, by the names that it gives them.
+struct FoundModules {
+    modules: BTreeMap<String, ModuleInfo>,
+    /// Why the others are not available.
+    missing: BTreeMap<String, MissingModule>,
+}
+
+/// Finds the modules of a draft, each reference once.
+async fn find_modules<Inspect>(draft: &Draft, find: impl Fn(String) -> Inspect) -> FoundModules
 where
     Inspect: Future<Output = Result<InspectedModule, MissingModule>>,
 {
-    let (mut modules, mut found) = (BTreeMap::new(), BTreeMap::<String, Result<ModuleInfo, MissingModule>>::new());
+    let (mut modules, mut missing) = (BTreeMap::new(), BTreeMap::new());
+    let mut found = BTreeMap::<String, Result<ModuleInfo, MissingModule>>::new();
     let mut bytes = 0;
     // The diagnostics of the file already report an empty reference, and wiring reports too many modules.
-    let references = draft.modules.iter_mut().filter(|(_, reference)| !reference.text.is_empty());
+    let references = draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty());
     for (alias, reference) in references.take(flow::MAX_MODULES) {
         let known = match found.get(&reference.text) {
             Some(known) => known.clone(),
@@ -86,15 +101,15 @@ where
             Ok(module) => {
                 bytes += module.content.description_size();
                 if bytes > MAX_DESCRIPTION_BYTES {
-                    reference.missing = Some(too_large_descriptions());
+                    missing.insert(alias.clone(), too_large_descriptions());
                     break;
                 }
                 modules.insert(alias.clone(), module);
             }
-            Err(reason) => reference.missing = Some(reason),
+            Err(reason) => drop(missing.insert(alias.clone(), reason)),
         }
     }
-    modules
+    FoundModules { modules, missing }
 }
 
 fn too_large_descriptions() -> MissingModule {

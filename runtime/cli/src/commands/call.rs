@@ -46,7 +46,7 @@ pub(super) async fn run(
         if provides.is_empty() { task } else { task.provides_same(provides) }
     });
     let find = |_| std::future::ready(Ok(found.clone()));
-    let wired = wire_draft(&draft.build(), &Values::new(), &library.maximum(), find).await;
+    let wired = wire_draft(Arc::new(draft.build()), &Values::new(), &library.maximum(), find).await;
     let WiredFlow { flow, .. } = wired.map_err(|diagnostics| {
         let errors = diagnostics.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
         let messages: Vec<String> = errors.map(|diagnostic| diagnostic.message).collect();

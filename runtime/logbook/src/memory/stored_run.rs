@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use flow::{Digest, LabelValue, Labels, RunId, Timestamp};
 use machine::{Record, Snapshot};
-use protocol::AttemptLog;
+use protocol::{AttemptLog, encode_records, encode_snapshot};
 
 use crate::{
     LogPage, LogPosition, LogRange, RunInfo, Summary, TrimPoint, Version, log_page::PageBuilder, row, trim_point::Kept,
@@ -37,6 +37,15 @@ impl StoredRun {
             started_at: self.started_at,
             changed_at: self.records.last().map_or(self.started_at, |record| record.at),
         }
+    }
+
+    /// The bytes that its records and snapshots would have in a database.
+    pub(super) fn bytes(&self) -> u64 {
+        let last = self.snapshot.iter().map(|(_, snapshot)| snapshot);
+        let snapshots = last.chain(self.trim_point.iter().map(|trim_point| &trim_point.snapshot));
+        let bytes =
+            encode_records(&self.records).len() + snapshots.map(|one| encode_snapshot(one).len()).sum::<usize>();
+        bytes as u64
     }
 
     /// The version that the first stored record follows.

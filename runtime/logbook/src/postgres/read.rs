@@ -87,6 +87,10 @@ const HTTP_LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker
 const EXCHANGE_DIGESTS: &str = "SELECT first, exchanges FROM waft.runs
     LEFT JOIN waft.logs ON run = key AND has_http AND exchanges IS NOT NULL WHERE id = $1";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content";
+const STORED_BYTES: &str = "SELECT (coalesce((SELECT sum(octet_length(body)) FROM waft.records WHERE run = key), 0)
+        + coalesce((SELECT sum(octet_length(body)) FROM waft.snapshots WHERE run = key), 0)
+        + coalesce((SELECT sum(octet_length(body)) FROM waft.trim_points WHERE run = key), 0))::bigint
+    FROM waft.runs WHERE id = $1";
 const USED_BYTES: &str = "WITH chosen AS (SELECT key FROM waft.runs WHERE flow BETWEEN $1 AND $2)
     SELECT ((SELECT coalesce(sum(octet_length(body)), 0) FROM waft.records WHERE run IN (SELECT key FROM chosen))
         + (SELECT coalesce(sum(octet_length(body)), 0) FROM waft.snapshots WHERE run IN (SELECT key FROM chosen))
@@ -141,6 +145,12 @@ pub(super) async fn read(client: &Client, id: &str, after: i64, until: i64) -> R
 pub(super) async fn summary(client: &Client, id: &str) -> Result<Option<RunRow>, Error> {
     let row = client.query_opt(&client.prepare_cached(SUMMARY).await?, &[&id]).await?;
     row.as_ref().map(labelled_row).transpose()
+}
+
+/// The bytes of the records and snapshots of a run, if the run exists.
+pub(super) async fn stored_bytes(client: &Client, id: &str) -> Result<Option<i64>, Error> {
+    let row = client.query_opt(&client.prepare_cached(STORED_BYTES).await?, &[&id]).await?;
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 pub(super) async fn open_runs(client: &Client, shard: &str) -> Result<Vec<(String, i64)>, Error> {

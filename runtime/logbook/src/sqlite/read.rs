@@ -45,6 +45,10 @@ pub(super) const HTTP_LOGS: &str =
 pub(super) const EXCHANGE_DIGESTS: &str = "SELECT exchanges FROM runs LEFT JOIN logs INDEXED BY logs_http
     ON run = key AND has_http = 1 AND exchanges IS NOT NULL WHERE id = ?1";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
+// The length of a body is known without its content.
+const STORED_BYTES: &str = "SELECT coalesce((SELECT sum(length(body)) FROM records WHERE run = key), 0)
+    + coalesce((SELECT sum(length(body)) FROM snapshots WHERE run = key), 0)
+    + coalesce((SELECT sum(length(body)) FROM trim_points WHERE run = key), 0) FROM runs WHERE id = ?1";
 
 /// The rows from which a run is loaded.
 pub(super) struct RunRows {
@@ -109,6 +113,11 @@ pub(super) fn summary(connection: &mut Connection, id: &str) -> rusqlite::Result
     let view = connection.transaction()?;
     let Some((key, run)) = find(&view, id)? else { return Ok(None) };
     Ok(Some(RunRow { labels: labels(&view, key)?, ..run }))
+}
+
+/// The bytes of the records and snapshots of a run, if the run exists.
+pub(super) fn stored_bytes(connection: &Connection, id: &str) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached(STORED_BYTES)?.query_row([id], |row| row.get(0)).optional()
 }
 
 pub(super) fn open_runs(connection: &Connection, shard: &str) -> rusqlite::Result<Vec<(String, i64)>> {

@@ -80,8 +80,7 @@ impl Machine {
             return Some(format!("the values of the notification {too_large}"));
         }
         if let Role::Wait(wait) = &self.flow.node(index).role {
-            let waiting_firing = self.firings.values().find(|firing| firing.waiting_tasks.contains(&index));
-            let refusal = match waiting_firing.or_else(|| self.firings.values().next_back()) {
+            let refusal = match self.waiting_firing(index).or_else(|| self.firings.values().next_back()) {
                 Some(firing) => firing.notification_error(index, wait, result),
                 None => Some(format!("task {task:?} is pending, and does not wait now")),
             };
@@ -179,6 +178,22 @@ impl Machine {
         self.firings.values().flat_map(FiringMachine::awaited_tasks)
     }
 
+    /// Whether a task is one of [`Machine::waiting_tasks`]. It costs a look at each firing, however many tasks wait.
+    #[must_use]
+    pub fn is_waiting(&self, index: NodeIndex) -> bool {
+        self.waiting_firing(index).is_some()
+    }
+
+    /// The deadline of a waiting task, if it has one: that of the first firing in which it waits.
+    #[must_use]
+    pub fn wait_deadline(&self, index: NodeIndex) -> Option<Timestamp> {
+        self.waiting_firing(index)?.deadline(index)
+    }
+
+    fn waiting_firing(&self, index: NodeIndex) -> Option<&FiringMachine> {
+        self.firings.values().find(|firing| firing.waiting_tasks.contains(&index))
+    }
+
     /// The calls that are dispatched to workers and not answered.
     pub fn outstanding_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.firings.values().flat_map(FiringMachine::outstanding_calls)
@@ -234,6 +249,12 @@ impl Machine {
     #[must_use]
     pub fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
         self.firings.get(&call.firing).is_some_and(|firing| firing.has_lease(call, worker))
+    }
+
+    /// Whether a command to fetch something is pending. It copies no inputs of pending calls.
+    #[must_use]
+    pub fn has_pending_fetch(&self) -> bool {
+        self.firings.values().any(|firing| firing.pending_fetches().next().is_some())
     }
 
     /// Whether a heartbeat of a worker would be recorded: as its lease, or as a start of a call that has ended.

@@ -6,11 +6,7 @@ use ::store::{Directory, Policy, Store as _, Tag};
 use api::Check;
 use flow::Digest;
 
-use super::{
-    QUERY_TIMEOUT, count, first_few,
-    runs::{OpenRun, OpenRuns},
-    within,
-};
+use super::{QUERY_TIMEOUT, count, first_few, runs::OpenRuns, within};
 use crate::problem::chain;
 
 /// The maximum number of modules to check.
@@ -31,8 +27,7 @@ pub(super) async fn check(policy: &Policy, store: &Path, open_runs: &OpenRuns) -
     if *policy == Policy::default() {
         return Check::ok("admission", described);
     }
-    let of_run = |run: &OpenRun| run.machine.flow().tasks().map(|(_, _, task)| task.module).collect::<Vec<_>>();
-    let of_runs: BTreeSet<Digest> = open_runs.runs.iter().flat_map(of_run).collect();
+    let of_runs: BTreeSet<Digest> = open_runs.runs.iter().flat_map(|run| &run.facts.modules).copied().collect();
     let checked = match within(QUERY_TIMEOUT, check_modules(policy, store, of_runs, MAX_MODULES)).await {
         Some(Ok(checked)) => checked,
         Some(Err(reason)) => {

@@ -61,12 +61,10 @@ impl KnownQueues {
         known.jobs.extend("default".parse::<QueueName>());
         for run in &open.runs {
             known.shards.insert(topology::shard_queue(&run.summary.info.shard));
-            let flow = run.machine.flow();
-            for (_, name, task) in flow.tasks() {
-                known.jobs.insert(task.queue.clone());
-                if let Some(secret) = secret.filter(|_| !task.pace.is_unlimited()) {
-                    known.permits.insert(topology::permit_queue(secret, &flow.name, name));
-                }
+            known.jobs.extend(run.facts.queues.iter().cloned());
+            if let Some(secret) = secret {
+                let permit_queue = |task| topology::permit_queue(secret, &run.summary.info.flow, task);
+                known.permits.extend(run.facts.paced.iter().map(permit_queue));
             }
         }
         known

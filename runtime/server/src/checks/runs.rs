@@ -7,10 +7,10 @@ use std::{
 };
 
 use ::engine::CallLocation;
-use ::logbook::{Filter, Logbook, Summary};
+use ::logbook::{Filter, LoadError, Logbook, Summary};
 use api::Check;
-use flow::{CallId, RunState, Shard, Timestamp};
-use machine::{Command, Machine};
+use flow::{CallId, Digest, NodeName, QueueName, RunState, Shard, Timestamp};
+use machine::Machine;
 use protocol::{events::rfc3339, lease, topology};
 
 use super::{
@@ -21,11 +21,15 @@ use super::{
     within,
     workers::Workers,
 };
-use crate::runs::history::load_machine;
+use crate::runs::history::load_run;
 
 /// The maximum number of open runs to list, and the maximum number to check: the runs whose last change is oldest.
 const MAX_LISTED: usize = 5_000;
 const MAX_CHECKED: usize = 200;
+
+/// The maximum number of outstanding calls, and of tasks with a pace, that are looked at in a run. All checked runs keep theirs until the
+/// checks end.
+const MAX_OF_RUN: usize = 200;
 
 /// The age from which an outstanding call counts as old. A worker takes a lease after [`lease::LEASE_THRESHOLD`], and the
 /// message needs some seconds.
@@ -34,10 +38,78 @@ const OLD_CALL_AGE: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_sec
 /// The pause before a run that seems stuck is checked again. By then an answer that was on its way is recorded.
 const RECHECK_DELAY: Duration = Duration::from_secs(1);
 
-/// An open run, read from its records.
+/// An open run, and what was found in its records. They may take much memory, so they are read one run after the other.
 pub(super) struct OpenRun {
     pub(super) summary: Summary,
-    pub(super) machine: Machine,
+    pub(super) facts: RunFacts,
+}
+
+/// The facts of a run that checks need.
+pub(super) struct RunFacts {
+    /// The queues of its tasks.
+    pub(super) queues: BTreeSet<QueueName>,
+    /// The first of its tasks whose calls need permits.
+    pub(super) paced: Vec<NodeName>,
+    /// The modules of its tasks.
+    pub(super) modules: BTreeSet<Digest>,
+    fires: bool,
+    has_timer: bool,
+    waits_for_notification: bool,
+    fetches: bool,
+    /// The first of its outstanding calls.
+    calls: Vec<OutstandingCall>,
+    has_more_calls: bool,
+}
+
+/// An outstanding call of a run.
+struct OutstandingCall {
+    id: CallId,
+    /// The call, for people.
+    description: String,
+    /// The time since when it is with the workers.
+    since: Option<Timestamp>,
+    /// Whether a worker holds a recorded lease on it.
+    is_leased: bool,
+    /// The queue of its task; `None` if its task is unknown.
+    queue: Option<QueueName>,
+    /// Whether it may need a permit.
+    is_paced: bool,
+}
+
+impl RunFacts {
+    fn of(machine: &Machine) -> Self {
+        let tasks = || machine.flow().tasks().map(|(_, name, task)| (name, task));
+        let paced = tasks().filter(|(_, task)| !task.pace.is_unlimited()).map(|(name, _)| name.clone());
+        let mut outstanding = machine.outstanding_calls();
+        let first: Vec<CallId> = outstanding.by_ref().take(MAX_OF_RUN).collect();
+        let leased: BTreeSet<CallId> = machine.leased_calls().map(|(call, _)| call).collect();
+        Self {
+            queues: tasks().map(|(_, task)| task.queue.clone()).collect(),
+            paced: paced.take(MAX_OF_RUN).collect(),
+            modules: tasks().map(|(_, task)| task.module).collect(),
+            // The next firing is not decided yet, or waits for notifications.
+            fires: machine.flow().triggers.is_some(),
+            has_timer: machine.next_due().is_some(),
+            waits_for_notification: machine.waiting_tasks().next().is_some(),
+            fetches: machine.has_pending_fetch(),
+            has_more_calls: outstanding.next().is_some(),
+            calls: first.into_iter().map(|call| OutstandingCall::of(machine, &leased, call)).collect(),
+        }
+    }
+}
+
+impl OutstandingCall {
+    fn of(machine: &Machine, leased: &BTreeSet<CallId>, id: CallId) -> Self {
+        let task = machine.task(&id.task);
+        Self {
+            description: describe_call(machine, &id),
+            since: machine.outstanding_since(&id),
+            is_leased: leased.contains(&id),
+            queue: task.map(|task| task.queue.clone()),
+            is_paced: task.is_some_and(|task| !task.pace.is_unlimited()),
+            id,
+        }
+    }
 }
 
 /// The open runs to check.
@@ -86,8 +158,9 @@ pub(super) async fn load(logbook: Option<Arc<dyn Logbook>>) -> OpenRuns {
     let mut open_runs = OpenRuns { listed: summaries.len(), of_shared_shards, ..OpenRuns::default() };
     let deadline = tokio::time::Instant::now() + QUERY_TIMEOUT;
     for summary in summaries.into_iter().take(MAX_CHECKED) {
-        match tokio::time::timeout_at(deadline, load_machine(&logbook, &summary.run)).await {
-            Ok(Ok((machine, _))) => open_runs.runs.push(OpenRun { summary, machine }),
+        let find = async { Ok::<_, LoadError>(load_run(&logbook, &summary.run).await?.answer(RunFacts::of).await) };
+        match tokio::time::timeout_at(deadline, find).await {
+            Ok(Ok(facts)) => open_runs.runs.push(OpenRun { summary, facts }),
             Ok(Err(error)) => open_runs.unreadable.push(format!("{} ({error})", summary.run)),
             Err(_) => break,
         }
@@ -129,7 +202,7 @@ impl RunInspector<'_> {
         let mut findings = Findings::default();
         for open in &open_runs.runs {
             let run = open.summary.run.to_string();
-            match self.classify(&open.summary, &open.machine).await {
+            match self.classify(open).await {
                 RunHealth::Healthy => {}
                 RunHealth::Undriven if is_shared(&open.summary.info.shard) => findings.undriven.push(run),
                 RunHealth::Undriven => findings.interrupted.push(run),
@@ -160,7 +233,7 @@ impl RunInspector<'_> {
         still
     }
 
-    async fn classify(&self, summary: &Summary, machine: &Machine) -> RunHealth {
+    async fn classify(&self, OpenRun { summary, facts }: &OpenRun) -> RunHealth {
         let shard = &summary.info.shard;
         let queue = topology::shard_queue(shard);
         let driver = if is_shared(shard) {
@@ -179,16 +252,14 @@ impl RunInspector<'_> {
         };
         let is_old =
             |at: Timestamp| now().as_micros().saturating_sub(at.as_micros()) >= OLD_CALL_AGE.as_micros() as u64;
-        let leased: BTreeSet<CallId> = machine.leased_calls().map(|(call, _)| call).collect();
-        let call_state = |call: &CallId| self.call_state(machine, &leased, call, shard, is_old);
-        let sources = WakeSources {
-            // The next firing is not decided yet, or waits for notifications.
-            fires: machine.flow().triggers.is_some(),
-            has_timer: machine.next_due().is_some(),
-            waits_for_notification: machine.waiting_tasks().next().is_some(),
-            fetches: machine.pending().iter().any(|command| matches!(command, Command::Fetch(_))),
-            calls: machine.outstanding_calls().map(|call| (describe_call(machine, &call), call_state(&call))).collect(),
-        };
+        let RunFacts { fires, has_timer, waits_for_notification, fetches, .. } = *facts;
+        let calls = facts.calls.iter().map(|call| (call.description.clone(), self.call_state(call, shard, is_old)));
+        let others = facts.has_more_calls.then(|| {
+            let reason = format!("it has more than {MAX_OF_RUN} calls, and only these are looked at");
+            ("further calls".to_owned(), CallState::Unknown(reason))
+        });
+        let calls = calls.chain(others).collect();
+        let sources = WakeSources { fires, has_timer, waits_for_notification, fetches, calls };
         // After a recent change the engine may still be deciding, so the run is not stuck yet.
         if sources.calls.is_empty() && !is_old(summary.changed_at) && driver != Driver::Absent {
             return RunHealth::Healthy;
@@ -198,9 +269,7 @@ impl RunInspector<'_> {
 
     fn call_state(
         &self,
-        machine: &Machine,
-        leased: &BTreeSet<CallId>,
-        call: &CallId,
+        OutstandingCall { id: call, since, is_leased, queue, is_paced, .. }: &OutstandingCall,
         shard: &Shard,
         is_old: impl Fn(Timestamp) -> bool,
     ) -> CallState {
@@ -212,19 +281,19 @@ impl RunInspector<'_> {
             }
             Some(CallLocation::Sent) | None => {}
         }
-        if leased.contains(call) {
+        if *is_leased {
             return CallState::Leased;
         }
-        if !machine.outstanding_since(call).is_some_and(is_old) {
+        if !since.is_some_and(is_old) {
             return CallState::Recent;
         }
-        let Some(task) = machine.task(&call.task) else { return CallState::Unknown("its task is unknown".to_owned()) };
-        if !task.pace.is_unlimited() && !self.calls.contains_key(call) {
+        let Some(queue) = queue else { return CallState::Unknown("its task is unknown".to_owned()) };
+        if *is_paced && !self.calls.contains_key(call) {
             return CallState::Unknown(
                 "it may wait for a permit, which only the engine that drives it knows".to_owned(),
             );
         }
-        let ready = match self.queues.of(&topology::job_queue(&task.queue)) {
+        let ready = match self.queues.of(&topology::job_queue(queue)) {
             Some(QueueState::Exists { ready, consumers }) => Some((*ready, *consumers)),
             Some(QueueState::Missing) => Some((0, 0)),
             Some(QueueState::NoAnswer | QueueState::Refused(_)) | None => None,
@@ -236,7 +305,7 @@ impl RunInspector<'_> {
         };
         match (ready, answers) {
             (Some((ready, consumers)), Some(answers)) => {
-                let (answered, busy) = self.workers.of(&task.queue);
+                let (answered, busy) = self.workers.of(queue);
                 stuck::locate(QueueActivity { ready, consumers, answered, busy, answers })
             }
             _ => CallState::Unknown("the state of its queue is unknown".to_owned()),
@@ -317,3 +386,6 @@ fn report(open_runs: &OpenRuns, findings: &Findings) -> Check {
     }
     Check::ok("runs", format!("{open}, none of them stuck{limited_to}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,11 @@ fn an_event_position_round_trips_through_its_id() {
 
 /// A logbook with the run `r`, whose flow was edited so many times; each edit has the text of the flow.
 async fn edited_run(edits: u64, text_bytes: usize) -> Arc<dyn Logbook> {
-    let text = "name = \"f\"\n[[task]]\nname = \"w\"\nwait = \"a word\"\n";
+    run_of("name = \"f\"\n[[task]]\nname = \"w\"\nwait = \"a word\"\n", edits, text_bytes).await
+}
+
+/// As [`edited_run`], of a flow file.
+async fn run_of(text: &str, edits: u64, text_bytes: usize) -> Arc<dyn Logbook> {
     let draft = flow::file::parse(text).unwrap();
     let (flow, _) = flow::wire(&draft, &std::collections::BTreeMap::new(), &flow::Values::new()).unwrap();
     let text: Arc<str> = format!("{text}#{}", "x".repeat(text_bytes)).into();
@@ -107,4 +111,30 @@ async fn a_stream_of_a_small_run_with_many_records_needs_one_place() {
         }
     }
     assert!(bytes > stream_memory::PLACE_BYTES, "{bytes}");
+}
+
+/// All lines that can be read now.
+async fn all(lines: &mut Lines) -> Vec<Line> {
+    let mut all = Vec::new();
+    loop {
+        let read = lines.step().await.unwrap();
+        all.extend(std::iter::from_fn(|| lines.next_received()));
+        if matches!(read, PageRead::Nothing) {
+            return all;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_a_run_with_many_nodes_has_the_same_lines() {
+    let task = |number| format!("[[task]]\nname = \"w{number}\"\nwait = \"a word\"\n");
+    let tasks: String = (0..1_000).map(task).collect();
+    let logbook = run_of(&format!("name = \"f\"\npattern = \"linear\"\n{tasks}"), 3, 10).await;
+    let mut watched = stream(&logbook, &Shares::new(8, 8)).await;
+    let mut local = Lines::open("r".parse().unwrap(), logbook, Arc::new(store::Memory::new())).await.unwrap();
+    let lines = all(&mut watched).await;
+    assert!(!lines.is_empty() && lines == all(&mut local).await);
+    let machine = watched.replay.machine().unwrap();
+    assert!(stream_memory::of_machine(machine) > MAX_APPLIED_INLINE, "its first record is applied in another thread");
+    assert!(Some(machine) == local.replay.machine());
 }

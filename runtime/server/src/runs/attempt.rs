@@ -17,7 +17,7 @@ use axum::{
 use flow::{
     Action, Attempt, CallId, Digest, FailureKind, Firing, NodeName, RunId, Size, Task, Value, ValueName, Values,
 };
-use logbook::{LoadError, Logbook, Page, Version};
+use logbook::{AppliedRecord, LoadError, Logbook, Replay, Version};
 use machine::{Call, Fact, Machine, NodeAttempt, Record};
 use protocol::{CallLog, HttpRecord, Job, MAX_ATTEMPT_BYTES, RecordedAttempt, RecordedOutcome};
 use store::{FetchError, Store};
@@ -27,7 +27,7 @@ use crate::{
     auth::permission::Permission,
     extract::{Query, RunValue},
     problem::Problem,
-    runs::history::HistoryReader,
+    runs::history::{Collector, replay_run},
     state::Shared,
     turns,
 };
@@ -275,26 +275,10 @@ fn check_size(size: u64) -> Result<u64, AttemptError> {
 
 /// Finds an attempt in the records of its run.
 async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedAttempt) -> Result<AttemptWithoutContents, AttemptError> {
-    let mut reader = HistoryReader::open(logbook, &wanted.run).await?;
-    let mut search = Search { wanted, found: None, last: None, trimmed: Version::NONE };
-    loop {
-        let Page { records, starts_replay } = reader.read().await?;
-        if starts_replay {
-            search.trimmed = reader.replay.version();
-        }
-        if records.is_empty() {
-            break;
-        }
-        for record in &records {
-            search.add_outcome(record, reader.replay.machine());
-            let calls = reader.replay.apply(record)?.calls;
-            if let Some(machine) = reader.replay.machine() {
-                calls.into_iter().for_each(|call| search.add_call(call, machine));
-            }
-        }
-    }
-    let machine = reader.replay.machine().ok_or_else(|| LoadError::Missing { run: wanted.run.clone() })?;
-    let Some(mut found) = search.found.take() else { return Err(search.missing(machine)) };
+    let summary = logbook.summary(&wanted.run).await?;
+    let search = Search { wanted: wanted.clone(), found: None, last: None, trimmed: Version::NONE };
+    let (loaded, search) = replay_run(logbook, &summary, search).await?;
+    let mut found = loaded.answer(move |machine| search.end(machine)).await?;
     if let Some(log) = logbook.attempt_log(&found.job.call).await? {
         found.worker = found.worker.or(log.worker);
         found.log = log.log;
@@ -303,18 +287,37 @@ async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedAttempt) -> Result<Atte
 }
 
 /// The search for an attempt in records.
-struct Search<'a> {
-    wanted: &'a WantedAttempt,
+struct Search {
+    wanted: WantedAttempt,
     found: Option<RecordedAttempt>,
     /// The last call of the task, whatever was wanted of it.
     last: Option<CallId>,
     trimmed: Version,
 }
 
-impl Search<'_> {
+impl Collector for Search {
+    fn start(&mut self, replay: &Replay) {
+        self.trimmed = replay.version();
+    }
+
+    fn add_record(&mut self, record: &Record, machine: Option<&Machine>) {
+        self.add_outcome(record, machine);
+    }
+
+    fn add_applied(&mut self, applied: AppliedRecord, machine: &Machine) {
+        applied.calls.into_iter().for_each(|call| self.add_call(call, machine));
+    }
+}
+
+impl Search {
+    /// The attempt that was found, given the machine after all records.
+    fn end(mut self, machine: &Machine) -> Result<RecordedAttempt, AttemptError> {
+        self.found.take().ok_or_else(|| self.missing(machine))
+    }
+
     /// Adds a dispatched call, given the machine after its record.
     fn add_call(&mut self, call: Call, machine: &Machine) {
-        let WantedAttempt { task, action, firing, attempt, .. } = self.wanted;
+        let WantedAttempt { task, action, firing, attempt, .. } = &self.wanted;
         if call.id.task != *task {
             return;
         }

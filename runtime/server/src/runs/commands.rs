@@ -6,7 +6,7 @@ use engine::CommandError;
 use flow::{Failure, FailureKind, NodeName, RunId, Values};
 use protocol::RunCommand;
 
-use super::{history::load_machine, submit::parse_values};
+use super::{history::load_run, submit::parse_values};
 use crate::{auth::client::Client, extract, problem::Problem, state, turns};
 
 /// The maximum length of the key of a notification, in bytes. The run remembers the keys of its last notifications.
@@ -97,10 +97,9 @@ pub(crate) async fn skip(
     let task = NodeName::new(&skip.task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
     check_length("reason", &skip.reason, MAX_REASON_BYTES)?;
     // The engine reports only that there is nothing to skip.
-    let (machine, turn) = client.while_present(load_machine(&state.dependencies.logbook, &run)).await?;
-    let unknown = machine.flow().unknown_task(&task);
-    // Others may read, now that the run is no longer in memory.
-    drop((machine, turn));
+    let loaded = client.while_present(load_run(&state.dependencies.logbook, &run)).await?;
+    let sought = task.clone();
+    let unknown = loaded.answer(move |machine| machine.flow().unknown_task(&sought)).await;
     if let Some(unknown) = unknown {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-task", "there is no such task", unknown.to_string())
             .hint(unknown.hint()));

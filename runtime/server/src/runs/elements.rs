@@ -3,22 +3,16 @@
 use std::sync::Arc;
 
 use api::{Element, Elements, ElementsQuery};
-use axum::{
-    Extension,
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse as _, Response},
-};
+use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use flow::{Firing, NodeName, RunId};
 use machine::{ElementState, Machine};
 
-use super::history::load_machine;
+use super::history::load_run;
 use crate::{
     auth::permission::Permission,
     extract::{Query, RunValue},
     problem::Problem,
     state::Shared,
-    turns::in_turn_to_answer,
 };
 
 /// The maximum page size.
@@ -56,19 +50,14 @@ pub(crate) async fn elements(
 ) -> Result<Response, Problem> {
     let task = NodeName::new(name).map_err(|error| Problem::bad_request(format!("the task: {error}")))?;
     let filter = ElementFilter::parse(query)?;
-    let (machine, turn) = load_machine(&state.dependencies.logbook, &run).await?;
-    let memory = state.large_answers.take(permission.sender(), PAGE_MEMORY)?;
-    let owner = machine.flow().name.namespace();
-    let show = move || {
-        let page = page(&run, &machine, &task, &filter)?;
-        Ok::<_, Problem>(serde_json::to_vec(&page).expect("strings and numbers are JSON"))
+    let loaded = load_run(&state.dependencies.logbook, &run).await?;
+    let sender = permission.sender().clone();
+    let show = move |machine: &Machine| {
+        let memory = state.large_answers.take(&sender, PAGE_MEMORY)?;
+        let page = page(&run, machine, &task, &filter)?;
+        memory.json(serde_json::to_vec(&page).expect("strings and numbers are JSON"))
     };
-    let bytes = in_turn_to_answer(owner, show).await?;
-    // Others may read, now that the run is no longer in memory.
-    drop(turn);
-    let headers =
-        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, bytes.len().to_string())];
-    Ok((headers, memory.body(bytes.into())).into_response())
+    loaded.answer(show).await
 }
 
 /// The elements that are wanted.

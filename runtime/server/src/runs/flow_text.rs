@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use api::{self, FlowText, FlowTextQuery};
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
-use flow::{FlowSource, Revision, RunId};
+use flow::{Edit, FlowSource, Revision, RunId};
 use logbook::Logbook;
 use machine::Machine;
 
-use super::{graph::flow_of_revision, history::load_machine};
+use super::{graph::flow_of_revision, history::load_run};
 use crate::{auth::permission::Permission, extract, problem::Problem, state::Shared, turns::in_turn};
+
+/// The memory of an edit with its names, in bytes, without its text, condition or value.
+const BYTES_OF_EDIT: usize = 512;
 
 /// Shows the flow of a run at a revision, as the text of a flow file.
 ///
@@ -30,14 +33,29 @@ pub(crate) async fn flow_text(
     extract::Query(FlowTextQuery { revision }): extract::Query<FlowTextQuery>,
 ) -> Result<Response, Problem> {
     let logbook = &state.dependencies.logbook;
-    let (machine, turn) = load_machine(logbook, &run).await?;
-    let revision = revision.map_or_else(|| machine.revision(), Revision::new);
-    let source = source_at(&**logbook, &run, &machine, revision).await?;
-    let owner = machine.flow().name.namespace();
-    // Others may read, now that the run is no longer in memory.
-    drop((machine, turn));
-    let json = in_turn(owner, move || shown(&run, revision, &source)).await?;
-    state.large_answers.json(permission.sender(), json)
+    let loaded = load_run(logbook, &run).await?;
+    let revision = revision.map_or_else(|| loaded.machine().revision(), Revision::new);
+    let source = source_at(&**logbook, &run, loaded.machine(), revision).await?;
+    let owner = loaded.machine().flow().name.namespace();
+    // Writing a flow with its edits may take long, and so may the wait for a turn at it. Meanwhile others read their runs, and only the
+    // text is in memory.
+    let memory = state.large_answers.take(permission.sender(), size(&source))?;
+    drop(loaded);
+    memory.json(in_turn(owner, move || shown(&run, revision, &source)).await?)
+}
+
+/// The memory of a source and of the answer that is made from it, in bytes: the text is written again, and escaped in JSON.
+fn size(source: &FlowSource) -> usize {
+    let of_edit = |edit: &Edit| match edit {
+        Edit::Add { text } => text.len(),
+        Edit::Link { when, .. } => when.as_ref().map_or(0, |when| when.as_str().len()),
+        Edit::Use { uses, .. } => uses.len(),
+        // A value in the store stays there.
+        Edit::Set { value, .. } if value.digest().is_none() => value.size(),
+        Edit::Set { .. } | Edit::Remove { .. } | Edit::Unlink { .. } | Edit::Require { .. } => 0,
+    };
+    let edits = source.edits.iter().map(|edit| BYTES_OF_EDIT + of_edit(edit)).sum::<usize>();
+    3 * (source.text.len() + edits)
 }
 
 /// The text of the flow of a run at a revision, with the edits up to then.

@@ -3,12 +3,7 @@
 use std::sync::Arc;
 
 use api::{GraphLink, GraphNode, GraphNodeKind, GraphQuery, LinkCondition, RunGraph};
-use axum::{
-    Extension,
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse as _, Response},
-};
+use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use flow::{
     Flow, NodeKind, Revision, RunId,
     picture::{Outline, OutlineArrow, OutlineShape, ShapeKind},
@@ -16,13 +11,12 @@ use flow::{
 use logbook::{Logbook, ReadError, Version};
 use machine::{Fact, Machine};
 
-use super::history::load_machine;
+use super::history::load_run;
 use crate::{
     auth::permission::Permission,
     extract::{Query, Run},
     problem::Problem,
     state::Shared,
-    turns::in_turn_to_answer,
 };
 
 /// The number of records that are searched at once for a revision.
@@ -51,24 +45,25 @@ pub(crate) async fn graph(
     Query(GraphQuery { revision }): Query<GraphQuery>,
 ) -> Result<Response, Problem> {
     let logbook = &state.dependencies.logbook;
-    let (machine, turn) = load_machine(logbook, &run).await?;
-    let last = machine.revision();
-    let (flow, machine) = match revision.map(Revision::new) {
-        Some(revision) if revision != last => (flow_of_revision(&**logbook, &run, revision, last).await?, None),
-        Some(_) | None => (machine.flow().clone(), Some(machine)),
+    let loaded = load_run(logbook, &run).await?;
+    let last = loaded.machine().revision();
+    let earlier = match revision.map(Revision::new) {
+        Some(revision) if revision != last => {
+            Some((flow_of_revision(&**logbook, &run, revision, last).await?, revision))
+        }
+        Some(_) | None => None,
     };
-    let (memory, owner) = (state.large_answers.take(permission.sender(), size(&flow))?, flow.name.namespace());
-    let revision = machine.as_ref().map_or(revision.unwrap_or_default(), |machine| machine.revision().get());
-    let show = move || {
-        let graph = shown(&run, &flow, revision, last, machine.as_ref());
-        serde_json::to_vec(&graph).expect("strings and numbers are JSON")
+    let (state, sender) = (state.clone(), permission.sender().clone());
+    let show = move |machine: &Machine| {
+        let (flow, revision, machine) = match earlier {
+            Some((flow, revision)) => (flow, revision, None),
+            None => (machine.flow().clone(), last, Some(machine)),
+        };
+        let memory = state.large_answers.take(&sender, size(&flow))?;
+        let graph = shown(&run, &flow, revision.get(), last, machine);
+        memory.json(serde_json::to_vec(&graph).expect("strings and numbers are JSON"))
     };
-    let bytes = in_turn_to_answer(owner, show).await;
-    // Others may read, now that the run is no longer in memory.
-    drop(turn);
-    let headers =
-        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, bytes.len().to_string())];
-    Ok((headers, memory.body(bytes.into())).into_response())
+    loaded.answer(show).await
 }
 
 /// The memory that the graph of a flow takes while the answer is made, at least.

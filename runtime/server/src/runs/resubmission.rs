@@ -1,6 +1,9 @@
 //! Decides whether a submission equals the one that started an existing run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::http::StatusCode;
 use flow::{
@@ -19,7 +22,7 @@ use crate::{ModuleLibrary, auth::client::Client, problem::Problem, state, turns}
 pub(super) struct Resubmission<'a> {
     pub(super) run: &'a RunId,
     /// Its flow, with the modules that the submission names.
-    pub(super) draft: &'a Draft,
+    pub(super) draft: &'a Arc<Draft>,
     pub(super) text: &'a str,
     /// The values that override the flow's values.
     pub(super) overrides: &'a Values,
@@ -56,15 +59,16 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
         None => {
             let wired = wire(library, draft, overrides, *namespace).await;
             let wired = wired.map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;
-            if without_source(&wired.flow) == without_source(machine.flow()) {
-                Vec::new()
-            } else {
-                vec!["the flow".into()]
+            let known = machine.flow().clone();
+            let is_equal = move || without_source(&wired.flow) == without_source(&known);
+            match in_turn(*namespace, client, is_equal).await? {
+                true => Vec::new(),
+                false => vec!["the flow".into()],
             }
         }
     };
     let inputs_differ = {
-        let (draft, overrides) = (Draft::clone(draft), Values::clone(overrides));
+        let (draft, overrides) = ((*draft).clone(), Values::clone(overrides));
         move || inputs_differ(&machine, &draft, &overrides)
     };
     differences.extend(in_turn(*namespace, client, inputs_differ).await?);
@@ -104,7 +108,7 @@ struct KnownText {
 /// Reads the text that started a run, in turn: a large one takes long.
 async fn read_known(
     origin: &FlowSource,
-    draft: &Draft,
+    draft: &Arc<Draft>,
     (text, limited_to): (&str, Option<&Namespace>),
     client: &Client,
 ) -> Result<KnownText, Problem> {

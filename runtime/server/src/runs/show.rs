@@ -1,49 +1,62 @@
-//! Reads one run from its records.
+//! Reads one run from its records, and shows it with all its tasks.
 
+mod failures;
+mod history;
 mod outstanding_calls;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use api::{self, FiringState, Node, NodeEvent, Revision};
-use axum::{Json, extract::State};
-use flow::{
-    Edit, Flow, NodeIndex, NodeKind, NodeName, QueueName, RunId, RunState, State as NodeState, Timestamp, Values,
-    graph::Role,
-};
-use logbook::{LoadError, Logbook, Page, Replay, Summary};
-use machine::{Change, Fact, Machine, NodeChange, Record};
+use api::{self, FiringState, Node, NodeEvent, OutstandingCall};
+use axum::{Extension, extract::State, response::Response};
+use flow::{NodeIndex, NodeKind, NodeName, QueueName, RunId, RunState, Value, Values, graph::Role};
+use logbook::{LoadError, Logbook, Summary};
+use machine::{Machine, NodeChange};
 use protocol::events::rfc3339;
 use store::Store;
 
+use self::{
+    failures::FailureBudget,
+    history::{History, LastChange},
+    outstanding_calls::{OldestCall, oldest_calls, outstanding_calls},
+};
+use super::history::{LoadedRun, replay_run};
 use crate::{
+    auth::permission::Permission,
     extract,
     problem::Problem,
-    runs::{history::HistoryReader, logs::usage},
+    runs::logs::usage,
     state::Shared,
-    values::{MAX_BYTES_OF_RUN, ValueBudget},
+    values::{LoadedValues, MAX_BYTES_OF_RUN, ValueBudget},
 };
 
 /// Shows a run with all its tasks.
+///
+/// If its failures have more than 4 MiB together, the messages of the others are cut: the timeline and the elements have them whole.
 #[utoipa::path(get, operation_id = "show_run", path = "/v1/runs/{run}", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "The run", body = api::Run),
         (status = 404, description = "There is no such run", body = api::Problem,
             content_type = "application/problem+json"),
+        (status = 503, description = "The server sends as many large answers as it has memory for", body = api::Problem,
+            content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn show(State(state): Shared, extract::Run(run): extract::Run) -> Result<Json<api::Run>, Problem> {
-    let (mut run, machine) =
-        read_with_machine(&state.dependencies.logbook, &*state.dependencies.modules.store, &run).await?;
-    let mut calls = outstanding_calls::outstanding_calls(&state.dependencies, &machine).await;
-    for node in &mut run.tasks {
-        node.out = NodeName::new(&node.name).ok().and_then(|name| calls.remove(&name));
-    }
-    Ok(Json(run))
+pub(crate) async fn show(
+    State(state): Shared,
+    Extension(permission): Extension<Arc<Permission>>,
+    extract::Run(run): extract::Run,
+) -> Result<Response, Problem> {
+    let dependencies = &state.dependencies;
+    let mut read = ReadRun::read(&dependencies.logbook, &*dependencies.modules.store, &run).await?;
+    let oldest_calls = std::mem::take(&mut read.details.oldest_calls);
+    read.details.calls = outstanding_calls(dependencies, &run, oldest_calls).await;
+    let (state, sender) = (state.clone(), permission.sender().clone());
+    // Its memory is taken before others may read their runs.
+    read.answer(move |run| state.large_answers.json(&sender, encode(&run))).await
 }
 
-/// The last change of a node.
-struct LastChange {
-    change: NodeChange,
-    started_at: Option<Timestamp>,
+/// A run as JSON.
+pub(super) fn encode(run: &api::Run) -> Vec<u8> {
+    serde_json::to_vec(run).expect("strings and numbers are JSON")
 }
 
 /// Reads a run from its records.
@@ -51,43 +64,57 @@ struct LastChange {
 /// # Errors
 /// [`LoadError`] when there is no such run, or it cannot be read.
 pub async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, run: &RunId) -> Result<api::Run, LoadError> {
-    read_with_machine(logbook, store, run).await.map(|(run, _)| run)
+    let read = ReadRun::read(logbook, store, run).await?;
+    Ok(read.answer(|run| run).await)
 }
 
-async fn read_with_machine(
-    logbook: &Arc<dyn Logbook>,
-    store: &dyn Store,
-    run: &RunId,
-) -> Result<(api::Run, Machine), LoadError> {
-    let summary = logbook.summary(run).await?;
-    let mut reader = HistoryReader::of(&summary, logbook);
-    let mut history = History::default();
-    // The summary is older than the records read after it.
-    let mut changed_at = summary.changed_at;
-    loop {
-        let Page { records, starts_replay } = reader.read().await?;
-        if starts_replay {
-            // The collected changes belong to records that were trimmed meanwhile.
-            history = History { is_cancelled: history.is_cancelled, ..History::default() };
-        }
-        if records.is_empty() {
-            break;
-        }
-        for record in &records {
-            changed_at = changed_at.max(record.at);
-            history.add_record(record, reader.replay.machine());
-            reader.replay.apply(record)?.changes.into_iter().for_each(|change| history.add_change(change));
-        }
+/// A run that was read, with what is shown of it.
+pub(super) struct ReadRun {
+    loaded: LoadedRun,
+    details: Details,
+}
+
+/// What is shown of a run besides its machine.
+struct Details {
+    summary: Summary,
+    history: History,
+    values: LoadedValues,
+    usages: BTreeMap<String, api::LastUsage>,
+    /// The outstanding calls of its tasks, before anybody was asked about them.
+    oldest_calls: BTreeMap<NodeName, OldestCall>,
+    calls: BTreeMap<NodeName, OutstandingCall>,
+}
+
+impl ReadRun {
+    /// Reads a run, and loads the values that an answer shows.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run, or it cannot be read.
+    pub(super) async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, run: &RunId) -> Result<Self, LoadError> {
+        let summary = logbook.summary(run).await?;
+        // The summary is older than the records read after it.
+        let (loaded, history) = replay_run(logbook, &summary, History::new(summary.changed_at)).await?;
+        let look = move |machine: &Machine| {
+            let (inputs, provided) = (&machine.flow().inputs, machine.provided());
+            let values = || shown_values(machine, (inputs, &provided), &history);
+            let wanted = ValueBudget::new(values(), MAX_BYTES_OF_RUN).stored(values());
+            (wanted, oldest_calls(machine), history)
+        };
+        let (loaded, (wanted, oldest_calls, history)) = loaded.look(look).await;
+        let values = LoadedValues::load(store, wanted).await;
+        let usages = last_usages(&**logbook, run).await?;
+        let details = Details { summary, history, values, usages, oldest_calls, calls: BTreeMap::new() };
+        Ok(Self { loaded, details })
     }
-    let machine = reader.replay.machine().ok_or_else(|| LoadError::Missing { run: run.clone() })?;
-    let shown = shown(&Summary { changed_at, ..summary }, machine, &history.last_changes, store).await;
-    let cancelling = history.is_cancelled && !machine.state().is_final();
-    let usages = last_usages(&**logbook, run).await?;
-    let with_usage = |node: Node| Node { last_usage: usages.get(&node.name).cloned(), ..node };
-    let tasks = shown.tasks.into_iter().map(|node| with_usage(history.complete(node))).collect();
-    let revisions = trimmed_revisions(&reader.replay, machine.flow()).chain(history.revisions).collect();
-    let run = api::Run { revisions, tasks, cancelling, ..shown };
-    Ok((run, reader.replay.into_machine().expect("the run was shown from it")))
+
+    /// Makes an answer from the run, as [`LoadedRun::answer`] does.
+    pub(super) async fn answer<Answer: Send + 'static>(
+        self,
+        answer: impl FnOnce(api::Run) -> Answer + Send + 'static,
+    ) -> Answer {
+        let Self { loaded, details } = self;
+        loaded.answer(move |machine| answer(details.shown(machine))).await
+    }
 }
 
 /// What the last call of each task used.
@@ -101,146 +128,86 @@ async fn last_usages(logbook: &dyn Logbook, run: &RunId) -> Result<BTreeMap<Stri
     Ok(logbook.last_usages(run).await?.into_iter().filter_map(of).collect())
 }
 
-/// The facts in the records of a run that its machine does not hold.
-#[derive(Default)]
-struct History {
-    last_changes: BTreeMap<NodeName, LastChange>,
-    revisions: Vec<Revision>,
-    /// The reasons for skipped rollbacks, by task.
-    skipped_rollbacks: BTreeMap<NodeName, String>,
-    lost_workers: BTreeMap<NodeName, Vec<api::LostWorker>>,
-    is_cancelled: bool,
+/// The values that are shown, in the order in which they are.
+fn shown_values<'a>(
+    machine: &'a Machine,
+    (inputs, provided): (&'a Values, &'a Values),
+    history: &'a History,
+) -> impl Iterator<Item = &'a Value> {
+    let changes =
+        nodes(machine).filter_map(move |(index, _)| history.last_changes.get(&machine.flow().node(index).name));
+    let of_nodes = changes.filter_map(|last| last.change.provides.as_ref()).flat_map(Values::values);
+    inputs.values().chain(provided.values()).chain(of_nodes)
 }
 
-impl History {
-    /// Adds a record, given the machine before it.
-    fn add_record(&mut self, record: &Record, machine: Option<&Machine>) {
-        match &record.fact {
-            Fact::Edited { flow, revision } => {
-                let known = machine.map_or(0, |machine| edits_of(machine.flow()).len());
-                let edits = edits_of(flow).iter().skip(known).map(ToString::to_string).collect();
-                self.revisions.push(Revision { revision: revision.get(), at: rfc3339(record.at), edits });
+impl Details {
+    fn shown(mut self, machine: &Machine) -> api::Run {
+        let (inputs, provided) = (machine.flow().inputs.clone(), machine.provided());
+        let values = shown_values(machine, (&inputs, &provided), &self.history);
+        let mut budget = ValueBudget::new(values, MAX_BYTES_OF_RUN);
+        let (inputs, provided) = (budget.show(&self.values, inputs), budget.show(&self.values, provided));
+        let mut fitting = FailureBudget::new();
+        let failures = protocol::events::failures(machine);
+        let failures: BTreeMap<String, api::Failure> =
+            failures.into_iter().map(|(node, failure)| (node, fitting.fit(failure))).collect();
+        let tasks = self.tasks(machine, &mut budget, &failures);
+        let Self { summary, mut history, .. } = self;
+        api::Run {
+            run: machine.run().to_string(),
+            flow: machine.flow().name.to_string(),
+            state: machine.state().into(),
+            cancelling: history.is_cancelling(machine),
+            labels: summary.labels.to_map(),
+            revision: machine.revision().get(),
+            started_at: rfc3339(summary.started_at),
+            changed_at: rfc3339(history.changed_at),
+            revisions: history.revisions(machine.flow()),
+            fired: machine.flow().triggers.as_ref().map(|_| machine.firing_count()),
+            firings: firings(machine),
+            skipped: skipped(machine),
+            backlogs: backlogs(machine),
+            schedules: schedules(machine),
+            tasks,
+            inputs: (&inputs).into(),
+            provides: (&provided).into(),
+            failures,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn tasks(
+        &mut self,
+        machine: &Machine,
+        budget: &mut ValueBudget,
+        failures: &BTreeMap<String, api::Failure>,
+    ) -> Vec<Node> {
+        let queues: BTreeMap<NodeIndex, &QueueName> =
+            machine.flow().tasks().map(|(index, _, task)| (index, &task.queue)).collect();
+        let mut fitting = FailureBudget::new();
+        let mut tasks = Vec::new();
+        for (index, kind) in nodes(machine) {
+            let name = &machine.flow().node(index).name;
+            let last_change = self.history.last_changes.get(name);
+            let mut node = match last_change {
+                Some(change) => node_with_change(change, budget, &self.values),
+                None => node_without_change(kind, name),
+            };
+            // If the run fires more than once, the last change names the firing that the state belongs to.
+            if machine.flow().triggers.is_none() || last_change.is_none() {
+                node.state = api::NodeState::of(kind, machine.node_state(index));
             }
-            Fact::RollbackSkipped { node, reason } => {
-                if let Some((name, _)) = machine.and_then(|machine| machine.call_of(record.firing, *node)) {
-                    self.skipped_rollbacks.insert(name.base(), reason.clone());
-                }
-            }
-            Fact::CancelRequested => self.is_cancelled = true,
-            // If the run fires more than once, this counts only for the run as a whole.
-            Fact::Expired => self.is_cancelled |= record.firing.is_none(),
-            Fact::Reset => self.is_cancelled = false,
-            Fact::Lost { attempt, worker, .. } => {
-                if let Some((name, _)) = machine.and_then(|machine| machine.call_of(record.firing, attempt.node)) {
-                    let worker = worker.as_ref().map(ToString::to_string);
-                    let lost = api::LostWorker { worker, attempt: attempt.attempt.get(), at: rfc3339(record.at) };
-                    self.lost_workers.entry(name.base()).or_default().push(lost);
-                }
-            }
-            _ => {}
+            node.awaits = awaits(machine, index);
+            node.queue = queues.get(&index).map(|queue| queue.to_string());
+            node.elements = machine
+                .progress(index)
+                .map(|(count, succeeded)| api::ElementProgress { count: count as u64, succeeded: succeeded as u64 });
+            let failure = node.failure.take().or_else(|| failures.get(name.as_str()).cloned());
+            node.failure = failure.map(|failure| fitting.fit(failure));
+            node.last_usage = self.usages.remove(&node.name);
+            node.out = self.calls.remove(name);
+            tasks.push(self.history.complete(node));
         }
-    }
-
-    fn add_change(&mut self, change: Change) {
-        let Change::Node(mut change) = change else { return };
-        // The elements of a list may be a million, and only their task is shown.
-        if change.name.as_element().is_some() {
-            return;
-        }
-        let before = self.last_changes.get(&change.name);
-        let started_at = match change.state.is_called() {
-            true => Some(change.at),
-            false => before.and_then(|before| before.started_at),
-        };
-        // The worker is known once it has answered; the state may change later without another call.
-        if change.worker.is_none() && change.state != NodeState::Running {
-            change.worker = before.and_then(|before| before.change.worker.clone());
-        }
-        self.last_changes.insert(change.name.clone(), LastChange { change, started_at });
-    }
-
-    /// Adds the skipped rollback and the lost workers to a node.
-    fn complete(&mut self, mut node: Node) -> Node {
-        let Ok(name) = NodeName::new(&node.name) else { return node };
-        // A node that started again since is no longer rolled back.
-        if node.state == api::NodeState::RolledBack {
-            node.rollback_skipped = self.skipped_rollbacks.get(&name).cloned();
-        }
-        node.lost = self.lost_workers.remove(&name).unwrap_or_default();
-        node
-    }
-}
-
-/// The revisions in trimmed records: their edits are the first of the flow's current edits.
-fn trimmed_revisions(replay: &Replay, flow: &Flow) -> impl Iterator<Item = Revision> {
-    let known = edits_of(flow);
-    let mut made = 0;
-    replay.revisions().iter().map(move |revised| {
-        let edits = known.iter().take(revised.edits).skip(made).map(ToString::to_string).collect();
-        made = revised.edits;
-        Revision { revision: revised.revision.get(), at: rfc3339(revised.at), edits }
-    })
-}
-
-fn edits_of(flow: &Flow) -> &[Edit] {
-    flow.origin.as_ref().map_or(&[], |origin| &origin.edits)
-}
-
-async fn shown(
-    summary: &Summary,
-    machine: &Machine,
-    last_changes: &BTreeMap<NodeName, LastChange>,
-    store: &dyn Store,
-) -> api::Run {
-    let (inputs, provided) = (machine.flow().inputs.clone(), machine.provided());
-    let of_nodes = nodes(machine).filter_map(|(index, _)| last_changes.get(&machine.flow().node(index).name));
-    let of_nodes = of_nodes.filter_map(|last| last.change.provides.as_ref()).flat_map(Values::values);
-    let mut budget = ValueBudget::new(inputs.values().chain(provided.values()).chain(of_nodes), MAX_BYTES_OF_RUN);
-    let (inputs, provided) = (budget.load(store, inputs).await, budget.load(store, provided).await);
-    let failures = protocol::events::failures(machine);
-    let queues: BTreeMap<NodeIndex, &QueueName> =
-        machine.flow().tasks().map(|(index, _, task)| (index, &task.queue)).collect();
-    let mut tasks = Vec::new();
-    for (index, kind) in nodes(machine) {
-        let name = &machine.flow().node(index).name;
-        let mut node = match last_changes.get(name) {
-            Some(change) => node_with_change(change, &mut budget, store).await,
-            None => node_without_change(kind, name),
-        };
-        // If the run fires more than once, the last change names the firing that the state belongs to.
-        if machine.flow().triggers.is_none() || !last_changes.contains_key(name) {
-            node.state = api::NodeState::of(kind, machine.node_state(index));
-        }
-        node.awaits = awaits(machine, index);
-        node.queue = queues.get(&index).map(|queue| queue.to_string());
-        node.elements = machine
-            .progress(index)
-            .map(|(count, succeeded)| api::ElementProgress { count: count as u64, succeeded: succeeded as u64 });
-        if node.failure.is_none() {
-            node.failure = failures.get(name.as_str()).cloned();
-        }
-        tasks.push(node);
-    }
-    api::Run {
-        run: machine.run().to_string(),
-        flow: machine.flow().name.to_string(),
-        state: machine.state().into(),
-        cancelling: false,
-        labels: summary.labels.to_map(),
-        revision: machine.revision().get(),
-        started_at: rfc3339(summary.started_at),
-        changed_at: rfc3339(summary.changed_at),
-        revisions: Vec::new(),
-        fired: machine.flow().triggers.as_ref().map(|_| machine.firing_count()),
-        firings: firings(machine),
-        skipped: skipped(machine),
-        backlogs: backlogs(machine),
-        schedules: schedules(machine),
-        tasks,
-        inputs: (&inputs).into(),
-        provides: (&provided).into(),
-        failures,
-        warnings: Vec::new(),
+        tasks
     }
 }
 
@@ -277,9 +244,11 @@ fn schedules(machine: &Machine) -> Vec<api::NextTime> {
 
 /// The notification that a task waits for now.
 fn awaits(machine: &Machine, index: NodeIndex) -> Option<api::AwaitedNotification> {
-    // Few nodes can wait, and the search goes through all that do.
     let Role::Wait(wait) = &machine.flow().node(index).role else { return None };
-    let (_, until) = machine.waiting_tasks().find(|(expected, _)| *expected == index)?;
+    if !machine.is_waiting(index) {
+        return None;
+    }
+    let until = machine.wait_deadline(index);
     let values = wait.provides.keys().map(ToString::to_string).collect();
     Some(api::AwaitedNotification { word: wait.waits_for.clone(), values, until: until.map(rfc3339) })
 }
@@ -298,11 +267,8 @@ fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
 }
 
 /// A node, as in the event of its last change.
-async fn node_with_change(last: &LastChange, budget: &mut ValueBudget, store: &dyn Store) -> Node {
-    let provides = match &last.change.provides {
-        Some(provides) => Some(budget.load(store, provides.clone()).await),
-        None => None,
-    };
+fn node_with_change(last: &LastChange, budget: &mut ValueBudget, values: &LoadedValues) -> Node {
+    let provides = last.change.provides.as_ref().map(|provides| budget.show(values, provides.clone()));
     let change = NodeChange { provides, ..last.change.clone() };
     let NodeEvent {
         kind,

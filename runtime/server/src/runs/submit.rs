@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api::{self, Submission, ValuesObject};
 use axum::{
-    Extension, Json,
+    Extension,
     extract::State,
     http::{HeaderName, StatusCode, header},
+    response::Response,
 };
 use engine::SubmitError;
 use flow::{
@@ -20,12 +21,12 @@ use tracing::{info, warn};
 use super::{
     namespace,
     resubmission::{Resubmission, reject_different},
-    show,
+    show::{self, ReadRun},
 };
 use crate::{
     LibraryError, ModuleLibrary, QueueCoverage, WiredFlow,
     audit::Subject,
-    auth::{MayRead, client::Client, namespace::CallerNamespace},
+    auth::{MayRead, client::Client, namespace::CallerNamespace, permission::Permission},
     extract,
     problem::{IN_THE_LOG, Problem, chain},
     state::{self, Shared},
@@ -41,7 +42,8 @@ const RESERVED: [&str; 2] = ["bulk", "counts"];
 /// Starts a run of a flow.
 ///
 /// If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
-/// with another flow, other inputs, modules or labels is refused.
+/// with another flow, other inputs, modules or labels is refused. If the server sends as many large answers as it has memory for, the
+/// answer has no tasks and no values.
 #[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
     (status = 201, description = "The run has started", body = api::Run),
     (status = 200, description = "The run already exists", body = api::Run),
@@ -57,8 +59,9 @@ pub(crate) async fn submit(
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     Extension(MayRead(may_read)): Extension<MayRead>,
     Extension(client): Extension<Client>,
-    extract::Json(submission): extract::Json<Submission>,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Extension<Subject>, Json<api::Run>), Problem> {
+    Extension(permission): Extension<Arc<Permission>>,
+    extract::Json(mut submission): extract::Json<Submission>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Extension<Subject>, Response), Problem> {
     let run = match &submission.run {
         Some(run) => RunId::new(run),
         None => RunId::new(uuid::Uuid::now_v7().to_string()),
@@ -70,17 +73,20 @@ pub(crate) async fn submit(
     }
     let labels = Labels::of(&submission.labels).map_err(|error| Problem::bad_request(format!("labels: {error}")))?;
     let overrides = parse_values("inputs", &submission.inputs)?;
-    let text = submission.flow.clone();
-    let mut draft = turns::in_turn(namespace.clone(), move || flow::file::read(&text)).await;
+    // Both may be large: neither is copied here.
+    let text = Arc::new(std::mem::take(&mut submission.flow));
+    let to_read = text.clone();
+    let mut draft = turns::in_turn(namespace.clone(), move || flow::file::read(&to_read)).await;
     namespace::enter(&mut draft, namespace.as_ref())?;
-    if !draft.diagnostics.is_empty() {
-        return Err(collect_diagnostics(&state, draft, &submission, &overrides, namespace.as_ref()).await);
-    }
     override_modules(&mut draft, &submission);
+    let draft = Arc::new(draft);
+    if !draft.diagnostics.is_empty() {
+        return Err(collect_diagnostics(&state, &draft, &text, &overrides, namespace.as_ref()).await);
+    }
     let submitted = Resubmission {
         run: &run,
         draft: &draft,
-        text: &submission.flow,
+        text: &text,
         overrides: &overrides,
         labels: &labels,
         namespace: namespace.as_ref(),
@@ -92,15 +98,27 @@ pub(crate) async fn submit(
     } else {
         start(&state, &submitted).await?
     };
-    let shown = show::read(&state.dependencies.logbook, &*state.dependencies.modules.store, &run);
+    drop((draft, text, overrides));
+    let read = ReadRun::read(&state.dependencies.logbook, &*state.dependencies.modules.store, &run);
     // A run that existed may have a long history.
-    let shown = if status == StatusCode::OK { client.while_present(shown).await? } else { shown.await? };
-    let shown = if may_read { shown } else { without_content(shown) };
+    let read = if status == StatusCode::OK { client.while_present(read).await? } else { read.await? };
+    let (state, sender) = (state.clone(), permission.sender().clone());
+    let answer = move |shown: api::Run| {
+        let shown = if may_read { shown } else { without_content(shown) };
+        let shown = api::Run { warnings, ..shown };
+        // The run has started, whether or not the server has memory for a large answer.
+        let whole = state.large_answers.json(&sender, show::encode(&shown));
+        whole.or_else(|_| {
+            let short = api::Run { warnings: Vec::new(), ..without_content(shown) };
+            state.large_answers.json(&sender, show::encode(&short))
+        })
+    };
+    let answer = read.answer(answer).await?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
-    Ok((status, location, Extension(Subject(run.to_string())), Json(api::Run { warnings, ..shown })))
+    Ok((status, location, Extension(Subject(run.to_string())), answer))
 }
 
-/// A run for a sender that may not read it: the run may have existed before.
+/// A run for a sender that may not read it, as the run may have existed before, or that cannot get a large answer now.
 fn without_content(run: api::Run) -> api::Run {
     api::Run {
         revisions: Vec::new(),
@@ -174,15 +192,15 @@ fn override_modules(draft: &mut Draft, submission: &Submission) {
 /// Collects all diagnostics of a flow whose file already has some.
 async fn collect_diagnostics(
     state: &state::State,
-    mut draft: Draft,
-    submission: &Submission,
+    draft: &Arc<Draft>,
+    text: &str,
     overrides: &Values,
     limited_to: Option<&Namespace>,
 ) -> Problem {
-    override_modules(&mut draft, submission);
-    let diagnostics = draft.diagnostics.clone();
-    let wired = wire(&state.dependencies.modules, &draft, overrides, limited_to).await;
-    diagnostics_problem(&wired.err().unwrap_or(diagnostics), &submission.flow)
+    match wire(&state.dependencies.modules, draft, overrides, limited_to).await {
+        Ok(_) => diagnostics_problem(&draft.diagnostics, text),
+        Err(diagnostics) => diagnostics_problem(&diagnostics, text),
+    }
 }
 
 /// Parses the values of a request's field and reports all errors at once. A value must not refer to the store, which holds
@@ -194,7 +212,7 @@ pub(super) fn parse_values(field: &str, values: &ValuesObject) -> Result<Values,
 /// Finds the modules of a flow in the store, and wires it, for a sender that may be limited to a namespace.
 pub(super) async fn wire(
     library: &ModuleLibrary,
-    draft: &Draft,
+    draft: &Arc<Draft>,
     overrides: &Values,
     limited_to: Option<&Namespace>,
 ) -> Result<WiredFlow, Vec<Diagnostic>> {
@@ -202,7 +220,7 @@ pub(super) async fn wire(
     let find = async |text: String| {
         library.find_for_run(&text, namespace.as_ref()).await.map_err(|error| missing_module(&error, limited_to))
     };
-    wire_draft(draft, overrides, &library.maximum(), find).await
+    wire_draft(draft.clone(), overrides, &library.maximum(), find).await
 }
 
 /// Explains why a module cannot be used, to a sender that may be limited to a namespace.

@@ -3,19 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use api::{AttemptOutcome, Timeline, TimelineAttempt, TimelineQuery};
-use axum::{
-    Extension,
-    extract::State,
-    http::header,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Extension, extract::State, response::Response};
 use flow::{Action, CallId, Failure, Firing, NodeKind, NodeName, RunId, State as NodeState, Timestamp};
-use logbook::{LoadError, Logbook, Page};
+use logbook::{AppliedRecord, Replay};
 use machine::{Change, Fact, Machine, NodeAttempt, NodeChange, Record};
 use protocol::events::rfc3339;
-use tokio::task::spawn_blocking;
 
-use super::{history::HistoryReader, list::timestamp};
+use super::{
+    history::{Collector, replay_run},
+    list::timestamp,
+};
 use crate::{
     auth::permission::Permission,
     extract::{Query, Run},
@@ -60,13 +57,15 @@ pub(crate) async fn timeline(
     let filter = AttemptFilter::parse(query)?;
     // The bytes of a failure are twice in memory, and those that are no printable characters take six in JSON.
     let size = filter.limit * BYTES_OF_ATTEMPT + 7 * MAX_FAILURE_BYTES;
-    let memory = state.large_answers.take(permission.sender(), size)?;
-    let timeline = read(&state.dependencies.logbook, &run, filter).await?;
-    let encode = move || serde_json::to_vec(&timeline).expect("strings and numbers are JSON");
-    let bytes = spawn_blocking(encode).await.expect("encoding does not panic");
-    let headers =
-        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, bytes.len().to_string())];
-    Ok((headers, memory.body(bytes.into())).into_response())
+    let logbook = &state.dependencies.logbook;
+    let summary = logbook.summary(&run).await?;
+    let (loaded, attempts) = replay_run(logbook, &summary, Attempts::new(filter)).await?;
+    let (state, sender) = (state.clone(), permission.sender().clone());
+    let show = move |_: &Machine| {
+        let memory = state.large_answers.take(&sender, size)?;
+        memory.json(serde_json::to_vec(&attempts.into_timeline(&run)).expect("strings and numbers are JSON"))
+    };
+    loaded.answer(show).await
 }
 
 /// The attempts that are wanted.
@@ -101,33 +100,6 @@ impl AttemptFilter {
     }
 }
 
-/// Reads the attempts of a run.
-async fn read(logbook: &Arc<dyn Logbook>, run: &RunId, filter: AttemptFilter) -> Result<Timeline, LoadError> {
-    let mut reader = HistoryReader::open(logbook, run).await?;
-    let mut attempts = Attempts::new(filter.clone());
-    let mut trimmed_records = 0;
-    loop {
-        let Page { records, starts_replay } = reader.read().await?;
-        if starts_replay {
-            attempts = Attempts::new(filter.clone());
-            reader.replay.machine().into_iter().for_each(|machine| attempts.add_outstanding(machine));
-            trimmed_records = reader.replay.version().get();
-        }
-        if records.is_empty() {
-            return Ok(Timeline { trimmed_records, ..attempts.into_timeline(run) });
-        }
-        for record in &records {
-            // A record about a call names a node of the machine before it.
-            attempts.add_record(record, reader.replay.machine());
-            for change in reader.replay.apply(record)?.changes {
-                if let Change::Node(change) = change {
-                    attempts.add_change(change);
-                }
-            }
-        }
-    }
-}
-
 /// An attempt is one of these at a time in each firing: a task is not applied and rolled back at once.
 type NodeOfFiring = (Firing, NodeName);
 
@@ -142,6 +114,7 @@ struct Attempts {
     next: u64,
     /// Attempts with lower numbers are left out, since there is no room for them.
     first_shown: u64,
+    trimmed_records: u64,
 }
 
 /// An attempt with its times.
@@ -164,13 +137,42 @@ struct End {
     retry_in: Option<f64>,
 }
 
+impl Collector for Attempts {
+    fn start(&mut self, replay: &Replay) {
+        let trimmed_records = replay.version().get();
+        *self = Self { trimmed_records, ..Self::new(self.filter.clone()) };
+        replay.machine().into_iter().for_each(|machine| self.add_outstanding(machine));
+    }
+
+    // A record about a call names a node of the machine before it.
+    fn add_record(&mut self, record: &Record, machine: Option<&Machine>) {
+        self.add_call(record, machine);
+    }
+
+    fn add_applied(&mut self, applied: AppliedRecord, _: &Machine) {
+        for change in applied.changes {
+            if let Change::Node(change) = change {
+                self.add_change(change);
+            }
+        }
+    }
+}
+
 impl Attempts {
     fn new(filter: AttemptFilter) -> Self {
-        Self { filter, open: BTreeMap::new(), ended: BTreeMap::new(), failure_bytes: 0, next: 0, first_shown: 0 }
+        Self {
+            filter,
+            open: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            failure_bytes: 0,
+            next: 0,
+            first_shown: 0,
+            trimmed_records: 0,
+        }
     }
 
     /// Adds what a record says of a call besides the changes of its node.
-    fn add_record(&mut self, record: &Record, machine: Option<&Machine>) {
+    fn add_call(&mut self, record: &Record, machine: Option<&Machine>) {
         let open = |attempts: &Self, attempt: &NodeAttempt, action: Action| {
             let (name, _) = machine?.call_of(record.firing, attempt.node)?;
             let key = (record.firing.unwrap_or(Firing::FIRST), name);
@@ -269,7 +271,7 @@ impl Attempts {
         let extra = spans.len().saturating_sub(self.filter.limit);
         let attempts: Vec<TimelineAttempt> = spans.into_values().skip(extra).map(Span::shown).collect();
         let earlier = self.next - attempts.len() as u64;
-        Timeline { run: run.to_string(), attempts, earlier, trimmed_records: 0 }
+        Timeline { run: run.to_string(), attempts, earlier, trimmed_records: self.trimmed_records }
     }
 }
 

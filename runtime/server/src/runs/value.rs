@@ -10,8 +10,8 @@ use axum::{
 };
 use bytes::Bytes;
 use flow::{Digest, RunId, Value, ValueKind, ValueName, Values};
-use logbook::{LoadError, Logbook, Page};
-use machine::{Change, NodeChange};
+use logbook::{AppliedRecord, LoadError, Logbook, Replay};
+use machine::{Change, Machine, NodeChange, Record};
 use store::{
     Store,
     values::{LoadValueError, bytes_of, from_bytes, load_bytes},
@@ -22,7 +22,7 @@ use crate::{
     auth::permission::Permission,
     extract::{Query, RunValue},
     problem::Problem,
-    runs::history::HistoryReader,
+    runs::history::{Collector, replay_run},
     state::Shared,
     turns,
     values::digest,
@@ -205,33 +205,55 @@ impl WantedValue {
 
 /// Finds a value in the records of a run; it may be a reference to the store.
 async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedValue) -> Result<Value, ValueError> {
-    let mut reader = HistoryReader::open(logbook, &wanted.run).await?;
-    loop {
-        let Page { records, .. } = reader.read().await?;
-        if records.is_empty() {
-            break;
+    let summary = logbook.summary(&wanted.run).await?;
+    let search = Search { name: wanted.name.clone(), digest: wanted.digest, found: None };
+    let (loaded, search) = replay_run(logbook, &summary, search).await?;
+    let wanted = wanted.clone();
+    loaded.answer(move |machine| search.value(machine, wanted)).await
+}
+
+/// The search for a value in records.
+struct Search {
+    name: String,
+    /// Only a value with a digest is searched for in the records: another one is what the run has at the end.
+    digest: Option<Digest>,
+    found: Option<Value>,
+}
+
+impl Collector for Search {
+    fn start(&mut self, _: &Replay) {}
+
+    fn add_record(&mut self, _: &Record, _: Option<&Machine>) {}
+
+    fn add_applied(&mut self, applied: AppliedRecord, _: &Machine) {
+        if let Some(wanted) = self.digest
+            && self.found.is_none()
+        {
+            let mut candidates = applied.changes.into_iter().filter_map(|change| value_of(change, &self.name));
+            self.found = candidates.find(|value| digest(value) == wanted);
         }
-        let mut candidates = Vec::new();
-        for record in &records {
-            let changes = reader.replay.apply(record)?.changes;
-            if wanted.digest.is_some() {
-                candidates.extend(changes.into_iter().filter_map(|change| value_of(change, &wanted.name)));
-            }
-        }
-        if let Some(value) = matching(candidates, wanted.digest).await {
+    }
+
+    fn is_complete(&self) -> bool {
+        self.found.is_some()
+    }
+}
+
+impl Search {
+    /// The value that was found, or that the run has at the end.
+    fn value(self, machine: &Machine, wanted: WantedValue) -> Result<Value, ValueError> {
+        let (inputs, provided) = (&machine.flow().inputs, machine.provided());
+        let current = || {
+            let mut candidates = [&provided, inputs].into_iter().filter_map(|values| named(values, &wanted.name));
+            candidates.find(|value| wanted.digest.is_none_or(|wanted| digest(value) == wanted)).cloned()
+        };
+        if let Some(value) = self.found.or_else(current) {
             return Ok(value);
         }
+        let names: BTreeSet<&ValueName> = inputs.keys().chain(provided.keys()).collect();
+        let names = names.into_iter().map(ToString::to_string).collect();
+        Err(ValueError::Missing { wanted, names })
     }
-    let machine = reader.replay.machine().ok_or_else(|| LoadError::Missing { run: wanted.run.clone() })?;
-    let (inputs, provided) = (&machine.flow().inputs, machine.provided());
-    let candidates =
-        [&provided, inputs].into_iter().filter_map(|values| named(values, &wanted.name)).cloned().collect();
-    if let Some(value) = matching(candidates, wanted.digest).await {
-        return Ok(value);
-    }
-    let names: BTreeSet<&ValueName> = inputs.keys().chain(provided.keys()).collect();
-    let names = names.into_iter().map(ToString::to_string).collect();
-    Err(ValueError::Missing { wanted: wanted.clone(), names })
 }
 
 /// The value that a node provided under a name with a change.
@@ -244,18 +266,6 @@ fn value_of(change: Change, name: &str) -> Option<Value> {
 
 fn named<'a>(values: &'a Values, name: &str) -> Option<&'a Value> {
     values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value)
-}
-
-/// The first value with a digest; without a digest, the first value.
-async fn matching(mut values: Vec<Value>, wanted: Option<Digest>) -> Option<Value> {
-    if let (Some(wanted), false) = (wanted, values.is_empty()) {
-        let matching = move || {
-            values.retain(|value| digest(value) == wanted);
-            values
-        };
-        values = spawn_blocking(matching).await.expect("hashing does not panic");
-    }
-    values.into_iter().next()
 }
 
 #[cfg(test)]

@@ -34,10 +34,9 @@ async fn each_reference_is_found_once() {
         found.set(found.get() + 1);
         if text == "b" { Err(MissingModule::NotFound { reason: "no".into() }) } else { Ok(module(10)) }
     };
-    let mut draft = draft(100, |alias| if alias % 2 == 0 { "a".into() } else { "b".into() });
-    let modules = find_modules(&mut draft, find).await;
-    assert_eq!((found.get(), modules.len()), (2, 50));
-    assert_eq!(draft.modules.values().filter(|reference| reference.missing.is_some()).count(), 50);
+    let draft = draft(100, |alias| if alias % 2 == 0 { "a".into() } else { "b".into() });
+    let FoundModules { modules, missing } = find_modules(&draft, find).await;
+    assert_eq!((found.get(), modules.len(), missing.len()), (2, 50, 50));
 }
 
 #[tokio::test]
@@ -47,10 +46,10 @@ async fn the_descriptions_of_modules_have_a_maximum_size_together() {
         found.set(found.get() + 1);
         Ok::<_, MissingModule>(module(3 << 20))
     };
-    let mut draft = draft(100, |alias| format!("m{alias}"));
-    let modules = find_modules(&mut draft, find).await;
+    let draft = draft(100, |alias| format!("m{alias}"));
+    let FoundModules { modules, missing } = find_modules(&draft, find).await;
     assert_eq!((found.get(), modules.len()), (6, 5), "no further module is asked");
-    let missing: Vec<_> = draft.modules.values().filter_map(|reference| reference.missing.as_ref()).collect();
+    let missing: Vec<MissingModule> = missing.into_values().collect();
     assert_eq!(missing.len(), 1);
     assert!(missing[0].reason().contains("more than 16777216 bytes together"));
 }
@@ -62,6 +61,6 @@ async fn no_more_modules_are_asked_than_a_flow_may_name() {
         found.set(found.get() + 1);
         Ok::<_, MissingModule>(module(1))
     };
-    find_modules(&mut draft(1_500, |alias| format!("m{alias}")), find).await;
+    find_modules(&draft(1_500, |alias| format!("m{alias}")), find).await;
     assert_eq!(found.get(), 1_000);
 }

@@ -192,6 +192,25 @@ async fn a_run_is_shown_and_watched_while_its_records_are_trimmed() {
 }
 
 #[tokio::test]
+async fn a_run_of_many_tasks_is_shown_whole() {
+    let tasks: String = (0..2_000).map(|number| format!("[[task]]\nname = \"w{number}\"\nwait = \"x\"\n")).collect();
+    let text = format!("name = \"many\"\npattern = \"linear\"\n{tasks}");
+    let harness = Harness::new().await;
+    let client = harness.client();
+    let submitted = client.submit(&submission(&text).run("many")).await.unwrap();
+    assert_eq!(submitted.tasks.len(), 2_000, "the answer is large");
+    let mut shown = client.run("many").await.unwrap();
+    while shown.tasks[0].awaits.is_none() {
+        shown = client.run("many").await.unwrap();
+    }
+    assert_eq!(shown.tasks.iter().filter(|task| task.awaits.is_some()).count(), 1);
+    let names = |run: &client::api::Run| run.tasks.iter().map(|task| task.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&shown), names(&submitted));
+    // Submitted again, it is compared and shown.
+    assert_eq!(names(&client.submit(&submission(&text).run("many")).await.unwrap()), names(&shown));
+}
+
+#[tokio::test]
 async fn streams_end_when_the_server_stops() {
     let harness = Harness::new().await;
     harness.run("r1", "f").await;

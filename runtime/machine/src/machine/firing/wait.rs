@@ -21,7 +21,7 @@ impl FiringMachine {
     }
 
     /// The time at which a waiting task fails.
-    pub(super) fn deadline(&self, index: NodeIndex) -> Option<Timestamp> {
+    pub(in crate::machine) fn deadline(&self, index: NodeIndex) -> Option<Timestamp> {
         let (NodeRole::Wait(wait), NodeState::Running { since, .. }) = (self.role(index), &self.node(index).state)
         else {
             return None;

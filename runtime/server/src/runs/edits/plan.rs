@@ -46,7 +46,7 @@ pub(super) async fn plan_edits(
     let planned =
         turns::in_turn(owner.clone(), move || edited_draft(&machine, &edits).map(|planned| (machine, planned))).await;
     let (machine, (origin, draft)) = planned.map_err(|reasons| conflict(reasons.join("; ")))?;
-    let (flow, warnings) = edited_flow(library, coverage, &machine, (origin, &draft), limited_to).await?;
+    let (flow, warnings) = edited_flow(library, coverage, &machine, (origin, Arc::new(draft)), limited_to).await?;
     let request = request.clone();
     let check = move || {
         let reasons = machine.edit_errors(&flow);
@@ -83,10 +83,10 @@ async fn edited_flow(
     library: &ModuleLibrary,
     coverage: &QueueCoverage,
     machine: &Machine,
-    (origin, draft): (FlowSource, &Draft),
+    (origin, draft): (FlowSource, Arc<Draft>),
     limited_to: Option<&Namespace>,
 ) -> Result<(Flow, Vec<Diagnostic>), Problem> {
-    let wired = wire(library, draft, &machine.flow().inputs, limited_to).await;
+    let wired = wire(library, &draft, &machine.flow().inputs, limited_to).await;
     let wired = wired.map_err(|diagnostics| diagnostics_problem(&without_spans(diagnostics), ""))?;
     let WiredFlow { flow, warnings, modules } = wired;
     if let Err(error) = flow.check_run_id(machine.run()) {

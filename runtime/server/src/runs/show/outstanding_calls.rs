@@ -1,53 +1,89 @@
 //! The outstanding calls of a run: the worker of each, or why there is none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use api::OutstandingCall;
-use flow::{CallId, NodeName, WorkerName};
+use engine::SilentLease;
+use flow::{CallId, NodeName, QueueName, RunId, Timestamp, WorkerName};
 use machine::Machine;
 use protocol::{events::rfc3339, lease, topology};
 use tracing::debug;
 
 use crate::Dependencies;
 
-/// The outstanding call of each task; of several, the oldest one.
+/// The longest time to ask the engine and the broker about the calls of one run, which is in memory meanwhile. What they have not answered
+/// by then is not shown.
+const MAX_ASKING: Duration = Duration::from_secs(2);
+
+/// The outstanding call of a task; of several, the oldest one.
+pub(super) struct OldestCall {
+    call: CallId,
+    since: Timestamp,
+    queue: QueueName,
+    /// The worker that holds a lease on it.
+    worker: Option<WorkerName>,
+}
+
+/// The oldest outstanding call of each task.
+pub(super) fn oldest_calls(machine: &Machine) -> BTreeMap<NodeName, OldestCall> {
+    let mut oldest: BTreeMap<NodeName, (Timestamp, CallId)> = BTreeMap::new();
+    // A task may have a call for each of a million elements.
+    for (call, since) in machine.outstanding_calls_since() {
+        let Some(since) = since else { continue };
+        let task = call.task.base();
+        let call = (since, call);
+        match oldest.get_mut(&task) {
+            Some(known) if *known <= call => {}
+            Some(known) => *known = call,
+            None => drop(oldest.insert(task, call)),
+        }
+    }
+    let mut leased: BTreeMap<CallId, WorkerName> = machine.leased_calls().collect();
+    let of_task = |(name, (since, call)): (NodeName, (Timestamp, CallId))| {
+        let queue = machine.task(&call.task)?.queue.clone();
+        let worker = leased.remove(&call);
+        Some((name, OldestCall { call, since, queue, worker }))
+    };
+    oldest.into_iter().filter_map(of_task).collect()
+}
+
+/// Asks the engine and the broker about the calls of a run.
 pub(super) async fn outstanding_calls(
     dependencies: &Dependencies,
-    machine: &Machine,
+    run: &RunId,
+    calls: BTreeMap<NodeName, OldestCall>,
 ) -> BTreeMap<NodeName, OutstandingCall> {
-    let leased: BTreeMap<CallId, WorkerName> = machine.leased_calls().collect();
-    let silences = if leased.is_empty() { Vec::new() } else { dependencies.engine.silent_leases(machine.run()).await };
-    let mut unserved: BTreeMap<flow::QueueName, bool> = BTreeMap::new();
-    let mut calls = BTreeMap::new();
-    let mut known = BTreeSet::new();
-    let mut outstanding: Vec<_> =
-        machine.outstanding_calls().filter_map(|call| machine.outstanding_since(&call).map(|at| (at, call))).collect();
-    outstanding.sort();
-    for (at, call) in outstanding {
-        let name = call.task.base();
-        let Some(task) = machine.task(&call.task).filter(|_| known.insert(name.clone())) else { continue };
-        let worker = leased.get(&call).map(ToString::to_string);
-        if !unserved.contains_key(&task.queue) {
-            let is_unserved = worker.is_none() && has_no_consumer(dependencies, &task.queue).await;
-            unserved.insert(task.queue.clone(), is_unserved);
+    let (mut silences, mut unserved) = (BTreeMap::new(), BTreeSet::new());
+    let ask = async {
+        if calls.values().any(|call| call.worker.is_some()) {
+            let silent = dependencies.engine.silent_leases(run).await;
+            silences.extend(silent.into_iter().map(|SilentLease { call, since, .. }| (call, since)));
         }
-        let silent = silences.iter().find(|silence| silence.call == call && silence.since >= lease::SILENT_AFTER);
-        calls.insert(
-            name,
-            OutstandingCall {
-                queue: task.queue.to_string(),
-                since: rfc3339(at),
-                unserved: worker.is_none() && unserved[&task.queue],
-                worker,
-                silent_for: silent.map(|silence| silence.since.as_secs_f64()),
-            },
-        );
+        let waiting = calls.values().filter(|call| call.worker.is_none());
+        for queue in waiting.map(|call| &call.queue).collect::<BTreeSet<_>>() {
+            if has_no_consumer(dependencies, queue).await {
+                unserved.insert(queue.clone());
+            }
+        }
+    };
+    if tokio::time::timeout(MAX_ASKING, ask).await.is_err() {
+        debug!(%run, "not all that was asked about the calls of a run was answered in time");
     }
-    calls
+    let shown = |OldestCall { call, since, queue, worker }: OldestCall| OutstandingCall {
+        since: rfc3339(since),
+        unserved: worker.is_none() && unserved.contains(&queue),
+        queue: queue.to_string(),
+        worker: worker.map(|worker| worker.to_string()),
+        silent_for: silences.get(&call).filter(|silence| **silence >= lease::SILENT_AFTER).map(Duration::as_secs_f64),
+    };
+    calls.into_iter().map(|(name, call)| (name, shown(call))).collect()
 }
 
 /// Whether the broker reports that a queue has no consumer.
-async fn has_no_consumer(dependencies: &Dependencies, queue: &flow::QueueName) -> bool {
+async fn has_no_consumer(dependencies: &Dependencies, queue: &QueueName) -> bool {
     match dependencies.broker.consumers(&topology::job_queue(queue)).await {
         Ok(consumers) => consumers.unwrap_or_default() == 0,
         Err(error) => {

@@ -222,6 +222,11 @@ fn random_edit(harness: &mut Harness, rng: &mut SeededRng, step: u32) {
 /// Notifies a waiting task, if there is one.
 fn notify_waiting_task(harness: &mut Harness, rng: &mut SeededRng) -> bool {
     let waiting: Vec<NodeIndex> = harness.machine.waiting_tasks().map(|(index, _)| index).collect();
+    for index in harness.machine.flow().indices() {
+        let listed = harness.machine.waiting_tasks().find(|(waiting, _)| *waiting == index).map(|(_, until)| until);
+        let found = harness.machine.is_waiting(index).then(|| harness.machine.wait_deadline(index));
+        assert_eq!(found, listed, "a task is looked up as it is listed");
+    }
     if waiting.is_empty() {
         return false;
     }
