@@ -357,6 +357,7 @@ impl Driver {
             reply_to,
             ended,
             may_repeat,
+            bytes: _,
             is_unfinished,
             is_retried: _,
             memos: _,
