@@ -92,7 +92,7 @@ const MAX_BATCH_MESSAGES: usize = 2_048;
 /// have as many, and those of one run are one row of the logbook. It is many batches' worth of usual messages.
 const MAX_BATCH_BYTES: usize = 16 << 20;
 
-/// Number of runs that are read from the logbook after which a batch takes no message: each takes a millisecond or more.
+/// Number of runs that are looked up in the logbook after which a batch takes no message: each takes a millisecond or more.
 const MAX_BATCH_LOADS: usize = 128;
 
 /// Maximum number of timers that one batch looks at, besides those that have their turn: enough for a neighbour to be among them soon.
@@ -117,7 +117,7 @@ struct Batch {
     effects: Effects,
     /// The number of messages in it.
     messages: usize,
-    /// The number of runs that were read for it.
+    /// The number of runs that were looked up for it.
     loads: usize,
     /// The bytes of these messages and runs.
     bytes: usize,
@@ -144,7 +144,7 @@ impl Batch {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// Counts a run that was read from the logbook by the driver.
+    /// Counts a run that the driver has looked up, and the bytes that it has read for it.
     fn count_load(&mut self, bytes: u64) {
         self.loads += 1;
         self.bytes = self.bytes.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));

@@ -193,7 +193,7 @@ impl Driver {
     /// how many firings it may cause, and at least 1.
     async fn forward(&mut self, copy: NotificationCopy, batch: &mut Batch) -> usize {
         let NotificationCopy { listened, run, pace, notification, part, delivery } = copy;
-        if !self.listeners.has_run(&listened, &run) {
+        if !self.listeners.has_run(&listened, &run) && !self.runs.is_unread(&run) {
             // The run has ended since.
             delivery.accept();
             return 1;

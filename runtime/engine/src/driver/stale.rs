@@ -52,7 +52,7 @@ impl Driver {
                 has_more = true;
                 break;
             }
-            let found = self.find(&run, stale.send_state()).await;
+            let found = self.find(&run, stale.send_state(), batch).await;
             let Some(stale) = self.continue_stale(&run, stale, found, batch) else { continue };
             let (stale, is_answered) = self.after_failed_read(&run, stale).await;
             unread.insert(run, stale);
@@ -125,8 +125,7 @@ impl Driver {
 
     /// Continues a stale run that was read, with everything that arrived for it meanwhile.
     fn continue_loaded(&mut self, run: &RunId, mut stale: StaleRun, loaded: LoadedRun, batch: &mut Batch) {
-        let LoadedRun { active, unpublished, unwatched, bytes } = loaded;
-        batch.count_load(bytes);
+        let LoadedRun { active, unpublished, unwatched } = loaded;
         // An adopted run has its new shard in no record yet.
         let shard = stale.shard.clone().unwrap_or_else(|| active.shard.clone());
         if self.shards.term(&shard).is_none() || !self.shards.owns(&shard) {
@@ -194,7 +193,7 @@ impl Driver {
         {
             self.declare_beside(run, flow, &info.shard);
         }
-        let load = if self.loads.has_room() {
+        let load = if self.loads.may_begin() {
             info!(%run, records = latest.get(), "the run has many records, or large ones: it goes on once they are read");
             LoadProgress::Running(self.loads.start(run, history, stale.send_state()))
         } else {

@@ -52,7 +52,8 @@ impl Driver {
         self.close_inactive(loaded, &mut effects);
         self.make_jobs(&mut effects);
         self.request_permits(&mut effects);
-        let are_all_loaded = self.shards.owns_all() && !self.runs.has_stale() && !self.declarations.has_loads();
+        let are_all_loaded =
+            self.shards.owns_all() && !self.runs.delay_notifications() && !self.declarations.has_loads();
         let all_bound = self.is_lasting() || are_all_loaded;
         let has_room = outbox::has_room_for_backlog(&self.context.outbox);
         self.publications.add_to(&mut effects, all_bound, has_room, &self.context.secret);

@@ -109,7 +109,12 @@ impl StaleRun {
 
     /// Whether notifications wait until it is known whether it listens.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.may_listen() && self.failed_reads < MAX_AWAITED_READS
+        self.may_listen() && self.delays_notifications()
+    }
+
+    /// Whether notifications may wait for it: it may listen, or copies of them may be held for it.
+    pub(crate) fn delays_notifications(&self) -> bool {
+        !self.has_ended && self.failed_reads < MAX_AWAITED_READS
     }
 
     /// No notification waits for it any more until it is read.
