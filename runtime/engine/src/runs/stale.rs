@@ -26,6 +26,9 @@ const MAX_AWAITED_READS: u32 = 6;
 /// Maximum number of events that are held for a run, if somebody waits for their replies.
 const MAX_PENDING_COMMANDS: usize = 64;
 
+/// Maximum number of calls of a run with noted heartbeats. Those of others are noted once the run is read: their workers repeat them.
+const MAX_HEARTBEATS: usize = 4_096;
+
 /// A run whose records are read with the next tick.
 #[derive(Default)]
 pub(crate) struct StaleRun {
@@ -91,6 +94,13 @@ impl StaleRun {
             self.pending.push(event);
         }
         None
+    }
+
+    /// Notes that a worker has a call.
+    pub(crate) fn note_heartbeat(&mut self, lease: CallHolder) {
+        if self.heartbeats.len() < MAX_HEARTBEATS {
+            self.heartbeats.insert(lease);
+        }
     }
 
     /// Whether its records are read now.

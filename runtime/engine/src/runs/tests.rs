@@ -48,6 +48,23 @@ async fn notifications_wait_for_a_time_for_a_run_that_cannot_be_read() {
 }
 
 #[test]
+fn a_run_notes_heartbeats_of_a_bounded_number_of_workers() {
+    let mut stale = StaleRun::default();
+    let call = flow::CallId {
+        run: run("r"),
+        task: "t".parse().unwrap(),
+        firing: flow::Firing::FIRST,
+        attempt: flow::Attempt::FIRST,
+        action: flow::Action::Apply,
+    };
+    for number in 0..10_000 {
+        // Who has the job of a call may invent the names of workers.
+        stale.note_heartbeat((call.clone(), format!("w{number}").parse().unwrap()));
+    }
+    assert_eq!(stale.heartbeats.len(), 4_096);
+}
+
+#[test]
 fn a_run_is_unread_until_it_is_in_memory() {
     let mut runs = only(StaleRun::default());
     runs.mark_unreadable(run("corrupt"), Some(&shard()));
