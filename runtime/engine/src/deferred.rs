@@ -49,6 +49,11 @@ impl DeferredEvents {
     pub(crate) fn is_empty(&self) -> bool {
         self.namespaces.is_empty()
     }
+
+    /// Whether a run has a tick among its events.
+    pub(crate) fn has_tick(&self, run: &RunId) -> bool {
+        self.ticks.contains(run)
+    }
 }
 
 #[cfg(test)]

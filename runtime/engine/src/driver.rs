@@ -29,6 +29,7 @@ mod requests;
 mod shares;
 mod skips;
 mod stale;
+mod stalls;
 mod step;
 mod tick;
 mod unreadable;
@@ -102,6 +103,8 @@ const MAX_DUE_TIMERS: usize = 8 * MAX_BATCH_DEFERRED;
 #[derive(Default)]
 struct Batch {
     events: Vec<RunEvent>,
+    /// Those that were deferred: they are decided after the others.
+    deferred: Vec<RunEvent>,
     signals: Vec<(RunId, Delivery)>,
     logs: BTreeMap<RunId, Vec<AttemptLog>>,
     submitted: Vec<Submitted>,
@@ -378,14 +381,17 @@ impl Driver {
 
     /// Adds an event to the batch, or holds it for a stale run whose records must be read first.
     fn enqueue(&mut self, event: RunEvent, batch: &mut Batch) {
-        match self.runs.stale_mut(&event.run) {
-            Some(stale) => {
-                if let Some(reply_to) = stale.hold_event(event) {
-                    batch.effects.reply(reply_to, Reply::Refused(stale::TOO_MANY_HELD.into()));
-                }
-            }
-            None => batch.events.push(event),
+        let event = self.hold_event(event, batch);
+        batch.events.extend(event);
+    }
+
+    /// Holds an event for a stale run whose records must be read first; returns it if its run is not stale.
+    fn hold_event(&mut self, event: RunEvent, batch: &mut Batch) -> Option<RunEvent> {
+        let Some(stale) = self.runs.stale_mut(&event.run) else { return Some(event) };
+        if let Some(reply_to) = stale.hold_event(event) {
+            batch.effects.reply(reply_to, Reply::Refused(stale::TOO_MANY_HELD.into()));
         }
+        None
     }
 
     /// Lets a later batch decide an event.
@@ -411,7 +417,8 @@ impl Driver {
         for _ in 0..MAX_BATCH_DEFERRED {
             let Some(event) = self.deferred.take() else { break };
             bytes += remembered_bytes(&event.event);
-            self.enqueue(event, batch);
+            let event = self.hold_event(event, batch);
+            batch.deferred.extend(event);
             if bytes >= MAX_BATCH_BYTES {
                 break;
             }

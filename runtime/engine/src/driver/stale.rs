@@ -158,7 +158,7 @@ impl Driver {
         self.resend_at_probe.insert((shard.clone(), self.shards.last_probe()), run.clone());
     }
 
-    /// A probe of this engine has returned: sends the calls again that waited for it.
+    /// A probe of this engine has returned: sends the calls again that waited for it. A probe of a tick may overtake it.
     pub(super) fn resend_after_probe(&mut self, shard: &Shard, number: u64) {
         if let Some(run) = self.resend_at_probe.remove(&(shard.clone(), number)) {
             self.resend_outstanding_calls(&run);

@@ -35,21 +35,24 @@ impl Driver {
         self.on_confirmed_versions();
         let now = self.read_clock(&mut batch);
         let released = self.released_runs(&batch);
-        let Batch { events, mut signals, mut logs, submitted, loaded, not_found, remote_runs, .. } = batch;
+        let Batch { events, deferred, mut signals, mut logs, submitted, loaded, not_found, remote_runs, .. } = batch;
         let (mut unbind, mut effects) = (batch.unbind, batch.effects);
-        let (steps, decided, copies) = self.decide(now, events, (&released, &not_found), &mut effects);
+        let (steps, decided, copies) = self.decide(now, (events, deferred), (&released, &not_found), &mut effects);
         let watched = self.watched_logs(&logs);
         let refused = self.append(&steps, &mut logs).await;
         let is_appended = |(run, ..): &(RunId, _, _)| !refused.contains_key(run);
         effects.watch_events.extend(watched.into_iter().filter(is_appended).map(|(_, watcher, log)| (watcher, log)));
         unbind.extend(self.drop_refused(&refused, &submitted));
         self.note_leases(&decided);
+        let stepped: Vec<RunId> =
+            if cfg!(debug_assertions) { decided.iter().map(|(run, _)| run.clone()).collect() } else { Vec::new() };
         let gone: BTreeSet<RunId> = released.into_iter().chain(refused.keys().cloned()).collect();
         signals.extend(self.put_back_notifications(copies, &gone));
         self.settle(signals, (decided, &gone), &remote_runs, &mut effects);
         self.publish(steps, &refused, &mut effects);
         self.answer_submitted(submitted, refused);
         self.close_inactive(loaded, &mut effects);
+        debug_assert_eq!(self.stalled(now, &stepped), None, "a run that can go on has no turn");
         self.make_jobs(&mut effects);
         self.request_permits(&mut effects);
         let are_all_loaded =
@@ -89,21 +92,25 @@ impl Driver {
     }
 
     /// Steps the machines. Returns the result of each run, the events that were decided, and the notifications among them with what is left
-    /// of each. Conditions are evaluated in turns, after everything else.
+    /// of each. Events that were deferred follow the others, and conditions are evaluated in turns, after everything else.
     fn decide(
         &mut self,
         now: Timestamp,
-        events: Vec<RunEvent>,
+        (events, deferred): (Vec<RunEvent>, Vec<RunEvent>),
         (released, not_found): (&BTreeSet<RunId>, &BTreeSet<RunId>),
         effects: &mut Effects,
     ) -> DecidedBatch {
         let mut runs: BTreeMap<Option<Namespace>, BTreeSet<RunId>> = BTreeMap::new();
-        for event in &events {
+        for event in events.iter().chain(&deferred) {
             runs.entry(self.namespace_of(&event.run)).or_default().insert(event.run.clone());
         }
         let shares = Shares::new(runs, self.conditions.len().min(MAX_FULL_TURNS));
         let mut decisions = Decisions::new(now, shares, (released, not_found), effects);
         for event in events {
+            self.decide_event(event, 0, &mut decisions);
+        }
+        decisions.begin_deferred();
+        for event in deferred {
             self.decide_event(event, 0, &mut decisions);
         }
         self.conditions.begin_batch();
