@@ -71,6 +71,7 @@ use crate::{
     outbox::{self, ConfirmedVersions},
     permits::{calls::EndedCalls, client::PermitClient},
     publications::Publications,
+    requeued::RequeuedDeliveries,
     runs::{RecentRuns, RunEvent, Runs, is_inactive},
     shards::{Shards, Sharing},
     topology_cache::TopologyCache,
@@ -239,6 +240,8 @@ pub(crate) struct Driver {
     declarations: Declarations,
     /// Notifications that arrived when the listeners of their shard were not all known.
     held_notifications: HeldNotifications,
+    /// Deliveries for runs that are being read, which are put behind the other messages of their queues with the next tick.
+    requeued: RequeuedDeliveries,
     /// Deliveries that were held and are received again, before newer ones.
     returned: VecDeque<ReturnedDelivery>,
     /// Whether stale runs are left that this batch did not read.
@@ -272,6 +275,7 @@ impl Driver {
             loads: Loads::new(context.logbook.clone()),
             declarations: Declarations::new(context.topology.clone()),
             held_notifications: HeldNotifications::default(),
+            requeued: RequeuedDeliveries::default(),
             returned: VecDeque::new(),
             is_reloading: false,
             dropped_notifications: 0,

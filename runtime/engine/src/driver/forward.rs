@@ -78,8 +78,7 @@ impl Driver {
             UnknownListeners::Due => {}
             UnknownListeners::BeingRead if !has_room && self.context.is_durable => {
                 // Other messages of the queue do not wait for these runs.
-                batch.effects.messages.push(messages::forward(shard, &delivery, &self.context.secret));
-                batch.effects.to_accept.push(delivery);
+                self.requeue_behind(None, shard, delivery, &mut batch.effects);
                 return None;
             }
             UnknownListeners::Unreadable if !has_room => {

@@ -27,6 +27,7 @@ impl Driver {
         self.load_more_unpublished(batch).await;
         self.reload_stale(batch).await;
         self.return_held_notifications(batch);
+        self.continue_requeued(&mut batch.effects);
         for delivery in self.shards.take_deferred() {
             self.receive_delivery(delivery, batch).await;
         }
