@@ -18,7 +18,7 @@ use crate::{
     deferred::MAX_BATCH_DEFERRED,
     effects::{Effects, ReplyTo},
     loads::{self, EndedLoad, LoadedRun, LongRun},
-    messages, origin,
+    messages,
     requeued::RequeuedDelivery,
     runs::{
         ActiveRun, HeldDeliveries, Hold, LoadProgress, MAX_FAILED_READS, RunEvent, StaleRun, UnknownListeners,
@@ -261,9 +261,7 @@ impl Driver {
         delivery: Delivery,
         effects: &mut Effects,
     ) -> Option<Delivery> {
-        let is_command =
-            origin::is_of_engine(&delivery.message.exchange) && messages::reply_queue_of(&delivery).is_some();
-        if is_command && self.runs.is_corrupt(run) {
+        if messages::is_request(&delivery) && self.runs.is_corrupt(run) {
             // Its sender was told that the run cannot be read.
             effects.to_accept.push(delivery);
             return None;

@@ -47,6 +47,7 @@ impl Driver {
         let stepped: Vec<RunId> =
             if cfg!(debug_assertions) { decided.iter().map(|(run, _)| run.clone()).collect() } else { Vec::new() };
         let gone: BTreeSet<RunId> = released.into_iter().chain(refused.keys().cloned()).collect();
+        effects.to_accept.extend(take_refused(&mut signals, &refused));
         signals.extend(self.put_back_notifications(copies, &gone));
         self.settle(signals, (decided, &gone), &remote_runs, &mut effects);
         self.publish(steps, &refused, &mut effects);
@@ -346,8 +347,7 @@ impl Driver {
                 None => self.publish_run(run, step, effects),
                 Some(error) => {
                     let reason = error.to_string();
-                    let is_limit =
-                        matches!(error, SubmitError::TooManyOpen { .. } | SubmitError::TooManyOpenInNamespace { .. });
+                    let is_limit = is_limit(error);
                     let reply =
                         || if is_limit { Reply::Refused(reason.clone()) } else { Reply::Failed(reason.clone()) };
                     step.reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, reply()));
@@ -463,6 +463,20 @@ impl Driver {
         };
         logs.iter().filter_map(of_run).flatten().collect()
     }
+}
+
+/// Whether a run was refused because too many are open.
+fn is_limit(error: &SubmitError) -> bool {
+    matches!(error, SubmitError::TooManyOpen { .. } | SubmitError::TooManyOpenInNamespace { .. })
+}
+
+/// Takes the deliveries of commands that were refused because too many runs are open. Their senders are told so: the commands must not have
+/// an effect later, once fewer runs are open.
+fn take_refused(signals: &mut Vec<(RunId, Delivery)>, refused: &BTreeMap<RunId, SubmitError>) -> Vec<Delivery> {
+    let is_refused = |(run, delivery): &mut (RunId, Delivery)| {
+        refused.get(&*run).is_some_and(is_limit) && messages::is_request(delivery)
+    };
+    signals.extract_if(.., is_refused).map(|(_, delivery)| delivery).collect()
 }
 
 /// The id of a fetch; `None` for another command.
