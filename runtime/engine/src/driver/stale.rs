@@ -279,9 +279,9 @@ impl Driver {
     /// Removes a delivery from the queue for which nothing can be held, so that it blocks no other, and loses nothing.
     ///
     /// What its sender repeats by itself is dropped, and a command is refused. A report for a run that is being read goes to the end of
-    /// its queue, mostly with the next tick; with a broker in this process it is held nevertheless, since it takes as much memory there. A report for a run that
-    /// cannot be read goes to the quarantine, where an operator finds it once the run can be read: in the queue it would go round for
-    /// ever.
+    /// its queue, mostly with the next tick; with a broker in this process it is held nevertheless, since it takes as much memory there. A
+    /// report for a run that cannot be read goes to the quarantine, where an operator finds it once the run can be read: in the queue it
+    /// would go round for ever.
     fn turn_away(&mut self, run: &RunId, delivery: Delivery, effects: &mut Effects) {
         match Report::open(&delivery.message.body, &self.context.secret) {
             Ok(

@@ -11,7 +11,7 @@ use super::Machine;
 
 /// The maximum number of places that one part of a notification looks at: most of them may not wait, and add no bytes. It takes less than a
 /// millisecond.
-pub(super) const MAX_PART_PLACES: usize = 10_000;
+const MAX_PART_PLACES: usize = 10_000;
 
 /// What ends a part of a notification.
 #[derive(Debug, Clone, Copy)]
