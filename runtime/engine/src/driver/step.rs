@@ -54,6 +54,7 @@ impl Driver {
         self.answer_submitted(submitted, refused);
         self.close_inactive(loaded, &mut effects);
         debug_assert_eq!(self.stalled(now, &stepped), None, "a run that can go on has no turn");
+        debug_assert_eq!(self.forgotten_call(&stepped), None, "a call that may not start is not withdrawn");
         self.make_jobs(&mut effects);
         self.request_permits(&mut effects);
         let are_all_loaded =
