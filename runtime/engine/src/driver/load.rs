@@ -251,12 +251,7 @@ impl Driver {
 
     /// The state of an ended run of a shard that is driven here, if the command does not apply to ended runs: then the run need not be
     /// read to refuse the command.
-    pub(super) async fn ended_state(
-        &self,
-        run: &RunId,
-        command: &RunCommand,
-        batch: &mut Batch,
-    ) -> Option<RunState> {
+    pub(super) async fn ended_state(&self, run: &RunId, command: &RunCommand, batch: &mut Batch) -> Option<RunState> {
         if self.runs.is_known(run) || may_apply_to_ended(command) {
             return None;
         }
