@@ -94,7 +94,7 @@ impl Driver {
     }
 
     /// Steps the machines. Returns the result of each run, the events that were decided, and the notifications among them with what is left
-    /// of each. Events that were deferred follow the others, and conditions are evaluated in turns, after everything else.
+    /// of each. Notifications, and then events that were deferred, follow the others, and conditions are evaluated in turns, after everything else.
     fn decide(
         &mut self,
         now: Timestamp,
@@ -108,12 +108,16 @@ impl Driver {
         }
         let shares = Shares::new(runs, self.conditions.len().min(MAX_FULL_TURNS));
         let mut decisions = Decisions::new(now, shares, (released, not_found), effects);
-        for event in events {
+        let (notifications, others): (Vec<RunEvent>, Vec<RunEvent>) =
+            events.into_iter().partition(|event| event.copy.is_some());
+        for event in others {
             self.decide_event(event, 0, &mut decisions);
         }
-        decisions.begin_deferred();
-        for event in deferred {
-            self.decide_event(event, 0, &mut decisions);
+        for events in [notifications, deferred] {
+            decisions.begin_kind();
+            for event in events {
+                self.decide_event(event, 0, &mut decisions);
+            }
         }
         self.conditions.begin_batch();
         decisions.begin_conditions(self.conditions.len().min(MAX_FULL_TURNS));
