@@ -43,6 +43,7 @@ struct State {
     unresponsive: BTreeSet<String>,
     /// How long an operation on an exchange takes.
     slow: BTreeMap<String, Duration>,
+    is_durable: bool,
 }
 
 /// The time limit for an operation on a queue that gets no answer, in seconds.
@@ -61,6 +62,7 @@ impl LossyConnection {
             bindings: Vec::new(),
             unresponsive: BTreeSet::new(),
             slow: BTreeMap::new(),
+            is_durable: false,
         };
         let (lost, _) = watch::channel(0);
         Self {
@@ -104,6 +106,11 @@ impl LossyConnection {
         } else {
             queues.remove(queue);
         }
+    }
+
+    /// From now on, the connection says that messages outlive it, as one over AMQP does.
+    pub fn set_durable(&self) {
+        self.lock().is_durable = true;
     }
 
     /// Lets each declaration of an exchange, and each binding to it, take this long from now on.
@@ -273,7 +280,7 @@ impl Broker for LossyConnection {
     }
 
     fn is_durable(&self) -> bool {
-        false
+        self.lock().is_durable
     }
 
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {

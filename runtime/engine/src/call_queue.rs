@@ -23,22 +23,26 @@ pub(crate) enum QueuedStep {
 #[derive(Default)]
 pub(crate) struct CallQueue {
     namespaces: Turns<Option<Namespace>, Turns<RunId, VecDeque<CallId>>>,
-    /// What follows for each call that waits, by its run. A call in the turns that is not here was removed.
+    /// What follows for each call that waits, by its run. Each is in the turns once.
     waiting: BTreeMap<RunId, BTreeMap<CallId, QueuedStep>>,
-    /// Calls that their runs do not want at present. Mostly they are withdrawn.
+    /// Calls that their runs no longer want, and that are about to be withdrawn.
     unwanted: BTreeMap<RunId, BTreeMap<CallId, (QueuedStep, Option<Namespace>)>>,
 }
 
 impl CallQueue {
     /// Adds a call. If it waits already, only what follows for it changes.
     pub(crate) fn add(&mut self, call: CallId, step: QueuedStep, namespace: Option<Namespace>) {
+        // It has one turn.
+        if let Some(unwanted) = self.unwanted.get_mut(&call.run) {
+            unwanted.remove(&call);
+        }
         let waiting = self.waiting.entry(call.run.clone()).or_default();
         if waiting.insert(call.clone(), step).is_none() {
             self.namespaces.entry(namespace).entry(call.run.clone()).push_back(call);
         }
     }
 
-    /// Keeps a call until the next tick that its run does not want at present. It may be wanted again before it is withdrawn.
+    /// Keeps a call until the next tick that its run no longer wants. Mostly it is withdrawn by then.
     pub(crate) fn set_aside(&mut self, call: CallId, step: QueuedStep, namespace: Option<Namespace>) {
         self.unwanted.entry(call.run.clone()).or_default().insert(call, (step, namespace));
     }
@@ -66,8 +70,7 @@ impl CallQueue {
         let waiting = &mut self.waiting;
         self.namespaces.take(|runs| {
             let taken = runs.take(|calls| {
-                let taken =
-                    std::iter::from_fn(|| calls.pop_front()).find_map(|call| Some((remove(waiting, &call)?, call)));
+                let taken = calls.pop_front().and_then(|call| Some((remove(waiting, &call)?, call)));
                 (taken.map(|(step, call)| (call, step)), if calls.is_empty() { Turn::WasLast } else { Turn::IsOver })
             });
             (taken, if runs.is_empty() { Turn::WasLast } else { Turn::IsOver })
@@ -76,8 +79,10 @@ impl CallQueue {
 
     /// Removes the calls of a run that is loaded: it adds those that are to be sent again.
     pub(crate) fn remove_run(&mut self, run: &RunId) {
-        self.waiting.remove(run);
         self.unwanted.remove(run);
+        if self.waiting.remove(run).is_some() {
+            self.namespaces.values_mut().for_each(|runs| runs.remove(run));
+        }
     }
 }
 
@@ -142,6 +147,30 @@ mod tests {
         queue.add(call("r", "b"), QueuedStep::Send, None);
         queue.tick();
         assert_eq!(taken(&mut queue), ["r b"]);
+    }
+
+    #[test]
+    fn a_run_that_is_loaded_again_and_again_leaves_nothing_behind() {
+        let mut queue = CallQueue::default();
+        queue.add(call("other", "a"), QueuedStep::Send, None);
+        for _ in 0..100 {
+            queue.add(call("r", "a"), QueuedStep::Send, None);
+            queue.add(call("r", "b"), QueuedStep::Send, None);
+            queue.remove_run(&"r".parse().unwrap());
+        }
+        let entries: usize = queue.namespaces.values().flat_map(Turns::values).map(VecDeque::len).sum();
+        assert_eq!(entries, 1, "that of the other run");
+        assert_eq!(taken(&mut queue), ["other a"]);
+    }
+
+    #[test]
+    fn a_call_that_is_added_while_it_is_set_aside_has_one_turn() {
+        let mut queue = CallQueue::default();
+        queue.set_aside(call("r", "a"), QueuedStep::LookUp, None);
+        queue.add(call("r", "a"), QueuedStep::Send, None);
+        assert_eq!(queue.take(), Some((call("r", "a"), QueuedStep::Send)));
+        queue.tick();
+        assert_eq!(queue.take(), None, "its job is sent once");
     }
 
     #[test]

@@ -49,6 +49,16 @@ impl DeferredEvents {
     pub(crate) fn is_empty(&self) -> bool {
         self.namespaces.is_empty()
     }
+
+    /// Whether a run has any event.
+    pub(crate) fn has(&self, run: &RunId) -> bool {
+        self.namespaces.values().any(|runs| runs.get(run).is_some())
+    }
+
+    /// Whether a run has a tick among its events.
+    pub(crate) fn has_tick(&self, run: &RunId) -> bool {
+        self.ticks.contains(run)
+    }
 }
 
 #[cfg(test)]

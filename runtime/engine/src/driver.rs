@@ -29,6 +29,7 @@ mod requests;
 mod shares;
 mod skips;
 mod stale;
+mod stalls;
 mod step;
 mod tick;
 mod unreadable;
@@ -70,6 +71,7 @@ use crate::{
     outbox::{self, ConfirmedVersions},
     permits::{calls::EndedCalls, client::PermitClient},
     publications::Publications,
+    requeued::RequeuedDeliveries,
     runs::{RecentRuns, RunEvent, Runs, is_inactive},
     shards::{Shards, Sharing},
     snapshots::Snapshots,
@@ -93,7 +95,7 @@ const MAX_BATCH_MESSAGES: usize = 2_048;
 /// have as many, and those of one run are one row of the logbook. It is many batches' worth of usual messages.
 const MAX_BATCH_BYTES: usize = 16 << 20;
 
-/// Number of runs that are read from the logbook after which a batch takes no message: each takes a millisecond or more.
+/// Number of runs that are looked up in the logbook after which a batch takes no message: each takes a millisecond or more.
 const MAX_BATCH_LOADS: usize = 128;
 
 /// Maximum number of timers that one batch looks at, besides those that have their turn: enough for a neighbour to be among them soon.
@@ -103,6 +105,8 @@ const MAX_DUE_TIMERS: usize = 8 * MAX_BATCH_DEFERRED;
 #[derive(Default)]
 struct Batch {
     events: Vec<RunEvent>,
+    /// Those that were deferred: they are decided after the others.
+    deferred: Vec<RunEvent>,
     signals: Vec<(RunId, Delivery)>,
     logs: BTreeMap<RunId, Vec<AttemptLog>>,
     submitted: Vec<Submitted>,
@@ -118,7 +122,7 @@ struct Batch {
     effects: Effects,
     /// The number of messages in it.
     messages: usize,
-    /// The number of runs that were read for it.
+    /// The number of runs that were looked up for it.
     loads: usize,
     /// The bytes of these messages and runs.
     bytes: usize,
@@ -145,7 +149,7 @@ impl Batch {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// Counts a run that was read from the logbook by the driver.
+    /// Counts a run that the driver has looked up, and the bytes that it has read for it.
     fn count_load(&mut self, bytes: u64) {
         self.loads += 1;
         self.bytes = self.bytes.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -238,6 +242,8 @@ pub(crate) struct Driver {
     declarations: Declarations,
     /// Notifications that arrived when the listeners of their shard were not all known.
     held_notifications: HeldNotifications,
+    /// Deliveries for runs that are being read, which are put behind the other messages of their queues with the next tick.
+    requeued: RequeuedDeliveries,
     /// Deliveries that were held and are received again, before newer ones.
     returned: VecDeque<ReturnedDelivery>,
     /// Whether stale runs are left that this batch did not read.
@@ -272,6 +278,7 @@ impl Driver {
             snapshots: Snapshots::new(context.logbook.clone()),
             declarations: Declarations::new(context.topology.clone()),
             held_notifications: HeldNotifications::default(),
+            requeued: RequeuedDeliveries::default(),
             returned: VecDeque::new(),
             is_reloading: false,
             dropped_notifications: 0,
@@ -381,14 +388,17 @@ impl Driver {
 
     /// Adds an event to the batch, or holds it for a stale run whose records must be read first.
     fn enqueue(&mut self, event: RunEvent, batch: &mut Batch) {
-        match self.runs.stale_mut(&event.run) {
-            Some(stale) => {
-                if let Some(reply_to) = stale.hold_event(event) {
-                    batch.effects.reply(reply_to, Reply::Refused(stale::TOO_MANY_HELD.into()));
-                }
-            }
-            None => batch.events.push(event),
+        let event = self.hold_event(event, batch);
+        batch.events.extend(event);
+    }
+
+    /// Holds an event for a stale run whose records must be read first; returns it if its run is not stale.
+    fn hold_event(&mut self, event: RunEvent, batch: &mut Batch) -> Option<RunEvent> {
+        let Some(stale) = self.runs.stale_mut(&event.run) else { return Some(event) };
+        if let Some(reply_to) = stale.hold_event(event) {
+            batch.effects.reply(reply_to, Reply::Refused(stale::TOO_MANY_HELD.into()));
         }
+        None
     }
 
     /// Lets a later batch decide an event.
@@ -414,7 +424,8 @@ impl Driver {
         for _ in 0..MAX_BATCH_DEFERRED {
             let Some(event) = self.deferred.take() else { break };
             bytes += remembered_bytes(&event.event);
-            self.enqueue(event, batch);
+            let event = self.hold_event(event, batch);
+            batch.deferred.extend(event);
             if bytes >= MAX_BATCH_BYTES {
                 break;
             }

@@ -33,6 +33,7 @@ mod outbox;
 mod permits;
 mod publications;
 mod remote_engine;
+mod requeued;
 mod runs;
 mod shard_bindings;
 mod shards;

@@ -73,14 +73,12 @@ pub(crate) struct LoadedRun {
     pub(crate) unpublished: Option<Vec<PublishedChange>>,
     /// The changes that its watcher has not received.
     pub(crate) unwatched: Vec<Change>,
-    /// The bytes that the driver has read for it; 0 if it was read beside the driver.
-    pub(crate) bytes: u64,
 }
 
 impl LoadedRun {
     /// A run whose changes were all sent.
     pub(crate) fn of(active: ActiveRun) -> Self {
-        Self { active, unpublished: None, unwatched: Vec::new(), bytes: 0 }
+        Self { active, unpublished: None, unwatched: Vec::new() }
     }
 }
 
@@ -118,6 +116,11 @@ impl Loads {
     /// Whether another run may be read now.
     pub(crate) fn has_room(&self) -> bool {
         self.running.len() < MAX_LOADS
+    }
+
+    /// Whether a run that comes now may be read at once: it overtakes none that waits.
+    pub(crate) fn may_begin(&self) -> bool {
+        self.has_room() && self.waiting.is_empty()
     }
 
     /// Reads a run. Continues its history, if the first records were read.
@@ -244,7 +247,7 @@ pub(crate) async fn read(
     let after = |after: Version| changes.iter().filter(move |(version, _)| *version > after).map(|(_, change)| change);
     let unpublished = (version > published).then(|| after(published).filter_map(PublishedChange::of).collect());
     let unwatched = if has_watcher { after(sent).cloned().collect() } else { Vec::new() };
-    Ok(LoadedRun { active, unpublished, unwatched, bytes: 0 })
+    Ok(LoadedRun { active, unpublished, unwatched })
 }
 
 /// Replays all records of a run and returns its changes between two versions.
@@ -289,8 +292,10 @@ mod tests {
             wait("a", &format!("{number:04}"));
         }
         wait("b", "z");
+        assert!(loads.has_room() && !loads.may_begin(), "a run that comes now waits behind them");
         let order: Vec<String> = std::iter::from_fn(|| loads.next_waiting()).map(|run| run.to_string()).collect();
         assert_eq!(order[..4], ["0000", "z", "0001", "0002"]);
         assert_eq!(order.len(), 201);
+        assert!(loads.may_begin());
     }
 }

@@ -86,6 +86,11 @@ impl Lookups {
         }
     }
 
+    /// Whether the job of a call is held back.
+    pub(crate) fn has(&self, call: &CallId) -> bool {
+        self.held.contains(call)
+    }
+
     /// The job of a call is sent: what its lookup finds no longer counts.
     pub(crate) fn forget(&mut self, call: &CallId) {
         self.held.remove(call);

@@ -11,7 +11,7 @@ use protocol::{
     Reply, ReplyQueue, Report, ReportBatch, RunCommand, Seal, SendingId, WithdrawnCall, topology,
 };
 
-use crate::{effects::JobMessage, forwards::Pace, publications::PublishedChange};
+use crate::{effects::JobMessage, forwards::Pace, origin, publications::PublishedChange};
 
 /// The header of a notification whose firing has made no call and has not waited, and was triggered by a notification.
 const EMPTY_FIRING_HEADER: &str = "empty-firing";
@@ -173,6 +173,11 @@ pub(crate) fn withdraw(calls: &[CallId], secret: &EngineSecret) -> Message {
 /// The queue to which a request asks for its reply; `None` if it names none, or one to which no reply may go.
 pub(crate) fn reply_queue_of(request: &Delivery) -> Option<ReplyQueue> {
     ReplyQueue::parse(request.message.properties.reply_to.as_deref()?)
+}
+
+/// Whether a delivery is a request for an engine, such as a run command, whose sender waits for the reply. A worker's question is none.
+pub(crate) fn is_request(delivery: &Delivery) -> bool {
+    origin::is_of_engine(&delivery.message.exchange) && reply_queue_of(delivery).is_some()
 }
 
 /// The message that tells a worker whether a call may begin.

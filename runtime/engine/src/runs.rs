@@ -129,6 +129,11 @@ impl Runs {
         self.is_active(run) || self.stale.contains_key(run) || self.is_corrupt(run)
     }
 
+    /// Whether a run was not read yet, or cannot be read: what is in its records is not known.
+    pub(crate) fn is_unread(&self, run: &RunId) -> bool {
+        self.is_known(run) && !self.is_active(run)
+    }
+
     /// Whether a run was ever in memory.
     pub(crate) fn is_used(&self) -> bool {
         self.is_used
@@ -226,8 +231,9 @@ impl Runs {
         self.stale.contains_key(run)
     }
 
-    pub(crate) fn has_stale(&self) -> bool {
-        !self.stale.is_empty()
+    /// Whether notifications may wait for a stale run.
+    pub(crate) fn delay_notifications(&self) -> bool {
+        self.stale.values().any(StaleRun::delays_notifications)
     }
 
     pub(crate) fn stale_mut(&mut self, run: &RunId) -> Option<&mut StaleRun> {

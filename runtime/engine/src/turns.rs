@@ -68,6 +68,13 @@ impl<Key: Ord + Clone, Entry: Default> Turns<Key, Entry> {
         self.entries.iter_mut()
     }
 
+    /// Removes the entry of a key.
+    pub(crate) fn remove(&mut self, key: &Key) {
+        if self.entries.remove(key).is_some() {
+            self.order.retain(|other| other != key);
+        }
+    }
+
     /// Removes the entries of all other keys.
     pub(crate) fn retain(&mut self, is_kept: impl Fn(&Key) -> bool) {
         self.entries.retain(|key, _| is_kept(key));

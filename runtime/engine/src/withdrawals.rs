@@ -86,6 +86,11 @@ impl Withdrawals {
         }
     }
 
+    /// Whether a call is among them.
+    pub(crate) fn has(&self, namespace: Option<Namespace>, shard: &Shard, call: &CallId) -> bool {
+        self.calls.get(&(namespace, shard.clone())).is_some_and(|calls| calls.all.contains(call))
+    }
+
     /// From now on, each batch asks workers about some of the calls, until they were asked about all.
     pub(crate) fn begin_to_ask(&mut self) {
         self.is_asking = true;

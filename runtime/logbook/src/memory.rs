@@ -9,9 +9,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use flow::{CallId, Digest, FlowName, Namespace, RunId, Shard, Timestamp, TokenName};
-use machine::{Record, Snapshot};
-use protocol::{AttemptLog, CallLog, EngineSecret, MemoAddress, RememberedResult, encode_records, encode_snapshot};
+use flow::{CallId, Digest, FlowName, Namespace, RunId, Shard, Timestamp, TokenName, Value};
+use machine::{Fact, Record, Snapshot};
+use protocol::{AttemptLog, CallLog, EngineSecret, MemoAddress, RememberedResult, encode_snapshot};
 
 use self::stored_run::StoredRun;
 use crate::{
@@ -292,11 +292,11 @@ impl Logbook for Memory {
         self.read_run(run, |stored| {
             let snapshot = stored.snapshot.as_ref();
             let known = snapshot.map_or(Version::NONE, |(version, _)| *version);
-            let records = stored.after(known);
-            let records = encode_records(records.get(..limit).unwrap_or(records));
+            // Approximately: an engine asks before each read of a run, and nothing is encoded here otherwise.
+            let records: usize = stored.after(known).iter().take(limit).map(record_bytes).sum();
             let size = |snapshot| encode_snapshot(snapshot).map_or(usize::MAX, |bytes| bytes.len());
             let snapshot = snapshot.map_or(0, |(_, snapshot)| size(snapshot));
-            (stored.summary(run), snapshot.saturating_add(records.len()) as u64)
+            (stored.summary(run), snapshot.saturating_add(records) as u64)
         })
     }
 
@@ -476,6 +476,13 @@ impl Logbook for Memory {
     async fn check(&self) -> Result<(), AppendError> {
         Ok(())
     }
+}
+
+/// The bytes of a record, approximately, with the text and the inputs of a flow.
+fn record_bytes(record: &Record) -> usize {
+    let (Fact::RunStarted { flow, .. } | Fact::Edited { flow, .. }) = &record.fact else { return record.bytes() };
+    let text = flow.origin.as_ref().map_or(0, |origin| origin.text.len());
+    record.bytes() + text + flow.inputs.values().map(Value::written_size).sum::<usize>()
 }
 
 #[cfg(test)]

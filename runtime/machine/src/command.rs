@@ -139,9 +139,9 @@ impl Event {
 pub enum NotificationPart {
     /// All places in one step, however many bytes they take together.
     Whole,
-    /// The first places, as many as the step may have bytes. [`crate::Step::rest`] has what is left.
+    /// The first places, as many as the step may have bytes, and at most some thousands. [`crate::Step::rest`] has what is left.
     First,
-    /// The places from here on, as many as the step may have bytes.
+    /// The places from here on, as many as the step may have bytes, and at most some thousands.
     From(NotificationCursor),
 }
 

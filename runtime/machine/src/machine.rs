@@ -42,6 +42,7 @@ use flow::{
 };
 pub use notifications::NotificationKeys;
 pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
+use task_notifications::PartLimits;
 pub use triggers::{
     Backlog, Backlogs, GivenValues, NextFiring, PendingTrigger, QueuedFiring, ScheduleStatus, ScheduleTimes, SkipCount,
     TriggerState,
@@ -214,7 +215,7 @@ impl Machine {
             return self.decide_notify(now, task, result, (event, budget)).unwrap_or_default();
         }
         if let Event::TaskNotification { notification, part } = event {
-            return self.decide_task_notification(now, notification, *part, usize::MAX).0;
+            return self.decide_task_notification(now, notification, *part, PartLimits::NONE).0;
         }
         self.decide_other(now, event, budget)
     }
@@ -374,11 +375,8 @@ impl Machine {
                 })
             }
             Event::TaskNotification { notification, part } => {
-                let max_bytes = match part {
-                    NotificationPart::Whole => usize::MAX,
-                    NotificationPart::First | NotificationPart::From(_) => limits.bytes,
-                };
-                let (records, rest) = self.decide_task_notification(now, notification, *part, max_bytes);
+                let limits = PartLimits::of(*part, limits.bytes);
+                let (records, rest) = self.decide_task_notification(now, notification, *part, limits);
                 step.rest = rest;
                 records
             }

@@ -28,7 +28,8 @@ pub enum CallLocation {
     /// With the engine, until every answer that waits in the shard's queue was read: the call's answer may be among
     /// them.
     AwaitingBarrier,
-    /// With the engine, until its job is made: each batch makes jobs of a bounded size.
+    /// With the engine, until its remembered result was looked up, its job is made, or it is withdrawn: each batch makes jobs of a bounded
+    /// size.
     AwaitingTurn,
     /// With the broker: in a queue, delivered to a worker, or answered but not received yet.
     Sent,
@@ -61,7 +62,7 @@ impl Driver {
                     }
                 }
                 None if self.permits.is_queued(&call) => CallLocation::AwaitingPermit,
-                None if self.call_queue.has(&call) => CallLocation::AwaitingTurn,
+                None if self.call_queue.has(&call) || self.lookups.has(&call) => CallLocation::AwaitingTurn,
                 None if active.outstanding_at_load.contains(&call) => CallLocation::AwaitingBarrier,
                 None => CallLocation::Sent,
             };

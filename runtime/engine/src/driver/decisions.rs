@@ -11,6 +11,9 @@ use super::{
 };
 use crate::{effects::Effects, forwards::NotificationCopy};
 
+/// The bytes of a batch that are for notifications of other flows, and as many for events that were deferred.
+const MIN_BYTES_OF_KIND: usize = MAX_BATCH_STEP_BYTES / 4;
+
 /// The result of each run, the events that were decided, and the notifications among them with what is left of each.
 pub(super) type DecidedBatch =
     (BTreeMap<RunId, StepResult>, Vec<(RunId, Event)>, Vec<(NotificationCopy, Option<NotificationCursor>)>);
@@ -71,6 +74,12 @@ impl<'a> Decisions<'a> {
         of_run.min(MAX_BATCH_STEP_BYTES.saturating_sub(self.bytes))
     }
 
+    /// Begins the notifications of other flows, or the events that were deferred. They have a part of the bytes, however much the events
+    /// before them have taken: they would otherwise wait for as long as full batches of messages come.
+    pub(super) fn begin_kind(&mut self) {
+        self.bytes = self.bytes.min(MAX_BATCH_STEP_BYTES - MIN_BYTES_OF_KIND);
+    }
+
     /// Begins the turns of conditions. They have what is reserved for them, however much the events have taken.
     pub(super) fn begin_conditions(&mut self, turns: usize) {
         let Share { records, bytes } = self.shares.of_conditions();
@@ -117,5 +126,24 @@ pub(super) struct PendingWork {
 impl PendingWork {
     pub(super) fn of(machine: &Machine) -> Self {
         Self { calls: machine.pending_calls().collect(), fetches: machine.pending_fetches().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_leave_bytes_for_other_kinds_of_events() {
+        let run: RunId = "r".parse().expect("a valid name");
+        let shares = Shares::new(BTreeMap::from([(None, BTreeSet::from([run.clone()]))]), 0);
+        let (released, not_found, mut effects) = (BTreeSet::new(), BTreeSet::new(), Effects::default());
+        let mut decisions = Decisions::new(Timestamp::default(), shares, (&released, &not_found), &mut effects);
+        // What a message decides itself may be more than a batch has.
+        let step = Step { bytes: 2 * MAX_BATCH_STEP_BYTES, ..Step::default() };
+        decisions.result_of(&"busy".parse().expect("a valid name"), &step);
+        assert_eq!(decisions.bytes_left(&run), 0);
+        decisions.begin_kind();
+        assert_eq!(decisions.bytes_left(&run), MIN_BYTES_OF_KIND);
     }
 }

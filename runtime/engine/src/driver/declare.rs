@@ -68,7 +68,7 @@ impl Driver {
         reply_to: oneshot::Sender<Reply>,
         batch: &mut Batch,
     ) {
-        if let Some(state) = self.ended_state(&request.run, &request.command).await {
+        if let Some(state) = self.ended_state(&request.run, &request.command, batch).await {
             let _ = reply_to.send(Reply::NotApplicable(state));
             return;
         }

@@ -121,7 +121,7 @@ impl Driver {
         let Some(call) = active.machine.unstarted_call(&id) else { return 0 };
         let flow = active.machine.flow();
         if active.machine.is_withdrawable(&id) {
-            // It is withdrawn without a job, unless it is wanted again before.
+            // It is withdrawn without a job.
             self.call_queue.set_aside(id, step, flow.name.namespace());
             return 0;
         }
@@ -153,13 +153,12 @@ impl Driver {
             match event.filter(|event| !active.machine.decide(self.context.clock.now(), event).is_empty()) {
                 // Each has the values of a result.
                 Some(event) => self.defer(RunEvent::new(run, event)),
-                None => {
-                    // A call that is no longer needed is withdrawn without a job.
-                    let machine = &active.machine;
-                    if machine.is_wanted(&call) && machine.unstarted_call(&call).is_some() {
-                        self.queue_permitted(call, DispatchHistory::NeverSent);
-                    }
+                // It is with the others that wait until they are withdrawn.
+                None if active.machine.is_withdrawable(&call) => self.queue_call(call, QueuedStep::LookUp),
+                None if active.machine.unstarted_call(&call).is_some() => {
+                    self.queue_permitted(call, DispatchHistory::NeverSent);
                 }
+                None => {}
             }
         }
     }

@@ -78,8 +78,7 @@ impl Driver {
             UnknownListeners::Due => {}
             UnknownListeners::BeingRead if !has_room && self.context.is_durable => {
                 // Other messages of the queue do not wait for these runs.
-                batch.effects.messages.push(messages::forward(shard, &delivery, &self.context.secret));
-                batch.effects.to_accept.push(delivery);
+                self.requeue_behind(None, shard, delivery, &mut batch.effects);
                 return None;
             }
             UnknownListeners::Unreadable if !has_room => {
@@ -193,7 +192,7 @@ impl Driver {
     /// how many firings it may cause, and at least 1.
     async fn forward(&mut self, copy: NotificationCopy, batch: &mut Batch) -> usize {
         let NotificationCopy { listened, run, pace, notification, part, delivery } = copy;
-        if !self.listeners.has_run(&listened, &run) {
+        if !self.listeners.has_run(&listened, &run) && !self.runs.is_unread(&run) {
             // The run has ended since.
             delivery.accept();
             return 1;
@@ -215,7 +214,7 @@ impl Driver {
     }
 
     /// Lets notifications wait for their next turn of which a part is left. Returns the deliveries of the others. A run whose records were
-    /// not appended takes a notification again from its beginning.
+    /// not appended, or that another engine drives now, takes a notification again from its beginning.
     pub(super) fn put_back_notifications(
         &mut self,
         decided: Vec<(NotificationCopy, Option<NotificationCursor>)>,
@@ -223,14 +222,91 @@ impl Driver {
     ) -> Vec<(RunId, Delivery)> {
         let mut done = Vec::new();
         for (copy, rest) in decided {
-            match rest.filter(|_| self.runs.is_active(&copy.run) && !gone.contains(&copy.run)) {
-                Some(rest) => {
+            let location = RunLocation {
+                is_active: self.runs.is_active(&copy.run),
+                is_unread: self.runs.is_unread(&copy.run),
+                is_gone: gone.contains(&copy.run),
+            };
+            match next_step(rest, location) {
+                CopyStep::PutBack(rest) => {
                     let part = NotificationPart::From(rest);
                     self.forwards.put_back(NotificationCopy { part, ..copy });
                 }
-                None => done.push((copy.run, copy.delivery)),
+                CopyStep::Return => copy.delivery.requeue(),
+                CopyStep::Settle => done.push((copy.run, copy.delivery)),
             }
         }
         done
+    }
+}
+
+/// What is known of the run of a notification after its records were appended.
+#[derive(Debug, Clone, Copy)]
+struct RunLocation {
+    is_active: bool,
+    is_unread: bool,
+    /// Whether its records were not appended, or its shard was released before the step.
+    is_gone: bool,
+}
+
+/// What becomes of a copy of a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CopyStep {
+    /// The run decides the rest of it in its next turn.
+    PutBack(NotificationCursor),
+    /// It goes back to its queue, for the next driver of the run.
+    Return,
+    /// Its delivery is settled like that of any message for the run.
+    Settle,
+}
+
+fn next_step(rest: Option<NotificationCursor>, run: RunLocation) -> CopyStep {
+    match rest.filter(|_| !run.is_gone && !run.is_unread) {
+        Some(rest) if run.is_active => CopyStep::PutBack(rest),
+        // The shard was lost while the batch was appended.
+        Some(_) => CopyStep::Return,
+        None => CopyStep::Settle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use flow::{NotificationOutcome, Timestamp, Values};
+    use machine::{Machine, StepLimits};
+
+    use super::*;
+
+    /// What is left of a notification when a step has room for nothing.
+    fn rest() -> Option<NotificationCursor> {
+        let text = "name = \"f\"\n[[task]]\nname = \"a\"\nwait = \"x\"\n\
+            [[listen]]\nflow = \"g\"\ntask = \"b\"\nto = \"a\"\n";
+        let draft = flow::file::parse(text).expect("a valid flow");
+        let (flow, _) = flow::wire(&draft, &BTreeMap::new(), &Values::new()).expect("a flow that can run");
+        let mut machine = Machine::new("r".parse().expect("a valid name"), flow.into());
+        machine.step(Timestamp::default(), &Event::Start);
+        let notification = TaskNotification {
+            flow: "g".parse().expect("a valid name"),
+            task: "b".parse().expect("a valid name"),
+            outcome: NotificationOutcome::Success(Values::new()),
+            key: "k".into(),
+        };
+        let event = Event::TaskNotification { notification, part: NotificationPart::First };
+        machine.step_within(Timestamp::default(), &event, StepLimits { bytes: 0, ..StepLimits::default() }).rest
+    }
+
+    #[test]
+    fn a_notification_of_which_a_part_is_left_is_never_accepted() {
+        let rest = rest();
+        assert!(rest.is_some());
+        let active = RunLocation { is_active: true, is_unread: false, is_gone: false };
+        let lost = RunLocation { is_active: false, ..active };
+        assert!(matches!(next_step(rest, active), CopyStep::PutBack(_)));
+        assert_eq!(next_step(rest, lost), CopyStep::Return, "its shard was lost meanwhile");
+        // Held, or returned to the queue with the other messages for the run.
+        assert_eq!(next_step(rest, RunLocation { is_gone: true, ..lost }), CopyStep::Settle);
+        assert_eq!(next_step(rest, RunLocation { is_unread: true, ..lost }), CopyStep::Settle);
+        assert_eq!(next_step(None, lost), CopyStep::Settle, "its records are durable");
     }
 }

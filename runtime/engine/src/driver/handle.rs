@@ -223,7 +223,7 @@ impl Driver {
         }
         if let Some(stale) = self.runs.stale_mut(&run) {
             if !is_watched {
-                stale.heartbeats.insert(lease);
+                stale.note_heartbeat(lease);
             }
             // Its worker repeats it.
             return delivery.accept();

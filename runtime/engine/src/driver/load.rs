@@ -45,15 +45,21 @@ impl Driver {
             if self.runs.is_active(&run) || self.runs.is_corrupt(&run) {
                 continue;
             }
+            if let Some(known) = self.runs.stale_mut(&run) {
+                // It is read, or about to be, with what is held for it. Its shard may not have been known.
+                let of_shard = known.shard.get_or_insert_with(|| shard.clone());
+                known.awaits_barrier |= *of_shard == *shard;
+                self.is_reloading |= is_available;
+                continue;
+            }
             let stale = StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) };
             if !is_available || !batch.has_room() {
                 self.runs.mark_stale(run, stale);
                 self.is_reloading |= is_available;
                 continue;
             }
-            match self.find(&run, SendState::default()).await {
+            match self.find(&run, SendState::default(), batch).await {
                 Ok(LookedUpRun::Loaded(loaded)) => {
-                    batch.count_load(loaded.bytes);
                     let LoadedRun { active, unpublished, .. } = *loaded;
                     self.publications.republish(&run, &active, unpublished);
                     self.insert_before_resend(run, active, batch);
@@ -91,9 +97,8 @@ impl Driver {
                 }
                 continue;
             }
-            match self.find(&run, SendState::default()).await {
+            match self.find(&run, SendState::default(), batch).await {
                 Ok(LookedUpRun::Loaded(loaded)) => {
-                    batch.count_load(loaded.bytes);
                     let ActiveRun { machine, shard, .. } = &loaded.active;
                     self.declare_beside(&run, machine.flow(), shard);
                     self.listeners.update(shard, machine);
@@ -205,8 +210,11 @@ impl Driver {
             return;
         }
         let found = match self.find_recent(run).await {
-            Ok(Some(active)) => Ok(LookedUpRun::Loaded(Box::new(LoadedRun::of(active)))),
-            Ok(None) => self.find(run, SendState::default()).await,
+            Ok(Some(active)) => {
+                batch.count_load(0);
+                Ok(LookedUpRun::Loaded(Box::new(LoadedRun::of(active))))
+            }
+            Ok(None) => self.find(run, SendState::default(), batch).await,
             Err(error) => Err(error),
         };
         let shard_of = |found: &LookedUpRun| match found {
@@ -219,7 +227,6 @@ impl Driver {
                 batch.remote_runs.insert(run.clone(), shard_of(&found));
             }
             Ok(LookedUpRun::Loaded(loaded)) => {
-                batch.count_load(loaded.bytes);
                 let LoadedRun { active, unpublished, .. } = *loaded;
                 if !self.publications.cursors.is_publishing(run) {
                     self.publications.republish(run, &active, unpublished);
@@ -244,10 +251,11 @@ impl Driver {
 
     /// The state of an ended run of a shard that is driven here, if the command does not apply to ended runs: then the run need not be
     /// read to refuse the command.
-    pub(super) async fn ended_state(&self, run: &RunId, command: &RunCommand) -> Option<RunState> {
+    pub(super) async fn ended_state(&self, run: &RunId, command: &RunCommand, batch: &mut Batch) -> Option<RunState> {
         if self.runs.is_known(run) || may_apply_to_ended(command) {
             return None;
         }
+        batch.count_load(0);
         let info = self.context.logbook.summary(run).await.ok()?.info;
         (info.state.is_final() && self.shards.owns(&info.shard)).then_some(info.state)
     }
@@ -302,10 +310,19 @@ impl Driver {
         Ok(self.recent.take(&self.context.logbook.summary(run).await?))
     }
 
-    /// Finds a run in the logbook, and reads it if that takes some tens of milliseconds at most.
-    pub(super) async fn find(&self, run: &RunId, send_state: SendState) -> Result<LookedUpRun, LoadError> {
-        let (summary, bytes) = self.context.logbook.load_size(run, MAX_INLINE_RECORDS).await?;
-        if bytes > MAX_INLINE_BYTES {
+    /// Finds a run in the logbook, and reads it if that takes some tens of milliseconds at most. It counts in the batch in any case: the
+    /// driver waits for the answer also if the run is long, or cannot be read.
+    pub(super) async fn find(
+        &self,
+        run: &RunId,
+        send_state: SendState,
+        batch: &mut Batch,
+    ) -> Result<LookedUpRun, LoadError> {
+        let found = self.context.logbook.load_size(run, MAX_INLINE_RECORDS).await;
+        let is_read_here = |bytes: &u64| *bytes <= MAX_INLINE_BYTES;
+        batch.count_load(found.as_ref().ok().map(|(_, bytes)| *bytes).filter(is_read_here).unwrap_or_default());
+        let (summary, bytes) = found?;
+        if !is_read_here(&bytes) {
             let long = LongRun { info: summary.info, latest: summary.version, history: None };
             return Ok(LookedUpRun::Long(Box::new(long)));
         }
@@ -314,8 +331,7 @@ impl Driver {
             let long = LongRun { info: history.info.clone(), latest: history.latest, history: Some(history) };
             return Ok(LookedUpRun::Long(Box::new(long)));
         }
-        let loaded = self.read(history, send_state).await?;
-        Ok(LookedUpRun::Loaded(Box::new(LoadedRun { bytes, ..loaded })))
+        Ok(LookedUpRun::Loaded(Box::new(self.read(history, send_state).await?)))
     }
 
     async fn read(&self, history: History, send_state: SendState) -> Result<LoadedRun, LoadError> {
@@ -350,9 +366,8 @@ impl Driver {
                 self.publications.add_unsearched(shard.clone());
                 break;
             }
-            match self.find(&run, SendState::default()).await {
+            match self.find(&run, SendState::default(), batch).await {
                 Ok(LookedUpRun::Loaded(loaded)) => {
-                    batch.count_load(loaded.bytes);
                     let LoadedRun { active, unpublished, .. } = *loaded;
                     self.publications.republish(&run, &active, unpublished);
                 }

@@ -58,6 +58,7 @@ impl Driver {
         self.listeners.drop_shard(shard);
         self.forwards.drop_shard(shard);
         drop(self.held_notifications.take(shard));
+        self.requeued.drop_shard(shard);
         self.resend_at_probe.retain(|(of, _), _| of != shard);
         self.permits.drop_shard(shard);
         self.publications.drop_shard(shard);

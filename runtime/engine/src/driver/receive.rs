@@ -63,7 +63,7 @@ impl Driver {
             Ok(report) => {
                 match &report {
                     Report::Command(request) => {
-                        if let Some(state) = self.ended_state(&request.run, &request.command).await {
+                        if let Some(state) = self.ended_state(&request.run, &request.command, batch).await {
                             return reply_delivered(delivery, Reply::NotApplicable(state), batch);
                         }
                         self.load(&request.run, Some(shard), batch).await;
@@ -71,12 +71,12 @@ impl Driver {
                             return self.hold_delivered(missing, shard, request.clone(), delivery, batch);
                         }
                     }
-                    Report::AskStart { call } if self.has_stopped(&call.run).await => {
+                    Report::AskStart { call } if self.has_stopped(&call.run, batch).await => {
                         self.refuse_start(call.clone(), delivery, batch);
                         return;
                     }
                     // If the run continues, it sends its calls again. A lost worker may have executed another call.
-                    Report::NotStarted { call, redeliveries: 0, .. } if self.has_stopped(&call.run).await => {
+                    Report::NotStarted { call, redeliveries: 0, .. } if self.has_stopped(&call.run, batch).await => {
                         return delivery.accept();
                     }
                     report => {
@@ -101,9 +101,12 @@ impl Driver {
 
     /// Whether a run that is not in memory has ended or is suspended, according to the logbook: no call of it starts. A long
     /// run need not be replayed to know that, and after it was cancelled hundreds of its jobs may wait for workers.
-    async fn has_stopped(&self, run: &RunId) -> bool {
-        !self.runs.is_known(run)
-            && self.context.logbook.summary(run).await.is_ok_and(|summary| is_inactive(summary.info.state))
+    async fn has_stopped(&self, run: &RunId, batch: &mut Batch) -> bool {
+        if self.runs.is_known(run) {
+            return false;
+        }
+        batch.count_load(0);
+        self.context.logbook.summary(run).await.is_ok_and(|summary| is_inactive(summary.info.state))
     }
 }
 

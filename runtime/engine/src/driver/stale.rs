@@ -18,8 +18,12 @@ use crate::{
     deferred::MAX_BATCH_DEFERRED,
     effects::{Effects, ReplyTo},
     loads::{self, EndedLoad, LoadedRun, LongRun},
-    messages, origin,
-    runs::{ActiveRun, HeldDeliveries, Hold, LoadProgress, MAX_FAILED_READS, RunEvent, StaleRun, is_inactive},
+    messages,
+    requeued::RequeuedDelivery,
+    runs::{
+        ActiveRun, HeldDeliveries, Hold, LoadProgress, MAX_FAILED_READS, RunEvent, StaleRun, UnknownListeners,
+        is_inactive,
+    },
     shards::ShardDelivery,
 };
 
@@ -52,7 +56,7 @@ impl Driver {
                 has_more = true;
                 break;
             }
-            let found = self.find(&run, stale.send_state()).await;
+            let found = self.find(&run, stale.send_state(), batch).await;
             let Some(stale) = self.continue_stale(&run, stale, found, batch) else { continue };
             let (stale, is_answered) = self.after_failed_read(&run, stale).await;
             unread.insert(run, stale);
@@ -125,8 +129,7 @@ impl Driver {
 
     /// Continues a stale run that was read, with everything that arrived for it meanwhile.
     fn continue_loaded(&mut self, run: &RunId, mut stale: StaleRun, loaded: LoadedRun, batch: &mut Batch) {
-        let LoadedRun { active, unpublished, unwatched, bytes } = loaded;
-        batch.count_load(bytes);
+        let LoadedRun { active, unpublished, unwatched } = loaded;
         // An adopted run has its new shard in no record yet.
         let shard = stale.shard.clone().unwrap_or_else(|| active.shard.clone());
         if self.shards.term(&shard).is_none() || !self.shards.owns(&shard) {
@@ -145,6 +148,8 @@ impl Driver {
         batch.events.extend(leased.map(|event| RunEvent::new(run.clone(), event)));
         batch.events.extend(stale.pending);
         self.return_held(Some(&shard), stale.held);
+        let requeued = self.requeued.take_run(&shard, run).into_iter();
+        self.returned.extend(requeued.map(|delivery| ReturnedDelivery { delivery, resends: Vec::new() }));
         if is_resent && stale.is_requeued {
             self.resend_behind_queue(run, &shard, batch);
         } else if is_resent && !stale.awaits_barrier {
@@ -159,7 +164,7 @@ impl Driver {
         self.resend_at_probe.insert((shard.clone(), self.shards.last_probe()), run.clone());
     }
 
-    /// A probe of this engine has returned: sends the calls again that waited for it.
+    /// A probe of this engine has returned: sends the calls again that waited for it. A probe of a tick may overtake it.
     pub(super) fn resend_after_probe(&mut self, shard: &Shard, number: u64) {
         if let Some(run) = self.resend_at_probe.remove(&(shard.clone(), number)) {
             self.resend_outstanding_calls(&run);
@@ -194,7 +199,7 @@ impl Driver {
         {
             self.declare_beside(run, flow, &info.shard);
         }
-        let load = if self.loads.has_room() {
+        let load = if self.loads.may_begin() {
             info!(%run, records = latest.get(), "the run has many records, or large ones: it goes on once they are read");
             LoadProgress::Running(self.loads.start(run, history, stale.send_state()))
         } else {
@@ -256,9 +261,7 @@ impl Driver {
         delivery: Delivery,
         effects: &mut Effects,
     ) -> Option<Delivery> {
-        let is_command =
-            origin::is_of_engine(&delivery.message.exchange) && messages::reply_queue_of(&delivery).is_some();
-        if is_command && self.runs.is_corrupt(run) {
+        if messages::is_request(&delivery) && self.runs.is_corrupt(run) {
             // Its sender was told that the run cannot be read.
             effects.to_accept.push(delivery);
             return None;
@@ -276,9 +279,9 @@ impl Driver {
     /// Removes a delivery from the queue for which nothing can be held, so that it blocks no other, and loses nothing.
     ///
     /// What its sender repeats by itself is dropped, and a command is refused. A report for a run that is being read goes to the end of
-    /// its queue; with a broker in this process it is held nevertheless, since it takes as much memory there. A report for a run that
-    /// cannot be read goes to the quarantine, where an operator finds it once the run can be read: in the queue it would go round for
-    /// ever.
+    /// its queue, mostly with the next tick; with a broker in this process it is held nevertheless, since it takes as much memory there. A
+    /// report for a run that cannot be read goes to the quarantine, where an operator finds it once the run can be read: in the queue it
+    /// would go round for ever.
     fn turn_away(&mut self, run: &RunId, delivery: Delivery, effects: &mut Effects) {
         match Report::open(&delivery.message.body, &self.context.secret) {
             Ok(
@@ -307,16 +310,57 @@ impl Driver {
         }
         let shard = self.runs.shard_of_unread(run).cloned();
         if let Some(shard) = shard.as_ref().filter(|_| is_being_read) {
-            effects.messages.push(messages::forward(shard, &delivery, &self.context.secret));
-            self.runs.stale_mut(run).into_iter().for_each(|stale| stale.is_requeued = true);
-        } else {
-            // The key of a report is the name of its queue.
-            let queue = shard.map_or_else(|| delivery.message.key.clone(), |shard| names::shard_queue(&shard));
-            let reason = format!("run {run} cannot be read, and the engine holds no more messages for it");
-            warn!(queue, reason, "a message is kept in waft.quarantine");
-            effects.messages.push(quarantined(&delivery.message, &queue, &reason));
+            return self.requeue_behind(Some(run), shard, delivery, effects);
         }
+        // The key of a report is the name of its queue.
+        let queue = shard.map_or_else(|| delivery.message.key.clone(), |shard| names::shard_queue(&shard));
+        let reason = format!("run {run} cannot be read, and the engine holds no more messages for it");
+        warn!(queue, reason, "a message is kept in waft.quarantine");
+        effects.messages.push(quarantined(&delivery.message, &queue, &reason));
         effects.to_accept.push(delivery);
+    }
+
+    /// Puts a report, or a notification without a run, behind the other messages of its queue: now, or with the next tick.
+    pub(super) fn requeue_behind(
+        &mut self,
+        run: Option<&RunId>,
+        shard: &Shard,
+        delivery: Delivery,
+        effects: &mut Effects,
+    ) {
+        // Without a term its shard was just released, and the delivery goes back to the queue.
+        let Some(term) = self.shards.term(shard) else { return };
+        let delivery = ShardDelivery { shard: shard.clone(), term, delivery };
+        if let Some(requeued) = self.requeued.push(RequeuedDelivery { run: run.cloned(), delivery }) {
+            self.forward_requeued(requeued, effects);
+        }
+    }
+
+    fn forward_requeued(&mut self, RequeuedDelivery { run, delivery }: RequeuedDelivery, effects: &mut Effects) {
+        let ShardDelivery { shard, term: _, delivery } = delivery;
+        effects.messages.push(messages::forward(&shard, &delivery, &self.context.secret));
+        effects.to_accept.push(delivery);
+        if let Some(run) = run
+            && let Some(stale) = self.runs.stale_mut(&run)
+        {
+            stale.is_requeued = true;
+        }
+    }
+
+    /// Puts the deliveries behind the other messages of their queues that waited for this tick. Those that wait for no read any more are
+    /// received again.
+    pub(super) fn continue_requeued(&mut self, effects: &mut Effects) {
+        for requeued in self.requeued.take() {
+            let is_being_read = match &requeued.run {
+                Some(run) => self.runs.is_being_read(run),
+                None => self.unknown_listeners(&requeued.delivery.shard) == UnknownListeners::BeingRead,
+            };
+            if is_being_read {
+                self.forward_requeued(requeued, effects);
+            } else {
+                self.returned.push_back(ReturnedDelivery { delivery: requeued.delivery, resends: Vec::new() });
+            }
+        }
     }
 
     /// Lets deliveries that were held be received again, behind earlier ones, in the batches that have room for them.

@@ -36,24 +36,30 @@ impl Driver {
         self.save_snapshots();
         let now = self.read_clock(&mut batch);
         let released = self.released_runs(&batch);
-        let Batch { events, mut signals, mut logs, submitted, loaded, not_found, remote_runs, .. } = batch;
+        let Batch { events, deferred, mut signals, mut logs, submitted, loaded, not_found, remote_runs, .. } = batch;
         let (mut unbind, mut effects) = (batch.unbind, batch.effects);
-        let (steps, decided, copies) = self.decide(now, events, (&released, &not_found), &mut effects);
+        let (steps, decided, copies) = self.decide(now, (events, deferred), (&released, &not_found), &mut effects);
         let watched = self.watched_logs(&logs);
         let refused = self.append(&steps, &mut logs).await;
         let is_appended = |(run, ..): &(RunId, _, _)| !refused.contains_key(run);
         effects.watch_events.extend(watched.into_iter().filter(is_appended).map(|(_, watcher, log)| (watcher, log)));
         unbind.extend(self.drop_refused(&refused, &submitted));
         self.note_leases(&decided);
+        let stepped: Vec<RunId> =
+            if cfg!(debug_assertions) { decided.iter().map(|(run, _)| run.clone()).collect() } else { Vec::new() };
         let gone: BTreeSet<RunId> = released.into_iter().chain(refused.keys().cloned()).collect();
+        effects.to_accept.extend(take_refused(&mut signals, &refused));
         signals.extend(self.put_back_notifications(copies, &gone));
         self.settle(signals, (decided, &gone), &remote_runs, &mut effects);
         self.publish(steps, &refused, &mut effects);
         self.answer_submitted(submitted, refused);
         self.close_inactive(loaded, &mut effects);
+        debug_assert_eq!(self.stalled(now, &stepped), None, "a run that can go on has no turn");
+        debug_assert_eq!(self.forgotten_call(&stepped), None, "a call that may not start is not withdrawn");
         self.make_jobs(&mut effects);
         self.request_permits(&mut effects);
-        let are_all_loaded = self.shards.owns_all() && !self.runs.has_stale() && !self.declarations.has_loads();
+        let are_all_loaded =
+            self.shards.owns_all() && !self.runs.delay_notifications() && !self.declarations.has_loads();
         let all_bound = self.is_lasting() || are_all_loaded;
         let has_room = outbox::has_room_for_backlog(&self.context.outbox);
         self.publications.add_to(&mut effects, all_bound, has_room, &self.context.secret);
@@ -89,22 +95,30 @@ impl Driver {
     }
 
     /// Steps the machines. Returns the result of each run, the events that were decided, and the notifications among them with what is left
-    /// of each. Conditions are evaluated in turns, after everything else.
+    /// of each. Notifications, and then events that were deferred, follow the others, and conditions are evaluated in turns, after everything else.
     fn decide(
         &mut self,
         now: Timestamp,
-        events: Vec<RunEvent>,
+        (events, deferred): (Vec<RunEvent>, Vec<RunEvent>),
         (released, not_found): (&BTreeSet<RunId>, &BTreeSet<RunId>),
         effects: &mut Effects,
     ) -> DecidedBatch {
         let mut runs: BTreeMap<Option<Namespace>, BTreeSet<RunId>> = BTreeMap::new();
-        for event in &events {
+        for event in events.iter().chain(&deferred) {
             runs.entry(self.namespace_of(&event.run)).or_default().insert(event.run.clone());
         }
         let shares = Shares::new(runs, self.conditions.len().min(MAX_FULL_TURNS));
         let mut decisions = Decisions::new(now, shares, (released, not_found), effects);
-        for event in events {
+        let (notifications, others): (Vec<RunEvent>, Vec<RunEvent>) =
+            events.into_iter().partition(|event| event.copy.is_some());
+        for event in others {
             self.decide_event(event, 0, &mut decisions);
+        }
+        for events in [notifications, deferred] {
+            decisions.begin_kind();
+            for event in events {
+                self.decide_event(event, 0, &mut decisions);
+            }
         }
         self.conditions.begin_batch();
         decisions.begin_conditions(self.conditions.len().min(MAX_FULL_TURNS));
@@ -339,8 +353,7 @@ impl Driver {
                 None => self.publish_run(run, step, effects),
                 Some(error) => {
                     let reason = error.to_string();
-                    let is_limit =
-                        matches!(error, SubmitError::TooManyOpen { .. } | SubmitError::TooManyOpenInNamespace { .. });
+                    let is_limit = is_limit(error);
                     let reply =
                         || if is_limit { Reply::Refused(reason.clone()) } else { Reply::Failed(reason.clone()) };
                     step.reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, reply()));
@@ -358,6 +371,7 @@ impl Driver {
             reply_to,
             ended,
             may_repeat,
+            bytes: _,
             is_unfinished,
             is_retried: _,
             memos: _,
@@ -456,6 +470,20 @@ impl Driver {
         };
         logs.iter().filter_map(of_run).flatten().collect()
     }
+}
+
+/// Whether a run was refused because too many are open.
+fn is_limit(error: &SubmitError) -> bool {
+    matches!(error, SubmitError::TooManyOpen { .. } | SubmitError::TooManyOpenInNamespace { .. })
+}
+
+/// Takes the deliveries of commands that were refused because too many runs are open. Their senders are told so: the commands must not have
+/// an effect later, once fewer runs are open.
+fn take_refused(signals: &mut Vec<(RunId, Delivery)>, refused: &BTreeMap<RunId, SubmitError>) -> Vec<Delivery> {
+    let is_refused = |(run, delivery): &mut (RunId, Delivery)| {
+        refused.get(&*run).is_some_and(is_limit) && messages::is_request(delivery)
+    };
+    signals.extract_if(.., is_refused).map(|(_, delivery)| delivery).collect()
 }
 
 /// The id of a fetch; `None` for another command.

@@ -27,6 +27,7 @@ impl Driver {
         self.load_more_unpublished(batch).await;
         self.reload_stale(batch).await;
         self.return_held_notifications(batch);
+        self.continue_requeued(&mut batch.effects);
         for delivery in self.shards.take_deferred() {
             self.receive_delivery(delivery, batch).await;
         }
@@ -111,7 +112,7 @@ impl Driver {
     /// Counts the versions as published that have passed the barrier, and sends its probes.
     fn advance_barrier(&mut self, batch: &mut Batch) {
         let is_any_held = !self.held_notifications.is_empty() || !self.returned.is_empty();
-        let is_known = !self.runs.has_stale() && !self.shards.has_deferred() && !is_any_held;
+        let is_known = !self.runs.delay_notifications() && !self.shards.has_deferred() && !is_any_held;
         let received = is_known.then(|| self.forwards.received());
         for (run, version) in self.publications.barrier.advance(received, |first| self.forwards.are_taken(first)) {
             self.publications.cursors.on_confirmed(&run, version);

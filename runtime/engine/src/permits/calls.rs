@@ -24,8 +24,15 @@ impl Default for EndedCalls {
 impl EndedCalls {
     /// Returns the calls that an event and its records may have ended.
     pub(crate) fn from_event(event: &Event, records: &[Record]) -> Self {
+        // Once a rollback has failed for good, the whole run is rolled back.
         let takes_back = |record: &Record| {
-            matches!(record.fact, Fact::FailureResolved { .. } | Fact::Expired | Fact::CancelRequested)
+            matches!(
+                record.fact,
+                Fact::FailureResolved { .. }
+                    | Fact::Expired
+                    | Fact::CancelRequested
+                    | Fact::RollbackFailed { retry_at: None, .. }
+            )
         };
         // Besides the call that the event names, time may have ended others: no worker has started them in time.
         let failed = records.iter().filter(|record| matches!(record.fact, Fact::Failed { .. })).count();
@@ -143,6 +150,24 @@ mod tests {
     use super::*;
     use flow::{Attempt, Failure, FailureKind, Firing, NodeIndex};
     use machine::NodeAttempt;
+
+    #[test]
+    fn a_rollback_that_fails_for_good_may_end_any_call() {
+        let attempt = NodeAttempt { node: NodeIndex(1), firing: Firing::FIRST, attempt: Attempt::new(1) };
+        let failed = |retry_at| Record {
+            at: Timestamp::from_micros(0),
+            firing: None,
+            fact: Fact::RollbackFailed {
+                attempt,
+                failure: Failure::new(FailureKind::Transient, "no"),
+                retry_at,
+                worker: None,
+            },
+        };
+        assert!(matches!(EndedCalls::from_event(&Event::Tick, &[failed(None)]), EndedCalls::Any));
+        let is_retried = Some(Timestamp::from_micros(1));
+        assert!(matches!(EndedCalls::from_event(&Event::Tick, &[failed(is_retried)]), EndedCalls::Calls(_)));
+    }
 
     #[test]
     fn a_call_that_expires_beside_another_event_has_ended() {

@@ -26,6 +26,9 @@ const MAX_AWAITED_READS: u32 = 6;
 /// Maximum number of events that are held for a run, if somebody waits for their replies.
 const MAX_PENDING_COMMANDS: usize = 64;
 
+/// Maximum number of calls of a run with noted heartbeats. Those of others are noted once the run is read: their workers repeat them.
+const MAX_HEARTBEATS: usize = 4_096;
+
 /// A run whose records are read with the next tick.
 #[derive(Default)]
 pub(crate) struct StaleRun {
@@ -93,6 +96,13 @@ impl StaleRun {
         None
     }
 
+    /// Notes that a worker has a call.
+    pub(crate) fn note_heartbeat(&mut self, lease: CallHolder) {
+        if self.heartbeats.len() < MAX_HEARTBEATS {
+            self.heartbeats.insert(lease);
+        }
+    }
+
     /// Whether its records are read now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         match self.load {
@@ -109,7 +119,12 @@ impl StaleRun {
 
     /// Whether notifications wait until it is known whether it listens.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.may_listen() && self.failed_reads < MAX_AWAITED_READS
+        self.may_listen() && self.delays_notifications()
+    }
+
+    /// Whether notifications may wait for it: it may listen, or copies of them may be held for it.
+    pub(crate) fn delays_notifications(&self) -> bool {
+        !self.has_ended && self.failed_reads < MAX_AWAITED_READS
     }
 
     /// No notification waits for it any more until it is read.

@@ -47,6 +47,43 @@ async fn notifications_wait_for_a_time_for_a_run_that_cannot_be_read() {
     assert_eq!(runs.take_due_stale(10).len(), 1, "it is tried again");
 }
 
+#[test]
+fn a_run_notes_heartbeats_of_a_bounded_number_of_workers() {
+    let mut stale = StaleRun::default();
+    let call = flow::CallId {
+        run: run("r"),
+        task: "t".parse().unwrap(),
+        firing: flow::Firing::FIRST,
+        attempt: flow::Attempt::FIRST,
+        action: flow::Action::Apply,
+    };
+    for number in 0..10_000 {
+        // Who has the job of a call may invent the names of workers.
+        stale.note_heartbeat((call.clone(), format!("w{number}").parse().unwrap()));
+    }
+    assert_eq!(stale.heartbeats.len(), 4_096);
+}
+
+#[test]
+fn a_run_is_unread_until_it_is_in_memory() {
+    let mut runs = only(StaleRun::default());
+    runs.mark_unreadable(run("corrupt"), Some(&shard()));
+    assert!(runs.is_unread(&run("r")) && runs.is_unread(&run("corrupt")), "they may listen to a task");
+    assert!(!runs.is_unread(&run("missing")));
+}
+
+#[test]
+fn a_run_that_stays_unreadable_does_not_delay_the_notifications_of_others_for_ever() {
+    let delays = |stale| only(stale).delay_notifications();
+    assert!(!Runs::default().delay_notifications());
+    for was_active in [false, true] {
+        let failed = |failed_reads| StaleRun { was_active, failed_reads, ..StaleRun::default() };
+        assert!(delays(failed(0)) && delays(failed(MAX_FAILED_READS)));
+        assert!(!delays(failed(2 * MAX_FAILED_READS)), "its turn to be read comes again, and the others go on");
+    }
+    assert!(!delays(StaleRun { has_ended: true, ..StaleRun::default() }), "an ended run listens to nothing");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_read_is_repeated_later_and_a_batch_takes_some_runs() {
     let mut runs = Runs::default();

@@ -201,6 +201,27 @@ async fn flows_that_notify_one_another_without_a_call_are_slow() {
     assert!(started.elapsed() < Duration::from_secs(1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_run_that_stays_unreadable_delays_the_notifications_of_others_for_some_time_only() {
+    let harness = Harness::shared().await;
+    sleep(SETTLED).await;
+    let listener = runs(1);
+    submit_listeners(&harness, &listener, &listening(&["a"], 1)).await;
+    drop(harness.submit("unreadable", &linear(&["b"])).await.expect("the run begins"));
+    harness.faults.set_unreadable(&["unreadable"]);
+    let mut again = harness.new_process().await;
+    sleep(SETTLED).await;
+    drop(again.submit("r", &linear(&["a"])).await.expect("the run begins"));
+    again.answer_shared("r").await;
+    let fires = async {
+        while fired(&again, &listener[0]).await == 0 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(5 * PATIENCE, fires).await.expect("the run is given up after some tries");
+    assert_eq!(again.state("unreadable").await, RunState::Running);
+}
+
 /// A flow whose waiting tasks all take the values of one notification, which have about 700 kB.
 fn waiting(tasks: usize) -> Arc<Flow> {
     let mut text = "name = \"w\"\n".to_owned();

@@ -2,6 +2,7 @@
 
 mod append_faults;
 mod clock;
+mod durable;
 mod questions;
 
 use std::{

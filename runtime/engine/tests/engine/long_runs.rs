@@ -153,6 +153,36 @@ async fn some_commands_wait_for_a_run_that_is_read_and_more_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_results_than_are_held_for_a_run_that_is_read_wait_and_count() {
+    const CALLS: usize = 100;
+    let mut harness = Harness::durable().await;
+    let list = vec!["1"; CALLS].join(", ");
+    let flow = format!(
+        "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nfor_each = [{list}]\nmax_parallel = {CALLS}\n\
+         [modules]\ng = \"g.wasm\"\n"
+    );
+    drop(harness.submit("r", &wired(&flow)).await.expect("the run begins"));
+    let mut jobs = Vec::new();
+    for _ in 0..CALLS {
+        jobs.push(harness.take_job().await);
+    }
+    harness.faults.hold_reads();
+    harness.engine.abort().await;
+    let again = harness.durable_sharing_engine("again").await;
+    drop(harness);
+    sleep(SETTLED).await;
+    for job in &jobs {
+        again.signal_job(job).await;
+    }
+    // Time passes only while nothing goes round: those that are not held wait for the next second.
+    sleep(SETTLED).await;
+    assert_eq!(again.state("r").await, RunState::Running);
+    again.faults.release_reads();
+    timeout(PATIENCE, again.wait_for_state("r", RunState::Success)).await.expect("no result is lost");
+    assert_eq!(again.jobs_waiting().await, 0, "and no call is sent again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_arrives_for_a_damaged_run_is_settled() {
     let mut harness = Harness::new().await;
     let run: RunId = "r".parse().unwrap();

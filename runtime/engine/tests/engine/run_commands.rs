@@ -180,6 +180,24 @@ async fn a_retried_run_counts_among_the_open_runs_of_its_flow() {
     harness.wait_for_state("r", RunState::Success).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_was_refused_has_no_effect_later() {
+    let mut harness = Harness::with_max_open_runs(1).await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let a = harness.take_job().await;
+    harness.fail(&a.call, FailureKind::Permanent).await;
+    assert_eq!(harness.answer_next().await.action, Action::Rollback);
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
+    let other = harness.submit("other", &linear(&["a"])).await.expect("the first run has ended");
+    // As from another process: the engine has to settle the delivery of the command.
+    let retried = harness.engine.command(&run(), RunCommand::Retry).await;
+    assert!(matches!(retried, Err(CommandError::Refused { .. })), "{retried:?}");
+    assert_eq!(harness.answer_next().await.run.as_str(), "other");
+    assert_eq!(Harness::end(other).await.state(), RunState::Success);
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    assert_eq!(harness.state("r").await, RunState::RolledBack, "its sender was told that nothing happens");
+}
+
 #[tokio::test]
 async fn a_command_that_is_too_large_is_refused_by_its_size() {
     let mut harness = Harness::new().await;

@@ -127,6 +127,28 @@ async fn a_failure_withdraws_unstarted_calls_and_awaits_running_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rollback_that_fails_withdraws_unstarted_calls_of_other_flows() {
+    let mut harness = Harness::new().await;
+    let flow = wired(
+        "name = \"f\"\n[[flow]]\nname = \"n\"\nretry = { times = 2 }\n[[flow.task]]\nname = \"a\"\nuse = \"g\"\n\
+         [[task]]\nname = \"b\"\nuse = \"g\"\n[modules]\ng = \"g.wasm\"\n",
+    );
+    let watch = harness.submit("r", &flow).await.expect("the run begins");
+    let mut calls = [harness.take_job().await.call, harness.take_job().await.call];
+    calls.sort_by(|one, other| one.task.cmp(&other.task));
+    let [a, b] = calls;
+    // Its flow is to be tried again, and the other task goes on.
+    harness.fail(&a, FailureKind::Permanent).await;
+    let undo = harness.take_job().await.call;
+    assert_eq!((&undo.task, undo.action), (&a.task, Action::Rollback));
+    assert!(harness.may_start(&b).await);
+    harness.fail(&undo, FailureKind::Permanent).await;
+    assert_eq!(harness.next_withdrawn().await, std::slice::from_ref(&b));
+    let ended = tokio::time::timeout(AT_ONCE, Harness::end(watch)).await.expect("nothing holds it up");
+    assert_eq!(ended.state(), RunState::Failure);
+}
+
+#[tokio::test(start_paused = true)]
 async fn takeover_of_a_cancelled_run_resends_no_call() {
     let harness = Harness::new().await;
     let _watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");

@@ -228,7 +228,7 @@ impl Machine {
     }
 
     /// A dispatched call that no worker has reported as started: an engine sends it again when a worker returns its job. It may
-    /// be about to be withdrawn, since it may also be wanted again before that. `None` for any other call.
+    /// be about to be withdrawn. `None` for any other call.
     #[must_use]
     pub fn unstarted_call(&self, call: &CallId) -> Option<Call> {
         self.firings.get(&call.firing)?.unstarted_call(call)
@@ -296,7 +296,7 @@ impl Machine {
     }
 
     /// The dispatched calls that the run no longer needs and that no worker has reported as started: the engine withdraws
-    /// them, unless a worker reports one as started.
+    /// them, unless a worker reports one as started. None of them is needed again, so the engine sends none.
     pub fn withdrawable_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.firings.values().flat_map(FiringMachine::withdrawable_calls)
     }

@@ -9,14 +9,40 @@ use flow::{
 
 use super::Machine;
 
+/// The maximum number of places that one part of a notification looks at: most of them may not wait, and add no bytes. It takes less than a
+/// millisecond.
+const MAX_PART_PLACES: usize = 10_000;
+
+/// What ends a part of a notification.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PartLimits {
+    /// The maximum number of bytes of records; only the last record may exceed it.
+    pub(super) bytes: usize,
+    /// The maximum number of places that are looked at.
+    pub(super) places: usize,
+}
+
+impl PartLimits {
+    /// The limits of a part in a step that may have this many bytes.
+    pub(super) fn of(part: NotificationPart, bytes: usize) -> Self {
+        match part {
+            NotificationPart::Whole => Self::NONE,
+            NotificationPart::First | NotificationPart::From(_) => Self { bytes, places: MAX_PART_PLACES },
+        }
+    }
+
+    /// All places belong to the part.
+    pub(super) const NONE: Self = Self { bytes: usize::MAX, places: usize::MAX };
+}
+
 impl Machine {
-    /// Decides a part of a notification, up to the place whose record reaches this many bytes. Returns the places that are left.
+    /// Decides a part of a notification, as far as its limits allow. Returns the places that are left.
     pub(super) fn decide_task_notification(
         &self,
         now: Timestamp,
         notification: &TaskNotification,
         part: NotificationPart,
-        max_bytes: usize,
+        limits: PartLimits,
     ) -> (Vec<Record>, Option<NotificationCursor>) {
         let mut records = Vec::new();
         if !self.takes_task_notifications() {
@@ -32,8 +58,8 @@ impl Machine {
         };
         let (mut bytes, mut triggered) = (0, 0);
         let mut free = None;
-        for place in self.listening_places(notification, start, last) {
-            if bytes >= max_bytes {
+        for (looked_at, place) in self.listening_places(notification, start, last).enumerate() {
+            if bytes >= limits.bytes || looked_at >= limits.places {
                 return (records, Some(NotificationCursor { last, next: place, revision: self.revision }));
             }
             let record = match place {

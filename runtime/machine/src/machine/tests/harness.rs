@@ -51,6 +51,8 @@ pub(super) struct Harness {
     pub(super) fetches: Vec<ValueFetch>,
     /// The graphs of its firings.
     graphs: BTreeMap<Firing, Graph>,
+    /// Calls that the run no longer needed after an earlier step.
+    unwanted: BTreeSet<CallId>,
     /// Calls whose workers were lost: each may have been executed, and may still be answered.
     pub(super) lost: Vec<Call>,
     /// Answered calls whose jobs may be delivered once more.
@@ -101,6 +103,7 @@ impl Harness {
             outstanding: Vec::new(),
             fetches: Vec::new(),
             graphs: BTreeMap::new(),
+            unwanted: BTreeSet::new(),
             lost: Vec::new(),
             executions: 0,
             redeliverable: Vec::new(),
@@ -158,6 +161,7 @@ impl Harness {
         self.assert_replay_equals_live();
         self.assert_snapshot_restores();
         self.assert_pending_equals_outstanding();
+        self.assert_no_call_is_wanted_again();
         self.assert_old_event_is_ignored();
     }
 

@@ -1,7 +1,9 @@
 //! A step is bounded in bytes, and so is what one notification decides at once.
 
 use crate::{Event, Fact, Machine, NotificationPart, Record, Step, StepLimits};
-use flow::{NotificationOutcome, RunState, TaskNotification, Timestamp, Value};
+use flow::{
+    CallId, Execution, NotificationOutcome, RunState, Signal, TaskNotification, TaskResult, Timestamp, Value, Values,
+};
 
 use super::harness::{Harness, flow, name};
 
@@ -120,4 +122,50 @@ fn a_notification_for_many_tasks_of_one_firing_is_decided_in_parts() {
     assert_eq!(parts, 4);
     harness.step(&Event::Tick);
     assert_eq!(harness.state(), RunState::Success);
+}
+
+#[test]
+fn a_notification_for_many_places_that_do_not_wait_is_decided_in_parts() {
+    // Each firing waits at `w`. All other tasks that listen come after it.
+    let task = |number| {
+        format!(
+            "[[task]]\nname = \"x{number}\"\nwait = \"cake\"\n[[link]]\nfrom = \"w\"\nto = \"x{number}\"\n\
+             [[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"x{number}\"\n"
+        )
+    };
+    let text = format!(
+        "persistent = true\nmax_parallel = 70\n[[task]]\nname = \"s\"\nuse = \"g#noop\"\n\
+         [[task]]\nname = \"w\"\nwait = \"cake\"\n[[link]]\nfrom = \"s\"\nto = \"w\"\n{}\
+         [[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"w\"\n",
+        (0..200).map(task).collect::<String>()
+    );
+    let mut machine = Machine::new("r".parse().unwrap(), flow(&text));
+    let now = Timestamp::default();
+    machine.step(now, &Event::Start);
+    let success = || TaskResult::Succeeded(Values::new());
+    for _ in 0..60 {
+        machine.step(now, &Event::Notify { task: name("s"), result: success(), key: None });
+    }
+    let calls: Vec<CallId> = machine.outstanding_calls().collect();
+    for call in calls {
+        let execution = Execution::new(1);
+        let signal = Signal { call, answer: success(), execution, redelivered: false, worker: None };
+        machine.step(now, &Event::Signal(signal));
+    }
+    let waiting = machine.waiting_tasks().count();
+    assert!(waiting >= 60, "{waiting} firings wait");
+    // None of the other tasks begins to wait between the parts.
+    let limits = StepLimits { records: 1, ..StepLimits::default() };
+    let (mut part, mut parts, mut completed) = (NotificationPart::First, 0, 0);
+    loop {
+        let event = Event::TaskNotification { notification: notification(), part };
+        let step = machine.step_within(now, &event, limits);
+        completed += count(&step.records, |fact| matches!(fact, Fact::Succeeded { .. }));
+        parts += 1;
+        match step.rest {
+            Some(rest) => part = NotificationPart::From(rest),
+            None => break,
+        }
+    }
+    assert_eq!((parts, completed), (2, waiting), "12,000 places, and each that waits is served");
 }

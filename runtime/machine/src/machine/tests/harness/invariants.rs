@@ -62,6 +62,16 @@ impl Harness {
         assert_eq!(pending, &(&out - &leased) - &withdrawable, "a leased or withdrawable call is not sent again");
     }
 
+    /// An engine neither sends a call that its run no longer needs, nor requests a permit for it. So the run must not need it again.
+    pub(super) fn assert_no_call_is_wanted_again(&mut self) {
+        let out: BTreeSet<CallId> = self.machine.outstanding_calls().collect();
+        let leased: BTreeSet<CallId> = self.machine.leased_calls().map(|(call, _)| call).collect();
+        self.unwanted.retain(|call| out.contains(call));
+        let mut unstarted = self.unwanted.difference(&leased);
+        assert!(unstarted.all(|call| self.machine.is_withdrawable(call)), "wanted again: {:?}", self.unwanted);
+        self.unwanted.extend(self.machine.withdrawable_calls());
+    }
+
     pub(super) fn assert_old_event_is_ignored(&self) {
         for signal in &self.answered {
             assert_eq!(self.machine.decide(self.now, &Event::Signal(signal.clone())), [], "{}", signal.call);
