@@ -319,10 +319,16 @@ impl TaskBuilder {
         self
     }
 
-    /// Sets the maximum number of parallel calls.
+    /// Sets the maximum number of parallel calls, from 1 to [`DraftForEach::MAX_PARALLEL`].
     #[must_use]
     pub fn max_parallel(mut self, max: u32) -> Self {
-        self.for_each.iter_mut().for_each(|each| each.max_parallel = Some(max));
+        if (1..=DraftForEach::MAX_PARALLEL).contains(&max) {
+            self.for_each.iter_mut().for_each(|each| each.max_parallel = Some(max));
+        } else {
+            let message = format!("\"max_parallel\" of {} is {max}", self.owner);
+            let hint = format!("write a whole number from 1 to {}", DraftForEach::MAX_PARALLEL);
+            self.diagnostics.push(Diagnostic::error(None, message).hint(hint));
+        }
         self
     }
 

@@ -272,6 +272,10 @@ pub struct DraftForEach {
 }
 
 impl DraftForEach {
+    /// The largest maximum of parallel calls: the elements that an engine prepares at once, and the calls that one cancel
+    /// interrupts.
+    pub const MAX_PARALLEL: u32 = 10_000;
+
     /// The flow's name for the element of a call: `item` by default.
     #[must_use]
     pub fn element(&self) -> ValueName {

@@ -110,7 +110,7 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
         Key::new("start_at", "moment", "at once"),
         Key::new("for_each", "name, or list of values", "it is called once").needed().of_call(),
         Key::new("as", "name", "`\"item\"`").needed().of_call(),
-        Key::new("max_parallel", "whole number from 1", "1000").of_call(),
+        Key::new("max_parallel", "whole number from 1 to 10000", "1000").of_call(),
         Key::new("requires", "table or list", "every parameter under its own name").needed().of_call(),
         Key::new("provides", "table or list", "all that the module declares").needed(),
         Key::new("with", "table of values", "none").needed().of_call(),

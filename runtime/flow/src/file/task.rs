@@ -104,7 +104,7 @@ fn for_each(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Option<Dra
     let toml = table.take("for_each");
     let element: Option<WithSpan<ValueName>> = table.name("as", diagnostics);
     let is_misnamed = element.is_none() && table.take("as").is_some();
-    let max_parallel = table.integer("max_parallel", 1..=u32::MAX, diagnostics);
+    let max_parallel = table.integer("max_parallel", 1..=DraftForEach::MAX_PARALLEL, diagnostics);
     let Some(toml) = toml else {
         for key in ["as", "max_parallel"] {
             if let Some(toml) = table.take(key) {

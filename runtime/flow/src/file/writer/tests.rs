@@ -14,8 +14,8 @@ use crate::{
     Timestamp, Value,
     builder::{Builder, LinkBuilder, TaskBuilder},
     draft::{
-        DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers, FlowBody, LinkSpans,
-        ModuleReference,
+        DraftFlow, DraftForEach, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers,
+        FlowBody, LinkSpans, ModuleReference,
     },
     file::parse,
     seeded_rng::SeededRng,
@@ -232,7 +232,7 @@ fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
             12 => task.starts(random_starts(rng)),
             13 => task.max_running(rng.pick(&[1, Pace::MAX_RUNNING])),
             14 => task.rate(rng.pick(&["1/s", "100/m", "1000000/h"])),
-            15 => task.for_each("list", "element").max_parallel(rng.pick(&[1, u32::MAX])),
+            15 => task.for_each("list", "element").max_parallel(rng.pick(&[1, DraftForEach::MAX_PARALLEL])),
             16 => task
                 .for_each_of([Json::from(&serde_json::json!(1)), Json::from(&serde_json::json!({"a": [2]}))], "item"),
             17 => task.expires(random_duration(rng)).delivery_limit(rng.pick(&[1, 50])),
