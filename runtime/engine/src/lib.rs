@@ -10,6 +10,8 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod bug;
+#[cfg(test)]
+mod captured_logs;
 mod clock;
 mod command_error;
 mod condition_turns;
