@@ -198,8 +198,7 @@ async fn size_of(answer: TaskResult) -> usize {
     let (run, task) = (name().parse().unwrap(), name().parse().unwrap());
     let call = CallId { run, task, firing: Firing::FIRST, attempt: Attempt::FIRST, action: Action::Apply };
     let worker = Some("w".repeat(50).parse().unwrap());
-    let signal =
-        Signal { call: call.clone(), answer, execution: Execution::new(u64::MAX), redelivered: true, worker };
+    let signal = Signal { call: call.clone(), answer, execution: Execution::new(u64::MAX), redelivered: true, worker };
     let report = Report::Signal(signal, largest_log());
     let keys = EngineSecret::new([7; 32]).call_keys(&call, report.contents());
     let body = report.encode(&keys);

@@ -178,9 +178,8 @@ fn a_long_list_expands_only_a_window_of_elements() {
 #[test]
 fn the_widest_list_starts_in_several_steps() {
     let top = format!("max_parallel = {WIDEST}\n");
-    let text = format!(
-        "[inputs]\nitems = []\n[[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"items\"\n{top}"
-    );
+    let text =
+        format!("[inputs]\nitems = []\n[[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"items\"\n{top}");
     let plain = flow(&text);
     let inputs = [("items".parse().unwrap(), Value::json(&(0..20_000).collect::<Vec<_>>().into()))].into();
     let mut machine = Machine::new("r".parse().unwrap(), Arc::new(Flow { inputs, ..(*plain).clone() }));
