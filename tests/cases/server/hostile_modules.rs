@@ -153,7 +153,9 @@ fn a_server_stops_while_it_compiles() {
 fn a_call_that_kills_its_server_is_given_up() {
     let waft = Waft::default();
     waft.write("waft.toml", "[worker]\ndelivery_limit = 2\n");
-    waft.flow("name = \"deadly\"\n[[task]]\nname = \"kill\"\nuse = \"hostile#sleep\"\nwith = { ms = 9_000 }\nprovides = []\n");
+    waft.flow(
+        "name = \"deadly\"\n[[task]]\nname = \"kill\"\nuse = \"hostile#sleep\"\nwith = { ms = 9_000 }\nprovides = []\n",
+    );
     let start = || {
         let (process, address) = serve(&waft, "127.0.0.1:0");
         TestServer { waft: Waft::default(), address, process }

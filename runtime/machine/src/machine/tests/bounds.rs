@@ -117,7 +117,7 @@ fn many_tasks_that_may_start_at_once_start_in_several_steps() {
 }
 
 /// The largest maximum of parallel calls that a flow can have.
-const WIDEST: usize = 10_000;
+const WIDEST: usize = flow::draft::DraftForEach::MAX_PARALLEL as usize;
 
 /// A machine with a `for_each` task for a list of this length, when its list is known.
 fn long_list(length: u32, top: &str) -> (Machine, VecDeque<Call>) {
