@@ -176,9 +176,15 @@ impl Harness {
 
     /// Starts a worker that takes jobs from the queue of its name, for modules that it admits, of at most this many bytes.
     async fn start_worker_with(&self, name: &str, admission: Admission, max_module_bytes: u64) {
+        self.start_configured(config(name), admission, max_module_bytes).await;
+    }
+
+    /// Like [`Self::start_worker_with`], for a worker with this configuration.
+    async fn start_configured(&self, config: Config, admission: Admission, max_module_bytes: u64) {
         let cache = tempfile::tempdir().expect("a temporary folder");
+        let name = config.name.as_str();
         let guests = content_source(name, self.broker.clone(), &cache, admission, max_module_bytes).await;
-        let worker = Worker::connect(config(name), self.broker.clone(), Arc::new(guests)).await.expect("it connects");
+        let worker = Worker::connect(config, self.broker.clone(), Arc::new(guests)).await.expect("it connects");
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             worker.run(stop.clone(), stop).await;

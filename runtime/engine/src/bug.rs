@@ -13,7 +13,7 @@ pub(crate) fn catch_bug<T>(run: &RunId, doing: &str, work: impl FnOnce() -> T) -
     // The values that the work borrowed are not used again after a panic.
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
         let reason = format!("{doing}: {}", machine::panic_message(&*panic));
-        error!(%run, reason, BUG_MESSAGE);
+        error!(%run, reason, "{BUG_MESSAGE}");
         reason
     })
 }
@@ -23,6 +23,7 @@ mod tests {
     use machine::Event;
 
     use super::*;
+    use crate::captured_logs::CapturedLogs;
 
     #[test]
     fn a_panic_stops_only_its_run_and_names_the_event() {
@@ -33,7 +34,13 @@ mod tests {
             result: flow::TaskResult::Succeeded(flow::Values::new()),
             key: None,
         };
+        let logs = CapturedLogs::start();
         let caught = catch_bug(&run, &event.summary(), || panic!("the machine accepts what it decided: record x"));
         assert_eq!(caught, Err("notification of \"ask\": the machine accepts what it decided: record x".to_owned()));
+        let line = logs.take_one();
+        let message = format!("message={BUG_MESSAGE}");
+        for part in ["ERROR", &message, "run=r", "the machine accepts what it decided: record x"] {
+            assert!(line.contains(part), "{part} is missing in: {line}");
+        }
     }
 }

@@ -11,6 +11,8 @@
 
 mod bug;
 mod call_queue;
+#[cfg(test)]
+mod captured_logs;
 mod clock;
 mod command_error;
 mod condition_turns;

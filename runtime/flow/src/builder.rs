@@ -365,9 +365,8 @@ impl TaskBuilder {
 
     /// Lets the namespace remember the results. Call it after [`Self::allow`], which replaces it.
     #[must_use]
-    pub fn memo(mut self, memo: Memo) -> Self {
-        self.access.memo = Some(memo);
-        self
+    pub fn memo(self, memo: Memo) -> Self {
+        Self { access: Access { memo: Some(memo), ..self.access }, ..self }
     }
 
     /// Sets limits that differ from the module's and the defaults; this replaces limits set before.
@@ -418,19 +417,11 @@ impl TaskBuilder {
     /// Sets the maximum of parallel applies, over all workers, engines and runs of the flow: from 1 to [`Pace::MAX_RUNNING`].
     #[must_use]
     pub fn max_running(mut self, count: u32) -> Self {
-        match NonZeroU32::new(count).filter(|count| count.get() <= Pace::MAX_RUNNING) {
-            Some(count) => self.pace.max_running = Some(count),
-            None => {
-                let message = format!("\"max_running\" of {} is {count}", self.owner);
-                let hint = format!("write a whole number from 1 to {}", Pace::MAX_RUNNING);
-                self.diagnostics.push(Diagnostic::error(None, message).hint(hint));
-            }
-        }
+        self.pace.max_running = self.count("max_running", count, Pace::MAX_RUNNING).or(self.pace.max_running);
         self
     }
 
-    /// Sets the maximum start rate of its applies, over all workers, engines and runs of the flow; as in a flow file:
-    /// `10/s`.
+    /// Sets the maximum start rate of its applies, such as `10/s`, over all workers, engines and runs of the flow.
     #[must_use]
     pub fn rate(mut self, text: impl AsRef<str>) -> Self {
         match Rate::parse(text.as_ref()) {
@@ -446,6 +437,15 @@ impl TaskBuilder {
     #[must_use]
     pub fn rollback(self, rollback: bool) -> Self {
         Self { rollback: Some(rollback), ..self }
+    }
+
+    /// A number from 1 to `most`; or a diagnostic, if it is another.
+    fn count(&mut self, key: &str, count: u32, most: u32) -> Option<NonZeroU32> {
+        let valid = NonZeroU32::new(count).filter(|count| count.get() <= most);
+        let diagnostic = Diagnostic::error(None, format!("{key:?} of {} is {count}", self.owner));
+        let diagnostic = diagnostic.hint(format!("write a whole number from 1 to {most}"));
+        self.diagnostics.extend(valid.is_none().then_some(diagnostic));
+        valid
     }
 
     fn pair(&mut self, key: &str, own_name: &str, flow_name: &str) -> Option<(ValueName, ValueName)> {

@@ -272,7 +272,8 @@ pub struct DraftForEach {
 }
 
 impl DraftForEach {
-    /// The highest value of `max_parallel` that a flow file can set: each of these calls waits in a queue with all its inputs.
+    /// The largest maximum of parallel calls: the elements that an engine prepares at once, and the calls that one cancel
+    /// interrupts.
     pub const MAX_PARALLEL: u32 = 10_000;
 
     /// The flow's name for the element of a call: `item` by default.

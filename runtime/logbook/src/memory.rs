@@ -11,9 +11,9 @@ use std::{
 use async_trait::async_trait;
 use flow::{CallId, Digest, FlowName, Namespace, RunId, Shard, Timestamp, TokenName, Value};
 use machine::{Fact, Record, Snapshot};
-use protocol::{AttemptLog, CallLog, EngineSecret, MemoAddress, RememberedResult, encode_snapshot};
+use protocol::{AttemptLog, CallLog, EngineSecret, MemoAddress, RememberedResult};
 
-use self::stored_run::StoredRun;
+use self::stored_run::{StoredRun, snapshot_bytes};
 use crate::{
     Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange,
     Logbook, MaxUnended, MemoChanges, MemoLimits, Memos, NewResult, ReadError, RolledBackTask, RunCounts, RunInfo,
@@ -294,8 +294,7 @@ impl Logbook for Memory {
             let known = snapshot.map_or(Version::NONE, |(version, _)| *version);
             // Approximately: an engine asks before each read of a run, and nothing is encoded here otherwise.
             let records: usize = stored.after(known).iter().take(limit).map(record_bytes).sum();
-            let size = |snapshot| encode_snapshot(snapshot).map_or(usize::MAX, |bytes| bytes.len());
-            let snapshot = snapshot.map_or(0, |(_, snapshot)| size(snapshot));
+            let snapshot = snapshot.map_or(0, |(_, snapshot)| snapshot_bytes(snapshot));
             (stored.summary(run), snapshot.saturating_add(records) as u64)
         })
     }

@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Change, Command, Event, Fact, NotificationCursor, NotificationPart, Record};
+use crate::{Change, Command, Event, Fact, NotificationCursor, Record};
 use condition_budget::ConditionBudget;
 pub use ended_attempts::{AttemptEnd, EndedAttempt};
 pub use firing::for_each::{ElementState, Expansion, collect_results, elements};

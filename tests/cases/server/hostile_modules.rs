@@ -147,13 +147,14 @@ fn a_server_stops_while_it_compiles() {
     wait_for_end(&children_before);
 }
 
-/// A server that is killed while it makes a call makes the call again after its start, but not for ever.
+/// A server that is killed while it makes a call makes the call again after its start, but only as often as the settings of
+/// its worker allow.
 #[test]
 fn a_call_that_kills_its_server_is_given_up() {
     let waft = Waft::default();
+    waft.write("waft.toml", "[worker]\ndelivery_limit = 2\n");
     waft.flow(
-        "name = \"deadly\"\n[[task]]\nname = \"kill\"\nuse = \"hostile#sleep\"\nwith = { ms = 9_000 }\nprovides = []\n\
-         delivery_limit = 2\n",
+        "name = \"deadly\"\n[[task]]\nname = \"kill\"\nuse = \"hostile#sleep\"\nwith = { ms = 9_000 }\nprovides = []\n",
     );
     let start = || {
         let (process, address) = serve(&waft, "127.0.0.1:0");

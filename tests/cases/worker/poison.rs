@@ -2,8 +2,13 @@
 
 use super::*;
 
-/// Loses `losses` workers with the next job of a queue, and returns the result of the next worker.
+/// Loses `losses` workers with the next job of a queue, and returns the result of the next worker, which sets no limit.
 async fn after(losses: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
+    after_at(config("one"), losses, job).await
+}
+
+/// Loses `losses` workers with the next job of a queue, and returns the result of a worker with a configuration.
+async fn after_at(config: Config, losses: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
     let mut harness = Harness::new().await;
     let queue = "one".parse().expect("a name");
     broker::topology::declare_shared(&*harness.broker).await.expect("the broker answers");
@@ -31,7 +36,7 @@ async fn after(losses: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
         drop(lost_consumer);
         drop(delivery);
     }
-    harness.start_worker("one").await;
+    harness.start_configured(config, Admission::default(), 64 << 20).await;
     harness.reply_may_start(true).await;
     let answer = harness.answer().await;
     harness.stop().await;
@@ -62,4 +67,15 @@ async fn a_job_beyond_its_delivery_limit_is_poison() {
     );
     assert!(!is_poison(&after(default - 1, with_worker_limit).await));
     assert!(is_poison(&after(default, with_worker_limit).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_delivery_limit_of_a_worker_holds_for_jobs_without_one() {
+    let worker = |limit| Config { delivery_limit: NonZeroU32::new(limit).expect("it is not 0"), ..config("one") };
+    let without_limit = |module| job(module, "noop");
+    let with_limit = |module| Job { delivery_limit: NonZeroU32::new(3), ..job(module, "noop") };
+    assert!(!is_poison(&after_at(worker(2), 1, without_limit).await));
+    assert!(is_poison(&after_at(worker(2), 2, without_limit).await));
+    assert!(!is_poison(&after_at(worker(2), 2, with_limit).await), "the limit of the task is higher");
+    assert!(!is_poison(&after_at(worker(9), flow::DELIVERY_LIMIT.get(), without_limit).await));
 }

@@ -75,14 +75,7 @@ pub(super) async fn run(
     // List content before reading what runs need. A run that starts meanwhile puts or touches the content it needs, so that
     // stays.
     let old = list_older_than(&*store, age).await?;
-    let needed = logbook.digests().await.map_err(CliError::unreachable)?;
-    let mut removed = Vec::new();
-    for entry in unreferenced(&*store, old, &needed).await? {
-        if store.remove(&entry).await.map_err(CliError::unreachable)? {
-            crate::output::say!("removed {} ({:#})", entry.digest, Size(entry.size));
-            removed.push(entry);
-        }
-    }
+    let removed = remove_unreferenced(&*store, &*logbook, old).await?;
     print_counts("deleted", deleted_runs, &removed);
     if results > 0 {
         output::note!("forgotten: {results} results of tasks");
@@ -105,6 +98,24 @@ async fn list_older_than(store: &dyn Store, age: Duration) -> Result<Vec<Entry>,
     let mut entries = store.list().await.map_err(CliError::unreachable)?;
     entries.retain(|entry| now.duration_since(entry.stored_at).is_ok_and(|since| since >= age));
     Ok(entries)
+}
+
+/// Removes the entries among them that no run and no tag refers to, and that were neither put nor touched since they were listed.
+/// Returns those that are removed.
+async fn remove_unreferenced(
+    store: &dyn Store,
+    logbook: &dyn Logbook,
+    old: Vec<Entry>,
+) -> Result<Vec<Entry>, CliError> {
+    let needed = logbook.digests().await.map_err(CliError::unreachable)?;
+    let mut removed = Vec::new();
+    for entry in unreferenced(store, old, &needed).await? {
+        if store.remove(&entry).await.map_err(CliError::unreachable)? {
+            crate::output::say!("removed {} ({:#})", entry.digest, Size(entry.size));
+            removed.push(entry);
+        }
+    }
+    Ok(removed)
 }
 
 /// The entries among them that no run and no tag refers to.
@@ -170,4 +181,57 @@ async fn add_trim_point(
     let trim_point = logbook.trim_point(&run.run).await.map_err(CliError::unreachable)?;
     digests.extend(trim_point.iter().flat_map(|trim_point| trim_point.snapshot.digests()));
     Ok(trim_point.map_or(Version::NONE, |trim_point| trim_point.version))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use flow::{ModuleContent, ModuleInfo, Values};
+    use logbook::{Append, MaxUnended, MemoChanges, RunInfo};
+    use machine::{Event, Machine};
+
+    use super::*;
+
+    /// The first records of a run whose module has this digest.
+    fn run_with(digest: Digest) -> Append {
+        let text = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"m\"\n[modules]\nm = \"m.wasm\"\n";
+        let info = ModuleInfo { digest, content: ModuleContent::Command };
+        let (flow, _) =
+            flow::wire(&flow::file::parse(text).unwrap(), &[("m".to_owned(), info)].into(), &Values::new()).unwrap();
+        let mut machine = Machine::new("r".parse().unwrap(), Arc::new(flow));
+        let records = machine.step(Timestamp::from_micros(1), &Event::Start).records;
+        Append {
+            run: "r".parse().unwrap(),
+            follows: Version::NONE,
+            records,
+            info: RunInfo { shard: "1".parse().unwrap(), flow: machine.flow().name.clone(), state: machine.state() },
+            logs: Vec::new(),
+            published: Version::NONE,
+            max_unended: MaxUnended::default(),
+            memos: MemoChanges::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn content_that_a_run_needs_stays_although_the_run_came_after_the_list() {
+        let (store, logbook) = (store::Memory::new(), logbook::Memory::new());
+        let mut digests = Vec::new();
+        for content in ["of a submission", "of a recorded run", "put again", "unused"] {
+            digests.push(store.put(content.into()).await.unwrap());
+        }
+        let old = list_older_than(&store, Duration::ZERO).await.unwrap();
+        assert_eq!(old.len(), digests.len(), "no run needs them yet");
+        let [submitted, recorded, put_again, unused] = digests[..] else { panic!("{digests:?}") };
+        // A submission has found its module, and the run has no record yet.
+        assert!(store.touch(&submitted).await.unwrap());
+        logbook.append(vec![run_with(recorded)]).await.unwrap();
+        store.put("put again".into()).await.unwrap();
+        let removed = remove_unreferenced(&store, &logbook, old).await.unwrap();
+        assert_eq!(removed.iter().map(|entry| entry.digest).collect::<Vec<_>>(), [unused]);
+        for digest in [submitted, recorded, put_again] {
+            assert!(store.contains(&digest).await.unwrap(), "{digest}");
+        }
+        assert!(!store.contains(&unused).await.unwrap());
+    }
 }

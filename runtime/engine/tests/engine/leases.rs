@@ -6,7 +6,7 @@ use flow::{Action, Execution, FailureKind, RunState};
 use protocol::{HeartbeatNumber, Report, RunCommand, lease};
 use tokio::time::timeout;
 
-use crate::harness::{Fault, Harness, linear};
+use crate::harness::{Fault, Harness, StopPoint, linear};
 
 /// Longer than the duration of a lease.
 const LONG: Duration = Duration::from_secs(2 * lease::LEASE_DURATION.as_secs());
@@ -259,6 +259,44 @@ async fn an_unrecorded_lease_is_recorded_later() {
         harness.signal(&job.call).await;
         assert_eq!(Harness::end(watch).await.state(), RunState::Success, "{fault:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_with_an_unconfirmed_record_expires_if_its_worker_is_dead() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let first = harness.take_job().await;
+    let loads = harness.faults.loads();
+    harness.faults.fail_next(Fault::WrittenUnconfirmed);
+    harness.heartbeat(&first.call).await;
+    harness.wait_for_fact("r", "leased").await;
+    // No other heartbeat follows.
+    let second = timeout(2 * LONG, harness.take_job()).await.expect("the lease is watched, and expires");
+    assert!(harness.faults.loads() > loads, "the run was read again after the append");
+    assert_eq!(second.call.attempt, first.call.attempt.next());
+    let facts = harness.facts("r").await;
+    let count = |fact: &str| facts.iter().filter(|other| **other == fact).count();
+    assert_eq!((count("leased"), count("lost")), (1, 1), "{facts:?}");
+    harness.signal(&second.call).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_an_engine_wrote_before_it_died_expires_at_the_next() {
+    let mut harness = Harness::shared().await;
+    drop(harness.submit("r", &linear(&["a"])).await.expect("the run begins"));
+    let first = harness.take_job().await;
+    harness.faults.stop_at("r", StopPoint::After);
+    harness.heartbeat_job(&first).await;
+    harness.faults.until_stopped().await;
+    harness.engine.abort().await;
+    harness.faults.resume();
+    let mut next = harness.sharing_engine("next").await;
+    drop(harness);
+    let second = timeout(4 * LONG, next.take_job()).await.expect("the lease is watched, and expires");
+    assert_eq!(second.call.attempt, first.call.attempt.next());
+    next.signal_job(&second).await;
+    next.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is valid")]
 
+mod bugs;
 mod clocks;
 mod declarations;
+mod failures;
 mod floods;
 mod forwards;
 mod forged;

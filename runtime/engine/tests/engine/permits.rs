@@ -354,6 +354,30 @@ async fn elements_share_their_tasks_permits_through_an_engine_crash() {
     harness.wait_for_state("r1", RunState::Success).await;
 }
 
+/// How many calls hold a permit, and how many wait for one.
+async fn held_and_waiting(harness: &Harness) -> (u64, u64) {
+    let answers = harness.engine.permits(&PermitsQuestion::default()).await;
+    let tasks: Vec<TaskPermits> =
+        answers.into_iter().flat_map(|(_, answer)| answer.expect("it is driven").tasks).collect();
+    (tasks.iter().map(|task| task.held).sum(), tasks.iter().map(|task| task.waiting).sum())
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_next_elements_of_a_long_list_wait_for_permits() {
+    // As many elements are prepared at once, where the task sets no `max_parallel`.
+    const WINDOW: u64 = 1_000;
+    let mut harness = Harness::new().await;
+    let list: Vec<u64> = (0..5 * WINDOW).collect();
+    harness.submit("r", &paced(&format!("for_each = {list:?}\nmax_running = 1"))).await.expect("the run begins");
+    let mut job = harness.take_job().await;
+    for answered in 0..20 {
+        sleep(SHORT_TIMEOUT).await;
+        assert_eq!(held_and_waiting(&harness).await, (1, WINDOW - 1), "after {answered} calls");
+        harness.signal_job(&job).await;
+        job = job_within(&mut harness, SHORT_TIMEOUT).await.expect("it does not stall");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_long_list_does_not_delay_later_runs() {
     let mut harness = Harness::shared().await;

@@ -38,6 +38,22 @@ async fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_expired_run_is_rolled_back_although_no_worker_takes_its_call() {
+    const EXPIRES: Duration = Duration::from_secs(60);
+    let mut harness = Harness::new().await;
+    let text = "name = \"f\"\nexpires = \"1m\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n[modules]\ng = \"g.wasm\"\n";
+    let watch = harness.submit("r", &wired(text)).await.expect("the run begins");
+    tokio::time::sleep(EXPIRES - Duration::from_secs(1)).await;
+    assert!(!harness.facts("r").await.contains(&"expired"), "it has another second");
+    let ended = tokio::time::timeout(2 * AT_ONCE, Harness::end(watch)).await.expect("it is rolled back at once");
+    assert_eq!(ended.state(), RunState::RolledBack);
+    let facts = harness.facts("r").await;
+    assert_eq!(facts[2..], ["expired", "failed", "rollback-not-needed", "run-entered"], "{facts:?}");
+    let call = harness.next_withdrawn().await.pop().expect("there is one");
+    assert!(!harness.may_start(&call).await, "a worker that takes the job later learns not to start the call");
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_wanted_calls_may_start() {
     let mut harness = Harness::new().await;
     let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");

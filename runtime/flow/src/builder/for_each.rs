@@ -1,8 +1,10 @@
 //! Tasks that are called for each element of a list.
 
+use std::num::NonZeroU32;
+
 use super::{TaskBuilder, parse_name};
 use crate::{
-    Diagnostic, Json,
+    Json,
     draft::{DraftForEach, DraftList},
 };
 
@@ -27,15 +29,11 @@ impl TaskBuilder {
         self
     }
 
-    /// Sets the maximum number of parallel calls.
+    /// Sets the maximum number of parallel calls, from 1 to [`DraftForEach::MAX_PARALLEL`].
     #[must_use]
     pub fn max_parallel(mut self, max: u32) -> Self {
-        if !(1..=DraftForEach::MAX_PARALLEL).contains(&max) {
-            let diagnostic = Diagnostic::error(None, format!("\"max_parallel\" of {} is {max}", self.owner));
-            let hint = format!("choose a whole number from 1 to {}", DraftForEach::MAX_PARALLEL);
-            self.diagnostics.push(diagnostic.hint(hint));
-        }
-        self.for_each.iter_mut().for_each(|each| each.max_parallel = Some(max));
+        let max = self.count("max_parallel", max, DraftForEach::MAX_PARALLEL);
+        self.for_each.iter_mut().for_each(|each| each.max_parallel = max.map(NonZeroU32::get));
         self
     }
 }

@@ -220,6 +220,20 @@ fn firing_limits_are_checked_in_files_and_in_the_builder() {
 }
 
 #[test]
+fn the_parallel_calls_of_a_list_are_checked_in_the_builder() {
+    let diagnostics = |max: u32| {
+        let list = [Json::from(&serde_json::json!(1))];
+        let task = |task: super::TaskBuilder| task.for_each_of(list, "item").max_parallel(max);
+        let draft = Draft::builder("f").unwrap().module("m", "m.wasm").task("t", "m", task).build();
+        wire(&draft, &modules(), &Values::new()).err().unwrap_or_default()
+    };
+    for (max, is_refused) in [(0, true), (1, false), (10_000, false), (10_001, true)] {
+        let message = format!("\"max_parallel\" of task \"t\" is {max}");
+        assert_eq!(diagnostics(max).iter().any(|diagnostic| diagnostic.message == message), is_refused, "{max}");
+    }
+}
+
+#[test]
 fn invalid_names_and_durations_are_reported_when_the_flow_is_wired() {
     let draft = Draft::builder("f")
         .unwrap()

@@ -43,9 +43,8 @@ impl StoredRun {
     pub(super) fn bytes(&self) -> u64 {
         let last = self.snapshot.iter().map(|(_, snapshot)| snapshot);
         let snapshots = last.chain(self.trim_point.iter().map(|trim_point| &trim_point.snapshot));
-        let bytes =
-            encode_records(&self.records).len() + snapshots.map(|one| encode_snapshot(one).len()).sum::<usize>();
-        bytes as u64
+        let snapshots = snapshots.map(snapshot_bytes).fold(0, usize::saturating_add);
+        encode_records(&self.records).len().saturating_add(snapshots) as u64
     }
 
     /// The version that the first stored record follows.
@@ -115,4 +114,9 @@ fn positioned(logs: &[(Version, AttemptLog)]) -> impl Iterator<Item = (LogPositi
     same_append.flat_map(|logs| {
         (0..).zip(logs).map(|(number, (first, log))| (LogPosition { first: first.get(), number }, log))
     })
+}
+
+/// The bytes of a written snapshot. One that is too large to be written is larger than any limit.
+pub(super) fn snapshot_bytes(snapshot: &Snapshot) -> usize {
+    encode_snapshot(snapshot).map_or(usize::MAX, |bytes| bytes.len())
 }

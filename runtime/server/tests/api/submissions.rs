@@ -1,5 +1,8 @@
 //! Submissions: diagnostics, and submissions with the id of an existing run.
 
+use server::ModuleLibrary;
+use store::Entry;
+
 use super::*;
 
 #[tokio::test]
@@ -126,4 +129,54 @@ async fn an_answer_has_the_first_diagnostics_of_many() {
     assert_eq!((problem.status, problem.diagnostics.len()), (422, 101));
     let last = &problem.diagnostics[100].message;
     assert!(last.ends_with(" more are not shown: `waft check` prints all"), "{last}");
+}
+
+/// A program that does nothing, with a memory of so many pages.
+fn program(pages: u8) -> Vec<u8> {
+    let section = |id: u8, content: &[&[u8]]| {
+        let content = content.concat();
+        let mut section = vec![id, u8::try_from(content.len()).unwrap()];
+        section.extend(content);
+        section
+    };
+    [
+        b"\0asm\x01\0\0\0".to_vec(),
+        // The types () -> () and (i32, i32, i32, i32) -> i32.
+        section(1, &[b"\x02", b"\x60\0\0", b"\x60\x04\x7f\x7f\x7f\x7f\x01\x7f"]),
+        section(2, &[b"\x01", b"\x16wasi_snapshot_preview1", b"\x08fd_write", b"\0\x01"]),
+        section(3, &[b"\x01\0"]),
+        section(5, &[b"\x01\0", &[pages]]),
+        section(7, &[b"\x02", b"\x06memory\x02\0", b"\x06_start\0\x01"]),
+        section(10, &[b"\x01\x02\0\x0b"]),
+    ]
+    .concat()
+}
+
+/// Stores a program, and returns its entry in the list of a cleanup that runs now.
+async fn listed_program(library: &ModuleLibrary, pages: u8) -> Entry {
+    let component = library.component(program(pages).into(), None).await.unwrap();
+    let (found, _) = library.push(component, &[], None).await.unwrap();
+    let entries = library.store.list().await.unwrap();
+    entries.into_iter().find(|entry| entry.digest == found.digest).unwrap()
+}
+
+#[tokio::test]
+async fn a_submission_and_an_edit_keep_their_modules_from_a_cleanup_that_has_listed_them() {
+    let dependencies = dependencies().await;
+    let library = dependencies.modules.clone();
+    let harness = Harness::over(config(None), dependencies).await;
+    let client = harness.client();
+    let [submitted, added, unused] =
+        [listed_program(&library, 1).await, listed_program(&library, 2).await, listed_program(&library, 3).await];
+    let uses = |task: &str, module: &Entry| {
+        format!("[modules]\n{task} = \"{}\"\n[[task]]\nname = \"{task}\"\nuse = \"{task}\"\n", module.digest)
+    };
+    let flow = format!("name = \"f\"\n{}", uses("first", &submitted));
+    client.submit(&submission(&flow).run("r1")).await.unwrap();
+    assert!(!library.store.remove(&submitted).await.unwrap(), "the submission needs it");
+    let text = uses("second", &added);
+    let edits = Edits { edits: vec![Edit::Add { text, modules: [].into() }], ..Edits::default() };
+    client.edit("r1", &edits).await.unwrap();
+    assert!(!library.store.remove(&added).await.unwrap(), "the edit needs it");
+    assert!(library.store.remove(&unused).await.unwrap(), "nobody needs it");
 }

@@ -5,8 +5,12 @@ use broker::{
     InProcess, Queue, QueueKind,
     lossy::{InterceptedBroker, PublishInterceptor},
 };
-use flow::{Action, Attempt, Firing};
+use flow::{
+    Action, Attempt, Execution, Failure, FailureKind, Firing, Json, MAX_DETAILS_BYTES, MAX_INLINE_BYTES,
+    MAX_INLINE_TOTAL_BYTES, MAX_MESSAGE_BYTES, Signal, TaskResult, Value, Values,
+};
 use futures::future::join_all;
+use protocol::{CallLog, CallUsage, EngineSecret, HttpRecord, MAX_INLINE_HTTP_BYTES, MAX_LOG_BYTES, Report};
 
 use super::*;
 
@@ -163,4 +167,74 @@ async fn a_sender_that_leaves_delays_no_other() {
     assert!(tokio::time::timeout(CONFIRM / 2, first).await.is_err(), "it leaves before the confirm");
     sender.send(call(1), QUEUE.into(), Bytes::from_static(b"x")).await.unwrap();
     assert_eq!(received(&broker, 2).await, [call(0), call(1)]);
+}
+
+/// The largest message of waft.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// The log of a guest that wrote as much as it could, with everything else that a log can have.
+fn largest_log() -> CallLog {
+    let (most, longest) = (u64::MAX, Duration::from_micros(u64::MAX));
+    let usage = CallUsage {
+        wall: longest,
+        cpu: longest,
+        memory: most,
+        input_bytes: most,
+        output_bytes: most,
+        http_requests: most,
+        http_request_bytes: most,
+        http_response_bytes: most,
+    };
+    let http = Some(HttpRecord::Inline(vec![0; MAX_INLINE_HTTP_BYTES]));
+    let mut log = CallLog { usage: Some(usage), http, ..CallLog::default() };
+    log.push("stdout", "l".repeat(2 * MAX_LOG_BYTES));
+    assert!(log.cut, "the log is full");
+    log
+}
+
+/// Sends the result of a call with the longest names and the largest log; returns the size of the message.
+async fn size_of(answer: TaskResult) -> usize {
+    let name = || "n".repeat(100);
+    let (run, task) = (name().parse().unwrap(), name().parse().unwrap());
+    let call = CallId { run, task, firing: Firing::FIRST, attempt: Attempt::FIRST, action: Action::Apply };
+    let worker = Some("w".repeat(50).parse().unwrap());
+    let signal = Signal { call: call.clone(), answer, execution: Execution::new(u64::MAX), redelivered: true, worker };
+    let report = Report::Signal(signal, largest_log());
+    let keys = EngineSecret::new([7; 32]).call_keys(&call, report.contents());
+    let body = report.encode(&keys);
+    let size = body.len();
+    let (broker, sender) = slow(InProcess::new().with_max_message_bytes(MAX_MESSAGE)).await;
+    sender.send(call, QUEUE.into(), body.into()).await.expect("a broker that takes such messages takes it");
+    assert_eq!(broker.waiting(QUEUE).await.unwrap(), Some(1));
+    size
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_largest_values_and_log_together_stay_below_a_mebibyte() {
+    /// As many values as a task may provide.
+    const MOST: usize = 1_000;
+    let store = store::Memory::new();
+    for (count, bytes) in [(MOST, MAX_INLINE_TOTAL_BYTES / MOST), (40, MAX_INLINE_BYTES)] {
+        let value = |number: usize| {
+            let name = format!("v{number:0>99}").parse().unwrap();
+            (name, Value::Bytes(vec![0_u8; bytes].into()))
+        };
+        let mut values: Values = (0..count).map(value).collect();
+        store::values::put_large(&store, &mut values).await.unwrap();
+        let inline = values.values().filter(|value| value.digest().is_none());
+        let inline: usize = inline.map(Value::size).sum();
+        assert!(inline > MAX_INLINE_TOTAL_BYTES - MAX_INLINE_BYTES, "the message is as full as it gets: {inline}");
+        let size = size_of(TaskResult::Succeeded(values)).await;
+        assert!(size > inline && size < MAX_MESSAGE, "{size}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_largest_failure_and_log_together_stay_below_a_mebibyte() {
+    let details = format!("\"{}\"", "d".repeat(MAX_DETAILS_BYTES - 2));
+    let failure = Failure::new(FailureKind::Permanent, "m".repeat(2 * MAX_MESSAGE_BYTES));
+    let failure = Failure { details: Some(Json::parse(details).unwrap()), ..failure };
+    assert!(failure.is_within_bounds());
+    let size = size_of(TaskResult::Failed(failure)).await;
+    assert!(size > MAX_DETAILS_BYTES + MAX_MESSAGE_BYTES && size < MAX_MESSAGE, "{size}");
 }

@@ -14,8 +14,8 @@ use crate::{
     Timestamp, Value,
     builder::{Builder, LinkBuilder, TaskBuilder},
     draft::{
-        DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers, FlowBody, LinkSpans,
-        ModuleReference,
+        DraftFlow, DraftForEach, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers,
+        FlowBody, LinkSpans, ModuleReference,
     },
     file::parse,
     seeded_rng::SeededRng,

@@ -116,6 +116,9 @@ fn many_tasks_that_may_start_at_once_start_in_several_steps() {
     assert!(steps > 2_000 / MAX_STEP_RECORDS, "{steps}");
 }
 
+/// The largest maximum of parallel calls that a flow can have.
+const WIDEST: usize = flow::draft::DraftForEach::MAX_PARALLEL as usize;
+
 /// A machine with a `for_each` task for a list of this length, when its list is known.
 fn long_list(length: u32, top: &str) -> (Machine, VecDeque<Call>) {
     let plain = flow(&format!(
@@ -170,6 +173,31 @@ fn a_long_list_expands_only_a_window_of_elements() {
         let made = machine.values().remove("made").unwrap();
         assert_eq!(made, Value::json(&(0..5_000).collect::<Vec<_>>().into()), "the results are in their order");
     }
+}
+
+#[test]
+fn the_widest_list_starts_in_several_steps() {
+    let top = format!("max_parallel = {WIDEST}\n");
+    let text =
+        format!("[inputs]\nitems = []\n[[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"items\"\n{top}");
+    let plain = flow(&text);
+    let inputs = [("items".parse().unwrap(), Value::json(&(0..20_000).collect::<Vec<_>>().into()))].into();
+    let mut machine = Machine::new("r".parse().unwrap(), Arc::new(Flow { inputs, ..(*plain).clone() }));
+    let (mut event, mut calls, mut steps) = (Event::Start, 0, 0);
+    loop {
+        let step = machine.step(Timestamp::default(), &event);
+        assert!(step.records.len() < 2 * MAX_STEP_RECORDS, "{} records in one step", step.records.len());
+        calls += step.commands.iter().filter(|command| matches!(command, Command::Call(_))).count();
+        let nodes = machine.firings.values().map(|firing| firing.indices().count()).sum::<usize>();
+        assert!(nodes <= WIDEST + 10, "{nodes} nodes, most of which no call can use");
+        steps += 1;
+        event = Event::Tick;
+        if !step.is_unfinished {
+            break;
+        }
+    }
+    assert_eq!(calls, WIDEST);
+    assert!(steps > WIDEST / (2 * MAX_STEP_RECORDS), "{steps} steps");
 }
 
 #[test]
