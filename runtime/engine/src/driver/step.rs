@@ -377,7 +377,6 @@ impl Driver {
             memos: _,
             ended_attempts: _,
             schedule_delays: _,
-            bytes: _,
         } = step;
         let mut state = RunState::Running;
         let mut sent = None;

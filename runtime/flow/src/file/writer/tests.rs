@@ -232,7 +232,7 @@ fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
             12 => task.starts(random_starts(rng)),
             13 => task.max_running(rng.pick(&[1, Pace::MAX_RUNNING])),
             14 => task.rate(rng.pick(&["1/s", "100/m", "1000000/h"])),
-            15 => task.for_each("list", "element").max_parallel(rng.pick(&[1, 10_000])),
+            15 => task.for_each("list", "element").max_parallel(rng.pick(&[1, DraftForEach::MAX_PARALLEL])),
             16 => task
                 .for_each_of([Json::from(&serde_json::json!(1)), Json::from(&serde_json::json!({"a": [2]}))], "item"),
             17 => task.expires(random_duration(rng)).delivery_limit(rng.pick(&[1, 50])),
@@ -290,7 +290,7 @@ fn random_draft(rng: &mut SeededRng) -> Draft {
             3 => flow.persistent(),
             4 => flow.cyclic(),
             5 => flow.max_firings(rng.pick(&[1, u64::MAX])),
-            6 => flow.max_parallel(rng.pick(&[1, 10_000])),
+            6 => flow.max_parallel(rng.pick(&[1, DraftForEach::MAX_PARALLEL])),
             7 => flow.listen_on("other", "task", rng.pick(&[SourceOutcome::Success, SourceOutcome::Any]), "n1"),
             _ => flow.schedule_with(rng.pick(&["0 3 * * *", "*/5 * * * * *"]), "n1", |schedule| {
                 let schedule = schedule.zone(rng.pick(&["UTC", "Europe/Berlin"]));
