@@ -1,6 +1,10 @@
 //! `waft submit`: submits a flow to a server, and uploads the modules that it lacks.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use client::{
@@ -17,8 +21,15 @@ use crate::{
     flow_file::{self, CheckedFlow},
     input_file,
     modules::{self, ModuleLibrary, Reference, folder_of},
+    sanitize,
     settings::Settings,
 };
+
+/// How long the server may take to answer where the calls of a new run are. The run has started, and nothing depends on the answer.
+const CALLS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The maximum number of queues that are named as having no worker.
+const MAX_NAMED_QUEUES: usize = 10;
 
 pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit, CliError> {
     let SubmitFlags { flow: path, values, labels, run_id, wait, json: as_json } = flags;
@@ -38,13 +49,41 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
         }
         return remote::follow(&Source::Server(client), &run, as_json).await;
     }
-    let Run { run, flow, state, .. } = run;
     if as_json {
+        let Run { run, flow, state, .. } = run;
         crate::output::json(json!({"run": run, "flow": flow, "state": state}));
     } else {
-        crate::output::say!("{run}");
+        crate::output::say!("{}", run.run);
+        // Programs, which read JSON, need not wait for this: they find it in the run.
+        if let Some(advice) = missing_workers(&client, &run).await {
+            crate::output::note!("{advice}");
+        }
     }
     Ok(Exit::Success)
+}
+
+/// Names the queues in which calls of a run wait although no worker takes jobs from them; `None` if there are none, or if the server
+/// does not say so soon.
+async fn missing_workers(client: &Client, run: &Run) -> Option<String> {
+    // A token that may only submit gets no tasks, and may not ask.
+    if run.state.is_final() || run.tasks.is_empty() {
+        return None;
+    }
+    let run = tokio::time::timeout(CALLS_TIMEOUT, client.run(&run.run)).await.ok()?.ok()?;
+    let waiting = run.tasks.iter().filter_map(|task| task.out.as_ref()).filter(|out| out.unserved);
+    let queues: BTreeSet<String> = waiting.map(|out| sanitize::one_line(&out.queue)).collect();
+    if queues.is_empty() {
+        return None;
+    }
+    let named = queues.iter().take(MAX_NAMED_QUEUES).map(String::as_str).collect::<Vec<_>>();
+    let others = match queues.len() - named.len() {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    let (queue, queues) = (if queues.len() == 1 { "queue" } else { "queues" }, named.join(","));
+    Some(format!(
+        "no worker takes jobs from the {queue} {queues}{others}: start one with `waft worker --broker URL --queues {queues}`"
+    ))
 }
 
 /// Where to upload the module files that flows and edits name.
