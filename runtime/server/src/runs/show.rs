@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use api::{self, FiringState, Node, NodeEvent, Revision};
 use axum::{Json, extract::State};
 use flow::{
-    Edit, Flow, NodeIndex, NodeKind, NodeName, QueueName, RunId, RunState, State as NodeState, Timestamp, Values,
+    Edit, Flow, NodeIndex, NodeKind, NodeName, RunId, RunState, State as NodeState, Task, Timestamp, Values,
     graph::Role,
 };
 use logbook::{LoadError, Logbook, Page, Replay, Summary};
@@ -198,8 +198,7 @@ async fn shown(
     let mut budget = ValueBudget::new(inputs.values().chain(provided.values()).chain(of_nodes), MAX_BYTES_OF_RUN);
     let (inputs, provided) = (budget.load(store, inputs).await, budget.load(store, provided).await);
     let failures = protocol::events::failures(machine);
-    let queues: BTreeMap<NodeIndex, &QueueName> =
-        machine.flow().tasks().map(|(index, _, task)| (index, &task.queue)).collect();
+    let calls: BTreeMap<NodeIndex, &Task> = machine.flow().tasks().map(|(index, _, task)| (index, task)).collect();
     let mut tasks = Vec::new();
     for (index, kind) in nodes(machine) {
         let name = &machine.flow().node(index).name;
@@ -212,7 +211,12 @@ async fn shown(
             node.state = api::NodeState::of(kind, machine.node_state(index));
         }
         node.awaits = awaits(machine, index);
-        node.queue = queues.get(&index).map(|queue| queue.to_string());
+        node.queue = calls.get(&index).map(|task| task.queue.to_string());
+        node.has_rollback = match kind {
+            // A task that waits for a notification calls nobody.
+            NodeKind::Task => Some(calls.get(&index).is_some_and(|task| task.rollback)),
+            NodeKind::Retry => None,
+        };
         node.elements = machine
             .progress(index)
             .map(|(count, succeeded)| api::ElementProgress { count: count as u64, succeeded: succeeded as u64 });
@@ -330,6 +334,7 @@ async fn node_with_change(last: &LastChange, budget: &mut ValueBudget, store: &d
         provides,
         failure,
         rollback_skipped: None,
+        has_rollback: None,
         retry_in,
         awaits: None,
         out: None,
@@ -355,6 +360,7 @@ fn node_without_change(kind: NodeKind, name: &NodeName) -> Node {
         provides: None,
         failure: None,
         rollback_skipped: None,
+        has_rollback: None,
         retry_in: None,
         awaits: None,
         elements: None,
