@@ -9,10 +9,11 @@ use std::{
 use anyhow::{Context, anyhow};
 use client::{
     Client, ClientError,
-    api::{self, Run, Submission, ValuesObject},
+    api::{self, Run, Submission, ValuesObject, Worker, WorkerState},
 };
 use flow::{Diagnostic, Digest, Draft, Labels, Severity};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{remote, source::Source};
 use crate::{
@@ -25,8 +26,9 @@ use crate::{
     settings::Settings,
 };
 
-/// How long the server may take to answer where the calls of a new run are. The run has started, and nothing depends on the answer.
-const CALLS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the server may take to answer a question about a new run: it lets workers answer for a second. The run has started, and
+/// nothing depends on the answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The maximum number of queues that are named as having no worker.
 const MAX_NAMED_QUEUES: usize = 10;
@@ -69,20 +71,28 @@ async fn missing_workers(client: &Client, run: &Run) -> Option<String> {
     if run.state.is_final() || run.tasks.is_empty() {
         return None;
     }
-    let run = tokio::time::timeout(CALLS_TIMEOUT, client.run(&run.run)).await.ok()?.ok()?;
+    let run = timeout(ANSWER_TIMEOUT, client.run(&run.run)).await.ok()?.ok()?;
     let waiting = run.tasks.iter().filter_map(|task| task.out.as_ref()).filter(|out| out.unserved);
-    let queues: BTreeSet<String> = waiting.map(|out| sanitize::one_line(&out.queue)).collect();
+    let mut queues: BTreeSet<&str> = waiting.map(|out| out.queue.as_str()).collect();
     if queues.is_empty() {
         return None;
     }
-    let named = queues.iter().take(MAX_NAMED_QUEUES).map(String::as_str).collect::<Vec<_>>();
-    let others = match queues.len() - named.len() {
-        0 => String::new(),
-        others => format!(" and {others} more"),
+    // A worker whose slots are all taken consumes no queue for a while, and still has its queues.
+    let workers = timeout(ANSWER_TIMEOUT, client.workers()).await.ok()?.ok()?.workers;
+    let takes_jobs = |worker: &&Worker| worker.state.as_ref().is_none_or(|state| *state == WorkerState::Active);
+    for queue in workers.iter().filter(takes_jobs).flat_map(|worker| &worker.queues) {
+        queues.remove(queue.as_str());
+    }
+    let named: Vec<String> = queues.iter().take(MAX_NAMED_QUEUES).map(|queue| sanitize::one_line(queue)).collect();
+    let (queue, others) = match queues.len() {
+        0 => return None,
+        1 => ("queue", String::new()),
+        all if all == named.len() => ("queues", String::new()),
+        all => ("queues", format!(" and {} more", all - named.len())),
     };
-    let (queue, queues) = (if queues.len() == 1 { "queue" } else { "queues" }, named.join(","));
+    let named = named.join(",");
     Some(format!(
-        "no worker takes jobs from the {queue} {queues}{others}: start one with `waft worker --broker URL --queues {queues}`"
+        "no worker takes jobs from the {queue} {named}{others}: start one with `waft worker --broker URL --queues {named}`"
     ))
 }
 
