@@ -47,7 +47,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     }
     if wait {
         if !as_json {
-            crate::output::note!("run {}", run.run);
+            crate::output::note!("run {}", sanitize::one_line(&run.run));
         }
         return remote::follow(&Source::Server(client), &run, as_json).await;
     }
