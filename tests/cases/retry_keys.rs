@@ -35,7 +35,8 @@ fn retries_of_other_systems_get_a_hint_wherever_they_are() {
             let hint = format!("hint: did you mean {meant}?");
             assert!(checked.stderr.contains(&hint), "{hint:?} is not in:\n{}", checked.stderr);
             let diagnostics = waft.run(["check", "flow.toml", "--json"]).expect(2).json();
-            let of_key = diagnostics.iter().find(|found| found["message"].as_str().unwrap_or_default().contains(&error));
+            let of_key =
+                diagnostics.iter().find(|found| found["message"].as_str().unwrap_or_default().contains(&error));
             let line = flow.lines().position(|line| line.contains("KEY")).expect("each place has it") + 1;
             assert_eq!(of_key.expect("it is in the JSON")["line"], line, "{diagnostics:#?}");
         }

@@ -11,6 +11,7 @@ mod grants;
 mod openapi;
 mod for_each;
 mod hostile_modules;
+mod hostile_server;
 mod labels;
 mod limits;
 mod triggers;

@@ -125,7 +125,10 @@ fn who_may_only_submit_asks_for_no_workers() {
     assert_eq!(submitted.expect(0).stderr, "");
     let audited = server.run(&["audit", "--json"]).expect(0).json();
     assert!(audited.iter().any(|entry| entry["action"] == "submit"), "{audited:?}");
-    assert!(audited.iter().all(|entry| entry["status"] != 403), "it asked for nothing that it may not read: {audited:?}");
+    assert!(
+        audited.iter().all(|entry| entry["status"] != 403),
+        "it asked for nothing that it may not read: {audited:?}"
+    );
     // A program finds it in the run.
     let submitted = server.run(&["submit", "flow.toml", "--json"]);
     assert_eq!(submitted.expect(0).stderr, "");

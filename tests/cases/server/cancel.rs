@@ -8,7 +8,9 @@ use crate::amqp::wait_until_busy;
 
 /// A flow of one task.
 fn one_task(waft: &Waft, queue: &str, uses: &str) {
-    waft.flow(&format!("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#{uses}\nqueue = \"{queue}\"\ntimeout = \"5m\"\n"));
+    waft.flow(&format!(
+        "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#{uses}\nqueue = \"{queue}\"\ntimeout = \"5m\"\n"
+    ));
 }
 
 /// A call that leaves a line in the log of its run.

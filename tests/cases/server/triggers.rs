@@ -134,7 +134,8 @@ fn show_tells_which_times_fired_nothing_and_which_will_still_fire() {
     let backlog = shown(&server)["backlogs"][0].clone();
     assert_eq!(backlog["task"], "sweep");
     let text = server.run(&["show", "r"]);
-    let line = text.expect(0).stdout.lines().find(|line| line.starts_with("sweep has missed times to make up for, from "));
+    let line =
+        text.expect(0).stdout.lines().find(|line| line.starts_with("sweep has missed times to make up for, from "));
     let next = backlog["next"].as_str().and_then(|next| next.get(..19)).expect("a time");
     assert!(line.is_some_and(|line| line.contains(next)), "{next} is not in:\n{}", text.stdout);
 }
