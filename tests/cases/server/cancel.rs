@@ -1,9 +1,9 @@
 //! Tests `waft cancel` of calls that no worker has begun, with workers that come later or are busy.
 
 use serde_json::json;
-use waft_tests::{CommandOutput, Process, TestBroker, Waft, unique, wait_until};
+use waft_tests::{CommandOutput, Process, Waft, unique, wait_until};
 
-use super::{TestServer, assert_error};
+use super::{TestServer, assert_error, calls::OwnBroker};
 use crate::amqp::wait_until_busy;
 
 /// A flow of one task.
@@ -39,32 +39,32 @@ fn assert_never_called(server: &TestServer, run: &str) {
 
 #[test]
 fn a_run_cancelled_without_a_worker_ends_and_a_later_worker_never_calls_it() {
-    let (broker, queue, run) = (TestBroker::shared(), unique("q"), unique("r"));
-    let server = TestServer::with_broker(&broker);
+    let (own, queue, run) = (OwnBroker::start(), unique("q"), unique("r"));
+    let (server, broker) = (&own.server, &own.broker);
     one_task(&server.waft, &queue, SAYS);
     server.submit(&run);
-    cancel(&server, &run);
+    cancel(server, &run);
     // With one slot, the worker handles its jobs in their order.
     let worker = ["--queues", &queue, "--name", &queue, "--slots", "1"];
-    let _worker = Process::worker(&server.waft, &broker, &worker);
-    assert_never_called(&server, &run);
+    let _worker = Process::worker(&server.waft, broker, &worker);
+    assert_never_called(server, &run);
 }
 
 #[test]
 fn a_queued_call_is_cancelled_while_its_worker_is_busy() {
-    let (broker, queue, [busy, run]) = (TestBroker::shared(), unique("q"), ["busy", "r"].map(unique));
-    let server = TestServer::with_broker(&broker);
+    let (own, queue, [busy, run]) = (OwnBroker::start(), unique("q"), ["busy", "r"].map(unique));
+    let (server, broker) = (&own.server, &own.broker);
     let worker = ["--queues", &queue, "--name", &queue, "--slots", "1"];
-    let _worker = Process::worker(&server.waft, &broker, &worker);
+    let _worker = Process::worker(&server.waft, broker, &worker);
     one_task(&server.waft, &queue, "spin\"");
     server.submit(&busy);
-    wait_until_busy(&server.waft, &broker, &queue, 1);
+    wait_until_busy(&server.waft, broker, &queue, 1);
     one_task(&server.waft, &queue, SAYS);
     server.submit(&run);
-    cancel(&server, &run);
+    cancel(server, &run);
     assert_eq!(server.state(&busy), "running", "the slot is still taken");
     server.run(&["cancel", &busy]).expect(0);
-    assert_never_called(&server, &run);
+    assert_never_called(server, &run);
 }
 
 #[test]
