@@ -4,6 +4,7 @@ mod admission;
 mod drain;
 
 use std::{
+    io::{BufRead as _, BufReader},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -44,7 +45,7 @@ fn workers(waft: &Waft, broker: &TestBroker) -> Vec<Value> {
 
 /// Waits until a worker is executing `calls` calls.
 #[track_caller]
-fn wait_until_busy(waft: &Waft, broker: &TestBroker, name: &str, calls: u64) {
+pub(crate) fn wait_until_busy(waft: &Waft, broker: &TestBroker, name: &str, calls: u64) {
     let until = Instant::now() + TEST_TIMEOUT;
     while !workers(waft, broker).iter().any(|worker| worker["name"] == name && worker["busy"] == calls) {
         assert!(Instant::now() < until, "{name} never runs {calls} calls");
@@ -178,6 +179,24 @@ fn a_stopping_worker_finishes_its_calls() {
     let output = ended(run);
     assert_eq!(output.expect(0).trace().join(" "), "t:running t:success");
     assert!(worker.wait().success(), "{}", worker.output());
+}
+
+#[test]
+fn a_worker_continues_without_a_log_reader() {
+    let (waft, broker, queue) = (Waft::default(), TestBroker::shared(), unique("q"));
+    let engine = broker.url(Role::Engine);
+    waft.run(["broker", "setup", "--queues", &queue, "--broker", &engine]).expect(0);
+    let mut command = waft.command(["worker", "--queues", &queue, "--name", &queue, "-vv", "--broker"]);
+    let mut worker = command.arg(broker.url(Role::Worker)).stderr(Stdio::piped()).spawn().expect("waft starts");
+    let mut lines = BufReader::new(worker.stderr.take().expect("it is a pipe")).lines();
+    assert!(lines.any(|line| line.expect("it is UTF-8").contains("takes jobs")), "it starts");
+    drop(lines);
+    // It logs each call.
+    for _ in 0..3 {
+        waft.run_flow(&one_task(&queue, "hostile#noop", ""), &["--broker", &engine]).expect(0);
+    }
+    waft_tests::signal(worker.id(), "TERM");
+    assert_eq!(worker.wait().expect("it can be waited for").code(), Some(0), "it ran until it was stopped");
 }
 
 #[test]

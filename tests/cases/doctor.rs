@@ -8,8 +8,11 @@ use std::{
 
 use broker::{Amqp, Broker, Message, Options, Properties, Routing};
 use serde_json::Value;
-use waft_tests::{CommandOutput, Process, Role, TestBroker, Waft, guest, root, start_rabbit};
-use xtask::rabbitmq::{Rabbit, with_user};
+use waft_tests::{CommandOutput, Process, Role, TestBroker, Waft, guest, root, start_rabbit, unique};
+use xtask::{
+    postgres::{POSTGRES, psql},
+    rabbitmq::{Rabbit, with_user},
+};
 
 /// Only a failing test waits this long.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -370,6 +373,44 @@ fn missing_permissions_and_different_stores_are_reported() {
     // The other store has no content to request.
     let findings = Findings::of(&doctor(&other, &["--server", &address]), 0);
     assert_eq!(findings.outcomes("store-shared"), ["skipped"]);
+}
+
+/// Executes a statement in a database.
+#[track_caller]
+fn execute(address: &str, statement: &str) {
+    let executed = psql(address).expect("PostgreSQL is installed").args(["--command", statement]).output();
+    let executed: CommandOutput = executed.expect("psql starts").into();
+    executed.expect(0);
+}
+
+#[test]
+fn the_clock_of_a_database_is_compared_with_this_machines() {
+    let server = std::env::var(POSTGRES).unwrap_or_else(|_| panic!("set {POSTGRES}, or run `cargo xtask test`"));
+    let name = unique("doctor").to_lowercase().replace('-', "_");
+    execute(&server, &format!("CREATE DATABASE {name}"));
+    let (host, _) = server.rsplit_once('/').expect("the address names a database");
+    let url = format!("{host}/{name}");
+    let waft = Waft::with_own_cache();
+    let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\nprovides = []\n";
+    waft.run_flow(flow, &["--logbook", &url]).expect(0);
+    let findings = Findings::of(&doctor(&waft, &["--logbook", &url]), 0);
+    findings.assert_contains("logbook", "ok", "has schema", "");
+    findings.assert_contains("logbook-clock", "ok", "the clock of the database agrees with this machine's", "");
+    // Functions in a schema before that of the system replace its functions.
+    let ahead = "SELECT pg_catalog.clock_timestamp() + interval '1 hour'";
+    for statement in [
+        "CREATE SCHEMA skewed".to_owned(),
+        format!("CREATE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS $${ahead}$$"),
+        format!("ALTER DATABASE {name} SET search_path = skewed, public, pg_catalog"),
+    ] {
+        execute(&url, &statement);
+    }
+    let findings = Findings::of(&doctor(&waft, &["--logbook", &url]), PROBLEM_FOUND);
+    findings.assert_contains("logbook", "ok", "has schema", "");
+    findings.assert_contains("logbook-clock", "warn", " s ahead of this machine's", "follow a time server");
+    let page = std::fs::read_to_string(root().join("docs/operations.md")).expect("the page is there");
+    assert!(page.contains("`logbook-clock`"), "it is in docs/operations.md");
+    execute(&server, &format!("DROP DATABASE {name} WITH (FORCE)"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod read;
 
+use serde_json::json;
 use waft_tests::{CommandOutput, Process, Waft};
 
 /// A task whose rollback fails, and one that fails.
@@ -62,8 +63,21 @@ fn a_run_whose_element_rollback_was_skipped_is_shown() {
 fn only_tasks_with_a_rollback_are_shown_as_rolled_back() {
     let waft = Waft::default();
     waft.flow(&FAILED_ROLLBACK_FLOW.replace("value = 7", "value = 7, rolls_back_at = 1"));
-    let output = waft.run(["run", "flow.toml"]);
+    let output = waft.run(["run", "flow.toml", "--run-id", "r"]);
     assert_output(&output, 1, "charge failed (permanent): no money\n  rolled back: hold\n  without a rollback: sum\n");
+    let shown = waft.run(["show", "r"]);
+    let line =
+        |name: &str| shown.expect(0).stdout.lines().find(|line| line.split(' ').any(|word| word == name)).unwrap();
+    assert!(line("hold").contains(" rolled-back ") && !line("hold").contains("has no rollback"), "{}", shown.stdout);
+    assert!(line("sum").contains(" ended ") && line("sum").contains("  has no rollback"), "{}", shown.stdout);
+    let charge = line("charge");
+    assert!(charge.contains(" failure ") && charge.contains("  has no rollback"), "{}", shown.stdout);
+    assert!(charge.ends_with("permanent: no money"), "{}", shown.stdout);
+    // The published state is that of the flow, and the API says beside it whether the task has a rollback.
+    let tasks = waft.run(["show", "r", "--json"]).expect(0).end()["tasks"].clone();
+    let said: Vec<_> =
+        tasks.as_array().unwrap().iter().map(|task| json!([task["state"], task["has_rollback"]])).collect();
+    assert_eq!(said, [true, false, false].map(|has_rollback| json!(["rolled-back", has_rollback])));
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod output;
 mod outside;
 mod rehearse;
 mod replay;
+mod retry_keys;
 mod roles;
 mod secrets;
 mod server;

@@ -139,6 +139,53 @@ fn guest_output_cannot_control_the_terminal() {
 }
 
 #[test]
+fn what_a_run_left_here_cannot_control_the_terminal() {
+    let waft = Waft::default();
+    evil_flow(&waft);
+    waft.run(["run", "flow.toml", "--run-id", "r", "--quiet"]).expect(3);
+    for arguments in [
+        &["show", "r"][..],
+        &["show", "r", "--json"],
+        &["watch", "r"],
+        &["watch", "r", "--json"],
+        &["logs", "r"],
+        &["logs", "r", "--json"],
+        &["logs", "r", "--follow"],
+        &["logs", "r", "--follow", "--json"],
+        &["replay", "r", "say"],
+        &["skip", "r", "hold", "--reason", EVIL],
+        &["show", "r"],
+    ] {
+        let output = waft.run(arguments);
+        assert_harmless(&arguments.join(" "), &output);
+        let printed = output.stdout.clone() + &output.stderr;
+        assert!(printed.contains("]0;title"), "{arguments:?} prints it: {printed}");
+    }
+    for arguments in [
+        &["list"][..],
+        &["check", "flow.toml"],
+        &["rehearse", "flow.toml"],
+        &["graph", "flow.toml"],
+        &["graph", "flow.toml", "--format", "mermaid"],
+        &["graph", "flow.toml", "--format", "svg"],
+    ] {
+        let output = waft.run(arguments);
+        assert_harmless(&arguments.join(" "), output.expect(0));
+    }
+}
+
+#[test]
+fn the_docs_of_a_module_cannot_control_the_terminal() {
+    let (waft, module) = (Waft::default(), guest("careless"));
+    let module = module.to_str().expect("a path in UTF-8");
+    for arguments in [&["inspect", module][..], &["inspect", module, "--json"]] {
+        let output = waft.run(arguments);
+        assert_harmless("inspect", output.expect(0));
+        assert!(output.stdout.contains("]0;title"), "{arguments:?} prints it: {}", output.stdout);
+    }
+}
+
+#[test]
 fn guest_output_cannot_control_a_live_table() {
     let waft = Waft::default();
     evil_flow(&waft);

@@ -2,6 +2,8 @@
 
 mod access;
 mod admission;
+mod calls;
+mod cancel;
 mod engines;
 mod events;
 mod exclusive_lock;
@@ -9,6 +11,7 @@ mod grants;
 mod openapi;
 mod for_each;
 mod hostile_modules;
+mod hostile_server;
 mod labels;
 mod limits;
 mod triggers;
@@ -173,6 +176,13 @@ fn resubmitting_starts_nothing() {
         2,
         "there is a run r1 already, of the flow f",
     );
+    // Who waits for it again gets the old result and its code.
+    for (run, task, code) in [("ok", "noop\"", 0), ("bad", "fail\"\nwith = { message = \"no\" }", 1)] {
+        server.waft.flow(&format!("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#{task}\n"));
+        let submit = ["submit", "flow.toml", "--run-id", run, "--wait", "--json"];
+        let first = server.run(&submit);
+        assert_eq!(server.run(&submit).expect(code).stdout, first.expect(code).stdout);
+    }
 }
 
 #[test]

@@ -1854,6 +1854,8 @@ export interface components {
              * @description Its firing; left out before it was started.
              */
             firing?: number | null;
+            /** @description Whether it has a rollback. Only a task has this. Without a rollback, `rolled-back` means that what the task did stays. */
+            has_rollback?: boolean | null;
             /** @description `task` or `retry`. */
             kind: string;
             last_usage?: components["schemas"]["LastUsage"] | null;

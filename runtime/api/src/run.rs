@@ -261,6 +261,9 @@ pub struct Node {
     /// The reason that a person gave for skipping its failed rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_skipped: Option<String>,
+    /// Whether it has a rollback. Only a task has this. Without a rollback, `rolled-back` means that what the task did stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_rollback: Option<bool>,
     /// The seconds until its next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_in: Option<f64>,

@@ -2,7 +2,7 @@
 
 use flow::RunState;
 
-use crate::output;
+use crate::{output, sanitize};
 
 /// The exit codes, as the design defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,8 @@ impl CliError {
         }
         output::diagnostic(&text);
         if let Some(hint) = &self.hint {
-            output::note!("\nhint: {hint}");
+            // It may be the text of a server.
+            output::note!("\nhint: {}", sanitize::indented(hint, 6));
         }
     }
 }

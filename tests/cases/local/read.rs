@@ -1,6 +1,9 @@
 //! Tests runs of `waft run` that are listed, watched and edited, and unknown runs.
 
-use std::process::Command;
+use std::{
+    io::{BufRead as _, BufReader, pipe},
+    process::Command,
+};
 
 use waft_tests::{CommandOutput, Process, Waft};
 
@@ -69,6 +72,19 @@ fn a_run_that_another_process_drives_is_watched_to_its_end() {
     watch.wait_for("f succeeded");
     assert_eq!(watch.wait().code(), Some(0));
     assert_eq!(run.wait().code(), Some(0));
+}
+
+#[test]
+fn watching_a_run_of_another_process_ends_when_the_reader_leaves() {
+    let waft = Waft::default();
+    let flow = slow(&waft, 300_000);
+    let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
+    run.wait_for("nap running");
+    let (reader, writer) = pipe().expect("a pipe");
+    let mut watch = Process::spawn(waft.command(["watch", "r", "--json"]).stdout(writer));
+    assert!(BufReader::new(reader).lines().next().unwrap().unwrap().contains("\"running\""));
+    assert_eq!((watch.wait().code(), watch.output().as_str()), (Some(141), ""));
+    assert_output(&waft.run(["show", "r"]), 0, "running");
 }
 
 #[test]

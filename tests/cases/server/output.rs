@@ -1,13 +1,13 @@
 //! Tests watchers and services whose readers leave.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, pipe},
     process::Stdio,
 };
 
 use super::TestServer;
 use crate::output::{EVIL, assert_harmless, evil_flow};
-use waft_tests::Waft;
+use waft_tests::{Process, Waft};
 
 #[test]
 fn an_empty_list_prints_a_hint() {
@@ -42,6 +42,31 @@ fn watch_ends_when_its_reader_leaves() {
         assert_eq!((ended.status.code(), ended.stderr), (Some(141), Vec::new()), "{arguments:?}");
     }
     assert_eq!(server.state("s"), "running", "a watcher does not affect the run");
+}
+
+#[test]
+fn followers_of_logs_and_events_end_when_their_readers_leave() {
+    let server = TestServer::new();
+    let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = { text = \"hello\", ms = 600000 }\n\
+                timeout = \"20m\"\n";
+    server.waft.flow(flow);
+    server.submit("r");
+    // No more lines come after the first ones.
+    let (reader, writer) = pipe().expect("a pipe");
+    let mut logs = Process::spawn(server.command(&["logs", "r", "--follow"]).stdout(writer));
+    assert!(BufReader::new(reader).lines().next().unwrap().unwrap().ends_with("hello"));
+    assert_eq!((logs.wait().code(), logs.output().as_str()), (Some(141), ""));
+
+    let (reader, writer) = pipe().expect("a pipe");
+    let mut events = Process::spawn(server.command(&["events", "--after", "1-0"]).stdout(writer));
+    // After this line, it watches.
+    events.wait_for("events of all runs were lost before this one");
+    server.submit("s");
+    assert!(BufReader::new(reader).lines().next().unwrap().unwrap().contains("  f  "));
+    assert_eq!(events.wait().code(), Some(141), "{}", events.output());
+    for run in ["r", "s"] {
+        assert_eq!(server.state(run), "running", "a watcher does not affect the run");
+    }
 }
 
 #[test]

@@ -106,6 +106,41 @@ fn a_schedule_fires_by_itself() {
 }
 
 #[test]
+fn show_tells_which_times_fired_nothing_and_which_will_still_fire() {
+    let server = TestServer::new();
+    server.waft.flow(
+        "name = \"clean\"\npersistent = true\n\
+         [[task]]\nname = \"sweep\"\nuse = \"hostile#sleep\"\nwith = { ms = 600000 }\nprovides = []\ntimeout = \"20m\"\n\
+         [[schedule]]\ncron = \"* * * * * *\"\nto = \"sweep\"\nmissed = \"all\"\n",
+    );
+    server.submit("r");
+    let shown = |server: &TestServer| server.run(&["show", "r", "--json"]).expect(0).end();
+    // The first firing is under way at the times after it.
+    waft_tests::wait_until(|| shown(&server)["skipped"].is_array());
+    let skipped = shown(&server)["skipped"].clone();
+    assert_eq!((&skipped[0]["task"], &skipped[0]["reason"]), (&json!("sweep"), &json!("overlap")), "{skipped}");
+    assert!(skipped[0]["count"].as_u64() > Some(0) && skipped[0]["last_at"].is_string(), "{skipped}");
+    let text = server.run(&["show", "r"]);
+    let line = text.expect(0).stdout.lines().find(|line| line.starts_with("sweep was not fired ")).expect("it says so");
+    assert!(line.contains(", since an earlier firing of its schedule was under way; last at "), "{line}");
+
+    let TestServer { waft, process, .. } = server;
+    process.kill();
+    // Several times pass while nobody drives the run.
+    std::thread::sleep(Duration::from_secs(3));
+    let (process, address) = serve(&waft, "127.0.0.1:0");
+    let server = TestServer { waft, address, process };
+    waft_tests::wait_until(|| shown(&server)["backlogs"].is_array());
+    let backlog = shown(&server)["backlogs"][0].clone();
+    assert_eq!(backlog["task"], "sweep");
+    let text = server.run(&["show", "r"]);
+    let line =
+        text.expect(0).stdout.lines().find(|line| line.starts_with("sweep has missed times to make up for, from "));
+    let next = backlog["next"].as_str().and_then(|next| next.get(..19)).expect("a time");
+    assert!(line.is_some_and(|line| line.contains(next)), "{next} is not in:\n{}", text.stdout);
+}
+
+#[test]
 fn the_schedules_of_runs_are_listed_until_the_runs_have_ended() {
     let server = TestServer::new();
     server.waft.flow(

@@ -41,7 +41,8 @@ pub(super) async fn run(
         true => match remote_grants::describe(settings, &flow).await {
             Ok(asking) => asking,
             Err(error) => {
-                crate::output::note!("what the workers of the server grant is not known: {:#}", error.error);
+                let reason = sanitize::one_line(&format!("{:#}", error.error));
+                crate::output::note!("what the workers of the server grant is not known: {reason}");
                 describe_access(settings, &library, &flow).await?
             }
         },

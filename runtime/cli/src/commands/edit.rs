@@ -20,7 +20,7 @@ use crate::{
     arguments::EditCommand,
     exit::{CliError, Exit},
     flow_file::{CheckedFlow, json_or_text},
-    input_file, modules, output,
+    input_file, modules, output, sanitize,
     settings::Settings,
 };
 
@@ -48,7 +48,7 @@ pub(super) async fn run(settings: &Settings, run: &str, request: EditRequest, as
         return Ok(Exit::Success);
     }
     for warning in warnings {
-        crate::output::note!("warning: {}", warning.message);
+        crate::output::note!("warning: {}", sanitize::one_line(&warning.message));
     }
     let done = if applied { "is at" } else { "would be at" };
     output::say!("{run} {done} revision {revision}");

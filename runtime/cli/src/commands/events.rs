@@ -10,7 +10,7 @@ use super::remote;
 use crate::{
     arguments::EventsFlags,
     exit::{CliError, Exit},
-    output,
+    output, sanitize,
     settings::Settings,
     signals::StopSignal,
 };
@@ -52,8 +52,10 @@ fn print(event: &Event, as_json: bool) {
     match event.runs_event() {
         Some(RunsEvent::Run(event)) => output::line(&of_run(&event)),
         Some(RunsEvent::Node(event)) => output::line(&of_node(&event)),
-        Some(RunsEvent::Lost(lost)) => output::diagnostic(&lost.message),
-        Some(RunsEvent::Unknown) | None => output::diagnostic(&format!("a newer server sent {}", event.line)),
+        Some(RunsEvent::Lost(lost)) => output::diagnostic(&sanitize::one_line(&lost.message)),
+        Some(RunsEvent::Unknown) | None => {
+            output::diagnostic(&sanitize::one_line(&format!("a newer server sent {}", event.line)));
+        }
     }
 }
 

@@ -81,8 +81,8 @@ pub(super) fn render(diagnostics: &[Diagnostic], file: &str, text: &str) -> Stri
         .iter()
         .map(|diagnostic| flow::Diagnostic {
             severity: if diagnostic.severity == api::Severity::Warning { Severity::Warning } else { Severity::Error },
-            message: diagnostic.message.clone(),
-            hint: diagnostic.hint.clone(),
+            message: sanitize::indented(&diagnostic.message, 7),
+            hint: diagnostic.hint.as_deref().map(|hint| sanitize::indented(hint, 6)),
             // Another version may count differently, and its span must not exceed the text.
             span: diagnostic.span.map(|(start, end)| start..end).filter(|span| text.get(span.clone()).is_some()),
         })
@@ -213,7 +213,7 @@ pub(super) fn waiting_reasons(run: &Run) -> Vec<String> {
             None => None,
         }
     };
-    run.tasks.iter().filter_map(reason).collect()
+    run.tasks.iter().filter_map(reason).map(|reason| sanitize::one_line(&reason)).collect()
 }
 
 /// The progress of a run, or how it ended, for a person to act on.
@@ -263,7 +263,7 @@ pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
 /// Prints the values that tasks provided, one a line; prints none if a newer server uses another format.
 pub(super) fn print_values(run: &Run) {
     let values = run.provides.read(StoredReferences::Accept).unwrap_or_default();
-    display::print_values(&values, &display::FullValueHint::Show.advice(&run.run));
+    display::print_values(&values, &display::FullValueHint::Show.advice(sanitize::one_line(&run.run)));
 }
 
 /// The duration between two times of a server; `None` if one is not a time.

@@ -135,14 +135,31 @@ fn used(LastUsage { usage, .. }: &LastUsage) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
+/// The word for the state of a node, and its looks. What a task without a rollback did stays: the task is not rolled back.
+fn state_in_words(node: &Node) -> (&str, Appearance) {
+    match &node.failure {
+        Some(_) if has_ended_without_rollback(node) => ("failure", Appearance::of(&NodeState::Failure)),
+        None if has_ended_without_rollback(node) => ("ended", Appearance::of(&NodeState::Ignored)),
+        _ => (node.state.as_str(), Appearance::of(&node.state)),
+    }
+}
+
+/// Whether the flow was rolled back, and the task has no rollback. Earlier servers do not report which tasks have one.
+fn has_ended_without_rollback(node: &Node) -> bool {
+    node.state == NodeState::RolledBack && node.has_rollback == Some(false)
+}
+
 fn line(node: &Node, width: usize, colour: bool) -> String {
-    let painted = Appearance::of(&node.state).text(&format!("{:16}", node.state), colour);
+    let (state, appearance) = state_in_words(node);
+    let painted = appearance.text(&format!("{state:16}"), colour);
     let attempt = node.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!("#{attempt}")).unwrap_or_default();
     let took = node.started_at.as_deref().zip(node.at.as_deref()).and_then(|(from, until)| between(from, until));
     let took = took.filter(|_| !matches!(node.state, NodeState::Running | NodeState::RollingBack));
     let took = took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default();
-    let mut line =
-        format!("  {} {:width$}  {painted} {attempt:4} {took:>7}", Appearance::of(&node.state).mark(colour), node.name);
+    let mut line = format!("  {} {:width$}  {painted} {attempt:4} {took:>7}", appearance.mark(colour), node.name);
+    if has_ended_without_rollback(node) {
+        line.push_str("  has no rollback");
+    }
     if let Some(AwaitedNotification { word, values, until }) = &node.awaits {
         line.push_str(&format!("  waits for {}", sanitize::one_line(word)));
         if !values.is_empty() {

@@ -47,7 +47,7 @@ async fn create(settings: &Settings, new: NewToken, expires: Option<String>, as_
     output::line(&created.secret);
     crate::output::note!(
         "the line above is the token {}: it is not shown again. Its owner sets WAFT_TOKEN to it",
-        created.token.name
+        sanitize::one_line(&created.token.name)
     );
     Ok(())
 }

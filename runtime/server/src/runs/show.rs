@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api::{self, FiringState, Node, NodeEvent, OutstandingCall};
 use axum::{Extension, extract::State, response::Response};
-use flow::{NodeIndex, NodeKind, NodeName, QueueName, RunId, RunState, Value, Values, graph::Role};
+use flow::{NodeIndex, NodeKind, NodeName, RunId, RunState, Task, Value, Values, graph::Role};
 use logbook::{LoadError, Logbook, Summary};
 use machine::{Machine, NodeChange};
 use protocol::events::rfc3339;
@@ -181,8 +181,7 @@ impl Details {
         budget: &mut ValueBudget,
         failures: &BTreeMap<String, api::Failure>,
     ) -> Vec<Node> {
-        let queues: BTreeMap<NodeIndex, &QueueName> =
-            machine.flow().tasks().map(|(index, _, task)| (index, &task.queue)).collect();
+        let calls: BTreeMap<NodeIndex, &Task> = machine.flow().tasks().map(|(index, _, task)| (index, task)).collect();
         let mut fitting = FailureBudget::new();
         let mut tasks = Vec::new();
         for (index, kind) in nodes(machine) {
@@ -197,7 +196,12 @@ impl Details {
                 node.state = api::NodeState::of(kind, machine.node_state(index));
             }
             node.awaits = awaits(machine, index);
-            node.queue = queues.get(&index).map(|queue| queue.to_string());
+            node.queue = calls.get(&index).map(|task| task.queue.to_string());
+            node.has_rollback = match kind {
+                // A task that waits for a notification calls nobody.
+                NodeKind::Task => Some(calls.get(&index).is_some_and(|task| task.rollback)),
+                NodeKind::Retry => None,
+            };
             node.elements = machine
                 .progress(index)
                 .map(|(count, succeeded)| api::ElementProgress { count: count as u64, succeeded: succeeded as u64 });
@@ -296,6 +300,7 @@ fn node_with_change(last: &LastChange, budget: &mut ValueBudget, values: &Loaded
         provides,
         failure,
         rollback_skipped: None,
+        has_rollback: None,
         retry_in,
         awaits: None,
         out: None,
@@ -321,6 +326,7 @@ fn node_without_change(kind: NodeKind, name: &NodeName) -> Node {
         provides: None,
         failure: None,
         rollback_skipped: None,
+        has_rollback: None,
         retry_in: None,
         awaits: None,
         elements: None,

@@ -201,6 +201,27 @@ async fn a_timeline_has_retries_lost_workers_and_rollbacks() {
 }
 
 #[tokio::test]
+async fn a_run_has_the_times_that_fired_nothing_and_those_to_make_up_for() {
+    let clean = "name = \"orders\"\npersistent = true\n\
+                 [[task]]\nname = \"clean\"\nuse = \"m#call\"\nwith = { x = 1 }\nprovides = []\n\
+                 [[schedule]]\ncron = \"* * * * *\"\nto = \"clean\"\nmissed = \"all\"\n\
+                 [modules]\nm = \"m\"\n";
+    let mut run = Scripted::start(wired(clean, described()));
+    // Six minutes are missed. The first one fires, and is under way when the seventh is due.
+    run.wait(6 * 60);
+    run.wait(60);
+    let harness = run.harness().await;
+    let shown = harness.client().run("r").await.unwrap();
+    let skipped: Vec<String> =
+        shown.skipped.iter().map(|skipped| format!("{} {} {}", skipped.task, skipped.reason, skipped.count)).collect();
+    assert_eq!(skipped, ["clean overlap 1"]);
+    assert!(shown.skipped[0].last_at.starts_with("1970-01-01T00:07:01"), "{}", shown.skipped[0].last_at);
+    let backlogs: Vec<&str> = shown.backlogs.iter().map(|backlog| backlog.task.as_str()).collect();
+    assert_eq!(backlogs, ["clean"]);
+    assert!(shown.backlogs[0].next.starts_with("1970-01-01T00:02:00"), "{}", shown.backlogs[0].next);
+}
+
+#[tokio::test]
 async fn a_timeline_is_read_backwards_part_by_part() {
     let harness = failed_orders().harness().await;
     let client = harness.client();

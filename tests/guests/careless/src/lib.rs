@@ -21,6 +21,10 @@ const TASKS: [(&str, &[(&str, &str)]); 6] = [
     ("breaks-names", &[("first", "1"), ("second", "2"), ("what a name!", "3")]),
 ];
 
+/// Tries to command the terminal of who reads it: a title, the clipboard, moves in 8-bit codes, reversed text, and a line of its own.
+const DOC: &str =
+    "Promises two values.\u{1b}]0;title\u{7}\u{1b}]52;c;ZXZpbA==\u{7}\u{9b}1A\u{202e}txt\r\nforged success";
+
 /// Fails with details that are not JSON.
 const BREAKS_DETAILS: &str = "breaks-details";
 
@@ -55,7 +59,7 @@ fn info(name: &str) -> TaskInfo {
     let provided = |name: &str| Provided { name: name.into(), doc: String::new(), schema: None };
     TaskInfo {
         name: name.into(),
-        doc: "Promises two values.".into(),
+        doc: DOC.into(),
         requires: vec![],
         provides: vec![provided("first"), provided("second")],
         rollback: None,

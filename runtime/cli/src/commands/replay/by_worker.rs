@@ -70,7 +70,7 @@ pub(super) async fn verify(settings: &Settings, flags: &VerifyFlags) -> Result<E
         let error = remote::cli_error(error);
         CliError { error: error.error.context("the server has refused the run that calls the task again"), ..error }
     })?;
-    output::note!("run {} calls {} again", submitted.run, expected.call.task);
+    output::note!("run {} calls {} again", sanitize::one_line(&submitted.run), expected.call.task);
     let ended = wait(&client, submitted).await?;
     let verified = read_attempt(&client, &ended).await?;
     let comparison = compare(&attempt.recorded, &expected, &verified);
