@@ -59,8 +59,9 @@ struct Listing {
 
 impl Listing {
     fn print(&mut self, contents: Vec<StoredModule>) {
-        let is_first = std::mem::replace(&mut self.is_empty, self.is_empty && contents.is_empty());
-        if is_first && !self.is_empty && !self.as_json {
+        let has_begun = !self.is_empty;
+        self.is_empty &= contents.is_empty();
+        if !has_begun && !self.is_empty && !self.as_json {
             crate::output::say!("{:71}  {:>10}  {:19}  TAGS", "DIGEST", "SIZE", "STORED");
         }
         for StoredModule { digest, size, stored_at, tags, signatures, .. } in contents {

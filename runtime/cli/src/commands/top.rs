@@ -253,7 +253,11 @@ impl Dashboard {
                 Effect::Ask(question) => {
                     let is_command = matches!(question.about, About::Command(_));
                     let asked = requests::ask(self.client.clone(), question);
-                    if is_command { self.commands.spawn(asked) } else { self.questions.spawn(asked) };
+                    if is_command {
+                        self.commands.spawn(asked)
+                    } else {
+                        self.questions.spawn(asked)
+                    };
                 }
                 Effect::Follow { feed, serial } => {
                     let slot = feed.slot();

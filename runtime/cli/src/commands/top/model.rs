@@ -68,7 +68,10 @@ pub(crate) enum Incoming {
 pub(crate) enum Effect {
     Ask(Question),
     /// Follows a stream, in place of the one with the same slot.
-    Follow { feed: Feed, serial: u64 },
+    Follow {
+        feed: Feed,
+        serial: u64,
+    },
     Unfollow(Slot),
     /// Stops the process, as Ctrl-Z does.
     Stop,

@@ -1,9 +1,9 @@
 //! What the dashboard asks a server, and the answers.
 
 use api::{
-    BulkAction, DrainOptions, Elements, ElementsQuery, Engines, GraphQuery, JobQueues, ListQuery, Permits, PermitsQuery,
-    QueuesQuery, Run, RunCounts, RunFilter, RunGraph, RunStateResponse, Runs, SkipRollback, Timeline, TimelineQuery,
-    WorkerStateResponse, Workers,
+    BulkAction, DrainOptions, Elements, ElementsQuery, Engines, GraphQuery, JobQueues, ListQuery, Permits,
+    PermitsQuery, QueuesQuery, Run, RunCounts, RunFilter, RunGraph, RunStateResponse, Runs, SkipRollback, Timeline,
+    TimelineQuery, WorkerStateResponse, Workers,
 };
 use client::{Client, ClientError};
 

@@ -41,9 +41,7 @@ const WAITING: &str = "persistent = true\nmax_parallel = 9\n[[task]]\nname = \"a
 
 /// The number of successes with a large value, and the permanent failures.
 fn outcomes(records: &[Record]) -> (usize, Vec<Failure>) {
-    let is_large = |fact: &Fact| {
-        matches!(fact, Fact::Succeeded { provided, .. } if provided.values().any(|value| value.size() > VALUE_BYTES))
-    };
+    let is_large = |fact: &Fact| matches!(fact, Fact::Succeeded { provided, .. } if provided.values().any(|value| value.size() > VALUE_BYTES));
     let failure = |record: &Record| {
         if let Fact::Failed { failure, retry_at: None, .. } = &record.fact { Some(failure.clone()) } else { None }
     };
@@ -82,9 +80,8 @@ fn one_notification_gives_its_values_to_as_many_firings_as_the_run_has_room_for(
 
 #[test]
 fn a_notification_that_does_not_fit_is_refused_and_its_task_waits_on() {
-    let wait = |number| {
-        format!("[[task]]\nname = \"w{number}\"\nwait = \"cake\"\nprovides = {{ cake = \"cake{number}\" }}\n")
-    };
+    let wait =
+        |number| format!("[[task]]\nname = \"w{number}\"\nwait = \"cake\"\nprovides = {{ cake = \"cake{number}\" }}\n");
     let mut harness = Harness::start(flow(&(0..8).map(wait).collect::<String>()));
     let notify = |task: &str| Event::Notify { task: name(task), result: TaskResult::Succeeded(cake()), key: None };
     for number in 0..6 {

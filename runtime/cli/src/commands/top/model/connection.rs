@@ -52,9 +52,16 @@ pub(crate) enum Connection {
     Connecting,
     Live,
     /// The server was asked in vain.
-    Lost { since: Duration, pause: Duration, retry_at: Duration, reason: String },
+    Lost {
+        since: Duration,
+        pause: Duration,
+        retry_at: Duration,
+        reason: String,
+    },
     /// The server does not accept the token. It is asked again only when a person says so.
-    Denied { reason: String },
+    Denied {
+        reason: String,
+    },
 }
 
 impl Connection {

@@ -28,7 +28,9 @@ enum StreamState {
     Open,
     /// It has ended, and nothing follows.
     Ended,
-    Broken { retry_at: Duration },
+    Broken {
+        retry_at: Duration,
+    },
 }
 
 impl Following {

@@ -108,8 +108,10 @@ fn run_of(state: &str) -> Box<Run> {
         {"kind": "task", "name": "oven", "state": "success"},
     ]);
     let at = "2026-01-31T07:59:00Z";
-    read(json!({"run": "r1", "flow": "bake", "state": state, "revision": 1, "started_at": at, "changed_at": at, "tasks": tasks,
-        "inputs": {}, "provides": {}, "failures": {}}))
+    read(
+        json!({"run": "r1", "flow": "bake", "state": state, "revision": 1, "started_at": at, "changed_at": at, "tasks": tasks,
+        "inputs": {}, "provides": {}, "failures": {}}),
+    )
 }
 
 fn graph_of() -> Box<RunGraph> {

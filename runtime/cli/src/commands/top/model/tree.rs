@@ -27,10 +27,14 @@ pub(crate) struct TreeRow {
 /// What a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowKind {
-    Flow { is_collapsed: bool },
+    Flow {
+        is_collapsed: bool,
+    },
     Task,
     /// A task that is called for each element of a list.
-    List { is_open: bool },
+    List {
+        is_open: bool,
+    },
     Element,
     /// There are more elements than are shown.
     More,

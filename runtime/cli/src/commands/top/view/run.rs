@@ -23,12 +23,9 @@ const MAX_MESSAGE: usize = 1_000;
 pub(super) fn draw(model: &Model, run: &RunScreen, canvas: &mut Canvas<'_>) {
     head(model, run, canvas);
     let mut x = INDENT;
-    for (pane, name) in [
-        (Pane::Graph, "g Graph"),
-        (Pane::Timeline, "t Timeline"),
-        (Pane::Events, "e Events"),
-        (Pane::Logs, "o Output"),
-    ] {
+    for (pane, name) in
+        [(Pane::Graph, "g Graph"), (Pane::Timeline, "t Timeline"), (Pane::Events, "e Events"), (Pane::Logs, "o Output")]
+    {
         x = tab(canvas, x, 2, name, run.pane == pane);
     }
     let width = canvas.width();
@@ -40,9 +37,9 @@ pub(super) fn draw(model: &Model, run: &RunScreen, canvas: &mut Canvas<'_>) {
             let at = row.at.as_deref().map_or("        ", words::clock);
             (format!("{at}  {}", row.text), words::of_node(row.state.as_ref()).1)
         }),
-        Pane::Logs => stream(model, canvas, &run.lines, "no guest has written anything", |line| {
-            (line.clone(), Tone::Plain)
-        }),
+        Pane::Logs => {
+            stream(model, canvas, &run.lines, "no guest has written anything", |line| (line.clone(), Tone::Plain))
+        }
     }
 }
 

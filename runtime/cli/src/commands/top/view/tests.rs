@@ -75,9 +75,7 @@ fn assert_screen(model: &Model, name: &str) {
 }
 
 fn runs_answer() -> Answer {
-    let run = |run: &str, flow: &str, state: &str, started: &str, changed: &str, labels: Value| {
-        json!({"run": run, "flow": flow, "state": state, "started_at": started, "changed_at": changed, "labels": labels})
-    };
+    let run = |run: &str, flow: &str, state: &str, started: &str, changed: &str, labels: Value| json!({"run": run, "flow": flow, "state": state, "started_at": started, "changed_at": changed, "labels": labels});
     let runs = [
         run("bake-3", "bake-cake", "running", "2026-01-31T07:58:55Z", "2026-01-31T07:58:56Z", json!({"team": "shop"})),
         run("bake-2", "bake-cake", "failure", "2026-01-31T07:00:00Z", "2026-01-31T07:00:12.5Z", json!({})),
@@ -125,7 +123,8 @@ fn graph_answer() -> Answer {
         {"name": "mix", "kind": "task", "within": "icing", "state": "pending"},
         {"name": "slices", "kind": "for-each", "state": "pending", "elements": {"count": 12, "succeeded": 3}},
     ]);
-    let links = json!([{"from": "pan", "to": "heat"}, {"from": "heat", "to": "icing"}, {"from": "heat", "to": "slices"}]);
+    let links =
+        json!([{"from": "pan", "to": "heat"}, {"from": "heat", "to": "icing"}, {"from": "heat", "to": "slices"}]);
     let graph = json!({"run": "bake-3", "flow": "bake-cake", "revision": 2, "last_revision": 2, "nodes": nodes, "links": links});
     Answer::Graph("bake-3".into(), Ok(read(graph)))
 }
