@@ -99,7 +99,7 @@ pub(crate) async fn submit(
         start(&state, &submitted).await?
     };
     drop((draft, text, overrides));
-    let read = ReadRun::read(&state.dependencies.logbook, &*state.dependencies.modules.store, &run);
+    let read = Box::pin(ReadRun::read(&state.dependencies.logbook, &*state.dependencies.modules.store, &run));
     // A run that existed may have a long history.
     let read = if status == StatusCode::OK { client.while_present(read).await? } else { read.await? };
     let (state, sender) = (state.clone(), permission.sender().clone());

@@ -64,7 +64,7 @@ pub enum ValueError {
         /// The name of the value.
         name: String,
         /// The error of the store.
-        source: LoadValueError,
+        source: Box<LoadValueError>,
     },
 }
 
@@ -199,7 +199,7 @@ async fn bytes(store: &dyn Store, wanted: &WantedValue, value: &Value) -> Result
 
 impl WantedValue {
     fn unreadable(&self, source: LoadValueError) -> ValueError {
-        ValueError::Store { run: self.run.clone(), name: self.name.clone(), source }
+        ValueError::Store { run: self.run.clone(), name: self.name.clone(), source: Box::new(source) }
     }
 }
 
