@@ -20,7 +20,7 @@ where
     let networks = vec!["127.0.0.0/8".parse().unwrap()];
     let webhook = Webhook::new(WebhookSettings { networks, ..settings(&url) }).unwrap();
     let event = Outgoing::new("test".into(), "{}".into());
-    (post(&Gateway::new(ClientTls::default()), &webhook, &event, 1).await, server)
+    (post(&Gateway::new(ClientTls::default()), &webhook, &event, Attempt::new(1)).await, server)
 }
 
 /// Reads a request with the body `{}`.
