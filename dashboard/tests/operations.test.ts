@@ -8,7 +8,7 @@ import { panelTask } from "../src/model/events.ts";
 import { fromQuery, toSelection } from "../src/model/filters.ts";
 import { flowRows } from "../src/model/flows.ts";
 import { dropPath, messageKey, namedRun, reasonText, releaseBody, resultTexts, selectedCount } from "../src/model/quarantine.ts";
-import { givenText, permitKey, queueNote } from "../src/model/queues.ts";
+import { givenText, noPermitsText, permitKey, queueNote } from "../src/model/queues.ts";
 import { isHeld, skippedText } from "../src/model/schedules.ts";
 import { otherCallsText, runsInMemory, workerCommands, workerLook } from "../src/model/workers.ts";
 
@@ -119,6 +119,13 @@ test("permits are given up to their number", () => {
   assert.equal(givenText(task({ rate: "10/s" })), "1");
   assert.equal(permitKey(task({ flow: "shop/f" })), "shop/f:t");
   assert.deepEqual(["fetch[3]", "fetch"].map(panelTask), ["fetch", "fetch"]);
+});
+
+test("a page without a task does not deny those of other pages", () => {
+  const none = "No call holds a permit or waits for one";
+  assert.equal(noPermitsText({ tasks: [] }, ""), none);
+  assert.notEqual(noPermitsText({ tasks: [], next: "f:t" }, ""), none);
+  assert.notEqual(noPermitsText({ tasks: [] }, "f:t"), none);
 });
 
 test("a schedule says what it has not fired, and why", () => {
