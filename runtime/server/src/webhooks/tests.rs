@@ -15,7 +15,7 @@ use flow::{RunState, Timestamp};
 use protocol::EngineSecret;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::mpsc,
 };
 
@@ -50,22 +50,9 @@ impl Receiver {
         let (requests, received) = mpsc::unbounded_channel();
         TaskTracker::new().spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (mut bytes, mut text) = ([0; 4_096], String::new());
-                let request = loop {
-                    if let Some((head, body)) = text.split_once("\r\n\r\n")
-                        && body.len() >= content_length(head)
-                    {
-                        break (head.to_lowercase(), body.to_owned());
-                    }
-                    match stream.read(&mut bytes).await {
-                        Ok(count @ 1..) => text.push_str(std::str::from_utf8(&bytes[..count]).unwrap()),
-                        Ok(0) | Err(_) => break (String::new(), String::new()),
-                    }
-                };
-                let status = answers(&request.1);
-                let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let request = request_of(&mut stream).await;
+                answer(&mut stream, answers(&request.1)).await;
                 // The test may have ended.
-                drop(stream.write_all(answer.as_bytes()).await);
                 drop(requests.send(request));
             }
         });
@@ -79,6 +66,28 @@ impl Receiver {
     async fn next(&mut self) -> (String, String) {
         self.requests.recv().await.unwrap()
     }
+}
+
+/// The head of a request in lower case, and its body; both are empty if the other end has left.
+async fn request_of(stream: &mut TcpStream) -> (String, String) {
+    let (mut bytes, mut text) = ([0; 4_096], String::new());
+    loop {
+        if let Some((head, body)) = text.split_once("\r\n\r\n")
+            && body.len() >= content_length(head)
+        {
+            return (head.to_lowercase(), body.to_owned());
+        }
+        match stream.read(&mut bytes).await {
+            Ok(count @ 1..) => text.push_str(std::str::from_utf8(&bytes[..count]).unwrap()),
+            Ok(0) | Err(_) => return (String::new(), String::new()),
+        }
+    }
+}
+
+async fn answer(stream: &mut TcpStream, status: u16) {
+    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    // The other end may have left.
+    drop(stream.write_all(answer.as_bytes()).await);
 }
 
 fn content_length(head: &str) -> usize {
