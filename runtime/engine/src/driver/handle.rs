@@ -163,7 +163,8 @@ impl Driver {
                 continue;
             }
             *withdrawn.entry(run.clone()).or_default() += 1;
-            self.enqueue(RunEvent::new(run, Event::Withdrawn { call }), batch);
+            let event = self.withdrawal_of(call);
+            self.enqueue(RunEvent::new(run, event), batch);
         }
         for (run, calls) in withdrawn {
             info!(%run, calls, "calls are withdrawn: no worker has started them");
@@ -288,7 +289,10 @@ impl Driver {
             EndedCalls::Calls(_) => {}
         }
         let events = self.permits.on_ended(&active.machine, ended);
-        events.into_iter().for_each(|event| self.defer(RunEvent::new(run.clone(), event)));
+        for event in events {
+            let event = if let Event::Withdrawn { call } = event { self.withdrawal_of(call) } else { event };
+            self.defer(RunEvent::new(run.clone(), event));
+        }
     }
 }
 

@@ -68,6 +68,12 @@ impl ReturnedJobs {
         job.and_then(|job| job.last).is_none_or(|last| last == id)
     }
 
+    /// Whether a worker that was lost may have executed a call that another worker has returned.
+    pub(crate) fn may_have_been_executed(&self, call: &CallId) -> bool {
+        let job = self.runs.get(&call.run).and_then(|jobs| jobs.calls.get(call));
+        job.is_some_and(|job| job.earlier.redeliveries > 0)
+    }
+
     /// Any message with a job of this run may be the last from now on.
     pub(crate) fn forget_sendings(&mut self, run: &RunId) {
         for job in self.runs.get_mut(run).into_iter().flat_map(|jobs| jobs.calls.values_mut()) {

@@ -119,6 +119,19 @@ async fn a_withdrawn_call_that_a_lost_worker_may_have_executed_is_rolled_back() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_is_returned_before_it_is_withdrawn_is_rolled_back_if_a_worker_was_lost() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = harness.take_job().await.call;
+    cancel(&harness).await;
+    let (returned, sending) = (call.clone(), SendingId::FIRST);
+    harness.publish_report(&Report::NotStarted { call: returned, redeliveries: 1, unanswered: 0, sending }).await;
+    let undone = harness.answer_next().await;
+    assert_eq!((undone.task, undone.action), (call.task, Action::Rollback));
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_withdraws_unstarted_calls_and_awaits_running_ones() {
     for started in [false, true] {
         let mut harness = Harness::new().await;
