@@ -130,30 +130,31 @@ impl Driver {
         Ok(())
     }
 
-    /// Sends unanswered calls of a shard's runs again, now that every answer that waited in its queue is received.
+    /// Lets the next iteration send unanswered calls of a shard's runs again: every answer that waited in its queue is received, and decided
+    /// by then.
     pub(super) fn resend_outstanding(&mut self, shard: &Shard) {
-        let runs: Vec<RunId> = self.runs.of_shard(shard).map(|(run, _)| run.clone()).collect();
-        for run in runs {
-            self.resend_outstanding_calls(&run);
-        }
+        self.resend_next.extend(self.runs.of_shard(shard).map(|(run, _)| run.clone()));
     }
 
-    /// Sends the calls of a run again that were unanswered when it was loaded, and still are.
+    /// Sends the calls of a run again that were unanswered when it was loaded, and still are. From now on its calls may expire, and its
+    /// timers count.
     pub(super) fn resend_outstanding_calls(&mut self, run: &RunId) {
         let Some(active) = self.runs.get_mut(run) else { return };
         let outstanding = std::mem::take(&mut active.outstanding_at_load);
-        // An answer in the current batch is not applied yet, so its call is still outstanding here and is sent
-        // once too often.
+        active.awaits_answers = false;
         let mut pending = PendingWork::of(&active.machine);
         pending.calls.retain(|call| outstanding.contains(call));
         self.resend(run, pending);
+        self.runs.update_due(run);
     }
 
     /// Continues a run where its records end. Its unanswered calls are sent again later: answers to them may wait in the
-    /// queue.
+    /// queue. Until then they do not expire.
     pub(super) fn insert_before_resend(&mut self, run: RunId, active: ActiveRun, batch: &mut Batch) {
         let (paced, others) = split_paced(&active.machine);
-        self.insert(run.clone(), ActiveRun { outstanding_at_load: others.into_iter().collect(), ..active });
+        let outstanding_at_load = others.into_iter().collect();
+        let awaits_answers = active.machine.outstanding_calls().next().is_some();
+        self.insert(run.clone(), ActiveRun { outstanding_at_load, awaits_answers, ..active });
         // Their permits arrive behind every answer that waits in the queue.
         self.resend(&run, PendingWork { calls: paced, ..PendingWork::default() });
         batch.push(run, Event::Tick);

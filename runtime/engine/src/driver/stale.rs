@@ -164,11 +164,10 @@ impl Driver {
         self.resend_at_probe.insert((shard.clone(), self.shards.last_probe()), run.clone());
     }
 
-    /// A probe of this engine has returned: sends the calls again that waited for it. A probe of a tick may overtake it.
+    /// A probe of this engine has returned: the next iteration sends the calls again that waited for it, once what was received before it
+    /// is decided. A probe of a tick may overtake it.
     pub(super) fn resend_after_probe(&mut self, shard: &Shard, number: u64) {
-        if let Some(run) = self.resend_at_probe.remove(&(shard.clone(), number)) {
-            self.resend_outstanding_calls(&run);
-        }
+        self.resend_next.extend(self.resend_at_probe.remove(&(shard.clone(), number)));
     }
 
     /// Puts a run into memory for which something is held. Returns whether its unanswered calls have to be sent again behind that.

@@ -164,7 +164,8 @@ impl Driver {
         }
         let is_remembering = !self.context.memo_limits.is_zero();
         let new_result = is_remembering.then(|| memo::new_result(&active.machine, &event, now)).flatten();
-        let limits = StepLimits { records: decisions.records_left(&run), bytes, conditions: max_cost };
+        let (records, expiry) = (decisions.records_left(&run), active.call_expiry());
+        let limits = StepLimits { records, bytes, conditions: max_cost, expiry };
         let doing = || format!("after version {}, {}", active.version.get(), event.summary());
         let step = match catch_bug(&run, &doing(), || active.machine.step_within(now, &event, limits)) {
             Ok(step) => step,
