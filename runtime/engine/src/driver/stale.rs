@@ -42,6 +42,13 @@ pub(super) struct ReturnedDelivery {
     resends: Vec<RunId>,
 }
 
+impl ReturnedDelivery {
+    /// The unanswered calls of a run are not sent again behind it.
+    pub(super) fn forget_resend(&mut self, run: &RunId) {
+        self.resends.retain(|other| other != run);
+    }
+}
+
 /// Reading them.
 impl Driver {
     /// Reads the records of stale runs, as many as one batch reads; each run that can be read continues from there. If the logbook does

@@ -283,11 +283,12 @@ impl Driver {
     /// Drops the machine of a run that differs from its records; the run is read again if it had begun.
     pub(super) fn drop_machine(&mut self, run: &RunId, had_started: bool) {
         let Some(active) = self.runs.remove(run) else { return };
+        let is_requeued = self.cancel_resend(run);
         // If the shard was lost meanwhile, its new driver reads the run.
         if had_started && self.shards.owns(&active.shard) {
             let ActiveRun { version, watcher, shard, .. } = active;
-            let known = StaleRun::of(Some(&shard));
-            let stale = StaleRun { sent: version, watcher, was_active: true, ..known };
+            let known = StaleRun { awaits_barrier: self.shards.awaits_barrier(&shard), ..StaleRun::of(Some(&shard)) };
+            let stale = StaleRun { sent: version, watcher, was_active: true, is_requeued, ..known };
             self.runs.replace_stale(run.clone(), stale);
         }
     }

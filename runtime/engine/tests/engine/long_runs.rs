@@ -183,6 +183,34 @@ async fn more_results_than_are_held_for_a_run_that_is_read_wait_and_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn results_that_are_put_behind_the_barrier_of_their_shard_count() {
+    // More than a broker delivers at once: the engine reads the run while it receives them.
+    const CALLS: usize = 600;
+    let mut harness = Harness::durable().await;
+    let list = vec!["1"; CALLS].join(", ");
+    let flow = format!(
+        "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nfor_each = [{list}]\nmax_parallel = {CALLS}\n\
+         [modules]\ng = \"g.wasm\"\n"
+    );
+    drop(harness.submit("r", &wired(&flow)).await.expect("the run begins"));
+    let mut jobs = Vec::new();
+    for _ in 0..CALLS {
+        jobs.push(harness.take_job().await);
+    }
+    // Long, but read at once.
+    harness.faults.hold_reads();
+    harness.faults.release_reads();
+    harness.engine.abort().await;
+    for job in &jobs {
+        harness.signal_job(job).await;
+    }
+    let again = harness.durable_sharing_engine("again").await;
+    drop(harness);
+    timeout(PATIENCE, again.wait_for_state("r", RunState::Success)).await.expect("no result is lost");
+    assert_eq!(again.jobs_waiting().await, 0, "no call is sent again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_arrives_for_a_damaged_run_is_settled() {
     let mut harness = Harness::new().await;
     let run: RunId = "r".parse().unwrap();
