@@ -179,6 +179,8 @@ impl Driver {
 
     /// Puts a run into memory for which something is held. Returns whether its unanswered calls have to be sent again behind that.
     pub(super) fn insert_before_held(&mut self, run: &RunId, active: ActiveRun, batch: &mut Batch) -> bool {
+        // While it was read, the answers of its workers may have been put behind the probes that measure their leases.
+        self.leases.renew_of(&active.shard, &active.machine);
         if is_inactive(active.machine.state()) {
             self.activate(run.clone(), active, batch);
             return false;
