@@ -346,7 +346,7 @@ impl Driver {
 
     fn forward_requeued(&mut self, RequeuedDelivery { run, delivery }: RequeuedDelivery, effects: &mut Effects) {
         let ShardDelivery { shard, term: _, delivery } = delivery;
-        effects.messages.push(messages::forward(&shard, &delivery, &self.context.secret));
+        effects.messages.push(messages::put_behind(&shard, &delivery));
         effects.to_accept.push(delivery);
         if let Some(run) = run
             && let Some(stale) = self.runs.stale_mut(&run)
