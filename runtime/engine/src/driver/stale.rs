@@ -146,20 +146,30 @@ impl Driver {
             let events = unwatched.into_iter().map(|change| (watcher.clone(), WatchEvent::Change(change)));
             batch.effects.watch_events.extend(events);
         }
-        batch.events.extend(stale.take_clock_changes(active.version).map(|event| RunEvent::new(run.clone(), event)));
-        let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher, ..active };
+        let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher.take(), ..active };
         self.publications.republish(run, &active, unpublished);
+        self.insert_with_held(run, active, StaleRun { shard: Some(shard), ..stale }, batch);
+    }
+
+    /// Puts a run into memory that was stale, with everything that arrived for it from the queue of the shard that it had then. Its
+    /// unanswered calls are sent again behind that.
+    pub(super) fn insert_with_held(&mut self, run: &RunId, active: ActiveRun, mut stale: StaleRun, batch: &mut Batch) {
+        batch.events.extend(stale.take_clock_changes(active.version).map(|event| RunEvent::new(run.clone(), event)));
+        let shard = active.shard.clone();
         let is_resent = self.insert_before_held(run, active, batch);
         // They come before the calls are sent again.
         let leased = stale.heartbeats.into_iter().map(|(call, worker)| Event::Leased { call, worker });
         batch.events.extend(leased.map(|event| RunEvent::new(run.clone(), event)));
         batch.events.extend(stale.pending);
-        self.return_held(Some(&shard), stale.held);
-        let requeued = self.requeued.take_run(&shard, run).into_iter();
-        self.returned.extend(requeued.map(|delivery| ReturnedDelivery { delivery, resends: Vec::new() }));
-        if is_resent && stale.is_requeued {
+        self.return_held(stale.shard.as_ref(), stale.held);
+        let requeued = stale.shard.as_ref().map(|shard| self.requeued.take_run(shard, run)).unwrap_or_default();
+        let requeued = requeued.into_iter().map(|delivery| ReturnedDelivery { delivery, resends: Vec::new() });
+        self.returned.extend(requeued);
+        // If an adopted run has another shard now, no probe or barrier of its old one comes for it.
+        let is_of_queue = stale.shard.as_ref() == Some(&shard);
+        if is_resent && stale.is_requeued && is_of_queue {
             self.resend_behind_queue(run, &shard, batch);
-        } else if is_resent && !stale.awaits_barrier {
+        } else if is_resent && !(stale.awaits_barrier && is_of_queue) {
             self.resend_behind_held(run);
         }
     }

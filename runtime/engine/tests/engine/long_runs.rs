@@ -101,6 +101,29 @@ async fn an_unanswered_call_is_sent_again_once_its_run_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_arrives_while_its_run_is_read_counts_when_the_run_is_resumed() {
+    let mut harness = Harness::new().await;
+    drop(harness.submit("r", &linear(&["a"])).await.expect("the run begins"));
+    let job = harness.take_job().await;
+    harness.faults.hold_reads();
+    let mut harness = harness.restart().await;
+    harness.heartbeat_job(&job).await;
+    sleep(Duration::from_secs(1)).await;
+    let resumed = harness.engine.adopt("r".parse().unwrap(), RunCommand::Resume);
+    let release = async {
+        sleep(Duration::from_secs(1)).await;
+        harness.faults.release_reads();
+    };
+    let (resumed, ()) = tokio::join!(resumed, release);
+    drop(resumed.expect("it goes on"));
+    timeout(PATIENCE, harness.wait_for_fact("r", "leased")).await.expect("the heartbeat counts");
+    let again = timeout(Duration::from_secs(3), harness.take_job()).await;
+    assert!(again.is_err(), "a worker has the call: {again:?}");
+    harness.signal_job(&job).await;
+    timeout(PATIENCE, harness.wait_for_state("r", RunState::Success)).await.expect("it ends");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_notification_waits_until_it_is_known_who_listens() {
     let harness = Harness::shared().await;
     let listening = wired(
