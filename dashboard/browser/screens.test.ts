@@ -89,22 +89,28 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
     await looker.shows("dialog .bulk-runs a", names);
     await looker.checkAccess("the preview of a command");
     assert.equal(await server.state("many-1"), "running", "a look does nothing");
-    // A run that nobody has looked at is not commanded.
-    await server.submit("many-4", waiting("many"), {}, { team: "shop" });
+    // Another number of runs than a person has seen is commanded only on purpose.
+    await server.api("POST", "/v1/runs/many-3/cancel");
+    await server.waitFor("many-3", "rolled-back");
     await dialog.getByRole("button", { name: "Cancel 3 runs" }).click();
     await dialog.getByText("the runs have changed meanwhile").waitFor();
     assert.equal(await server.state("many-1"), "running");
+    await looker.checkAccess("another number of runs");
     await dialog.getByRole("button", { name: "Look again" }).click();
-    await dialog.getByText("Cancel 4 runs?").waitFor();
+    await dialog.getByText("Cancel 2 runs?").waitFor();
     await dialog.getByRole("button", { name: "Back" }).click();
     await dialog.getByLabel("Command").selectOption("suspend");
     await dialog.getByRole("button", { name: "Show which runs" }).click();
-    await dialog.getByRole("button", { name: "Suspend 4 runs" }).click();
-    await dialog.getByText("The command is recorded for 4 runs.").waitFor();
+    await dialog.getByText("Suspend 2 runs?").waitFor();
+    await server.api("POST", "/v1/runs/many-2/suspend");
+    await server.waitFor("many-2", "suspended");
+    await dialog.getByRole("button", { name: "Suspend 2 runs" }).click();
+    await dialog.getByRole("button", { name: "Suspend those that match now" }).click();
+    await dialog.getByText("The command is recorded for 1 run.").waitFor();
     await looker.checkAccess("the result of a command");
     await dialog.getByRole("button", { name: "Done" }).click();
     await dialog.waitFor({ state: "detached" });
-    await looker.shows(".runs-table .state", ["suspended", "suspended", "suspended", "suspended"]);
+    await looker.shows(".runs-table .state", ["rolled-back", "suspended", "suspended"]);
     assert.equal(await server.state("waits-1"), "running", "other runs go on");
     // Without a filter, the page says that these are all runs.
     await looker.goto("/ui/runs");
@@ -112,9 +118,9 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
     await dialog.getByText("No filter is set: these are all runs.").waitFor();
     await dialog.getByLabel("Command").selectOption("resume");
     await dialog.getByRole("button", { name: "Show which runs" }).click();
-    await dialog.getByRole("button", { name: "Resume 4 runs" }).click();
-    await dialog.getByText("The command is recorded for 4 runs.").waitFor();
-    await server.waitFor("many-4", "running");
+    await dialog.getByRole("button", { name: "Resume 2 runs" }).click();
+    await dialog.getByText("The command is recorded for 2 runs.").waitFor();
+    await server.waitFor("many-1", "running");
     // Only the commands that the states of the filter take are offered.
     await looker.goto("/ui/runs?state=success");
     await page.getByRole("button", { name: "Command these runs…" }).click();

@@ -3,12 +3,12 @@ import { test } from "node:test";
 
 import type { AuditEntry, BulkResult, JobQueue, QuarantinedMessage, QuarantineResult, RunCounts, Schedule, SkippedTriggers, TaskPermits, Worker } from "../src/api/types.ts";
 import { shownSubject, statusLook } from "../src/model/audit.ts";
-import { addResult, bulkActions, conditions, firstRequest, matchedText, nextRequest, NOTHING_DONE, previewRequest } from "../src/model/bulk.ts";
+import { addResult, anyNumberRequest, bulkActions, conditions, firstRequest, matchedText, nextRequest, NOTHING_DONE, previewRequest } from "../src/model/bulk.ts";
 import { panelTask } from "../src/model/events.ts";
 import { fromQuery, toSelection } from "../src/model/filters.ts";
 import { flowRows } from "../src/model/flows.ts";
 import { dropPath, messageKey, namedRun, reasonText, releaseBody, resultTexts, selectedCount } from "../src/model/quarantine.ts";
-import { givenText, permitKey, queueNote } from "../src/model/queues.ts";
+import { givenText, noPermitsText, permitKey, queueNote } from "../src/model/queues.ts";
 import { isHeld, skippedText } from "../src/model/schedules.ts";
 import { otherCallsText, runsInMemory, workerCommands, workerLook } from "../src/model/workers.ts";
 
@@ -30,11 +30,13 @@ test("a preview does nothing, and the command is for what it showed", () => {
   const preview = previewRequest("cancel", filter, NOW);
   assert.deepEqual(preview, {
     action: "cancel",
-    where: { state: "running,pending", flow: "shop/order", label: ["team=a,b", "urgent"], text: "42", since: "2026-01-01T00:00:00.000Z" },
+    where: { state: "running,pending", flow: "shop/order", label: ["team=a,b", "urgent"], text: "42", since: "2026-01-01T00:00:00.000Z", until: "2026-01-02T00:00:05.700Z" },
     dry_run: true,
   });
   const { where } = preview;
   assert.deepEqual(firstRequest(preview, 3), { action: "cancel", where, dry_run: false, expect: 3 });
+  // Runs end while a person reads: the command is possible without their number.
+  assert.deepEqual(anyNumberRequest(preview), { action: "cancel", where, dry_run: false });
   // A server refuses a number together with a position.
   assert.deepEqual(nextRequest(preview, "9.q"), { action: "cancel", where, dry_run: false, after: "9.q" });
   assert.deepEqual(conditions(filter), [
@@ -48,7 +50,14 @@ test("a preview does nothing, and the command is for what it showed", () => {
 });
 
 test("all runs are commanded only on purpose", () => {
-  assert.deepEqual(previewRequest("suspend", filterOf("after=7.r"), NOW), { action: "suspend", where: {}, dry_run: true, all: true });
+  assert.deepEqual(previewRequest("suspend", filterOf("after=7.r"), NOW), {
+    action: "suspend",
+    where: { until: "2026-01-02T00:00:05.700Z" },
+    dry_run: true,
+    all: true,
+  });
+  const until = "2026-01-01T12:00:00Z";
+  assert.deepEqual(previewRequest("suspend", filterOf(`until=${until}`), NOW).where, { until });
   assert.equal(previewRequest("suspend", filterOf("namespace=shop"), NOW).all, undefined);
 });
 
@@ -110,6 +119,13 @@ test("permits are given up to their number", () => {
   assert.equal(givenText(task({ rate: "10/s" })), "1");
   assert.equal(permitKey(task({ flow: "shop/f" })), "shop/f:t");
   assert.deepEqual(["fetch[3]", "fetch"].map(panelTask), ["fetch", "fetch"]);
+});
+
+test("a page without a task does not deny those of other pages", () => {
+  const none = "No call holds a permit or waits for one";
+  assert.equal(noPermitsText({ tasks: [] }, ""), none);
+  assert.notEqual(noPermitsText({ tasks: [], next: "f:t" }, ""), none);
+  assert.notEqual(noPermitsText({ tasks: [] }, "f:t"), none);
 });
 
 test("a schedule says what it has not fired, and why", () => {

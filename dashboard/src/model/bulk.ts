@@ -14,6 +14,9 @@ const COUNTED = 1_000_000;
 /** The greatest number of refusals that are kept. */
 const REFUSALS = 100;
 
+/** How far the page's clock may be behind the server's, in milliseconds: a run that is on the screen is not left out. */
+const CLOCK_MARGIN = 5_000;
+
 /** The commands that some runs in these states take; no state stands for all of them. */
 export function bulkActions(states: string[]): BulkAction[] {
   const wanted: readonly string[] = states.length ? states : RUN_STATES;
@@ -26,7 +29,8 @@ export function conditions(filter: RunFilter): string[] {
   return [...toQuery({ ...filter, after: "" })].map(([name, value]) => `${name}: ${name === "state" ? value.replaceAll(",", ", ") : value}`);
 }
 
-/** The request that only asks which runs would get a command. Its times are fixed: the command is for the same runs later. */
+/** The request that only asks which runs would get a command. Its times are fixed: runs that start later do not get it, and do not change the
+ * number. */
 export function previewRequest(action: BulkAction, filter: RunFilter, now: number): BulkRequest {
   const { states, labels, flow, namespace, text, since, until } = filter;
   const where: RunSelection = {};
@@ -36,14 +40,19 @@ export function previewRequest(action: BulkAction, filter: RunFilter, now: numbe
   if (namespace) where.namespace = namespace;
   if (text) where.text = text;
   if (since) where.since = sinceTime(since, now);
-  if (until) where.until = until;
+  where.until = until || new Date(now + CLOCK_MARGIN).toISOString();
   // The dialog says that these are all runs, and asks whether they are meant.
   return { action, where, dry_run: true, ...(isEmpty(filter) ? { all: true } : {}) };
 }
 
-/** The request that does what was previewed. It is refused if other runs are selected by now. */
+/** The request that does what was previewed. It is refused if another number of runs is selected by now. */
 export function firstRequest(preview: BulkRequest, matched: number): BulkRequest {
   return { ...preview, dry_run: false, expect: matched };
+}
+
+/** The request that does what was previewed, for as many of its runs as are in a state for the command by now. */
+export function anyNumberRequest(preview: BulkRequest): BulkRequest {
+  return { ...preview, dry_run: false };
 }
 
 /** The request for the runs that an answer has left. */

@@ -1,6 +1,6 @@
 // The queues of jobs, and the permits of tasks.
 
-import type { JobQueue, TaskPermits } from "../api/types.ts";
+import type { JobQueue, Permits, TaskPermits } from "../api/types.ts";
 import type { Look } from "./states.ts";
 
 /** What is to say about a queue. */
@@ -31,4 +31,9 @@ export function givenText({ given, max_running }: TaskPermits): string {
 /** The name of a task with permits in an address. */
 export function permitKey({ flow, task }: { flow: string; task: string }): string {
   return `${flow}:${task}`;
+}
+
+/** What a page without a task says, behind a position. It may have none while other pages have some. */
+export function noPermitsText({ next }: Permits, after: string): string {
+  return next || after ? "No call of the tasks on this page holds a permit or waits for one" : "No call holds a permit or waits for one";
 }

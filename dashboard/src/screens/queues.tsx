@@ -4,7 +4,7 @@ import { useEffect } from "preact/hooks";
 
 import type { JobQueue, JobQueues, PermitCall, Permits, TaskPermits } from "../api/types.ts";
 import { panelTask } from "../model/events.ts";
-import { givenText, permitKey, queueNote } from "../model/queues.ts";
+import { givenText, noPermitsText, permitKey, queueNote } from "../model/queues.ts";
 import { count } from "../model/text.ts";
 import { address, runAddress, setQuery, usePlace } from "../router.ts";
 import { TextFilter } from "../ui/filters.tsx";
@@ -152,7 +152,7 @@ function AllPermits({ namespace, after, open }: { namespace: string; after: stri
           </table>
         </TableBox>
       ) : null}
-      {data && !data.tasks.length ? <Empty title="No call holds a permit or waits for one" /> : null}
+      {data && !data.tasks.length ? <Empty title={noPermitsText(data, after)} /> : null}
       {!data && isLoading ? <Waiting /> : null}
       <Pages
         label="Pages of permits"

@@ -44,8 +44,11 @@ pub(crate) fn read_text(path: &Path, max_bytes: u64) -> io::Result<String> {
 }
 
 /// Whether a path names what this process has open. A symbolic link to such a path does not count: its author is another person.
-fn is_open_here(path: &Path) -> bool {
-    path == Path::new("/dev/stdin") || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd")
+pub(crate) fn is_open_here(path: &Path) -> bool {
+    // Only a number: `..` in its place leads to any other file.
+    let is_number = |name: &Path| name.to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+    let is_in = |folder: &str| path.strip_prefix(folder).is_ok_and(is_number);
+    path == Path::new("/dev/stdin") || is_in("/dev/fd") || is_in("/proc/self/fd")
 }
 
 #[cfg(test)]
@@ -76,6 +79,20 @@ mod tests {
         assert_eq!(read(&path("flow.toml"), 3).unwrap_err().to_string(), "it has more than 3 bytes");
         fs::write(path("bytes"), b"\xff").unwrap();
         assert_eq!(read_text(&path("bytes"), 4).unwrap_err().to_string(), "it is no text in UTF-8");
+    }
+
+    #[test]
+    fn a_path_through_the_folder_of_open_files_is_none_of_them() {
+        for (path, expected) in [
+            ("/dev/stdin", true),
+            ("/dev/fd/63", true),
+            ("/proc/self/fd/0", true),
+            ("/dev/fd", false),
+            ("/dev/fd/../zero", false),
+            ("/proc/self/fd/../root/dev/tty", false),
+        ] {
+            assert_eq!(is_open_here(Path::new(path)), expected, "{path}");
+        }
     }
 
     #[test]

@@ -26,8 +26,9 @@ use tracing::warn;
 use self::{
     config::Webhook,
     journal::{Entries, Journal},
-    post::{Outgoing, post},
+    post::{Attempt, Outgoing, post},
     sender::Sender,
+    tries::Acceptances,
 };
 use crate::{extract::Named, problem::Problem, recent_events::labels::LabelCache, state::Shared};
 
@@ -67,7 +68,9 @@ impl Webhooks {
                 logbook: logbook.clone(),
                 labels: LabelCache::default(),
                 requests: sender::requests(),
+                retry_requests: sender::retry_requests(),
                 places: sender::places(),
+                acceptances: Acceptances::default(),
                 stop: stop.clone(),
             };
             tasks.spawn(sender.run());
@@ -127,9 +130,7 @@ pub(crate) async fn list(State(state): Shared) -> Json<api::Webhooks> {
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn test(State(state): Shared, Named(name): Named) -> Result<Json<api::WebhookDelivery>, Problem> {
     let ServedWebhook { webhook, journal, gateway } = state.webhooks.get(&name)?;
-    let line = serde_json::json!({ "event": "test", "webhook": name, "at": format!("{:.6}", jiff::Timestamp::now()) });
-    let outgoing = Outgoing::new("test".to_owned(), line.to_string());
-    let tried = post(gateway, webhook, &outgoing, 1).await;
+    let tried = post(gateway, webhook, &Outgoing::test(&webhook.name), Attempt::new(1)).await;
     journal.note(tried.clone());
     Ok(Json(tried))
 }

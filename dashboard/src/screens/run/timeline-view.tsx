@@ -15,8 +15,11 @@ import { Empty, Rows, Trouble, Waiting } from "../../ui/parts.tsx";
 import { Line } from "../../ui/text.tsx";
 import type { RunData } from "./use-run.ts";
 
-/** The greatest number of attempts that are kept. */
+/** The greatest number of attempts that are kept, and that a server answers with. */
 const MOST = 10_000;
+
+/** The number of earlier attempts that are read at once. */
+const PAGE = 1_000;
 
 /** The pause between an event and the read that shows its attempt, in milliseconds. */
 const AFTER_EVENT = 700;
@@ -52,9 +55,12 @@ export function TimelineView({ data, of, onTask, onFilter }: { data: RunData; of
     const first = attempts[0];
     if (!first) return;
     const known = new Set(attempts.map(attemptKey));
-    const before = (time: string) => get<Timeline>(`${runPath(data.id, "timeline")}?${new URLSearchParams([...query, ["before", time]])}`);
+    // Others may have started at the same time, as the elements of a list do, and are not here. Of these the answer has the last ones first.
+    const same = attempts.filter(({ started_at }) => started_at === first.started_at).length;
+    const limit = String(Math.min(MOST, PAGE + same));
+    const before = (time: string) =>
+      get<Timeline>(`${runPath(data.id, "timeline")}?${new URLSearchParams([...query, ["before", time], ["limit", limit]])}`);
     try {
-      // Others may have started at the same time, and are not here.
       let page = await before(justAfter(first.started_at));
       if (page.attempts.every((attempt) => known.has(attemptKey(attempt)))) page = await before(first.started_at);
       const found = page.attempts;

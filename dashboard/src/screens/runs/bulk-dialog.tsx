@@ -7,6 +7,7 @@ import { serverNow } from "../../api/session.ts";
 import type { BulkAction, BulkRequest, BulkResult } from "../../api/types.ts";
 import {
   addResult,
+  anyNumberRequest,
   bulkActions,
   conditions,
   firstRequest,
@@ -39,8 +40,11 @@ type Stage =
   | { kind: "choosing"; error: ApiError | null }
   | { kind: "asking" }
   | { kind: "previewed"; request: BulkRequest; preview: BulkResult }
-  | { kind: "sending"; total: BulkTotal; matched: number; isStopping: boolean }
-  | { kind: "ended"; total: BulkTotal; isStopped: boolean; error: ApiError | null };
+  | { kind: "sending"; total: BulkTotal; matched: number | null; isStopping: boolean }
+  | { kind: "ended"; request: BulkRequest; total: BulkTotal; isStopped: boolean; error: ApiError | null };
+
+/** The status of a refusal because another number of runs is selected than a person has seen. */
+const OTHER_NUMBER = 409;
 
 /** The dialog for a command to the runs of a filter, which does not change while it is open. */
 export function BulkDialog({ filter, onClose, onDone }: { filter: RunFilter; onClose: () => void; onDone: () => void }) {
@@ -58,9 +62,8 @@ export function BulkDialog({ filter, onClose, onDone }: { filter: RunFilter; onC
     isFirst.current = false;
   }, [stage.kind]);
 
-  const look = async () => {
-    if (!action) return;
-    const request = previewRequest(action, filter, serverNow());
+  // A further look is for the same runs: those that have started since then would change the number again.
+  const look = async (request: BulkRequest) => {
     setStage({ kind: "asking" });
     try {
       setStage({ kind: "previewed", request, preview: await post<BulkResult>(PATH, JSON.stringify(request)) });
@@ -68,10 +71,10 @@ export function BulkDialog({ filter, onClose, onDone }: { filter: RunFilter; onC
       setStage({ kind: "choosing", error: toApiError(error) });
     }
   };
-  const send = async (preview: BulkRequest, matched: number) => {
+  const send = async (preview: BulkRequest, first: BulkRequest, matched: number | null) => {
     isStopped.current = false;
     let total = NOTHING_DONE;
-    let next: BulkRequest | null = firstRequest(preview, matched);
+    let next: BulkRequest | null = first;
     setStage({ kind: "sending", total, matched, isStopping: false });
     try {
       while (next && !isStopped.current) {
@@ -80,9 +83,9 @@ export function BulkDialog({ filter, onClose, onDone }: { filter: RunFilter; onC
         next = result.next ? nextRequest(preview, result.next) : null;
         setStage({ kind: "sending", total, matched, isStopping: isStopped.current });
       }
-      setStage({ kind: "ended", total, isStopped: next !== null, error: null });
+      setStage({ kind: "ended", request: preview, total, isStopped: next !== null, error: null });
     } catch (error) {
-      setStage({ kind: "ended", total, isStopped: false, error: toApiError(error) });
+      setStage({ kind: "ended", request: preview, total, isStopped: false, error: toApiError(error) });
     }
     onDone();
   };
@@ -98,7 +101,7 @@ export function BulkDialog({ filter, onClose, onDone }: { filter: RunFilter; onC
             onAction={setAction}
             isAsking={stage.kind === "asking"}
             error={stage.kind === "choosing" ? stage.error : null}
-            onLook={() => void look()}
+            onLook={() => void (action && look(previewRequest(action, filter, serverNow())))}
             onClose={onClose}
           />
         ) : null}
@@ -106,13 +109,13 @@ export function BulkDialog({ filter, onClose, onDone }: { filter: RunFilter; onC
           <Preview
             preview={stage.preview}
             onBack={() => setStage({ kind: "choosing", error: null })}
-            onSend={(matched) => void send(stage.request, matched)}
+            onSend={(matched) => void send(stage.request, firstRequest(stage.request, matched), matched)}
           />
         ) : null}
         {stage.kind === "sending" ? (
           <>
             <p role="status">
-              {(stage.total.done + stage.total.refused).toLocaleString("en-US")} of {matchedText(stage.matched)}…
+              {(stage.total.done + stage.total.refused).toLocaleString("en-US")} of {stage.matched === null ? "the runs" : matchedText(stage.matched)}…
             </p>
             <div class="form-actions">
               <button
@@ -128,7 +131,14 @@ export function BulkDialog({ filter, onClose, onDone }: { filter: RunFilter; onC
             </div>
           </>
         ) : null}
-        {stage.kind === "ended" ? <Result stage={stage} onLook={() => void look()} onClose={onClose} /> : null}
+        {stage.kind === "ended" ? (
+          <Result
+            stage={stage}
+            onLook={() => void look(stage.request)}
+            onSend={() => void send(stage.request, anyNumberRequest(stage.request), null)}
+            onClose={onClose}
+          />
+        ) : null}
       </div>
     </Dialog>
   );
@@ -207,7 +217,7 @@ function Preview({ preview, onBack, onSend }: { preview: BulkResult; onBack: () 
           {matched ? `${name} ${matchedText(matched)}?` : "No run of the filter is in a state for this command."}
         </strong>
       </p>
-      {matched ? <p>{text}</p> : null}
+      {matched ? <p>{text} Runs that start more than a few seconds from now do not get the command.</p> : null}
       {first.length ? (
         <ul class="bulk-runs" aria-label="The first runs">
           {first.map((run) => (
@@ -234,8 +244,9 @@ function Preview({ preview, onBack, onSend }: { preview: BulkResult; onBack: () 
   );
 }
 
-function Result({ stage, onLook, onClose }: { stage: Extract<Stage, { kind: "ended" }>; onLook: () => void; onClose: () => void }) {
-  const { total, isStopped, error } = stage;
+function Result(props: { stage: Extract<Stage, { kind: "ended" }>; onLook: () => void; onSend: () => void; onClose: () => void }) {
+  const { onLook, onSend, onClose } = props;
+  const { request, total, isStopped, error } = props.stage;
   return (
     <>
       <p role="status">
@@ -265,6 +276,11 @@ function Result({ stage, onLook, onClose }: { stage: Extract<Stage, { kind: "end
         {error || isStopped ? (
           <button type="button" onClick={onLook}>
             Look again
+          </button>
+        ) : null}
+        {error?.status === OTHER_NUMBER ? (
+          <button type="button" class={request.action === "cancel" ? "danger-filled" : undefined} onClick={onSend}>
+            {ACTIONS[request.action].name} those that match now
           </button>
         ) : null}
         <button type="button" class="primary" onClick={onClose}>

@@ -46,6 +46,7 @@ use crate::{
     colour,
     exit::{CliError, Exit},
     output::{self, Stream},
+    sanitize,
     settings::Settings,
 };
 
@@ -289,9 +290,9 @@ impl Dashboard {
         let answers = async {
             while let Some(answered) = self.commands.join_next().await {
                 match joined(answered).map(|answered| answered.answer) {
-                    Some(Answer::Command(_, Ok(done))) => output::note!("{done}"),
+                    Some(Answer::Command(_, Ok(done))) => output::note!("{}", sanitize::one_line(&done)),
                     Some(Answer::Command(command, Err(failure))) => {
-                        output::note!("error: {}: {}", command.target(), failure.text);
+                        output::note!("error: {}: {}", command.target(), sanitize::one_line(&failure.text));
                     }
                     // Only commands are here, and they are not aborted.
                     Some(_) | None => {}

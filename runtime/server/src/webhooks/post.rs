@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::WebhookDelivery;
+use flow::WebhookName;
 use gateway::{Gateway, HttpError, HttpRequest, Timeouts};
 use tokio::time::Instant;
 
@@ -10,6 +11,10 @@ use super::{config::Webhook, signature};
 
 /// How long a server may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long it may take for an event of a namespace of which it does not accept many others: few requests are sent at the same time, and
+/// others need them.
+const CROWD_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The maximum size of what a server may send before the head of its answer ends, in bytes. Nobody reads the rest.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
@@ -25,6 +30,26 @@ pub(super) struct Outgoing {
     pub(super) line: String,
 }
 
+/// One try to send an event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt {
+    /// Its number, from 1.
+    number: u32,
+    /// How long the server may take to answer.
+    timeout: Duration,
+}
+
+impl Attempt {
+    pub(super) fn new(number: u32) -> Self {
+        Self { number, timeout: ANSWER_TIMEOUT }
+    }
+
+    /// A try of an event of whose namespace many others wait for another try.
+    pub(super) fn in_crowd(number: u32) -> Self {
+        Self { number, timeout: CROWD_ANSWER_TIMEOUT }
+    }
+}
+
 /// What a server says of an event, as far as it decides what becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -36,7 +61,7 @@ pub(super) enum Verdict {
     Refused,
     /// It could not take the event, and does not say whether it could take another one.
     Failed,
-    /// It may take the event later.
+    /// It may take the event later, whatever it contains.
     Unavailable,
 }
 
@@ -47,9 +72,10 @@ impl Verdict {
             (None, _) => Self::Accepted,
             (Some(_), Some(410)) => Self::Gone,
             (Some(_), Some(400 | 413 | 415 | 422)) => Self::Refused,
-            // These are about the server: an operator can mend it.
-            (Some(_), None | Some(300..=399 | 401 | 404 | 407 | 408 | 425 | 429 | 502..=504)) => Self::Unavailable,
-            (Some(_), Some(_)) => Self::Failed,
+            // Only this one is about the number of requests. A text in an event may be the reason for any other, even for a connection that
+            // ends: it may kill the server behind a proxy, which answers 502, 503 or 504 then.
+            (Some(_), Some(429)) => Self::Unavailable,
+            (Some(_), _) => Self::Failed,
         }
     }
 }
@@ -59,16 +85,24 @@ impl Outgoing {
         let digest = store::digest_of(line.as_bytes()).hex();
         Self { id: format!("evt_{}", &digest[..32]), subject, line }
     }
+
+    /// An event that shows whether the server of a webhook accepts any. No author of a flow has written a text in it.
+    pub(super) fn test(name: &WebhookName) -> Self {
+        let at = format!("{:.6}", jiff::Timestamp::now());
+        let line = serde_json::json!({ "event": "test", "webhook": name.as_str(), "at": at });
+        Self::new("test".to_owned(), line.to_string())
+    }
 }
 
 /// Sends an event once.
-pub(super) async fn post(gateway: &Gateway, webhook: &Webhook, event: &Outgoing, attempt: u32) -> WebhookDelivery {
+pub(super) async fn post(gateway: &Gateway, webhook: &Webhook, event: &Outgoing, attempt: Attempt) -> WebhookDelivery {
+    let Attempt { number: attempt, timeout } = attempt;
     let (now, begun) = (jiff::Timestamp::now(), Instant::now());
     let request = HttpRequest {
         target: webhook.target.clone(),
         headers: signature::headers(&webhook.secret, &event.id, now.as_second(), &event.line),
         body: event.line.clone().into(),
-        timeouts: Timeouts { response: Some(ANSWER_TIMEOUT), between_bytes: None },
+        timeouts: Timeouts { response: Some(timeout), between_bytes: None },
     };
     let answer = gateway.notify(request, webhook.reach.clone(), MAX_ANSWER_BYTES).await;
     let (status, failure) = match answer {
@@ -107,14 +141,13 @@ mod tests {
             (Some(410), Verdict::Gone),
             (Some(400), Verdict::Refused),
             (Some(422), Verdict::Refused),
-            (Some(302), Verdict::Unavailable),
-            (Some(401), Verdict::Unavailable),
-            (Some(404), Verdict::Unavailable),
             (Some(429), Verdict::Unavailable),
-            (Some(503), Verdict::Unavailable),
+            (Some(302), Verdict::Failed),
+            (Some(401), Verdict::Failed),
             (Some(403), Verdict::Failed),
             (Some(500), Verdict::Failed),
-            (None, Verdict::Unavailable),
+            (Some(503), Verdict::Failed),
+            (None, Verdict::Failed),
         ] {
             assert_eq!(Verdict::of(&tried(status)), expected, "{status:?}");
         }

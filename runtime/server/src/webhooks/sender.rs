@@ -23,8 +23,8 @@ use tracing::{debug, warn};
 use super::{
     config::Webhook,
     journal::Journal,
-    post::{Outgoing, Verdict, post},
-    tries::{Places, Situation, Step, Tries},
+    post::{Attempt, Outgoing, Verdict, post},
+    tries::{Acceptances, Cause, Places, Situation, Step, Tries},
 };
 use crate::recent_events::{
     event::{RecentEvent, Subject},
@@ -34,9 +34,13 @@ use crate::recent_events::{
 /// The maximum number of requests of a webhook at the same time. A server that is slow for one event gets the others meanwhile.
 pub(super) const MAX_REQUESTS: usize = 8;
 
+/// The maximum number of them that send an event again. The server may never answer to some events: new events do not wait for these.
+const MAX_RETRY_REQUESTS: usize = MAX_REQUESTS / 2;
+
 /// The maximum number of events of a webhook that are held, between two tries or in one: many more than requests, so that a few events which
-/// the server refuses do not hold up the others. Those of one namespace that wait for another try are at most half. The broker sends so many with the values of tasks, which take up to
-/// [`flow::MAX_INLINE_TOTAL_BYTES`] each until the event is read.
+/// the server refuses do not hold up the others. Those of one namespace that failed while others were accepted, and wait for another try, are
+/// at most half. The broker sends so many with the values of tasks, which take up to [`flow::MAX_INLINE_TOTAL_BYTES`] each until the event
+/// is read.
 const MAX_HELD: u16 = 32;
 
 /// The maximum number of waiting notifications of a webhook, and their size with the values of tasks, in bytes. The broker drops the oldest
@@ -60,6 +64,10 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// The pause before an event is sent again. It doubles with each try, up to a maximum.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(300);
+
+/// The pause before a probe: shorter than that of the events, so that each learns from it at its next try. It doubles with each probe, up to
+/// [`MAX_PAUSE`], for as long as no event is delivered or given up.
+const PROBE_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long an event is held between tries. Then it returns to the queue and comes back at once: RabbitMQ closes the channel of a consumer
 /// that holds a message for half an hour.
@@ -87,7 +95,9 @@ pub(super) struct Sender {
     pub(super) logbook: Arc<dyn Logbook>,
     pub(super) labels: LabelCache,
     pub(super) requests: Semaphore,
+    pub(super) retry_requests: Semaphore,
     pub(super) places: Places,
+    pub(super) acceptances: Acceptances,
     pub(super) stop: CancellationToken,
 }
 
@@ -96,7 +106,12 @@ pub(super) fn requests() -> Semaphore {
     Semaphore::new(MAX_REQUESTS)
 }
 
-/// The places for the events of one webhook that wait for another try.
+/// The places for those of them that send an event again.
+pub(super) fn retry_requests() -> Semaphore {
+    Semaphore::new(MAX_RETRY_REQUESTS)
+}
+
+/// The places for the events of one webhook that failed and wait for another try.
 pub(super) fn places() -> Places {
     Places::new(MAX_HELD / 2)
 }
@@ -167,7 +182,15 @@ impl Sender {
         // What is reported next, and since when no report was accepted.
         let (mut unreported, mut unreported_since) = (Vec::new(), None);
         let mut reporting: Option<BoxFuture<'_, bool>> = None;
+        let mut probing: Option<BoxFuture<'_, ()>> = None;
+        let mut probe_pause = PROBE_PAUSE;
         loop {
+            // While no other event can be taken, only a probe shows whether the server does not accept these or none.
+            if in_flight.len() < usize::from(MAX_HELD) {
+                (probing, probe_pause) = (None, PROBE_PAUSE);
+            } else if probing.is_none() {
+                probing = Some(Box::pin(self.probe(probe_pause)));
+            }
             if reporting.is_none() && !unreported.is_empty() {
                 let since = *unreported_since.get_or_insert_with(Instant::now);
                 let dropped = std::mem::take(&mut unreported);
@@ -183,6 +206,9 @@ impl Sender {
                     if is_done {
                         unreported_since = None;
                     }
+                }
+                () = async { probing.as_mut().expect("it is there").await }, if probing.is_some() => {
+                    (probing, probe_pause) = (None, (probe_pause * 2).min(MAX_PAUSE));
                 }
                 // Also while others are reported: their bodies would be in memory.
                 delivery = dropped.next() => match delivery {
@@ -251,8 +277,13 @@ impl Sender {
         let mut pauses = Pauses::new(first_pause, renewals);
         let mut is_wanted = self.webhook.filter.labels.is_empty();
         let namespace = event.flow.namespace().filter(|_| self.webhook.has_several_namespaces());
-        let (mut tries, mut place) = (Tries::new(delivery.redelivered), None);
-        for attempt in 1.. {
+        let namespace = namespace.as_ref();
+        let (mut tries, mut place) = (Tries::default(), None);
+        for number in 1.. {
+            let retry = match number {
+                1 => None,
+                _ => Some(self.retry_requests.acquire().await.expect("it is never closed")),
+            };
             let request = self.requests.acquire().await.expect("it is never closed");
             if delivery.is_lost() {
                 // It comes again.
@@ -266,20 +297,32 @@ impl Sender {
                     Err(error) => debug!(%error, "the labels of a run cannot be read yet"),
                 }
             }
+            let is_in_crowd = place.is_none() && self.places.are_taken(namespace);
+            let attempt = if is_in_crowd { Attempt::in_crowd(number) } else { Attempt::new(number) };
+            tries.begin(self.acceptances.number());
             let verdict = if is_wanted { self.try_once(&outgoing, attempt).await } else { Verdict::Unavailable };
-            drop(request);
-            if place.is_none() {
-                place = self.places.take(namespace.as_ref());
-            }
+            drop((request, retry));
+            let cause = if tries.is_about_event(verdict, self.acceptances.number()) {
+                place = place.or_else(|| self.places.take(namespace));
+                if place.is_some() { Cause::Event } else { Cause::EventWithoutPlace }
+            } else {
+                // Others need the place more: a server that is down costs no event.
+                place = None;
+                Cause::Server
+            };
             let situation = Situation {
                 is_old: age(&event) >= self.webhook.give_up_after,
-                has_place: place.is_some(),
+                cause,
                 is_held_too_long: pauses.is_held_too_long(),
             };
             let reason = match tries.after(verdict, situation) {
                 Step::Delivered => return delivery.accept(),
                 Step::GiveUp(reason) => reason,
                 Step::TryAgain => {
+                    if cause == Cause::EventWithoutPlace {
+                        // It takes one of the places that are for others.
+                        pauses.next = FIRST_PAUSE;
+                    }
                     pauses.wait().await;
                     continue;
                 }
@@ -315,14 +358,16 @@ impl Sender {
         let line = serde_json::to_string(&RunsEvent::Lost(LostEvents { message })).expect("a text serializes");
         let outgoing = Outgoing::new("lost events".to_owned(), line);
         let (mut tries, mut pauses) = (Tries::default(), Pauses::new(FIRST_PAUSE, renewals));
-        for attempt in 1.. {
+        for number in 1.. {
             let request = self.requests.acquire().await.expect("it is never closed");
-            let verdict = self.try_once(&outgoing, attempt).await;
+            tries.begin(self.acceptances.number());
+            let verdict = self.try_once(&outgoing, Attempt::new(number)).await;
             drop(request);
+            // There is one report at a time, so there is a place for it.
+            let is_about_event = tries.is_about_event(verdict, self.acceptances.number());
             let situation = Situation {
                 is_old: since.elapsed() >= self.webhook.give_up_after,
-                // There is one report at a time.
-                has_place: true,
+                cause: if is_about_event { Cause::Event } else { Cause::Server },
                 is_held_too_long: pauses.is_held_too_long(),
             };
             match tries.after(verdict, situation) {
@@ -347,13 +392,27 @@ impl Sender {
         false
     }
 
+    /// Sends an event in which no author of a flow has written a text, unless the server accepts another one in the pause before.
+    async fn probe(&self, pause: Duration) {
+        let accepted_before = self.acceptances.number();
+        sleep(pause).await;
+        if self.acceptances.number() == accepted_before {
+            // It waits for none of the other requests: they may be those that the server does not answer.
+            self.try_once(&Outgoing::test(&self.webhook.name), Attempt::new(1)).await;
+        }
+    }
+
     /// Sends an event once, and notes it.
-    async fn try_once(&self, event: &Outgoing, attempt: u32) -> Verdict {
+    async fn try_once(&self, event: &Outgoing, attempt: Attempt) -> Verdict {
         let tried = post(&self.gateway, &self.webhook, event, attempt).await;
         if let Some(failure) = &tried.failure {
-            debug!(name = %self.webhook.name, id = event.id, attempt, failure, "an event was not delivered");
+            let (id, attempt) = (&event.id, tried.attempt);
+            debug!(name = %self.webhook.name, id, attempt, failure, "an event was not delivered");
         }
         let verdict = Verdict::of(&tried);
+        if verdict == Verdict::Accepted {
+            self.acceptances.note();
+        }
         self.journal.note(tried);
         verdict
     }

@@ -3,7 +3,7 @@
 mod hostile;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -15,7 +15,7 @@ use flow::{RunState, Timestamp};
 use protocol::EngineSecret;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::mpsc,
 };
 
@@ -50,22 +50,9 @@ impl Receiver {
         let (requests, received) = mpsc::unbounded_channel();
         TaskTracker::new().spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (mut bytes, mut text) = ([0; 4_096], String::new());
-                let request = loop {
-                    if let Some((head, body)) = text.split_once("\r\n\r\n")
-                        && body.len() >= content_length(head)
-                    {
-                        break (head.to_lowercase(), body.to_owned());
-                    }
-                    match stream.read(&mut bytes).await {
-                        Ok(count @ 1..) => text.push_str(std::str::from_utf8(&bytes[..count]).unwrap()),
-                        Ok(0) | Err(_) => break (String::new(), String::new()),
-                    }
-                };
-                let status = answers(&request.1);
-                let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let request = request_of(&mut stream).await;
+                answer(&mut stream, answers(&request.1)).await;
                 // The test may have ended.
-                drop(stream.write_all(answer.as_bytes()).await);
                 drop(requests.send(request));
             }
         });
@@ -79,6 +66,28 @@ impl Receiver {
     async fn next(&mut self) -> (String, String) {
         self.requests.recv().await.unwrap()
     }
+}
+
+/// The head of a request in lower case, and its body; both are empty if the other end has left.
+async fn request_of(stream: &mut TcpStream) -> (String, String) {
+    let (mut bytes, mut text) = ([0; 4_096], String::new());
+    loop {
+        if let Some((head, body)) = text.split_once("\r\n\r\n")
+            && body.len() >= content_length(head)
+        {
+            return (head.to_lowercase(), body.to_owned());
+        }
+        match stream.read(&mut bytes).await {
+            Ok(count @ 1..) => text.push_str(std::str::from_utf8(&bytes[..count]).unwrap()),
+            Ok(0) | Err(_) => return (String::new(), String::new()),
+        }
+    }
+}
+
+async fn answer(stream: &mut TcpStream, status: u16) {
+    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    // The other end may have left.
+    drop(stream.write_all(answer.as_bytes()).await);
 }
 
 fn content_length(head: &str) -> usize {
@@ -205,7 +214,7 @@ async fn events_that_are_refused_hold_up_no_others() {
 #[tokio::test]
 async fn refused_events_of_a_namespace_leave_places_to_others() {
     let refuses = |body: &str| if body.contains("shop/f") { 400 } else { 200 };
-    let (receiver, stop) = (Receiver::answering(Box::new(refuses)).await, CancellationToken::new());
+    let (mut receiver, stop) = (Receiver::answering(Box::new(refuses)).await, CancellationToken::new());
     let harness = Harness::new().await;
     let webhooks = harness.start(local(&receiver), &stop).await;
     // Many more than are held at the same time, before one of another namespace.
@@ -213,14 +222,55 @@ async fn refused_events_of_a_namespace_leave_places_to_others() {
         harness.publish(&format!("r{number}"), RunState::Failure, now()).await;
     }
     harness.publish_of("bank/f", "good", RunState::Success, now()).await;
-    let served = webhooks.get("pager").unwrap();
-    let delivered = async {
-        while webhooks.shown(served).await.delivered == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
+    let delivered = async { while !receiver.next().await.1.contains("bank/f") {} };
     assert!(tokio::time::timeout(Duration::from_secs(60), delivered).await.is_ok(), "it is delivered");
-    assert!(webhooks.shown(served).await.given_up > 0);
+    assert!(webhooks.get("pager").unwrap().journal.entries().given_up > 0);
+    stop.cancel();
+}
+
+/// A server with a wrong secret, or behind a proxy that is broken, refuses all events for a while.
+#[tokio::test]
+async fn a_server_that_accepts_nothing_for_a_while_loses_no_event() {
+    // The first try of all that are held fails, and the second one of some.
+    const EVENTS: u64 = 40;
+    let statuses: Vec<u16> = [400, 500, 502].into_iter().cycle().take(48).collect();
+    let harness = Harness::new().await;
+    let (receiver, stop) = (Receiver::start(&statuses).await, CancellationToken::new());
+    let webhooks = harness.start(local(&receiver), &stop).await;
+    for number in 0..EVENTS {
+        harness.publish(&format!("r{number}"), RunState::Failure, now()).await;
+    }
+    let served = webhooks.get("pager").unwrap();
+    let (mut delivered, mut requests) = (BTreeSet::new(), 0);
+    let mut requests_of_server = receiver.requests;
+    while (delivered.len() as u64) < EVENTS {
+        let (_, body) = requests_of_server.recv().await.unwrap();
+        requests += 1;
+        // Probes are no events of a run.
+        if requests > statuses.len() && body.contains(r#""run":"#) {
+            delivered.insert(body);
+        }
+        assert_eq!(served.journal.entries().given_up, 0);
+    }
+    stop.cancel();
+}
+
+/// A text may kill the server behind a proxy, which answers 502 then.
+#[tokio::test]
+async fn events_that_the_server_fails_with_leave_places_to_others() {
+    let fails = |body: &str| if body.contains("shop/f") { 502 } else { 200 };
+    let (mut receiver, stop) = (Receiver::answering(Box::new(fails)).await, CancellationToken::new());
+    let harness = Harness::new().await;
+    let webhooks = harness.start(local(&receiver), &stop).await;
+    // More than are held at the same time, before one of another namespace.
+    for number in 0..40 {
+        harness.publish(&format!("r{number}"), RunState::Failure, now()).await;
+    }
+    harness.publish_of("bank/f", "good", RunState::Success, now()).await;
+    let delivered = async { while !receiver.next().await.1.contains("bank/f") {} };
+    assert!(tokio::time::timeout(Duration::from_secs(60), delivered).await.is_ok(), "it is delivered");
+    let given_up = webhooks.get("pager").unwrap().journal.entries().given_up;
+    assert!((1..=40 - 16).contains(&given_up), "{given_up}: some have places");
     stop.cancel();
 }
 
@@ -305,7 +355,7 @@ async fn an_address_that_is_not_public_is_reached_only_if_the_operator_says_so()
     for url in [receiver.url(), format!("http://localhost:{}/", receiver.address.port())] {
         let webhook = Webhook::new(settings(&url)).unwrap();
         let gateway = Gateway::new(ClientTls::default());
-        let tried = post(&gateway, &webhook, &Outgoing::new("test".into(), "{}".into()), 1).await;
+        let tried = post(&gateway, &webhook, &Outgoing::new("test".into(), "{}".into()), Attempt::new(1)).await;
         let failure = tried.failure.unwrap();
         assert!(failure.contains("not public") && failure.contains("[[webhook]]"), "{failure}");
         assert!(!failure.contains("hidden"), "{failure}");

@@ -17,7 +17,7 @@ pub(crate) const LINES: [&str; 50] = [
     "  /                only runs whose id begins with a text, or that have",
     "                   it as the value of a label or as an input",
     "  f s l            only runs of a flow, in some states, with labels",
-    "  x                all runs",
+    "  x                without the conditions of these keys",
     "",
     "A run",
     "  g t e o          its graph, timeline, events, and output of guests",

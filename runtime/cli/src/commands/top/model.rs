@@ -12,6 +12,7 @@ mod queues;
 mod run;
 mod runs;
 mod size;
+mod timeline_pages;
 mod tree;
 mod workers;
 

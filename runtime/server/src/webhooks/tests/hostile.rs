@@ -1,6 +1,6 @@
 //! Servers of webhooks that answer as none should.
 
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::*;
 
@@ -20,7 +20,7 @@ where
     let networks = vec!["127.0.0.0/8".parse().unwrap()];
     let webhook = Webhook::new(WebhookSettings { networks, ..settings(&url) }).unwrap();
     let event = Outgoing::new("test".into(), "{}".into());
-    (post(&Gateway::new(ClientTls::default()), &webhook, &event, 1).await, server)
+    (post(&Gateway::new(ClientTls::default()), &webhook, &event, Attempt::new(1)).await, server)
 }
 
 /// Reads a request with the body `{}`.
@@ -88,4 +88,45 @@ async fn a_redirect_is_not_followed() {
     assert_eq!((tried.status, tried.failure.is_some()), (Some(307), true));
     server.await.unwrap();
     assert!(other.requests.is_empty());
+}
+
+#[tokio::test]
+async fn tries_that_are_never_answered_leave_requests_to_new_events() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (requests, mut received) = mpsc::unbounded_channel();
+    TaskTracker::new().spawn(async move {
+        let (mut seen, mut unanswered) = (BTreeSet::new(), Vec::new());
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (_, body) = request_of(&mut stream).await;
+            let is_new = seen.insert(body.clone());
+            if is_new {
+                answer(&mut stream, if body.contains("shop/f") { 502 } else { 200 }).await;
+            } else {
+                unanswered.push(stream);
+            }
+            // The test may have ended.
+            drop(requests.send((body, is_new)));
+        }
+    });
+    let (harness, stop) = (Harness::new().await, CancellationToken::new());
+    let networks = vec!["127.0.0.0/8".parse().unwrap()];
+    let _webhooks = harness.start(WebhookSettings { networks, ..settings(&url) }, &stop).await;
+    for number in 0..2 * sender::MAX_REQUESTS {
+        harness.publish(&format!("r{number}"), RunState::Failure, now()).await;
+    }
+    // All are tried once, and half of the requests are tries that nobody answers.
+    let (mut first, mut again) = (0, 0);
+    while first < 2 * sender::MAX_REQUESTS || again < sender::MAX_REQUESTS / 2 {
+        let (_, is_new) = received.recv().await.unwrap();
+        if is_new {
+            first += 1;
+        } else {
+            again += 1;
+        }
+    }
+    harness.publish_of("bank/f", "good", RunState::Success, now()).await;
+    let (next, _) = received.recv().await.unwrap();
+    assert!(next.contains("bank/f"), "{next}");
+    stop.cancel();
 }

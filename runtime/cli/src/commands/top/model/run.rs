@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use api::{BulkAction, Elements, ElementsQuery, NodeState, Run, RunGraph, Timeline, TimelineAttempt, TimelineQuery};
+use api::{BulkAction, Elements, ElementsQuery, NodeState, Run, RunGraph, Timeline, TimelineAttempt};
 
 use super::{
     connection::Failure,
@@ -10,6 +10,7 @@ use super::{
     lists::{Cursor, Pages, Tail},
     loaded::{Loaded, MIN_PAUSE},
     size::Size,
+    timeline_pages::{self, PageEnd},
     tree::{self, RowKind, TreeRow},
 };
 use crate::commands::top::{
@@ -20,9 +21,6 @@ use crate::commands::top::{
 
 /// The time after which the run is read again without an event: where its calls are changes without one.
 const EVERY: Duration = Duration::from_secs(5);
-
-/// The number of attempts on a page of the timeline.
-const PAGE_ATTEMPTS: usize = 500;
 
 /// The number of elements on a page of a list.
 const PAGE_ELEMENTS: usize = 100;
@@ -67,7 +65,7 @@ pub(crate) struct RunScreen {
     pub(crate) run: Loaded<Box<Run>>,
     pub(crate) graph: Loaded<Box<RunGraph>>,
     pub(crate) timeline: Loaded<Timeline>,
-    pub(crate) timeline_pages: Pages<String>,
+    pub(crate) timeline_pages: Pages<PageEnd>,
     pub(crate) open_list: Option<OpenList>,
     collapsed: BTreeSet<String>,
     /// The rows of the tree.
@@ -118,8 +116,8 @@ impl RunScreen {
                 }
             }
             Pane::Timeline => {
-                let query = TimelineQuery { before: self.timeline_pages.position(), ..TimelineQuery::default() };
-                let about = |serial| question(serial, About::Timeline(id.clone(), query.limit(PAGE_ATTEMPTS)));
+                let query = timeline_pages::query(self.timeline_pages.position());
+                let about = |serial| question(serial, About::Timeline(id.clone(), query));
                 questions.extend(self.timeline.ask(now).map(about));
             }
             Pane::Events | Pane::Logs => {}
@@ -178,9 +176,8 @@ impl RunScreen {
         if !self.timeline.answer(serial, answer) {
             return;
         }
-        let Some(timeline) = &self.timeline.value else { return };
-        let first = timeline.attempts.first().filter(|_| timeline.earlier > 0);
-        self.timeline_pages.next = first.map(|attempt| attempt.started_at.clone());
+        let Some(timeline) = &mut self.timeline.value else { return };
+        self.timeline_pages.next = timeline_pages::cut(timeline, self.timeline_pages.position().as_ref());
         // The last attempts are those of now.
         let row = if was_empty { usize::MAX } else { self.attempt.selected };
         self.attempt.select(row, timeline.attempts.len(), size.list_with_details());

@@ -172,9 +172,11 @@ impl RunsScreen {
         self.refilter();
     }
 
-    /// Selects all runs.
+    /// Removes the conditions that keys can set. The namespace and the times come from the command line, and no key brings them back: a
+    /// command could be for a run that the person had left out.
     pub(crate) fn clear_filter(&mut self) {
-        self.filter = RunFilter::default();
+        let RunFilter { namespace, since, until, .. } = std::mem::take(&mut self.filter);
+        self.filter = RunFilter { namespace, since, until, ..RunFilter::default() };
         self.refilter();
     }
 

@@ -75,7 +75,13 @@ fn permits(model: &Model, canvas: &mut Canvas<'_>, first: u16) {
         let (y, text) = (canvas.height() - 2, format!("no engine has answered for the shards {unanswered}"));
         canvas.line(INDENT, y, &text, Tone::Caution);
     }
-    if nothing(canvas, first + 1, &screen.permits, tasks.is_empty(), "no call holds a permit or waits for one") {
+    // A page may have no task while others have some.
+    let is_one_of_several = screen.permit_pages.number() > 1 || screen.permit_pages.next.is_some();
+    let none = match is_one_of_several {
+        true => "no call of this page holds a permit or waits for one",
+        false => "no call holds a permit or waits for one",
+    };
+    if nothing(canvas, first + 1, &screen.permits, tasks.is_empty(), none) {
         return;
     }
     let visible = model.size.permits() - usize::from(!unanswered.is_empty());
