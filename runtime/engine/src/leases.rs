@@ -2,7 +2,8 @@
 //!
 //! A lease is recorded, but the time of its last heartbeat is not: an engine that takes a shard over gives every
 //! lease its full time again. A lease is watched from when its record is durable here, or is read, until a durable
-//! record ends it. Only `watch` and `on_event` below decide that, regardless of how the run came into memory.
+//! record ends it. Only `watch` and `on_event` below decide that, regardless of how the run came into memory. A run that is read again
+//! gives its leases their full time again, too.
 //!
 //! A lease expires by the time during which the shard's queue was *received*, and not by a clock. Heartbeats may be
 //! delayed while a broker is away, an engine waits for its logbook, or a queue is long. Their workers are not lost.
@@ -280,6 +281,13 @@ impl Leases {
                 let longest = longest(machine, &lease.0);
                 self.begin(shard, lease, longest);
             }
+        }
+    }
+
+    /// Gives the watched leases of a run their full time again, until the longest times of their calls.
+    pub(crate) fn renew_of(&mut self, shard: &Shard, machine: &Machine) {
+        if let Some(leases) = self.shards.get_mut(shard) {
+            machine.leased_calls().for_each(|lease| leases.renew(&lease));
         }
     }
 

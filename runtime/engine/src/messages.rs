@@ -16,7 +16,8 @@ use crate::{effects::JobMessage, forwards::Pace, origin, publications::Published
 /// The header of a notification whose firing has made no call and has not waited, and was triggered by a notification.
 const EMPTY_FIRING_HEADER: &str = "empty-firing";
 
-/// The header with the only run that a copy of a notification is for. It is set on copies within an engine.
+/// The header with the only run that a copy of a notification is for. It is set on copies within an engine, and on those that an engine puts
+/// behind the other messages of their queue.
 const LISTENER_HEADER: &str = "listener";
 
 /// Whether an engine of this logbook published a notification.
@@ -311,7 +312,8 @@ pub(crate) fn unpack(delivery: Delivery) -> Unpacked {
     Unpacked::Batch(delivery.split(parts))
 }
 
-/// Forwards a delivery to the shard that now has its run.
+/// Forwards a delivery to the shard that now has its run. The copy of a notification becomes a command: its run is not known to listen
+/// there.
 pub(crate) fn forward(shard: &Shard, delivery: &Delivery, secret: &EngineSecret) -> Message {
     if let Some(run) = listener_of(&delivery.message)
         && let Ok(Some(notification)) = protocol::events::parse_notification(&delivery.message.body)
@@ -319,6 +321,12 @@ pub(crate) fn forward(shard: &Shard, delivery: &Delivery, secret: &EngineSecret)
         let command = RunCommand::TaskNotification(notification);
         return one_way_command(shard, CommandRequest { run, command }, secret);
     }
+    put_behind(shard, delivery)
+}
+
+/// Puts a delivery behind the other messages of a shard's queue. The copy of a notification stays one, so that its run takes it in its turn
+/// and in parts.
+pub(crate) fn put_behind(shard: &Shard, delivery: &Delivery) -> Message {
     let Message { mut properties, body, .. } = delivery.message.clone();
     // The sender of the report decides how large they are.
     properties.cut_headers();

@@ -196,7 +196,7 @@ impl Runs {
     /// Reads the next timer of a run from its machine.
     pub(crate) fn update_due(&mut self, run: &RunId) {
         let Some(active) = self.active.get_mut(run) else { return };
-        let due = active.machine.next_due();
+        let due = if active.awaits_answers { None } else { active.machine.next_due() };
         if active.due != due {
             active.due.into_iter().for_each(|at| {
                 self.due.remove(&(at, run.clone()));

@@ -179,6 +179,11 @@ impl Shards {
         is_barrier
     }
 
+    /// Whether old answers may still arrive from the queue of a shard that was taken over.
+    pub(crate) fn awaits_barrier(&self, shard: &Shard) -> bool {
+        self.states.get(shard).is_some_and(|state| state.owned && state.barrier.is_some())
+    }
+
     /// The secret of all engines of the logbook.
     pub(crate) fn secret(&self) -> EngineSecret {
         self.secret

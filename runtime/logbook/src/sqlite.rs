@@ -1,8 +1,8 @@
 //! A logbook in one file, with SQLite.
 //!
-//! One thread owns the connection that writes. Other threads own connections that read, one for an engine and a few for the clients
-//! of a server: so loads do not delay appends, clients do not delay loads, and a slow list delays no token. A read of a client ends
-//! after some seconds, or with its request, so that other clients have their turn. Waiting appends are written together: a commit waits
+//! One thread owns the connection that writes. Other threads own connections that read, one for an engine, one for its trims, and a few for
+//! the clients of a server: so loads do not delay appends, trims and clients do not delay loads, and a slow list delays no token. A read of a
+//! client ends after some seconds, or with its request, so that other clients have their turn. Waiting appends are written together: a commit waits
 //! for the disk once, for any number of appends. Several processes of one machine may share the file; network file systems are not
 //! supported.
 
@@ -77,6 +77,8 @@ pub struct Sqlite {
     reader: ConnectionThreads,
     /// Reads for the clients of a server.
     clients: ConnectionThreads,
+    /// Reads what trims need. That may be all records of a long run, and other reads of an engine do not wait for it.
+    trims: ConnectionThreads,
     /// The folder of the run locks, beside the file.
     locks: PathBuf,
 }
@@ -96,9 +98,11 @@ impl Sqlite {
         let locks = lock::sibling_path(&path, ".locks");
         let file = path.clone();
         let reader = ConnectionThreads::start(&location, move || open_reader(&file)).await?;
+        let file = path.clone();
+        let trims = ConnectionThreads::start(&location, move || open_reader(&file)).await?;
         let open_client = move || open_client_reader(&path);
         let clients = ConnectionThreads::start_readers(&location, CLIENT_THREADS, open_client).await?;
-        Ok(Self { location, writer, reader, clients: clients.limited(CLIENT_READ_LIMIT), locks })
+        Ok(Self { location, writer, reader, clients: clients.limited(CLIENT_READ_LIMIT), trims, locks })
     }
 
     /// Whether a process holds the lock of a run; `None` if this cannot be determined.
@@ -138,9 +142,9 @@ impl Sqlite {
 #[async_trait]
 impl Logbook for Sqlite {
     fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook> {
-        let (writer, clients) = (self.writer.clone(), self.clients.clone());
+        let (writer, clients, trims) = (self.writer.clone(), self.clients.clone(), self.trims.clone());
         let (location, locks) = (self.location.clone(), self.locks.clone());
-        Arc::new(Self { location, writer, reader: clients.clone(), clients, locks })
+        Arc::new(Self { location, writer, reader: clients.clone(), clients, trims, locks })
     }
 
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
@@ -223,7 +227,7 @@ impl Logbook for Sqlite {
 
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
         let (id, run, before) = (run.clone(), run.clone(), column(before.get()));
-        let prepared = self.reader.read(move |connection| trim::prepare(connection, id.as_str(), before)).await;
+        let prepared = self.trims.read(move |connection| trim::prepare(connection, id.as_str(), before)).await;
         let Some(prepared) = prepared.map_err(|failure| self.append_error(failure))? else { return Ok(()) };
         let trimmed = self.writer.run(move |connection| trim::trim(connection, run.as_str(), before, prepared)).await;
         trimmed.map_err(|failure| self.append_error(failure))

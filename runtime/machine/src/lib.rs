@@ -20,9 +20,10 @@ pub use command::{
     RollbackCall, ValueFetch,
 };
 pub use machine::{
-    AttemptEnd, Backlog, Backlogs, ElementState, EndedAttempt, Executions, Expansion, FiringSnapshot, GivenValues,
-    IllegalRecord, IllegalSnapshot, Intention, MAX_STEP_BYTES, MAX_STEP_RECORDS, Machine, NextFiring, NodeRun,
-    NodeState, NotificationKeys, PendingTrigger, ProvidedValues, QueuedFiring, Rare, RareState, ScheduleStatus,
-    ScheduleTimes, SkipCount, Snapshot, Step, StepLimits, TriggerState, collect_results, elements, panic_message,
+    AttemptEnd, Backlog, Backlogs, CallExpiry, ElementState, EndedAttempt, Executions, Expansion, FiringSnapshot,
+    GivenValues, IllegalRecord, IllegalSnapshot, Intention, MAX_STEP_BYTES, MAX_STEP_RECORDS, Machine, NextFiring,
+    NodeRun, NodeState, NotificationKeys, PendingTrigger, ProvidedValues, QueuedFiring, Rare, RareState,
+    ScheduleStatus, ScheduleTimes, SkipCount, Snapshot, Step, StepLimits, TriggerState, collect_results, elements,
+    panic_message,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, Trigger};

@@ -110,12 +110,24 @@ pub struct StepLimits {
     /// The maximum cost of conditions, in the unit of [`EvaluationBudget::MAX_COST`]. Only the conditions of the last node may exceed it.
     /// With 0, none is evaluated.
     pub conditions: u64,
+    /// Whether calls expire.
+    pub expiry: CallExpiry,
 }
 
 impl Default for StepLimits {
     fn default() -> Self {
-        Self { records: MAX_STEP_RECORDS, bytes: MAX_STEP_BYTES, conditions: EvaluationBudget::MAX_COST }
+        let conditions = EvaluationBudget::MAX_COST;
+        Self { records: MAX_STEP_RECORDS, bytes: MAX_STEP_BYTES, conditions, expiry: CallExpiry::Due }
     }
+}
+
+/// Whether calls expire in a step that no worker has started in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallExpiry {
+    /// A call expires once its time has passed.
+    Due,
+    /// No call expires in this step: reports of workers about the calls may not have been received yet.
+    Held,
 }
 
 /// The maximum number of records of one step; only its last decision may exceed it. At some microseconds a record, other
@@ -327,7 +339,7 @@ impl Machine {
     /// When the machine refuses its own decision, which is a bug.
     pub fn step_within(&mut self, now: Timestamp, event: &Event, limits: StepLimits) -> Step {
         let mut step = Step::default();
-        let budget = ConditionBudget::new(limits.conditions);
+        let budget = ConditionBudget::of(limits);
         if let Some(record) = self.decide_clock(now, event) {
             let commands = self.evolve(&record).expect("a clock may be set at any time");
             step.add(record, commands);

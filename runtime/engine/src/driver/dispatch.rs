@@ -121,7 +121,13 @@ impl Driver {
     /// Continues with a call whose turn it is. Returns the bytes that were read for it.
     fn continue_call(&mut self, id: CallId, step: QueuedStep, effects: &mut Effects) -> usize {
         let Some(active) = self.runs.get(&id.run).filter(|active| !active.is_suspended) else { return 0 };
-        let Some(call) = active.machine.unstarted_call(&id) else { return 0 };
+        let Some(call) = active.machine.unstarted_call(&id) else {
+            if active.machine.outstanding_since(&id).is_none() {
+                // It ended before its permit arrived.
+                self.permits.release(&id);
+            }
+            return 0;
+        };
         let flow = active.machine.flow();
         if active.machine.is_withdrawable(&id) {
             // It is withdrawn without a job.

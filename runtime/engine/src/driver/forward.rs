@@ -63,7 +63,8 @@ impl Driver {
     }
 
     /// Holds a notification while it is not known which runs of its shard listen; returns it if all are known. The runs that are known do
-    /// not wait for the others, unless all wait for the logbook.
+    /// not wait for the others, unless all wait for the logbook, or more notifications wait than are held: the rest is put behind the other
+    /// messages of the queue until it is known, and newer ones may overtake it.
     fn hold_notification(
         &mut self,
         listened: &ListenedTask,

@@ -226,7 +226,7 @@ impl Driver {
             if !is_watched {
                 stale.note_heartbeat(lease);
             }
-            // Its worker repeats it.
+            // Its worker repeats it. If this engine dies before the run is read, the next one may send the call again before that.
             return delivery.accept();
         }
         // Nothing is known of the calls of a run that cannot be read, and a worker repeats its heartbeats.

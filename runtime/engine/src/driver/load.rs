@@ -1,7 +1,7 @@
 //! Reads runs from the logbook: the runs of a shard that is taken over, inactive runs that receive a message, and ended runs with
 //! unpublished changes. `stale.rs` reads runs whose append failed, and those that take long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{RunId, RunState, Shard};
 use logbook::{Filter, History, LoadError, Version};
@@ -130,30 +130,43 @@ impl Driver {
         Ok(())
     }
 
-    /// Sends unanswered calls of a shard's runs again, now that every answer that waited in its queue is received.
+    /// Lets the next iteration send unanswered calls of a shard's runs again: every answer that waited in its queue is received, and decided
+    /// by then. Answers to the runs that wait for another probe were put behind this one.
     pub(super) fn resend_outstanding(&mut self, shard: &Shard) {
-        let runs: Vec<RunId> = self.runs.of_shard(shard).map(|(run, _)| run.clone()).collect();
-        for run in runs {
-            self.resend_outstanding_calls(&run);
-        }
+        let at_probe: BTreeSet<&RunId> = self.resend_at_probe.values().collect();
+        let of_shard = self.runs.of_shard(shard).map(|(run, _)| run).filter(|run| !at_probe.contains(run));
+        self.resend_next.extend(of_shard.cloned());
     }
 
-    /// Sends the calls of a run again that were unanswered when it was loaded, and still are.
+    /// Sends the calls of a run again that were unanswered when it was loaded, and still are. From now on its calls may expire, and its
+    /// timers count.
     pub(super) fn resend_outstanding_calls(&mut self, run: &RunId) {
         let Some(active) = self.runs.get_mut(run) else { return };
         let outstanding = std::mem::take(&mut active.outstanding_at_load);
-        // An answer in the current batch is not applied yet, so its call is still outstanding here and is sent
-        // once too often.
+        active.awaits_answers = false;
         let mut pending = PendingWork::of(&active.machine);
         pending.calls.retain(|call| outstanding.contains(call));
         self.resend(run, pending);
+        self.runs.update_due(run);
+    }
+
+    /// A run is no longer in memory, so that a later load decides when its calls are sent again. Returns whether they waited for a probe
+    /// behind answers that are still in the queue.
+    pub(super) fn cancel_resend(&mut self, run: &RunId) -> bool {
+        self.resend_next.remove(run);
+        for returned in &mut self.returned {
+            returned.forget_resend(run);
+        }
+        self.resend_at_probe.extract_if(.., |_, waiting| *waiting == *run).count() > 0
     }
 
     /// Continues a run where its records end. Its unanswered calls are sent again later: answers to them may wait in the
-    /// queue.
+    /// queue. Until then they do not expire.
     pub(super) fn insert_before_resend(&mut self, run: RunId, active: ActiveRun, batch: &mut Batch) {
         let (paced, others) = split_paced(&active.machine);
-        self.insert(run.clone(), ActiveRun { outstanding_at_load: others.into_iter().collect(), ..active });
+        let outstanding_at_load = others.into_iter().collect();
+        let awaits_answers = active.machine.outstanding_calls().next().is_some();
+        self.insert(run.clone(), ActiveRun { outstanding_at_load, awaits_answers, ..active });
         // Their permits arrive behind every answer that waits in the queue.
         self.resend(&run, PendingWork { calls: paced, ..PendingWork::default() });
         batch.push(run, Event::Tick);
@@ -188,7 +201,8 @@ impl Driver {
     fn reload_changed(&mut self, shard: &Shard, open: &BTreeMap<RunId, Version>) {
         for run in open.keys().filter(|run| !self.runs.is_known(run)).cloned().collect::<Vec<_>>() {
             warn!(%run, %shard, "another engine started the run: it is driven here");
-            self.runs.mark_stale(run, StaleRun::of(Some(shard)));
+            let awaits_barrier = self.shards.awaits_barrier(shard);
+            self.runs.mark_stale(run, StaleRun { awaits_barrier, ..StaleRun::of(Some(shard)) });
         }
         // No append is running here, so a run is at the version of its last one.
         let is_ahead = |run: &RunId, known: Version| open.get(run).is_none_or(|version| *version > known);

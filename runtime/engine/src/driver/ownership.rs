@@ -60,6 +60,9 @@ impl Driver {
         drop(self.held_notifications.take(shard));
         self.requeued.drop_shard(shard);
         self.resend_at_probe.retain(|(of, _), _| of != shard);
+        for (run, _) in self.runs.of_shard(shard) {
+            self.resend_next.remove(run);
+        }
         self.permits.drop_shard(shard);
         self.publications.drop_shard(shard);
         self.runs.drop_shard(shard);

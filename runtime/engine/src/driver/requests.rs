@@ -142,16 +142,7 @@ impl Driver {
         let active = ActiveRun { shard, watcher: Some(watcher), ..active };
         self.publications.republish(run, &active, unpublished);
         match self.runs.remove_stale(run) {
-            Some(mut stale) => {
-                let clock_changes = stale.take_clock_changes(active.version);
-                batch.events.extend(clock_changes.map(|event| RunEvent::new(run.clone(), event)));
-                let is_resent_behind = self.insert_before_held(run, active, batch);
-                batch.events.extend(stale.pending);
-                self.return_held(stale.shard.as_ref(), stale.held);
-                if is_resent_behind {
-                    self.resend_behind_held(run);
-                }
-            }
+            Some(stale) => self.insert_with_held(run, active, stale, batch),
             None => self.activate(run.clone(), active, batch),
         }
         self.on_command(run.clone(), command, None, batch);

@@ -42,6 +42,13 @@ pub(super) struct ReturnedDelivery {
     resends: Vec<RunId>,
 }
 
+impl ReturnedDelivery {
+    /// The unanswered calls of a run are not sent again behind it.
+    pub(super) fn forget_resend(&mut self, run: &RunId) {
+        self.resends.retain(|other| other != run);
+    }
+}
+
 /// Reading them.
 impl Driver {
     /// Reads the records of stale runs, as many as one batch reads; each run that can be read continues from there. If the logbook does
@@ -139,20 +146,30 @@ impl Driver {
             let events = unwatched.into_iter().map(|change| (watcher.clone(), WatchEvent::Change(change)));
             batch.effects.watch_events.extend(events);
         }
-        batch.events.extend(stale.take_clock_changes(active.version).map(|event| RunEvent::new(run.clone(), event)));
-        let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher, ..active };
+        let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher.take(), ..active };
         self.publications.republish(run, &active, unpublished);
+        self.insert_with_held(run, active, StaleRun { shard: Some(shard), ..stale }, batch);
+    }
+
+    /// Puts a run into memory that was stale, with everything that arrived for it from the queue of the shard that it had then. Its
+    /// unanswered calls are sent again behind that.
+    pub(super) fn insert_with_held(&mut self, run: &RunId, active: ActiveRun, mut stale: StaleRun, batch: &mut Batch) {
+        batch.events.extend(stale.take_clock_changes(active.version).map(|event| RunEvent::new(run.clone(), event)));
+        let shard = active.shard.clone();
         let is_resent = self.insert_before_held(run, active, batch);
         // They come before the calls are sent again.
         let leased = stale.heartbeats.into_iter().map(|(call, worker)| Event::Leased { call, worker });
         batch.events.extend(leased.map(|event| RunEvent::new(run.clone(), event)));
         batch.events.extend(stale.pending);
-        self.return_held(Some(&shard), stale.held);
-        let requeued = self.requeued.take_run(&shard, run).into_iter();
-        self.returned.extend(requeued.map(|delivery| ReturnedDelivery { delivery, resends: Vec::new() }));
-        if is_resent && stale.is_requeued {
+        self.return_held(stale.shard.as_ref(), stale.held);
+        let requeued = stale.shard.as_ref().map(|shard| self.requeued.take_run(shard, run)).unwrap_or_default();
+        let requeued = requeued.into_iter().map(|delivery| ReturnedDelivery { delivery, resends: Vec::new() });
+        self.returned.extend(requeued);
+        // If an adopted run has another shard now, no probe or barrier of its old one comes for it.
+        let is_of_queue = stale.shard.as_ref() == Some(&shard);
+        if is_resent && stale.is_requeued && is_of_queue {
             self.resend_behind_queue(run, &shard, batch);
-        } else if is_resent && !stale.awaits_barrier {
+        } else if is_resent && !(stale.awaits_barrier && is_of_queue) {
             self.resend_behind_held(run);
         }
     }
@@ -164,15 +181,16 @@ impl Driver {
         self.resend_at_probe.insert((shard.clone(), self.shards.last_probe()), run.clone());
     }
 
-    /// A probe of this engine has returned: sends the calls again that waited for it. A probe of a tick may overtake it.
+    /// A probe of this engine has returned: the next iteration sends the calls again that waited for it, once what was received before it
+    /// is decided. A probe of a tick may overtake it.
     pub(super) fn resend_after_probe(&mut self, shard: &Shard, number: u64) {
-        if let Some(run) = self.resend_at_probe.remove(&(shard.clone(), number)) {
-            self.resend_outstanding_calls(&run);
-        }
+        self.resend_next.extend(self.resend_at_probe.remove(&(shard.clone(), number)));
     }
 
     /// Puts a run into memory for which something is held. Returns whether its unanswered calls have to be sent again behind that.
     pub(super) fn insert_before_held(&mut self, run: &RunId, active: ActiveRun, batch: &mut Batch) -> bool {
+        // While it was read, the answers of its workers may have been put behind the probes that measure their leases.
+        self.leases.renew_of(&active.shard, &active.machine);
         if is_inactive(active.machine.state()) {
             self.activate(run.clone(), active, batch);
             return false;
@@ -338,7 +356,7 @@ impl Driver {
 
     fn forward_requeued(&mut self, RequeuedDelivery { run, delivery }: RequeuedDelivery, effects: &mut Effects) {
         let ShardDelivery { shard, term: _, delivery } = delivery;
-        effects.messages.push(messages::forward(&shard, &delivery, &self.context.secret));
+        effects.messages.push(messages::put_behind(&shard, &delivery));
         effects.to_accept.push(delivery);
         if let Some(run) = run
             && let Some(stale) = self.runs.stale_mut(&run)

@@ -14,7 +14,8 @@ impl Driver {
     /// A run among these that can go on now, without a turn for its events or its conditions, and without a timer that is due.
     pub(super) fn stalled<'a>(&self, now: Timestamp, runs: &'a [RunId]) -> Option<&'a RunId> {
         runs.iter().find(|run| {
-            let Some(active) = self.checked(run) else { return false };
+            // A run that awaits answers goes on once they are decided.
+            let Some(active) = self.checked(run).filter(|active| !active.awaits_answers) else { return false };
             let has_timer = active.due.is_some_and(|at| at <= now);
             let has_turn = has_timer || self.deferred.has_tick(run) || self.conditions.has(run);
             !has_turn && !active.machine.decide(now, &Event::Tick).is_empty()

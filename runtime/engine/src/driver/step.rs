@@ -164,7 +164,8 @@ impl Driver {
         }
         let is_remembering = !self.context.memo_limits.is_zero();
         let new_result = is_remembering.then(|| memo::new_result(&active.machine, &event, now)).flatten();
-        let limits = StepLimits { records: decisions.records_left(&run), bytes, conditions: max_cost };
+        let (records, expiry) = (decisions.records_left(&run), active.call_expiry());
+        let limits = StepLimits { records, bytes, conditions: max_cost, expiry };
         let doing = || format!("after version {}, {}", active.version.get(), event.summary());
         let step = match catch_bug(&run, &doing(), || active.machine.step_within(now, &event, limits)) {
             Ok(step) => step,
@@ -282,11 +283,12 @@ impl Driver {
     /// Drops the machine of a run that differs from its records; the run is read again if it had begun.
     pub(super) fn drop_machine(&mut self, run: &RunId, had_started: bool) {
         let Some(active) = self.runs.remove(run) else { return };
+        let is_requeued = self.cancel_resend(run);
         // If the shard was lost meanwhile, its new driver reads the run.
         if had_started && self.shards.owns(&active.shard) {
             let ActiveRun { version, watcher, shard, .. } = active;
-            let known = StaleRun::of(Some(&shard));
-            let stale = StaleRun { sent: version, watcher, was_active: true, ..known };
+            let known = StaleRun { awaits_barrier: self.shards.awaits_barrier(&shard), ..StaleRun::of(Some(&shard)) };
+            let stale = StaleRun { sent: version, watcher, was_active: true, is_requeued, ..known };
             self.runs.replace_stale(run.clone(), stale);
         }
     }

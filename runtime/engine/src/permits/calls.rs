@@ -42,13 +42,13 @@ impl EndedCalls {
         }
         match event {
             Event::Signal(signal) => Self::Calls(vec![signal.call.clone()]),
-            Event::Withdrawn { call } => Self::Calls(vec![call.clone()]),
+            // Another load of the run may have requested a permit for it.
+            Event::Withdrawn { call } | Event::Remembered { call, .. } => Self::Calls(vec![call.clone()]),
             Event::Start
             | Event::Leased { .. }
             | Event::Notify { .. }
             | Event::TaskNotification { .. }
             | Event::Fetched { .. }
-            | Event::Remembered { .. }
             | Event::ClockSet { .. }
             | Event::Tick => Self::default(),
             Event::Cancel
@@ -148,7 +148,7 @@ pub(crate) fn split_paced(machine: &Machine) -> (Vec<CallId>, Vec<CallId>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flow::{Attempt, Failure, FailureKind, Firing, NodeIndex};
+    use flow::{Attempt, Failure, FailureKind, Firing, NodeIndex, Values};
     use machine::NodeAttempt;
 
     #[test]
@@ -195,5 +195,8 @@ mod tests {
         };
         let ended = EndedCalls::from_event(&Event::Withdrawn { call: call.clone() }, &[record()]);
         assert!(matches!(ended, EndedCalls::Calls(calls) if calls == std::slice::from_ref(&call)), "it ends no other");
+        let remembered = Event::Remembered { call: call.clone(), values: Values::new(), computed_by: call.clone() };
+        let ended = EndedCalls::from_event(&remembered, &[]);
+        assert!(matches!(ended, EndedCalls::Calls(calls) if calls == std::slice::from_ref(&call)), "it needs no permit");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use flow::{CallId, Shard, Timestamp};
 use logbook::Version;
-use machine::Machine;
+use machine::{CallExpiry, Machine};
 use tokio::sync::mpsc;
 
 use crate::{WatchEvent, snapshots::Unsaved};
@@ -17,11 +17,14 @@ pub(crate) struct ActiveRun {
     pub(crate) unsaved: Unsaved,
     pub(crate) shard: Shard,
     pub(crate) watcher: Option<mpsc::Sender<WatchEvent>>,
-    /// When its next timer is due; only [`Runs`] sets it.
+    /// When its next timer is due; only [`Runs`] sets it. While answers are awaited, it has none.
     pub(crate) due: Option<Timestamp>,
     /// Calls that were outstanding when the run was loaded. They are sent again unless an answer to them waits in the
     /// queue.
     pub(crate) outstanding_at_load: BTreeSet<CallId>,
+    /// Whether answers to its calls may wait in the queue, or in the engine, since before it was loaded. No call expires before these are
+    /// decided, and its timers wait for them.
+    pub(crate) awaits_answers: bool,
     /// The bytes of the machine at a version, as far as they were counted: that takes time.
     pub(crate) bytes: Option<(Version, u64)>,
     /// Whether the run was inactive when it was loaded and has not continued since. Its end was published long ago.
@@ -39,8 +42,14 @@ impl ActiveRun {
             watcher: None,
             due: None,
             outstanding_at_load: BTreeSet::new(),
+            awaits_answers: false,
             bytes: None,
             is_suspended: false,
         }
+    }
+
+    /// Whether its calls may expire now.
+    pub(crate) fn call_expiry(&self) -> CallExpiry {
+        if self.awaits_answers { CallExpiry::Held } else { CallExpiry::Due }
     }
 }

@@ -1,6 +1,9 @@
 //! Runs that were in memory until recently: a message that arrives late for a long run need not replay all its records.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use flow::RunId;
 use logbook::Summary;
@@ -72,7 +75,11 @@ impl RecentRuns {
     /// Takes a run, unless another engine has added records to it since.
     pub(crate) fn take(&mut self, summary: &Summary) -> Option<ActiveRun> {
         let active = self.remove(&summary.run)?;
-        (active.version == summary.version).then(|| ActiveRun { shard: summary.info.shard.clone(), ..active })
+        let is_latest = active.version == summary.version;
+        // Whatever it waited for was received since.
+        let (outstanding_at_load, awaits_answers) = (BTreeSet::new(), false);
+        let shard = summary.info.shard.clone();
+        is_latest.then(|| ActiveRun { shard, outstanding_at_load, awaits_answers, ..active })
     }
 
     /// Drops a run, as when a new run has its id.

@@ -26,8 +26,9 @@ const MAX_AWAITED_READS: u32 = 6;
 /// Maximum number of events that are held for a run, if somebody waits for their replies.
 const MAX_PENDING_COMMANDS: usize = 64;
 
-/// Maximum number of calls of a run with noted heartbeats. Those of others are noted once the run is read: their workers repeat them.
-const MAX_HEARTBEATS: usize = 4_096;
+/// Maximum number of calls of a run with noted heartbeats: as many as a list may have at a time. Others may be sent again once the run is
+/// read, before their workers repeat the heartbeats.
+const MAX_HEARTBEATS: usize = 10_000;
 
 /// A run whose records are read with the next tick.
 #[derive(Default)]

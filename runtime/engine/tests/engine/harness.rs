@@ -72,7 +72,7 @@ pub(crate) struct Harness {
     pub(crate) logbook: Arc<dyn Logbook>,
     /// The engine's own connection.
     pub(crate) connection: LossyConnection,
-    /// The engine's clock, which restarts with each engine.
+    /// The engine's clock, which mostly restarts with each engine.
     pub(crate) clock: Arc<PausedClock>,
     broker: InProcess,
     /// Opened when the first job is taken, so that until then all jobs can be counted in the queue.
@@ -121,7 +121,8 @@ impl Harness {
         Self::on(LossyConnection::to(&broker), broker, logbook, faults, id, (part, None)).await
     }
 
-    async fn on(
+    async fn with_clock(
+        clock: Arc<PausedClock>,
         connection: LossyConnection,
         broker: InProcess,
         logbook: Arc<dyn Logbook>,
@@ -140,7 +141,6 @@ impl Harness {
             ShardAssignment::Shared => topology::shard_queue(&config.id.parse().unwrap()),
         };
         let store = Arc::new(store::Memory::new());
-        let clock = Arc::new(PausedClock::new());
         let shared: Arc<dyn Broker> = Arc::new(connection.clone());
         let engine = Engine::start(config, shared, logbook.clone(), store, clock.clone()).await.unwrap();
         let queue = "default".parse().unwrap();

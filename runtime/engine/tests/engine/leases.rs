@@ -6,7 +6,7 @@ use flow::{Action, Execution, FailureKind, RunState};
 use protocol::{HeartbeatNumber, Report, RunCommand, lease};
 use tokio::time::timeout;
 
-use crate::harness::{Fault, Harness, StopPoint, linear};
+use crate::harness::{Fault, Harness, StopPoint, linear, wired};
 
 /// Longer than the duration of a lease.
 const LONG: Duration = Duration::from_secs(2 * lease::LEASE_DURATION.as_secs());
@@ -297,6 +297,29 @@ async fn a_lease_that_an_engine_wrote_before_it_died_expires_at_the_next() {
     assert_eq!(second.call.attempt, first.call.attempt.next());
     next.signal_job(&second).await;
     next.wait_for_state("r", RunState::Success).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_has_its_full_time_once_its_run_is_read_again() {
+    let mut harness = Harness::shared().await;
+    let tasks = "[[task]]\nname = \"a\"\nuse = \"g\"\n[[task]]\nname = \"b\"\nuse = \"g\"\n";
+    let flow = wired(&format!("name = \"f\"\npattern = \"unordered\"\n{tasks}[modules]\ng = \"g.wasm\"\n"));
+    drop(harness.submit("r", &flow).await.expect("the run begins"));
+    let (leased, other) = (harness.take_job().await, harness.take_job().await);
+    harness.heartbeat_job(&leased).await;
+    harness.wait_for_fact("r", "leased").await;
+    // The run is read beside the driver for most of the time of the lease, and no heartbeat arrives.
+    harness.faults.hold_reads();
+    harness.faults.fail_next(Fault::NotWritten);
+    harness.signal_job(&other).await;
+    tokio::time::sleep(lease::LEASE_DURATION * 3 / 4).await;
+    harness.faults.release_reads();
+    harness.wait_for_fact("r", "succeeded").await;
+    tokio::time::sleep(lease::LEASE_DURATION / 2).await;
+    harness.signal_job(&leased).await;
+    harness.wait_for_state("r", RunState::Success).await;
+    let facts = harness.facts("r").await;
+    assert!(!facts.contains(&"lost"), "{facts:?}");
 }
 
 #[tokio::test(start_paused = true)]

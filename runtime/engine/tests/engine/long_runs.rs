@@ -101,6 +101,29 @@ async fn an_unanswered_call_is_sent_again_once_its_run_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_arrives_while_its_run_is_read_counts_when_the_run_is_resumed() {
+    let mut harness = Harness::new().await;
+    drop(harness.submit("r", &linear(&["a"])).await.expect("the run begins"));
+    let job = harness.take_job().await;
+    harness.faults.hold_reads();
+    let mut harness = harness.restart().await;
+    harness.heartbeat_job(&job).await;
+    sleep(Duration::from_secs(1)).await;
+    let resumed = harness.engine.adopt("r".parse().unwrap(), RunCommand::Resume);
+    let release = async {
+        sleep(Duration::from_secs(1)).await;
+        harness.faults.release_reads();
+    };
+    let (resumed, ()) = tokio::join!(resumed, release);
+    drop(resumed.expect("it goes on"));
+    timeout(PATIENCE, harness.wait_for_fact("r", "leased")).await.expect("the heartbeat counts");
+    let again = timeout(Duration::from_secs(3), harness.take_job()).await;
+    assert!(again.is_err(), "a worker has the call: {again:?}");
+    harness.signal_job(&job).await;
+    timeout(PATIENCE, harness.wait_for_state("r", RunState::Success)).await.expect("it ends");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_notification_waits_until_it_is_known_who_listens() {
     let harness = Harness::shared().await;
     let listening = wired(
@@ -180,6 +203,34 @@ async fn more_results_than_are_held_for_a_run_that_is_read_wait_and_count() {
     again.faults.release_reads();
     timeout(PATIENCE, again.wait_for_state("r", RunState::Success)).await.expect("no result is lost");
     assert_eq!(again.jobs_waiting().await, 0, "and no call is sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_that_are_put_behind_the_barrier_of_their_shard_count() {
+    // More than a broker delivers at once: the engine reads the run while it receives them.
+    const CALLS: usize = 600;
+    let mut harness = Harness::durable().await;
+    let list = vec!["1"; CALLS].join(", ");
+    let flow = format!(
+        "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nfor_each = [{list}]\nmax_parallel = {CALLS}\n\
+         [modules]\ng = \"g.wasm\"\n"
+    );
+    drop(harness.submit("r", &wired(&flow)).await.expect("the run begins"));
+    let mut jobs = Vec::new();
+    for _ in 0..CALLS {
+        jobs.push(harness.take_job().await);
+    }
+    // Long, but read at once.
+    harness.faults.hold_reads();
+    harness.faults.release_reads();
+    harness.engine.abort().await;
+    for job in &jobs {
+        harness.signal_job(job).await;
+    }
+    let again = harness.durable_sharing_engine("again").await;
+    drop(harness);
+    timeout(PATIENCE, again.wait_for_state("r", RunState::Success)).await.expect("no result is lost");
+    assert_eq!(again.jobs_waiting().await, 0, "no call is sent again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 mod bugs;
 mod clocks;
 mod declarations;
+mod expiry;
 mod failures;
 mod floods;
 mod forwards;

@@ -51,8 +51,8 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
     let reader =
         ConnectionThreads::start(&location, move || open_and_read_version(&path).map(|(connection, _)| connection))
             .await?;
-    let clients = reader.clone();
-    let sqlite = Sqlite { location: location.clone(), writer, reader, clients, locks };
+    let (clients, trims) = (reader.clone(), reader.clone());
+    let sqlite = Sqlite { location: location.clone(), writer, reader, clients, trims, locks };
     Ok(Inspection::Existing(ExistingLogbook {
         place: location,
         schema,

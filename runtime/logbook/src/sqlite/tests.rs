@@ -55,6 +55,30 @@ async fn large_records_are_read_in_small_parts() {
 }
 
 #[tokio::test]
+async fn a_trim_that_reads_long_delays_no_other_read() {
+    let folder = TempDir::new().unwrap();
+    let logbook = open(folder.path().join("logbook.db")).await;
+    logbook.append(vec![append("r", 0, [1])]).await.unwrap();
+    let run = RunId::new("r").unwrap();
+    let (end_tx, end_rx) = std::sync::mpsc::channel::<()>();
+    // It ends when the sender is dropped.
+    let earlier = logbook.trims.run(move |_| Ok(end_rx.recv().is_err()));
+    let other = async {
+        let trim = logbook.trim(&run, Version::new(1));
+        tokio::pin!(trim);
+        tokio::select! {
+            biased;
+            trimmed = &mut trim => panic!("it waits for the earlier trim: {trimmed:?}"),
+            summary = logbook.summary(&run) => assert_eq!(summary.unwrap().version, Version::new(1)),
+        }
+        drop(end_tx);
+        trim.await.unwrap();
+    };
+    let (earlier, ()) = tokio::join!(earlier, other);
+    assert!(earlier.is_ok_and(|has_ended| has_ended));
+}
+
+#[tokio::test]
 async fn a_reopened_file_has_all_records() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("a/b/logbook.db");

@@ -1,8 +1,10 @@
-//! What the conditions of one step may cost.
+//! What the conditions of one step may cost, and whether calls expire in it.
 
 use std::cell::Cell;
 
 use flow::EvaluationBudget;
+
+use super::{CallExpiry, StepLimits};
 
 /// What the conditions of a step may still cost. Decisions take from it what they have cost; once nothing is left, nodes with conditions
 /// wait for another step. It never changes a decision, only its time.
@@ -12,12 +14,18 @@ pub(super) struct ConditionBudget {
     /// Decisions of many nodes share it while they iterate.
     spent: Cell<u64>,
     held: Cell<u64>,
+    expiry: CallExpiry,
 }
 
 impl ConditionBudget {
-    /// A budget, in the unit of [`EvaluationBudget::MAX_COST`].
-    pub(super) fn new(max: u64) -> Self {
-        Self { max, spent: Cell::new(0), held: Cell::new(0) }
+    /// The budget of a step with these limits.
+    pub(super) fn of(StepLimits { conditions, expiry, .. }: StepLimits) -> Self {
+        Self { max: conditions, spent: Cell::new(0), held: Cell::new(0), expiry }
+    }
+
+    /// Whether calls expire now that no worker has started in time.
+    pub(super) fn lets_calls_expire(&self) -> bool {
+        self.expiry == CallExpiry::Due
     }
 
     /// Whether a decision may be made now, which evaluates conditions or not. If it may not, it counts as held.
@@ -47,6 +55,6 @@ impl ConditionBudget {
 
 impl Default for ConditionBudget {
     fn default() -> Self {
-        Self::new(EvaluationBudget::MAX_COST)
+        Self::of(StepLimits::default())
     }
 }

@@ -1,13 +1,21 @@
 //! A clock that follows the time of the test, and can be set.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    num::NonZeroU64,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
-use engine::Clock;
+use broker::{InProcess, lossy::LossyConnection};
+use engine::{Clock, ShardAssignment};
 use flow::{ClockShift, Timestamp};
+use logbook::Logbook;
 use tokio::time::Instant;
+
+use super::{AppendFaults, Harness};
 
 /// A clock that follows the time of the test, and can be set.
 pub(crate) struct PausedClock {
@@ -36,5 +44,28 @@ impl Clock for PausedClock {
 
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
+    }
+}
+
+impl Harness {
+    /// An engine whose clock begins now.
+    pub(super) async fn on(
+        connection: LossyConnection,
+        broker: InProcess,
+        logbook: Arc<dyn Logbook>,
+        faults: Arc<AppendFaults>,
+        id: &str,
+        config: (ShardAssignment, Option<NonZeroU64>),
+    ) -> Self {
+        let clock = Arc::new(PausedClock::new());
+        Self::with_clock(clock, connection, broker, logbook, faults, id, config).await
+    }
+
+    /// Like [`Harness::sharing_engine`], with the clock of this engine, which may have gone on while no engine ran.
+    pub(crate) async fn sharing_engine_later(&self, id: &str) -> Self {
+        let broker = self.broker.connect();
+        let (connection, config) = (LossyConnection::to(&broker), (ShardAssignment::Shared, None));
+        let (logbook, faults) = (self.logbook.clone(), self.faults.clone());
+        Self::with_clock(self.clock.clone(), connection, broker, logbook, faults, id, config).await
     }
 }

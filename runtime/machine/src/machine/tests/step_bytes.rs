@@ -1,6 +1,6 @@
 //! A step is bounded in bytes, and so is what one notification decides at once.
 
-use crate::{Event, Fact, Machine, NotificationPart, Record, Step, StepLimits};
+use crate::{CallExpiry, Event, Fact, Machine, NotificationPart, Record, Step, StepLimits};
 use flow::{NotificationOutcome, RunState, TaskNotification, Timestamp, Value};
 
 use super::harness::{Harness, flow, name};
@@ -9,7 +9,8 @@ use super::harness::{Harness, flow, name};
 const VALUE_BYTES: usize = 50_000;
 
 /// A step may begin a second value, and no third one.
-const LIMITS: StepLimits = StepLimits { records: 512, bytes: VALUE_BYTES + 10_000, conditions: u64::MAX };
+const LIMITS: StepLimits =
+    StepLimits { records: 512, bytes: VALUE_BYTES + 10_000, conditions: u64::MAX, expiry: CallExpiry::Due };
 
 fn notification() -> TaskNotification {
     let cake = Value::json(&"x".repeat(VALUE_BYTES).into());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::{Harness, flow, name};
-use crate::Event;
+use crate::{CallExpiry, Event, StepLimits};
 use flow::{Failure, FailureKind, RunState, TaskResult, Value, Values};
 
 /// A waiting task between two others.
@@ -203,4 +203,27 @@ fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     harness.answer_late(0);
     harness.run();
     assert_eq!(harness.trace(), "a:R a:F a:RB a:RD a:RB a:RD", "the late call is rolled back");
+}
+
+#[test]
+fn no_call_expires_while_reports_about_calls_may_not_be_received() {
+    let call = |name: &str| {
+        let retry = "retry = { attempts = 2, initial = \"1s\" }";
+        format!("[[task]]\nname = \"{name}\"\nuse = \"g#noop\"\nexpires = \"1m\"\n{retry}\n")
+    };
+    let mut harness = Harness::start(flow(&format!("pattern = \"unordered\"\n{}{}", call("a"), call("b"))));
+    let calls: Vec<_> = harness.outstanding.iter().map(|call| call.id.clone()).collect();
+    let (now, held) = (harness.now.after(Duration::from_secs(3_600)), CallExpiry::Held);
+    let mut machine = harness.machine.clone();
+    let mut step = |event: &Event, expiry| {
+        let step = machine.step_within(now, event, StepLimits { expiry, ..StepLimits::default() });
+        assert!(!step.is_unfinished);
+        step.records.iter().map(|record| record.fact.name()).collect::<Vec<_>>()
+    };
+    assert!(step(&Event::Tick, held).is_empty());
+    let leased = Event::Leased { call: calls[0].clone(), worker: "w".parse().unwrap() };
+    assert_eq!(step(&leased, held), ["leased"], "what one worker reports lets no other call expire");
+    assert_eq!(step(&Event::Tick, CallExpiry::Due), ["failed"], "no worker has the other call");
+    harness.advance_to_next_due();
+    assert_eq!(harness.lost.len(), 2, "by default, calls expire");
 }

@@ -9,6 +9,9 @@ use crate::machine::{Machine, firing::FiringMachine};
 const MAX_ENDED_FIRINGS: usize = 16;
 
 /// The maximum size of the values of those that are kept, in bytes; the last one may have more. Small in tests, so that they reach it.
+///
+/// It decides which firings a replay keeps. With another number, or other sizes of values, old records of a late outcome may be about a firing
+/// that is not kept: these records then change nothing.
 const MAX_ENDED_BYTES: u64 = if cfg!(test) { 1 << 20 } else { 32 << 20 };
 
 impl Machine {

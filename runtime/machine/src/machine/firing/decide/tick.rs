@@ -46,6 +46,7 @@ impl FiringMachine {
         let rollbacks = rollbacks.map(|index| self.decide_rollback(index));
         let retries = self.retries.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
         let retries = retries.filter(|index| !self.waiting_tasks.contains(index) || self.may_retry(*index));
+        let retries = retries.filter(|index| budget.lets_calls_expire() || !self.has_call_that_expires(*index));
         let retries = retries
             .take_while(|index| budget.admits(self.has_conditions(*index)))
             .map(|index| self.decide_retry(now, index, budget));
@@ -66,6 +67,12 @@ impl FiringMachine {
             facts.extend(self.end().map(|state| Fact::RunStateChanged { state }));
         }
         facts
+    }
+
+    /// Whether what is due of a node is the expiry of its call: the call was dispatched, and is neither answered nor leased.
+    fn has_call_that_expires(&self, index: NodeIndex) -> bool {
+        let is_call = matches!(self.role(index), NodeRole::Task(_) | NodeRole::Element(_));
+        is_call && matches!(self.node(index).state, NodeState::Running { retry_at: None, .. })
     }
 
     fn decide_retry(&self, now: Timestamp, index: NodeIndex, budget: &ConditionBudget) -> Fact {

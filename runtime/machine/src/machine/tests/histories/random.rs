@@ -21,7 +21,8 @@ fn begin(flow: Arc<flow::Flow>, rng: &mut SeededRng) -> Harness {
     // So few that a step is cut off within a decision.
     let bytes = if records == 7 { 300 } else { MAX_STEP_BYTES };
     let all = StepLimits::default().conditions;
-    Harness::start_within(StepLimits { records, bytes, conditions: rng.pick(&[1, 1, 500, all, all, all]) }, flow)
+    let conditions = rng.pick(&[1, 1, 500, all, all, all]);
+    Harness::start_within(StepLimits { records, bytes, conditions, ..StepLimits::default() }, flow)
 }
 
 /// Runs a flow to its end without faults, each waiting task notified once nothing else is to be done.
