@@ -1,7 +1,8 @@
 //! A logbook in one file, with SQLite.
 //!
-//! One thread owns the connection that writes. Other threads own connections that read, one for an engine and a few for the clients
-//! of a server: so loads do not delay appends, clients do not delay loads, and a slow list delays no token. A read of a client ends
+//! One thread owns the connection that writes. Other threads own connections that read, one for an engine, a few for the clients of a
+//! server, and one for what clients only look up: so loads do not delay appends, clients do not delay loads, and slow reads, however
+//! many there are, delay neither the check of a token nor the summary of a run. A read of a client ends
 //! after some seconds, or with its request, so that other clients have their turn. Waiting appends are written together: a commit waits
 //! for the disk once, for any number of appends. Several processes of one machine may share the file; network file systems are not
 //! supported.
@@ -52,8 +53,7 @@ const DELETE_BATCH: usize = 500;
 /// hundreds of thousands of runs meet, but not together, may take seconds.
 const CLIENT_READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// The number of threads that read for clients, as PostgreSQL has connections for them: the turns of a server at pages are fewer, so that
-/// slow pages leave one for whatever is quick.
+/// The number of threads that read for clients, as PostgreSQL has connections for them. Tokens and summaries have a thread of their own.
 const CLIENT_THREADS: usize = 4;
 
 const SAVE_SNAPSHOT: &str = "INSERT INTO snapshots (run, version, body)
@@ -70,13 +70,22 @@ const CHECK: &str = "INSERT INTO checks (key, number) VALUES (1, 1)
     ON CONFLICT (key) DO UPDATE SET number = number + 1 RETURNING number";
 const CHECKED: &str = "SELECT number FROM checks WHERE key = 1";
 
+/// The threads that read for the clients of a server.
+#[derive(Clone)]
+struct ClientThreads {
+    reads: ConnectionThreads,
+    /// Reads tokens and summaries of runs, and nothing else: no lookup waits for a slow read.
+    lookups: ConnectionThreads,
+}
+
 /// A logbook in one file.
 pub struct Sqlite {
     location: String,
     writer: ConnectionThreads,
     reader: ConnectionThreads,
-    /// Reads for the clients of a server.
-    clients: ConnectionThreads,
+    /// Reads tokens and summaries of runs.
+    lookups: ConnectionThreads,
+    clients: ClientThreads,
     /// The folder of the run locks, beside the file.
     locks: PathBuf,
 }
@@ -97,8 +106,11 @@ impl Sqlite {
         let file = path.clone();
         let reader = ConnectionThreads::start(&location, move || open_reader(&file)).await?;
         let open_client = move || open_client_reader(&path);
-        let clients = ConnectionThreads::start_readers(&location, CLIENT_THREADS, open_client).await?;
-        Ok(Self { location, writer, reader, clients: clients.limited(CLIENT_READ_LIMIT), locks })
+        let reads = ConnectionThreads::start_readers(&location, CLIENT_THREADS, open_client.clone()).await?;
+        let lookups = ConnectionThreads::start(&location, open_client).await?;
+        let clients =
+            ClientThreads { reads: reads.limited(CLIENT_READ_LIMIT), lookups: lookups.limited(CLIENT_READ_LIMIT) };
+        Ok(Self { location, writer, lookups: reader.clone(), reader, clients, locks })
     }
 
     /// Whether a process holds the lock of a run; `None` if this cannot be determined.
@@ -125,8 +137,22 @@ impl Sqlite {
         Data: Send + 'static,
         Work: FnOnce(&mut rusqlite::Connection, &str) -> rusqlite::Result<Option<Data>> + Send + 'static,
     {
+        self.of_run_by(&self.reader, run, work).await
+    }
+
+    /// Reads data of a run with a thread.
+    async fn of_run_by<Data, Work>(
+        &self,
+        thread: &ConnectionThreads,
+        run: &RunId,
+        work: Work,
+    ) -> Result<Data, LoadError>
+    where
+        Data: Send + 'static,
+        Work: FnOnce(&mut rusqlite::Connection, &str) -> rusqlite::Result<Option<Data>> + Send + 'static,
+    {
         let id = run.clone();
-        let result = self.reader.read(move |connection| work(connection, id.as_str())).await;
+        let result = thread.read(move |connection| work(connection, id.as_str())).await;
         let data = result.map_err(|failure| match failure {
             Failure::Damaged(reason) => row::damaged(run, format!("{}: {reason}", self.location)),
             Failure::Unavailable(_) => self.load_error(failure),
@@ -140,7 +166,8 @@ impl Logbook for Sqlite {
     fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook> {
         let (writer, clients) = (self.writer.clone(), self.clients.clone());
         let (location, locks) = (self.location.clone(), self.locks.clone());
-        Arc::new(Self { location, writer, reader: clients.clone(), clients, locks })
+        let ClientThreads { reads, lookups } = clients.clone();
+        Arc::new(Self { location, writer, reader: reads, lookups, clients, locks })
     }
 
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
@@ -179,7 +206,7 @@ impl Logbook for Sqlite {
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
-        self.of_run(run, read::summary).await?.into_summary()
+        self.of_run_by(&self.lookups, run, read::summary).await?.into_summary()
     }
 
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {

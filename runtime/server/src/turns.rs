@@ -33,8 +33,8 @@ static HISTORIES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE,
 /// stream that waits for changes takes some in a second, so none waits for a long history.
 static STREAMS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
-/// The turns at reading a page of a list or of logs. They are fewer than the connections that a logbook has for clients, so that a
-/// slow page leaves one for others.
+/// The turns at reading a page of a list, of logs or of HTTP exchanges. They are fewer than the connections that a logbook has for
+/// clients, so that slow pages leave one for others.
 static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
 /// The turns at sending commands to many runs. Each has a page of runs in memory, and several commands under way.

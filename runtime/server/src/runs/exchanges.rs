@@ -20,7 +20,7 @@ use store::{FetchError, Store};
 use tokio::task::spawn_blocking;
 
 use crate::{
-    auth::permission::Permission,
+    auth::{namespace::CallerNamespace, permission::Permission},
     extract::{Query, Run},
     problem::Problem,
     state::Shared,
@@ -58,11 +58,16 @@ const MEMORY_FACTOR: usize = 8;
 pub(crate) async fn exchanges(
     State(state): Shared,
     Extension(permission): Extension<Arc<Permission>>,
+    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     Run(run): Run,
     Query(query): Query<ExchangesQuery>,
 ) -> Result<Response, Problem> {
-    let page = RecordPage::find(&*state.dependencies.logbook, &run, filter(query)?).await?;
+    let filter = filter(query)?;
+    // The records that it finds are in memory before their bytes are known.
+    let turn = turns::for_page(namespace).await;
+    let page = RecordPage::find(&*state.dependencies.logbook, &run, filter).await?;
     let memory = state.large_answers.take(permission.sender(), MEMORY_FACTOR * page.bytes())?;
+    drop(turn);
     // The store reads a file to its end, also if the client leaves: its memory counts until then.
     turns::to_its_end(async move {
         let shown = page.load(&*state.dependencies.modules.store).await;
