@@ -5,7 +5,7 @@
 //! connections to the logbook. Commands to many runs are sent in turn, so that the engine has time for the commands of others.
 //!
 //! A turn is of the sender of the request, whatever flow, run or filter the request names: [`of_sender`] says who that is. Only outside
-//! requests, as for a command on this machine, is it of the owner that is given. Whoever has a turn at a history waits for no turn that
+//! requests, as for a command on this machine, is it of the owner that is given. Work in another task has to say it again. Whoever has a turn at a history waits for no turn that
 //! others may have for long.
 
 use std::sync::LazyLock;
@@ -102,8 +102,12 @@ pub(crate) async fn for_modules(owner: Owner) -> Turn {
 }
 
 async fn turn_of(turns: &Permits, owner: Owner) -> Turn {
-    let owner = SENDER.try_with(Clone::clone).unwrap_or(owner);
-    turns.acquire(owner).await.expect("any number of requests may wait")
+    turns.acquire(sender_or(owner)).await.expect("any number of requests may wait")
+}
+
+/// The owner of the turns that are waited for now: the sender of the request, or else the owner that is given.
+pub(crate) fn sender_or(owner: Owner) -> Owner {
+    SENDER.try_with(Clone::clone).unwrap_or(owner)
 }
 
 /// Does work for a namespace when it is its turn. Dropping the future leaves begun work to end by itself, without another taking
