@@ -745,7 +745,7 @@ export interface paths {
         };
         /**
          * Lists the schedules of runs that have not ended, those of the youngest run first.
-         * @description A page looks into some runs, which may have no schedules.
+         * @description A page looks into some runs, which may have no schedules. It ends after some seconds, or a megabyte.
          */
         get: operations["list_schedules"];
         put?: never;
@@ -2267,7 +2267,7 @@ export interface components {
              *     runs of a page may have no schedules.
              */
             schedules: components["schemas"]["Schedule"][];
-            /** @description The runs of this page whose records are corrupt. */
+            /** @description The runs of this page that cannot be read: their records are corrupt, or it takes too long now. */
             unreadable?: string[];
         };
         /** @description Schedules and notifications that should have fired a task, and did not. */

@@ -35,7 +35,17 @@ const MAX_QUEUES: usize = 16;
 pub(crate) const MAX_RUNS_AT_ONCE: usize = 8;
 
 /// What the engine and the broker have answered about the calls of runs.
-pub(crate) type CallAnswers = SharedAnswers<RunId, Arc<Answers>>;
+pub(crate) type CallAnswers = SharedAnswers<AskedCalls, Arc<Answers>>;
+
+/// What is asked about the calls of a run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct AskedCalls {
+    run: RunId,
+    /// Whether the engine is asked: a worker has a lease.
+    has_leases: bool,
+    /// The queues that the broker is asked about.
+    queues: Vec<QueueName>,
+}
 
 /// What the engine and the broker have answered about the calls of a run.
 #[derive(Debug, Default)]
@@ -86,13 +96,14 @@ pub(super) async fn outstanding_calls(
     sender: Owner,
 ) -> BTreeMap<String, OutstandingCall> {
     let (engine, broker) = (state.dependencies.engine.clone(), state.dependencies.broker.clone());
-    let is_leased = calls.values().any(|call| call.worker.is_some());
-    let (asked, queues) = (run.clone(), waited_for(calls.values()));
+    let has_leases = calls.values().any(|call| call.worker.is_some());
+    let asked = AskedCalls { run: run.clone(), has_leases, queues: waited_for(calls.values()) };
+    let question = asked.clone();
     let asking = async move {
-        let engine = is_leased.then_some(&engine);
-        Ok(Arc::new(ask((engine, &*broker), &asked, queues).await))
+        let engine = asked.has_leases.then_some(&engine);
+        Ok(Arc::new(ask((engine, &*broker), &asked.run, asked.queues).await))
     };
-    let answers = match timeout(MAX_WAITING, state.call_answers.get(run.clone(), sender, asking)).await {
+    let answers = match timeout(MAX_WAITING, state.call_answers.get(question, sender, asking)).await {
         Ok(Ok(answers)) => answers,
         Ok(Err(_)) | Err(_) => {
             debug!(%run, "what was asked about the calls of a run was not answered in time");
