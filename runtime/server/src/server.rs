@@ -30,6 +30,7 @@ use crate::{
     routes,
     runs::{
         self,
+        counts::{self, CountAnswers},
         show::outstanding_calls::{self, CallAnswers},
     },
     scrape::{QueueLengths, Scrapes},
@@ -173,6 +174,7 @@ pub(crate) fn parts(
         engine_lists: EngineLists::new(engines::MAX_LISTS_AT_ONCE),
         permit_pages: PermitPages::new(permits::MAX_LISTS_AT_ONCE),
         call_answers: CallAnswers::new(outstanding_calls::MAX_RUNS_AT_ONCE),
+        count_answers: CountAnswers::new(counts::MAX_AT_ONCE),
         scrapes: Scrapes::default(),
         queue_lengths: QueueLengths::default(),
         stop,

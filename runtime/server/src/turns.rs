@@ -151,6 +151,11 @@ pub(crate) async fn to_its_end<Output: Send + 'static>(work: impl Future<Output 
     }
 }
 
+/// Drops what takes long to be dropped, such as a large run, in a thread that may block. Its turn, if it is dropped with it, ends then.
+pub(crate) fn drop_in_thread(dropped: impl Send + 'static) {
+    tokio::task::spawn_blocking(move || drop(dropped));
+}
+
 async fn in_turn_of<Output: Send + 'static>(
     turns: &Permits,
     owner: Owner,
