@@ -18,6 +18,7 @@ mod schema;
 mod thread;
 mod trim;
 mod usage;
+mod write_ahead_log;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ use self::{
     connection::{open_client_reader, open_reader, open_writer},
     failure::Failure,
     thread::ConnectionThreads,
+    write_ahead_log::{MAX_LOG_BYTES, WriteAheadLog},
 };
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
@@ -105,11 +107,12 @@ impl Sqlite {
         let locks = lock::sibling_path(&path, ".locks");
         let file = path.clone();
         let reader = ConnectionThreads::start(&location, move || open_reader(&file)).await?;
+        let log = WriteAheadLog::of(&path, MAX_LOG_BYTES);
         let open_client = move || open_client_reader(&path);
         let reads = ConnectionThreads::start_readers(&location, CLIENT_THREADS, open_client.clone()).await?;
         let lookups = ConnectionThreads::start(&location, open_client).await?;
-        let clients =
-            ClientThreads { reads: reads.limited(CLIENT_READ_LIMIT), lookups: lookups.limited(CLIENT_READ_LIMIT) };
+        let reads = reads.limited(CLIENT_READ_LIMIT).emptying(log);
+        let clients = ClientThreads { reads, lookups: lookups.limited(CLIENT_READ_LIMIT) };
         Ok(Self { location, writer, lookups: reader.clone(), reader, clients, locks })
     }
 

@@ -107,7 +107,7 @@ pub(crate) async fn submit(
     };
     drop((draft, text, overrides));
     let dependencies = &state.dependencies;
-    let read = ReadRun::read(&dependencies.logbook, &*dependencies.modules.store, &run);
+    let read = Box::pin(ReadRun::read(&dependencies.logbook, &*dependencies.modules.store, &run));
     let (shared, sender) = (state.clone(), permission.sender().clone());
     let whole = move |shown: api::Run| {
         let shown = if may_read { shown } else { without_content(shown) };
@@ -119,7 +119,7 @@ pub(crate) async fn submit(
             shared.large_answers.json(&sender, show::encode(&short))
         })
     };
-    // Boxed because this future is large.
+    // Both are boxed because they are large.
     let answer = Box::pin(async { read.await?.answer(whole).await });
     let answer = if status == StatusCode::OK {
         // It may have a long history.
