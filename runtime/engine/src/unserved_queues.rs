@@ -126,6 +126,7 @@ mod tests {
     /// Runs the watch beside a test, whose checks come right after those of the watch.
     async fn watching(test: impl AsyncFnOnce(Watched)) {
         let (broker, waiting) = (InProcess::new(), WaitingCalls::default());
+        broker::topology::declare_shared(&broker).await.unwrap();
         broker::topology::declare_jobs(&broker, &"q".parse().unwrap()).await.unwrap();
         let shared: Arc<dyn Broker> = Arc::new(broker.connect());
         let logs = CapturedLogs::start();

@@ -1,4 +1,4 @@
-//! A run whose machine panics: only this run stops, and whoever asks learns which record caused it.
+//! A run whose machine panics: only this run stops, and whoever asks learns which event caused it.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn damaged() -> Arc<Flow> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_whose_machine_panics_is_stopped_alone_and_names_the_record() {
+async fn a_run_whose_machine_panics_is_stopped_alone_and_names_the_event() {
     let mut harness = Harness::new().await;
     drop(harness.submit("damaged", &damaged()).await.expect("the run begins"));
     let first = harness.take_job().await.call;
@@ -42,7 +42,6 @@ async fn a_run_whose_machine_panics_is_stopped_alone_and_names_the_record() {
         for part in [
             "the run is damaged, or triggers a bug of waft: it is stopped",
             "signal of \"a\"",
-            "record started of \"b\"",
             "index out of bounds",
         ] {
             assert!(reason.contains(part), "{part} is missing in: {reason}");

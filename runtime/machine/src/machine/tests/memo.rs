@@ -17,6 +17,16 @@ fn remembered(call: &CallId, values: Values) -> Event {
     Event::Remembered { call: call.clone(), values, computed_by }
 }
 
+fn executed_once_more(call: &CallId) -> Event {
+    Event::Signal(flow::Signal {
+        call: call.clone(),
+        answer: TaskResult::Succeeded(values(5)),
+        execution: flow::Execution::new(9),
+        redelivered: false,
+        worker: None,
+    })
+}
+
 fn facts(harness: &Harness) -> Vec<&'static str> {
     harness.records.iter().map(|record| record.fact.name()).collect()
 }
@@ -66,31 +76,37 @@ fn an_earlier_attempt_that_failed_is_rolled_back() {
 
 #[test]
 fn a_worker_that_has_made_the_call_anyway_is_rolled_back() {
-    let success = |call: &CallId| {
-        Event::Signal(flow::Signal {
-            call: call.clone(),
-            answer: TaskResult::Succeeded(values(5)),
-            execution: flow::Execution::new(9),
-            redelivered: false,
-            worker: None,
-        })
-    };
     // Its answer arrives before the rollback, or after it.
     for is_early in [true, false] {
         let mut harness = Harness::start(flow(THEN_FAILS));
         let call = harness.outstanding[0].id.clone();
         harness.step(&remembered(&call, values(5)));
         if is_early {
-            harness.step(&success(&call));
+            harness.step(&executed_once_more(&call));
         }
         harness.run();
         if !is_early {
-            harness.step(&success(&call));
+            harness.step(&executed_once_more(&call));
             harness.run();
         }
         assert_eq!(harness.done, [(name("a"), Action::Rollback)], "is early: {is_early}");
         assert_eq!(harness.state(), RunState::RolledBack);
     }
+}
+
+#[test]
+fn an_earlier_attempt_that_is_executed_once_more_is_rolled_back() {
+    let mut harness = Harness::start(flow(THEN_FAILS));
+    let first = harness.outstanding[0].id.clone();
+    harness.run();
+    // The run starts again, and has the result now. Then the job of the first attempt is delivered a second time.
+    harness.step(&Event::Retry);
+    assert!(harness.remember(0));
+    harness.step(&executed_once_more(&first));
+    harness.run();
+    assert_eq!(harness.state(), RunState::RolledBack);
+    let rollbacks = harness.done.iter().filter(|(task, action)| (task.as_str(), *action) == ("a", Action::Rollback));
+    assert_eq!(rollbacks.count(), 2, "one for each execution: {:?}", harness.done);
 }
 
 #[test]

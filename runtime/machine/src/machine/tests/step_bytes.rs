@@ -1,9 +1,7 @@
 //! A step is bounded in bytes, and so is what one notification decides at once.
 
 use crate::{Event, Fact, Machine, NotificationPart, Record, Step, StepLimits};
-use flow::{
-    CallId, Execution, NotificationOutcome, RunState, Signal, TaskNotification, TaskResult, Timestamp, Value, Values,
-};
+use flow::{NotificationOutcome, RunState, TaskNotification, Timestamp, Value};
 
 use super::harness::{Harness, flow, name};
 
@@ -134,24 +132,17 @@ fn a_notification_for_many_places_that_do_not_wait_is_decided_in_parts() {
         )
     };
     let text = format!(
-        "persistent = true\nmax_parallel = 70\n[[task]]\nname = \"s\"\nuse = \"g#noop\"\n\
-         [[task]]\nname = \"w\"\nwait = \"cake\"\n[[link]]\nfrom = \"s\"\nto = \"w\"\n{}\
+        "persistent = true\nmax_parallel = 70\n[[task]]\nname = \"add-ip\"\nuse = \"g#add\"\n\
+         [[task]]\nname = \"w\"\nwait = \"cake\"\n[[link]]\nfrom = \"add-ip\"\nto = \"w\"\n{}\
          [[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"w\"\n",
         (0..200).map(task).collect::<String>()
     );
-    let mut machine = Machine::new("r".parse().unwrap(), flow(&text));
-    let now = Timestamp::default();
-    machine.step(now, &Event::Start);
-    let success = || TaskResult::Succeeded(Values::new());
+    let mut harness = Harness::start(flow(&text));
     for _ in 0..60 {
-        machine.step(now, &Event::Notify { task: name("s"), result: success(), key: None });
+        harness.notify("add-ip", &[("ip", "1")]);
+        harness.answer(0);
     }
-    let calls: Vec<CallId> = machine.outstanding_calls().collect();
-    for call in calls {
-        let execution = Execution::new(1);
-        let signal = Signal { call, answer: success(), execution, redelivered: false, worker: None };
-        machine.step(now, &Event::Signal(signal));
-    }
+    let (machine, now) = (&mut harness.machine, harness.now);
     let waiting = machine.waiting_tasks().count();
     assert!(waiting >= 60, "{waiting} firings wait");
     // None of the other tasks begins to wait between the parts.

@@ -89,8 +89,9 @@ impl FiringMachine {
         } else if waits || *state == NodeState::RolledBack {
             self.repeat_rollback(at, index, outcome.clone());
             return if self.state.is_final() { self.reopen(at) } else { Vec::new() };
-        } else if matches!(state, NodeState::Running { .. } | NodeState::Failure { .. }) {
-            // The following attempt covers it, until that attempt fails.
+        } else if matches!(state, NodeState::Running { .. } | NodeState::Failure { .. } | NodeState::Success { .. }) {
+            // The following attempt covers it, until that attempt fails. One that has succeeded with a remembered result has called
+            // no guest, so its rollback would call none either.
             self.node_mut(index).may_have_applied = true;
         }
         // Otherwise the pending rollback covers it, or a person does.
