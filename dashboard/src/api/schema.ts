@@ -327,7 +327,7 @@ export interface paths {
          * Starts a run of a flow.
          * @description If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
          *     with another flow, other inputs, modules or labels is refused. If the server sends as many large answers as it has memory for, or cannot
-         *     show a new run within two seconds, the answer has no tasks and no values.
+         *     show a new run within ten seconds, the answer has no tasks and no values.
          */
         post: operations["submit_run"];
         delete?: never;

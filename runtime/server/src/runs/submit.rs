@@ -41,7 +41,7 @@ const MAX_DIAGNOSTICS: usize = 100;
 
 /// How long a new run may take to be shown: a long one waits for its turn behind whoever reads runs. The sender has to learn soon that it has
 /// started.
-const MAX_SHOWING: Duration = Duration::from_secs(2);
+const MAX_SHOWING: Duration = Duration::from_secs(10);
 
 /// The ids that a run must not have: `/v1/runs/counts` is about all runs.
 const RESERVED: [&str; 2] = ["bulk", "counts"];
@@ -50,7 +50,7 @@ const RESERVED: [&str; 2] = ["bulk", "counts"];
 ///
 /// If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
 /// with another flow, other inputs, modules or labels is refused. If the server sends as many large answers as it has memory for, or cannot
-/// show a new run within two seconds, the answer has no tasks and no values.
+/// show a new run within ten seconds, the answer has no tasks and no values.
 #[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
     (status = 201, description = "The run has started", body = api::Run),
     (status = 200, description = "The run already exists", body = api::Run),
