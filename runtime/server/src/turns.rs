@@ -4,9 +4,9 @@
 //! engine goes on. Long histories of runs, and pages of lists and logs, are read in turn, so that they do not take all memory and all
 //! connections to the logbook. Commands to many runs are sent in turn, so that the engine has time for the commands of others.
 //!
-//! A turn is of the sender of the request, whatever flow, run or filter the request names: [`of_sender`] says who that is. Only outside
-//! requests, as for a command on this machine, is it of the owner that is given. Work in another task has to say it again. Whoever has a turn at a history waits for no turn that
-//! others may have for long.
+//! A turn is of the sender of the request, whatever flow, run or filter the request names: [`of_sender`] says who that is, and has to say it
+//! again in another task. Only outside requests, as for a command on this machine, is it of the owner that is given. Whoever has a turn at a
+//! history waits for no turn that others may have for long.
 
 use std::sync::LazyLock;
 
