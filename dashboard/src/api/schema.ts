@@ -326,8 +326,8 @@ export interface paths {
         /**
          * Starts a run of a flow.
          * @description If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
-         *     with another flow, other inputs, modules or labels is refused. If the server sends as many large answers as it has memory for, the
-         *     answer has no tasks and no values.
+         *     with another flow, other inputs, modules or labels is refused. If the server sends as many large answers as it has memory for, or cannot
+         *     show a new run within ten seconds, the answer has no tasks and no values.
          */
         post: operations["submit_run"];
         delete?: never;
@@ -745,7 +745,7 @@ export interface paths {
         };
         /**
          * Lists the schedules of runs that have not ended, those of the youngest run first.
-         * @description A page looks into some runs, which may have no schedules.
+         * @description A page looks into some runs, which may have no schedules. It ends after some seconds, or a megabyte.
          */
         get: operations["list_schedules"];
         put?: never;
@@ -2267,7 +2267,7 @@ export interface components {
              *     runs of a page may have no schedules.
              */
             schedules: components["schemas"]["Schedule"][];
-            /** @description The runs of this page whose records are corrupt. */
+            /** @description The runs of this page that cannot be read: their records are corrupt, or it takes too long now. */
             unreadable?: string[];
         };
         /** @description Schedules and notifications that should have fired a task, and did not. */

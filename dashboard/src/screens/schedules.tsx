@@ -52,7 +52,7 @@ export function SchedulesScreen() {
       <Trouble error={error} onRetry={refresh} />
       {unreadable.length ? (
         <div class="notice warn">
-          <p>The records of {count(unreadable.length, "run is", "runs are")} corrupt, so their schedules are missing here:</p>
+          <p>{count(unreadable.length, "run", "runs")} cannot be read now, or have corrupt records, so their schedules are missing:</p>
           <ul class="tags">
             {unreadable.slice(0, UNREADABLE).map((run) => (
               <li key={run}>

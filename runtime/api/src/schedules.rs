@@ -32,7 +32,7 @@ pub struct Schedules {
     /// The schedules of the runs of this page, those of the youngest run first. It may be empty although there is another page: the
     /// runs of a page may have no schedules.
     pub schedules: Vec<Schedule>,
-    /// The runs of this page whose records are corrupt.
+    /// The runs of this page that cannot be read: their records are corrupt, or it takes too long now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
     /// What to pass as `after` for the next page; left out at the end.

@@ -452,8 +452,11 @@ impl Engine {
     /// A description of the part that does not work.
     pub async fn check(&self) -> Result<(), String> {
         let (reply_to, reply) = oneshot::channel();
-        self.send(DriverRequest::Check { reply_to }).await.map_err(|error| error.to_string())?;
-        let driver = async { reply.await.map_err(|_| "the engine has stopped".to_owned()) };
+        // The queue of the driver may be full.
+        let driver = async {
+            self.send(DriverRequest::Check { reply_to }).await.map_err(|error| error.to_string())?;
+            reply.await.map_err(|_| "the engine has stopped".to_owned())
+        };
         let unresponsive = |what: &str| format!("{what} has not answered for {} seconds", REPLY_TIMEOUT.as_secs());
         timeout(REPLY_TIMEOUT, driver).await.map_err(|_| unresponsive("the engine"))??;
         let broker = timeout(REPLY_TIMEOUT, self.remote.check());

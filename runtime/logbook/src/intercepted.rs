@@ -232,6 +232,7 @@ impl Logbook for InterceptedLogbook {
     }
 
     async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError> {
+        self.interceptor.before_load().await?;
         self.inner.http_logs(run, filter).await
     }
 

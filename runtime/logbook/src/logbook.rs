@@ -318,7 +318,7 @@ pub enum OpenError {
 #[async_trait]
 pub trait Logbook: Access + Memos {
     /// The same logbook for the clients of a server: their reads take no connection or thread that an engine needs, and those that
-    /// take long end with an error.
+    /// take long end with an error. Reads of a token and of a summary wait for no others.
     fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook>;
 
     /// Appends to several runs in one transaction. The parts that follow the version they name become durable together, in

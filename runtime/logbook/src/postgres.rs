@@ -131,7 +131,23 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
     ) -> Result<Answer, String> {
-        let mut connection = self.connections.get(self.purpose).await?;
+        self.with_connection_for(self.purpose, work).await
+    }
+
+    /// Looks up a token or the summary of a run, as [`Self::with_connection`] runs work.
+    async fn look_up<Answer>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
+    ) -> Result<Answer, String> {
+        self.with_connection_for(self.purpose.of_lookup(), work).await
+    }
+
+    async fn with_connection_for<Answer>(
+        &self,
+        purpose: Purpose,
+        work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
+    ) -> Result<Answer, String> {
+        let mut connection = self.connections.get(purpose).await?;
         match timeout(QUERY_TIMEOUT, work(connection.client())).await {
             Ok(result) => {
                 let client = connection.end();
@@ -213,9 +229,7 @@ impl Logbook for Postgres {
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
-        of_run(run, self.with_connection(async |client| read::summary(client, run.as_str()).await))
-            .await?
-            .into_summary()
+        of_run(run, self.look_up(async |client| read::summary(client, run.as_str()).await)).await?.into_summary()
     }
 
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {

@@ -1,8 +1,9 @@
 //! A logbook in one file, with SQLite.
 //!
-//! One thread owns the connection that writes. Other threads own connections that read, one for an engine, one for its trims, and a few for
-//! the clients of a server: so loads do not delay appends, trims and clients do not delay loads, and a slow list delays no token. A read of a
-//! client ends after some seconds, or with its request, so that other clients have their turn. Waiting appends are written together: a commit waits
+//! One thread owns the connection that writes. Other threads own connections that read: one for an engine, one for its trims, a few for
+//! the clients of a server, and one for what clients only look up. So loads do not delay appends, trims and clients do not delay loads,
+//! and slow reads, however many there are, delay neither the check of a token nor the summary of a run. A read of a client ends
+//! after some seconds, or with its request, so that other clients have their turn. Waiting appends are written together: a commit waits
 //! for the disk once, for any number of appends. Several processes of one machine may share the file; network file systems are not
 //! supported.
 
@@ -17,6 +18,7 @@ mod schema;
 mod thread;
 mod trim;
 mod usage;
+mod write_ahead_log;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,7 @@ use self::{
     connection::{open_client_reader, open_reader, open_writer},
     failure::Failure,
     thread::ConnectionThreads,
+    write_ahead_log::{MAX_LOG_BYTES, WriteAheadLog},
 };
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
@@ -52,8 +55,7 @@ const DELETE_BATCH: usize = 500;
 /// hundreds of thousands of runs meet, but not together, may take seconds.
 const CLIENT_READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// The number of threads that read for clients, as PostgreSQL has connections for them: the turns of a server at pages are fewer, so that
-/// slow pages leave one for whatever is quick.
+/// The number of threads that read for clients, as PostgreSQL has connections for them. Tokens and summaries have a thread of their own.
 const CLIENT_THREADS: usize = 4;
 
 const SAVE_SNAPSHOT: &str = "INSERT INTO snapshots (run, version, body)
@@ -70,15 +72,24 @@ const CHECK: &str = "INSERT INTO checks (key, number) VALUES (1, 1)
     ON CONFLICT (key) DO UPDATE SET number = number + 1 RETURNING number";
 const CHECKED: &str = "SELECT number FROM checks WHERE key = 1";
 
+/// The threads that read for the clients of a server.
+#[derive(Clone)]
+struct ClientThreads {
+    reads: ConnectionThreads,
+    /// Reads tokens and summaries of runs, and nothing else: no lookup waits for a slow read.
+    lookups: ConnectionThreads,
+}
+
 /// A logbook in one file.
 pub struct Sqlite {
     location: String,
     writer: ConnectionThreads,
     reader: ConnectionThreads,
-    /// Reads for the clients of a server.
-    clients: ConnectionThreads,
     /// Reads what trims need. That may be all records of a long run, and other reads of an engine do not wait for it.
     trims: ConnectionThreads,
+    /// Reads tokens and summaries of runs.
+    lookups: ConnectionThreads,
+    clients: ClientThreads,
     /// The folder of the run locks, beside the file.
     locks: PathBuf,
 }
@@ -100,9 +111,13 @@ impl Sqlite {
         let reader = ConnectionThreads::start(&location, move || open_reader(&file)).await?;
         let file = path.clone();
         let trims = ConnectionThreads::start(&location, move || open_reader(&file)).await?;
+        let log = WriteAheadLog::of(&path, MAX_LOG_BYTES);
         let open_client = move || open_client_reader(&path);
-        let clients = ConnectionThreads::start_readers(&location, CLIENT_THREADS, open_client).await?;
-        Ok(Self { location, writer, reader, clients: clients.limited(CLIENT_READ_LIMIT), trims, locks })
+        let reads = ConnectionThreads::start_readers(&location, CLIENT_THREADS, open_client.clone()).await?;
+        let lookups = ConnectionThreads::start(&location, open_client).await?;
+        let reads = reads.limited(CLIENT_READ_LIMIT).emptying(log);
+        let clients = ClientThreads { reads, lookups: lookups.limited(CLIENT_READ_LIMIT) };
+        Ok(Self { location, writer, lookups: reader.clone(), reader, trims, clients, locks })
     }
 
     /// Whether a process holds the lock of a run; `None` if this cannot be determined.
@@ -129,8 +144,22 @@ impl Sqlite {
         Data: Send + 'static,
         Work: FnOnce(&mut rusqlite::Connection, &str) -> rusqlite::Result<Option<Data>> + Send + 'static,
     {
+        self.of_run_by(&self.reader, run, work).await
+    }
+
+    /// Reads data of a run with a thread.
+    async fn of_run_by<Data, Work>(
+        &self,
+        thread: &ConnectionThreads,
+        run: &RunId,
+        work: Work,
+    ) -> Result<Data, LoadError>
+    where
+        Data: Send + 'static,
+        Work: FnOnce(&mut rusqlite::Connection, &str) -> rusqlite::Result<Option<Data>> + Send + 'static,
+    {
         let id = run.clone();
-        let result = self.reader.read(move |connection| work(connection, id.as_str())).await;
+        let result = thread.read(move |connection| work(connection, id.as_str())).await;
         let data = result.map_err(|failure| match failure {
             Failure::Damaged(reason) => row::damaged(run, format!("{}: {reason}", self.location)),
             Failure::Unavailable(_) => self.load_error(failure),
@@ -144,7 +173,8 @@ impl Logbook for Sqlite {
     fn for_clients(self: Arc<Self>) -> Arc<dyn Logbook> {
         let (writer, clients, trims) = (self.writer.clone(), self.clients.clone(), self.trims.clone());
         let (location, locks) = (self.location.clone(), self.locks.clone());
-        Arc::new(Self { location, writer, reader: clients.clone(), clients, trims, locks })
+        let ClientThreads { reads, lookups } = clients.clone();
+        Arc::new(Self { location, writer, reader: reads, trims, lookups, clients, locks })
     }
 
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
@@ -183,7 +213,7 @@ impl Logbook for Sqlite {
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
-        self.of_run(run, read::summary).await?.into_summary()
+        self.of_run_by(&self.lookups, run, read::summary).await?.into_summary()
     }
 
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {

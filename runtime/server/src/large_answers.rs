@@ -24,6 +24,9 @@ const MAX_KIB_OF_SENDER: usize = MAX_KIB / 2;
 /// The largest answer of [`LargeAnswers::json`] that needs no part of this memory.
 const SMALL: usize = 64 << 10;
 
+/// How many times the bytes of its JSON an answer takes as a value: each task of a run has some hundred bytes besides its texts.
+const VALUE_FACTOR: usize = 4;
+
 /// The bytes of an answer that are passed on at once. A connection takes few of them before its peer has received them.
 const CHUNK: usize = 64 << 10;
 
@@ -46,6 +49,18 @@ impl LargeAnswers {
     /// [`Problem`] when the answers that are being sent leave too little.
     pub(crate) fn take(&self, sender: &Sender, size: usize) -> Result<AnswerMemory, Problem> {
         self.0.take(sender, kib(size)).map(AnswerMemory).map_err(refused)
+    }
+
+    /// Takes the memory for an answer that is in memory and is not whole yet. `size` are the bytes of its JSON so far; as a value it takes
+    /// some times as many. One with little JSON needs none.
+    ///
+    /// # Errors
+    /// As [`LargeAnswers::take`].
+    pub(crate) fn hold(&self, sender: &Sender, size: usize) -> Result<Option<AnswerMemory>, Problem> {
+        match size <= SMALL {
+            true => Ok(None),
+            false => self.take(sender, VALUE_FACTOR * size).map(Some),
+        }
     }
 
     /// An answer with JSON that is made, of which only a few are made at the same time. A large one takes memory until it is sent.
@@ -160,6 +175,17 @@ mod tests {
         drop(large);
         assert!(answers.json(&ann, vec![b' '; 2 * SMALL]).is_ok());
         drop(rest);
+    }
+
+    #[test]
+    fn an_answer_that_waits_for_its_rest_has_its_memory_if_it_is_large() {
+        let (answers, ann) = (LargeAnswers::default(), sender("ann"));
+        let held = answers.hold(&ann, MAX / VALUE_FACTOR).expect("there is room").expect("it is large");
+        assert!(answers.hold(&ann, SMALL).expect("it needs none").is_none());
+        assert_eq!(answers.hold(&ann, SMALL + 1).err().expect("all is taken").into_document().status, 503);
+        let sent = held.json(vec![b' '; CHUNK]).expect("it has the memory");
+        assert!(answers.hold(&ann, SMALL + 1).is_ok(), "only its bytes are in memory");
+        drop(sent);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     problem::{Problem, chain},
     shared_answers::SharedAnswers,
     state::{self, Shared},
-    workers::described,
+    workers::served_queues,
 };
 
 /// The maximum number of queues of a page: each is asked for.
@@ -109,8 +109,7 @@ async fn known(state: &state::State, wanted: &WantedQueues) -> Result<BTreeMap<Q
     let waiting = dependencies.engine.waiting_queues();
     let named = dependencies.locations.queues.iter().cloned().chain(default).chain(waiting).chain(wanted.queue.clone());
     let mut known: BTreeMap<QueueName, u64> = named.map(|queue| (queue, 0)).collect();
-    let workers = described(state, wanted.limited_to.clone()).await?;
-    known.extend(workers.queues.iter().map(|(queue, workers)| (queue.clone(), *workers)));
+    known.extend(served_queues(state, wanted.limited_to.clone()).await?);
     Ok(known)
 }
 

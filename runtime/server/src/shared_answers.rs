@@ -1,7 +1,8 @@
 //! Answers to questions that cost workers, engines or the broker something. Requests that ask the same within a second share one answer.
 //!
 //! A question that has begun goes on until its answer is there, and has its turn until then, also if its client leaves. So clients that open
-//! and close connections cause no more questions than clients that wait.
+//! and close connections cause no more questions than clients that wait. A turn lasts for a while even if the answer comes at once, so that
+//! different questions are not asked as quickly as they are answered.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +11,22 @@ use std::{
 };
 
 use sandbox::{Owner, Permits};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::task::TaskTracker;
 
-use crate::{problem::Problem, turns::Turn};
+use crate::{
+    problem::Problem,
+    turns::{self, Turn},
+};
 
 /// How long an answer is given again.
 const SHARED_FOR: Duration = Duration::from_secs(1);
+
+/// The minimum time that a turn lasts. It is less than [`SHARED_FOR`], so an answer is given again for some time after its turn.
+const MIN_TURN: Duration = Duration::from_millis(250);
 
 /// The maximum number of answers that are in memory to be given again. The oldest one makes room.
 const MAX_ANSWERS: usize = 8;
@@ -62,6 +72,7 @@ where
 
     /// The answer to a question. It is asked by `asking`, when it is the turn of the owner, unless another request asks the same now, or has
     /// asked it within the last second. Dropping the future gives up the place in the queue, but does not end a question that has begun.
+    /// The turns that `asking` waits for are of the owner.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -75,8 +86,9 @@ where
         let mut answer = match known {
             Some(answer) => answer,
             None => {
-                let turn = self.turns.acquire(owner).await.expect("any number of questions may wait");
-                self.ask_once(question, turn, asking)
+                let turn = self.turns.acquire(owner.clone()).await.expect("any number of questions may wait");
+                // It is asked in a task of its own, which does not know the sender of the request.
+                self.ask_once(question, turn, turns::of_sender(owner, asking))
             }
         };
         match answer.wait_for(Option::is_some).await {
@@ -109,12 +121,15 @@ where
         self.tasks.spawn(async move {
             // Dropped at the end, also if asking panics.
             let _shown = shown;
+            let turn_ends = Instant::now() + MIN_TURN;
             let answered = asking.await;
             tx.send_replace(Some(answered));
             // Only the answers that are shown, and the requests that send one, have it in memory.
             drop(tx);
+            let shown_until = Instant::now() + SHARED_FOR;
+            sleep_until(turn_ends).await;
             drop(turn);
-            sleep(SHARED_FOR).await;
+            sleep_until(shown_until).await;
         });
         answer
     }
@@ -175,6 +190,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use futures::{FutureExt as _, future::join_all};
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -234,6 +250,27 @@ mod tests {
         assert_eq!(counter.count(), 1, "an owner has at most all turns but one");
         assert_eq!(answers.get(200, owner("other"), counter.ask()).await.unwrap(), 2);
         assert_eq!(answers.get(201, owner("leaves"), counter.ask()).await.unwrap(), 3, "its turn is free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn different_questions_are_not_asked_as_quickly_as_they_are_answered() {
+        let (answers, began) = (SharedAnswers::new(2), Instant::now());
+        for question in 0..40 {
+            assert_eq!(answers.get(question, owner("a"), async move { Ok(question) }).await.unwrap(), question);
+        }
+        // Time passes only while all wait.
+        assert_eq!(began.elapsed().as_millis() / MIN_TURN.as_millis(), 39);
+        let other = answers.get(100, owner("b"), async { Ok(0) }).await;
+        assert_eq!((other.unwrap(), began.elapsed().as_millis() / MIN_TURN.as_millis()), (0, 39), "it waits for nobody");
+    }
+
+    #[tokio::test]
+    async fn the_turns_of_a_question_are_of_whoever_asks_whatever_it_names() {
+        let answers = SharedAnswers::new(2);
+        let names = |name: &'static str| async move { Ok::<_, Problem>(turns::sender_or(owner(name)) == owner("a")) };
+        assert!(answers.get(1, owner("a"), names("b")).await.unwrap());
+        let of_all = async { Ok(turns::sender_or(owner("b")).is_none()) };
+        assert!(answers.get(2, None, of_all).await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,9 +4,9 @@
 //! engine goes on. Long histories of runs, and pages of lists and logs, are read in turn, so that they do not take all memory and all
 //! connections to the logbook. Commands to many runs are sent in turn, so that the engine has time for the commands of others.
 //!
-//! A turn is of the sender of the request, whatever flow, run or filter the request names: [`of_sender`] says who that is. Only outside
-//! requests, as for a command on this machine, is it of the owner that is given. Whoever has a turn at a history waits for no turn that
-//! others may have for long.
+//! A turn is of the sender of the request, whatever flow, run or filter the request names: [`of_sender`] says who that is, and has to say it
+//! again in another task. Only outside requests, as for a command on this machine, is it of the owner that is given. Whoever has a turn at a
+//! history waits for no turn that others may have for long.
 
 use std::sync::LazyLock;
 
@@ -33,8 +33,8 @@ static HISTORIES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE,
 /// stream that waits for changes takes some in a second, so none waits for a long history.
 static STREAMS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
-/// The turns at reading a page of a list or of logs. They are fewer than the connections that a logbook has for clients, so that a
-/// slow page leaves one for others.
+/// The turns at reading a page of a list, of logs or of HTTP exchanges. They are fewer than the connections that a logbook has for
+/// clients, so that slow pages leave one for others.
 static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
 /// The turns at sending commands to many runs. Each has a page of runs in memory, and several commands under way.
@@ -102,8 +102,12 @@ pub(crate) async fn for_modules(owner: Owner) -> Turn {
 }
 
 async fn turn_of(turns: &Permits, owner: Owner) -> Turn {
-    let owner = SENDER.try_with(Clone::clone).unwrap_or(owner);
-    turns.acquire(owner).await.expect("any number of requests may wait")
+    turns.acquire(sender_or(owner)).await.expect("any number of requests may wait")
+}
+
+/// The owner of the turns that are waited for now: the sender of the request, or else the owner that is given.
+pub(crate) fn sender_or(owner: Owner) -> Owner {
+    SENDER.try_with(Clone::clone).unwrap_or(owner)
 }
 
 /// Does work for a namespace when it is its turn. Dropping the future leaves begun work to end by itself, without another taking
@@ -145,6 +149,11 @@ pub(crate) async fn to_its_end<Output: Send + 'static>(work: impl Future<Output 
         // The runtime ends, and nobody waits for the work any more.
         Err(_) => std::future::pending().await,
     }
+}
+
+/// Drops what takes long to be dropped, such as a large run, in a thread that may block. Its turn, if it is dropped with it, ends then.
+pub(crate) fn drop_in_thread(dropped: impl Send + 'static) {
+    tokio::task::spawn_blocking(move || drop(dropped));
 }
 
 async fn in_turn_of<Output: Send + 'static>(

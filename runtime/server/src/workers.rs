@@ -1,7 +1,7 @@
 //! Lists the workers, and drains one of them.
 //!
 //! A sender that is limited to a namespace sees the workers that take its jobs or make its calls: its own queues and calls, and only the
-//! number of all others.
+//! number of all others. The workers are asked once for all senders, and each gets its part of what they have answered.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,11 +11,9 @@ use std::{
 
 use api::{self, DrainOptions, Worker, WorkerStateResponse, Workers};
 use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
-use bytes::Bytes;
 use flow::{Namespace, QueueName, WorkerName};
 use protocol::{DescribedWorker, DrainAction};
 use sandbox::Owner;
-use tokio::task::spawn_blocking;
 
 use crate::{
     QueueCoverage,
@@ -24,6 +22,7 @@ use crate::{
     problem::Problem,
     shared_answers::SharedAnswers,
     state::{self, Shared},
+    turns,
 };
 
 /// How long workers have to answer. Workers answer at once unless they are starved.
@@ -32,20 +31,15 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a worker has to answer a request to drain or to resume.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Number of lists of workers that are made at the same time. Each asks all workers, and has their answers in memory.
+/// Number of questions to all workers that are asked at the same time. The answers to each are in memory.
 pub(crate) const MAX_LISTS_AT_ONCE: usize = 4;
 
-/// The lists of workers, each for the namespace that its senders are limited to.
-pub(crate) type WorkerLists = SharedAnswers<Owner, WorkerList>;
+/// What workers have answered, about the calls of all namespaces, or of one.
+pub(crate) type WorkerLists = SharedAnswers<Owner, AnsweredWorkers>;
 
-/// What workers have answered.
+/// What workers have answered. Senders see parts of it.
 #[derive(Clone)]
-pub(crate) struct WorkerList {
-    /// The workers as JSON.
-    json: Bytes,
-    /// The queues that they take jobs from, each with the number of workers.
-    pub(crate) queues: Arc<BTreeMap<QueueName, u64>>,
-}
+pub(crate) struct AnsweredWorkers(Arc<Vec<DescribedWorker>>);
 
 /// Lists the workers that answer within a second, with the calls that they make.
 ///
@@ -60,38 +54,72 @@ pub(crate) async fn list(
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     Extension(permission): Extension<Arc<Permission>>,
 ) -> Result<Response, Problem> {
-    let list = described(&state, namespace).await?;
+    let answered = describe(&state, namespace.clone()).await?;
+    let owner = namespace.clone();
     // Workers may have answered with many calls, and a slow reader leaves them in memory.
-    state.large_answers.json(permission.sender(), list.json)
+    turns::in_turn_to_answer(owner, move || {
+        let json = serde_json::to_vec(&answered.shown(namespace.as_ref())).expect("strings are JSON");
+        drop(answered);
+        state.large_answers.json(permission.sender(), json)
+    })
+    .await
 }
 
-/// Asks the workers for their status and details, for a sender that may be limited to a namespace.
-pub(crate) async fn described(state: &state::State, namespace: Option<Namespace>) -> Result<WorkerList, Problem> {
-    let (broker, of) = (state.dependencies.broker.clone(), namespace.clone());
+/// The queues that workers take jobs from, each with the number of workers, as a sender sees them that may be limited to a namespace.
+pub(crate) async fn served_queues(
+    state: &state::State,
+    namespace: Option<Namespace>,
+) -> Result<BTreeMap<QueueName, u64>, Problem> {
+    let answered = describe(state, namespace.clone()).await?;
+    Ok(turns::in_turn_to_answer(namespace.clone(), move || answered.queues(namespace.as_ref())).await)
+}
+
+/// Asks the workers for their status and details, for a sender that may be limited to a namespace: once for all senders. If a worker makes
+/// too many calls to list all of them, only those of the namespace are asked for, so that those of others hide none.
+async fn describe(state: &state::State, namespace: Option<Namespace>) -> Result<AnsweredWorkers, Problem> {
+    let of_all = ask(state, None, namespace.clone()).await?;
+    if namespace.is_none() || of_all.has_all_calls() {
+        return Ok(of_all);
+    }
+    ask(state, namespace.clone(), namespace).await
+}
+
+/// Asks the workers about the calls of all namespaces, or of one, when it is the turn of the sender.
+async fn ask(state: &state::State, calls_of: Option<Namespace>, sender: Owner) -> Result<AnsweredWorkers, Problem> {
+    let (broker, of) = (state.dependencies.broker.clone(), calls_of.clone());
     let asking = async move {
         let described = client::describe_workers(broker, of.as_ref(), REPLY_TIMEOUT).await;
-        let described = described.map_err(|error| Problem::internal(&error))?;
-        let listed = spawn_blocking(move || WorkerList::new(described, of.as_ref())).await;
-        Ok::<_, Problem>(listed.expect("making a list does not panic"))
+        Ok::<_, Problem>(AnsweredWorkers(Arc::new(described.map_err(|error| Problem::internal(&error))?)))
     };
-    state.worker_lists.get(namespace.clone(), namespace, asking).await
+    state.worker_lists.get(calls_of, sender, asking).await
 }
 
-impl WorkerList {
-    fn new(described: Vec<DescribedWorker>, namespace: Option<&Namespace>) -> Self {
+impl AnsweredWorkers {
+    /// Whether each worker has listed all the calls that it was asked for.
+    fn has_all_calls(&self) -> bool {
+        let mut details = self.0.iter().filter_map(|worker| worker.details.as_ref());
+        details.all(|details| details.calls.unlisted == 0)
+    }
+
+    /// The workers that a sender sees, in order of name.
+    fn shown(&self, namespace: Option<&Namespace>) -> Workers {
+        let mut workers: Vec<Worker> = match namespace {
+            Some(namespace) => self.0.iter().filter_map(|worker| within(worker.clone(), namespace)).collect(),
+            None => self.0.iter().map(Worker::from).collect(),
+        };
+        workers.sort_by(|one, other| one.name.cmp(&other.name));
+        Workers { workers }
+    }
+
+    /// The queues that a sender sees, each with the number of workers.
+    fn queues(&self, namespace: Option<&Namespace>) -> BTreeMap<QueueName, u64> {
         let mut queues = BTreeMap::<QueueName, u64>::new();
-        for worker in &described {
+        for worker in &*self.0 {
             let is_seen = |queue: &&QueueName| namespace.is_none() || queue.namespace().as_ref() == namespace;
             let named: BTreeSet<&QueueName> = worker.status.queues.iter().filter(is_seen).collect();
             named.into_iter().for_each(|queue| *queues.entry(queue.clone()).or_default() += 1);
         }
-        let mut workers: Vec<Worker> = match namespace {
-            Some(namespace) => described.into_iter().filter_map(|worker| within(worker, namespace)).collect(),
-            None => described.iter().map(Worker::from).collect(),
-        };
-        workers.sort_by(|one, other| one.name.cmp(&other.name));
-        let json = serde_json::to_vec(&Workers { workers }).expect("strings are JSON");
-        Self { json: json.into(), queues: Arc::new(queues) }
+        queues
     }
 }
 
@@ -101,8 +129,11 @@ fn within(mut worker: DescribedWorker, namespace: &Namespace) -> Option<Worker> 
     worker.status.queues.retain(is_own);
     if let Some(details) = &mut worker.details {
         details.own_slots.retain(|queue, _| is_own(queue));
-        // The workers were asked for no others, but a worker may answer anything.
-        details.calls.listed.retain(|call| call.flow.namespace().as_ref() == Some(namespace));
+        let calls = &mut details.calls;
+        let listed = calls.listed.len();
+        calls.listed.retain(|call| call.flow.namespace().as_ref() == Some(namespace));
+        let others = u32::try_from(listed - calls.listed.len()).unwrap_or(u32::MAX);
+        calls.of_others = calls.of_others.saturating_add(others);
     }
     let has_calls = worker.details.as_ref().is_some_and(|details| !details.calls.listed.is_empty());
     let is_shown = has_calls || !worker.status.queues.is_empty();
@@ -222,13 +253,23 @@ mod tests {
     #[test]
     fn a_list_counts_the_workers_of_each_queue_that_its_reader_sees() {
         let shop: Namespace = "shop".parse().unwrap();
-        let described = || vec![worker(&["default", "shop/q", "shop/q"], &[]), worker(&["shop/q", "other/q"], &[])];
+        let described = vec![worker(&["default", "shop/q", "shop/q"], &[]), worker(&["shop/q", "other/q"], &[])];
+        let answered = AnsweredWorkers(Arc::new(described));
         let counted = |namespace| {
-            let queues = WorkerList::new(described(), namespace).queues;
+            let queues = answered.queues(namespace);
             queues.iter().map(|(queue, workers)| format!("{queue}={workers}")).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(counted(None), "default=1 other/q=1 shop/q=2");
         assert_eq!(counted(Some(&shop)), "shop/q=2");
+    }
+
+    #[test]
+    fn workers_that_could_not_list_all_calls_are_asked_for_those_of_a_namespace() {
+        let mut one = worker(&["default"], &["other/f"]);
+        assert!(AnsweredWorkers(Arc::new(vec![one.clone(), worker(&["default"], &[])])).has_all_calls());
+        let details = one.details.as_mut().unwrap();
+        details.calls.unlisted = 1;
+        assert!(!AnsweredWorkers(Arc::new(vec![worker(&["default"], &[]), one])).has_all_calls());
     }
 
     #[test]
@@ -240,7 +281,7 @@ mod tests {
         assert_eq!((seen.host, seen.process, seen.queues), (None, None, vec!["shop/default".to_owned()]));
         assert_eq!(seen.own_slots, [("shop/default".to_owned(), 2)].into());
         let flows: Vec<&str> = seen.calls.iter().map(|call| call.flow.as_str()).collect();
-        assert_eq!((flows, seen.other_calls, seen.busy), (vec!["shop/f"], 2, 3));
+        assert_eq!((flows, seen.other_calls, seen.busy), (vec!["shop/f"], 3, 3), "the call of another one is counted");
         assert_eq!(seen.state, Some(api::WorkerState::Draining));
         assert!(shown(&["default"], &["shop/f"]).is_some(), "it ends a call of a queue that it no longer has");
     }

@@ -152,9 +152,14 @@ impl Store for Directory {
     }
 }
 
+/// If a namespace may have no more new tags than this, they are counted under the lock. Others set fewer while one waits for the lock.
+const FEW_TAGS_LEFT: usize = 1_000;
+
 /// Sets a tag; returns its earlier digest. A damaged tag is repaired.
 fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<EarlierDigest, TagError> {
     let path = folder.tag(&tag);
+    // The tags of all namespaces are listed for it: without the lock, so that nobody waits meanwhile.
+    let left = if path.exists() { 0 } else { check_number(folder, &tag)? };
     // No other process can move the tag between the two.
     let _exclusive = folder.lock_exclusively();
     let before = read_tag(folder, tag.clone()).map_or_else(
@@ -164,7 +169,7 @@ fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<EarlierDigest, T
         },
         EarlierDigest::from,
     );
-    if before == EarlierDigest::None {
+    if before == EarlierDigest::None && left <= FEW_TAGS_LEFT {
         check_number(folder, &tag)?;
     }
     let written = match folder.contains(&digest) {
@@ -187,8 +192,8 @@ fn read_tag(folder: &Folder, tag: Tag) -> Result<Option<Digest>, TagError> {
     }
 }
 
-/// Refuses a new tag if its namespace has as many as are allowed. The files of tags are not read.
-fn check_number(folder: &Folder, tag: &Tag) -> Result<(), TagError> {
+/// Refuses a new tag if its namespace has as many as are allowed; returns how many it may still have. The files of tags are not read.
+fn check_number(folder: &Folder, tag: &Tag) -> Result<usize, TagError> {
     let ListError::Read { path, source } = match tag_files(folder) {
         Ok(known) => return tag::check_number(tag, known.into_iter()),
         Err(error) => error,

@@ -54,12 +54,15 @@ impl Tag {
     }
 }
 
-/// Refuses a new tag if its namespace has as many tags as are allowed among those that the store knows.
-pub(crate) fn check_number(tag: &Tag, known: impl Iterator<Item: Borrow<Tag>>) -> Result<(), TagError> {
-    let Some(namespace) = tag.namespace() else { return Ok(()) };
+/// Refuses a new tag if its namespace has as many tags as are allowed among those that the store knows. Returns how many it may still have.
+pub(crate) fn check_number(tag: &Tag, known: impl Iterator<Item: Borrow<Tag>>) -> Result<usize, TagError> {
+    let Some(namespace) = tag.namespace() else { return Ok(usize::MAX) };
     let prefix = format!("{namespace}/");
     let of_namespace = known.filter(|known| Borrow::<Tag>::borrow(known).as_str().starts_with(&prefix)).count();
-    if of_namespace < MAX_NAMESPACE_TAGS { Ok(()) } else { Err(TagError::TooMany { tag: tag.clone(), namespace }) }
+    match MAX_NAMESPACE_TAGS.saturating_sub(of_namespace) {
+        0 => Err(TagError::TooMany { tag: tag.clone(), namespace }),
+        left => Ok(left),
+    }
 }
 
 fn check(text: &str) -> Result<(), &'static str> {

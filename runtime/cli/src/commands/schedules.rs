@@ -31,7 +31,7 @@ pub(super) async fn run(settings: &Settings, flags: SchedulesFlags) -> Result<Ex
             output::line(sanitize::one_line(&line(schedule)).trim_end());
         }
         for run in unreadable {
-            crate::output::note!("the records of the run {} are corrupt", sanitize::one_line(&run));
+            crate::output::note!("the run {} cannot be read now, or its records are corrupt", sanitize::one_line(&run));
         }
         left = left.saturating_sub(schedules.len());
         let Some(next) = next else { break };

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use flow::{Digest, LabelValue, Labels, RunId, Timestamp};
 use machine::{Record, Snapshot};
-use protocol::{AttemptLog, encode_records, encode_snapshot};
+use protocol::{AttemptLog, encode_snapshot};
 
+use super::record_bytes;
 use crate::{
     LogPage, LogPosition, LogRange, RunInfo, Summary, TrimPoint, Version, log_page::PageBuilder, row, trim_point::Kept,
 };
@@ -39,12 +40,13 @@ impl StoredRun {
         }
     }
 
-    /// The bytes that its records and snapshots would have in a database.
+    /// The bytes that its records and snapshots would have in a database, approximately: the records are not encoded for it.
     pub(super) fn bytes(&self) -> u64 {
         let last = self.snapshot.iter().map(|(_, snapshot)| snapshot);
         let snapshots = last.chain(self.trim_point.iter().map(|trim_point| &trim_point.snapshot));
         let snapshots = snapshots.map(snapshot_bytes).fold(0, usize::saturating_add);
-        encode_records(&self.records).len().saturating_add(snapshots) as u64
+        let records = self.records.iter().map(record_bytes).sum::<usize>();
+        records.saturating_add(snapshots) as u64
     }
 
     /// The version that the first stored record follows.

@@ -40,7 +40,7 @@ impl Access for Postgres {
 
     async fn token(&self, hash: &Digest) -> Result<Option<AccessToken>, LoadError> {
         let hash = hash.as_bytes().to_vec();
-        let found = self.with_connection(async |client| {
+        let found = self.look_up(async |client| {
             let statement = client.prepare_cached(FIND).await?;
             client.query_opt(&statement, &[&hash]).await?.as_ref().map(row).transpose()
         });

@@ -28,6 +28,8 @@ pub(super) enum Purpose {
     Engine,
     /// The clients of a server.
     Clients,
+    /// What the clients of a server only look up: tokens and summaries of runs. So none of these waits for a slow read.
+    Lookups,
     /// Work that grows with the whole logbook, such as cleanups.
     Upkeep,
 }
@@ -38,9 +40,18 @@ impl Purpose {
         match self {
             // One for appends, and a few so that loads and lookups beside the driver do not delay them.
             Self::Engine => 4,
-            // Turns of senders bound how many large reads there are, so one is left for a quick one.
+            // Turns of senders bound how many large reads there are.
             Self::Clients => 4,
-            Self::Upkeep => 2,
+            Self::Lookups | Self::Upkeep => 2,
+        }
+    }
+
+    /// Whom the connection is for that looks up a token or the summary of a run.
+    pub(super) const fn of_lookup(self) -> Self {
+        match self {
+            Self::Engine => Self::Engine,
+            Self::Clients | Self::Lookups => Self::Lookups,
+            Self::Upkeep => Self::Upkeep,
         }
     }
 }
@@ -49,6 +60,7 @@ impl Purpose {
 pub(super) struct Connections {
     engine: Pool,
     clients: Pool,
+    lookups: Pool,
     upkeep: Pool,
     connector: MakeRustlsConnect,
     location: String,
@@ -74,6 +86,7 @@ impl Connections {
         let connections = Self {
             engine: pool(Purpose::Engine),
             clients: pool(Purpose::Clients),
+            lookups: pool(Purpose::Lookups),
             upkeep: pool(Purpose::Upkeep),
             location: location(&endpoint.config),
             connector,
@@ -89,6 +102,7 @@ impl Connections {
         match purpose {
             Purpose::Engine => &self.engine,
             Purpose::Clients => &self.clients,
+            Purpose::Lookups => &self.lookups,
             Purpose::Upkeep => &self.upkeep,
         }
     }
@@ -106,7 +120,7 @@ impl Connections {
         let shutdown_codes = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
         if error.code().is_none_or(|code| shutdown_codes.contains(code)) {
             drop(Client::take(client));
-            for pool in [&self.engine, &self.clients, &self.upkeep] {
+            for pool in [&self.engine, &self.clients, &self.lookups, &self.upkeep] {
                 pool.retain(|_, _| false);
             }
         }
@@ -171,7 +185,7 @@ fn pool(endpoint: &Endpoint, connector: &MakeRustlsConnect, purpose: Purpose) ->
     let builder = Pool::builder(manager).max_size(purpose.max_connections()).runtime(Runtime::Tokio1);
     let builder = builder.create_timeout(Some(CONNECT_TIMEOUT)).wait_timeout(Some(ACQUIRE_TIMEOUT));
     let builder = match purpose {
-        Purpose::Clients => builder.post_create(Hook::async_fn(|client, _| {
+        Purpose::Clients | Purpose::Lookups => builder.post_create(Hook::async_fn(|client, _| {
             Box::pin(async move {
                 let limit = format!("SET statement_timeout = {}", CLIENT_QUERY_LIMIT.as_millis());
                 client.batch_execute(&limit).await.map_err(HookError::Backend)

@@ -42,7 +42,7 @@ impl Access for Sqlite {
     async fn token(&self, hash: &Digest) -> Result<Option<AccessToken>, LoadError> {
         let hash = hash.as_bytes().to_vec();
         let found =
-            self.reader.read(move |connection| connection.prepare_cached(FIND)?.query_row([hash], row).optional());
+            self.lookups.read(move |connection| connection.prepare_cached(FIND)?.query_row([hash], row).optional());
         found.await.map_err(|failure| self.load_error(failure))?.map(TokenRow::into_token).transpose()
     }
 

@@ -10,7 +10,7 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    Sqlite,
+    ClientThreads, Sqlite,
     connection::{open_error, open_for_inspection},
     schema::{self, MIGRATIONS},
     thread::ConnectionThreads,
@@ -51,8 +51,9 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
     let reader =
         ConnectionThreads::start(&location, move || open_and_read_version(&path).map(|(connection, _)| connection))
             .await?;
-    let (clients, trims) = (reader.clone(), reader.clone());
-    let sqlite = Sqlite { location: location.clone(), writer, reader, clients, trims, locks };
+    let clients = ClientThreads { reads: reader.clone(), lookups: reader.clone() };
+    let (lookups, trims) = (reader.clone(), reader.clone());
+    let sqlite = Sqlite { location: location.clone(), writer, reader, trims, lookups, clients, locks };
     Ok(Inspection::Existing(ExistingLogbook {
         place: location,
         schema,

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     append::{self, AppendRequest},
     failure::Failure,
+    write_ahead_log::WriteAheadLog,
 };
 use crate::{AppendOutcome, OpenError, row::AppendRow};
 
@@ -34,6 +35,8 @@ pub(super) struct ConnectionThreads {
     jobs: mpsc::Sender<ThreadJob>,
     /// The time limit for a read.
     limit: Option<Duration>,
+    /// The log that a read empties before it begins, if it is large.
+    log: Option<Arc<WriteAheadLog>>,
 }
 
 impl ConnectionThreads {
@@ -44,7 +47,7 @@ impl ConnectionThreads {
     {
         let (jobs_tx, jobs_rx) = mpsc::channel(QUEUE_CAPACITY);
         start_one(name, open, Arc::new(Mutex::new(jobs_rx)), QUEUE_CAPACITY).await?;
-        Ok(Self { jobs: jobs_tx, limit: None })
+        Ok(Self { jobs: jobs_tx, limit: None, log: None })
     }
 
     /// Starts threads that each open a connection to read. They do as many requests at the same time.
@@ -58,12 +61,17 @@ impl ConnectionThreads {
             // Each takes one request: a second one would wait for the first while another thread has nothing to do.
             start_one(name, open.clone(), jobs.clone(), 1).await?;
         }
-        Ok(Self { jobs: jobs_tx, limit: None })
+        Ok(Self { jobs: jobs_tx, limit: None, log: None })
     }
 
     /// A handle whose reads fail if they take longer.
     pub(super) fn limited(self, limit: Duration) -> Self {
         Self { limit: Some(limit), ..self }
+    }
+
+    /// A handle whose reads keep the write-ahead log from growing. They are not to be those of an engine, since they may wait for each other.
+    pub(super) fn emptying(self, log: WriteAheadLog) -> Self {
+        Self { log: Some(Arc::new(log)), ..self }
     }
 
     /// Appends in one transaction with all other waiting appends.
@@ -95,12 +103,13 @@ impl ConnectionThreads {
         Work: FnOnce(&mut Connection) -> rusqlite::Result<Answer> + Send + 'static,
     {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let limit = self.limit;
+        let (limit, log) = (self.limit, self.log.clone());
         // It lives as long as the future of the caller.
         let caller = Arc::new(());
         let is_awaited = Arc::downgrade(&caller);
         let job = move |connection: &mut Connection| {
             if is_awaited.strong_count() > 0 {
+                let _reading = log.as_ref().map(|log| log.begin_read(connection));
                 // The caller may have dropped its future meanwhile.
                 let _ = answer_tx.send(within(limit, is_awaited, connection, work));
             }

@@ -12,6 +12,7 @@ use api::Check;
 use flow::{CallId, Digest, NodeName, QueueName, RunState, Shard, Timestamp};
 use machine::Machine;
 use protocol::{events::rfc3339, lease, topology};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     QUERY_TIMEOUT, count, first_few,
@@ -26,6 +27,9 @@ use crate::runs::history::load_run;
 /// The maximum number of open runs to list, and the maximum number to check: the runs whose last change is oldest.
 const MAX_LISTED: usize = 5_000;
 const MAX_CHECKED: usize = 200;
+
+/// The time limit of reading one run, so that a run which is long, or waits for its turn, hides none of the others.
+const RUN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The maximum number of outstanding calls, and of tasks with a pace, that are looked at in a run. All checked runs keep theirs until the
 /// checks end.
@@ -155,17 +159,32 @@ pub(super) async fn load(logbook: Option<Arc<dyn Logbook>>) -> OpenRuns {
     };
     summaries.sort_by_key(|summary| summary.changed_at);
     let of_shared_shards = summaries.iter().filter(|summary| is_shared(&summary.info.shard)).count() as u64;
-    let mut open_runs = OpenRuns { listed: summaries.len(), of_shared_shards, ..OpenRuns::default() };
-    let deadline = tokio::time::Instant::now() + QUERY_TIMEOUT;
-    for summary in summaries.into_iter().take(MAX_CHECKED) {
-        let find = async { Ok::<_, LoadError>(load_run(&logbook, &summary.run).await?.answer(RunFacts::of).await) };
-        match tokio::time::timeout_at(deadline, find).await {
-            Ok(Ok(facts)) => open_runs.runs.push(OpenRun { summary, facts }),
-            Ok(Err(error)) => open_runs.unreadable.push(format!("{} ({error})", summary.run)),
-            Err(_) => break,
+    let listed = summaries.len();
+    let reads = summaries.into_iter().take(MAX_CHECKED).map(|summary| {
+        let (logbook, run) = (logbook.clone(), summary.run.clone());
+        (summary, async move { Ok::<_, LoadError>(load_run(&logbook, &run).await?.answer(RunFacts::of).await) })
+    });
+    let open_runs = read_in_time(reads).await;
+    OpenRuns { listed, of_shared_shards, logbook: Some(logbook), ..open_runs }
+}
+
+/// Reads runs one after the other, as far as there is time. Those that are not read in time are not among them.
+async fn read_in_time<Reading>(reads: impl Iterator<Item = (Summary, Reading)>) -> OpenRuns
+where
+    Reading: Future<Output = Result<RunFacts, LoadError>>,
+{
+    let (mut open_runs, deadline) = (OpenRuns::default(), Instant::now() + QUERY_TIMEOUT);
+    for (summary, reading) in reads {
+        if Instant::now() >= deadline {
+            break;
+        }
+        match timeout_at(deadline, within(RUN_TIMEOUT, reading)).await {
+            Ok(Some(Ok(facts))) => open_runs.runs.push(OpenRun { summary, facts }),
+            Ok(Some(Err(error))) => open_runs.unreadable.push(format!("{} ({error})", summary.run)),
+            Ok(None) | Err(_) => {}
         }
     }
-    OpenRuns { logbook: Some(logbook), ..open_runs }
+    open_runs
 }
 
 fn is_shared(shard: &Shard) -> bool {
@@ -365,9 +384,13 @@ fn report(open_runs: &OpenRuns, findings: &Findings) -> Check {
         advice.push("restore the logbook from a backup".to_owned());
     }
     let open = count(open_runs.listed as u64, "open run");
+    if open_runs.runs.is_empty() && open_runs.unreadable.is_empty() && open_runs.listed > 0 {
+        let detail = format!("{open}, and none of them could be read within {} seconds", QUERY_TIMEOUT.as_secs());
+        return Check::warn("runs", detail, "check again when the logbook has less to do");
+    }
     let limited_to = match open_runs.listed - open_runs.runs.len() - open_runs.unreadable.len() {
         0 => String::new(),
-        _ => format!("; checked the {} whose last change is oldest", open_runs.runs.len()),
+        _ => format!("; checked {} of those whose last change is oldest", open_runs.runs.len()),
     };
     if !problems.is_empty() {
         let detail = format!("{}; {open}{limited_to}", problems.join("; "));

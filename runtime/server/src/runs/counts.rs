@@ -1,13 +1,29 @@
-//! Counts runs by flow and state.
+//! Counts runs by flow and state. Requests for the same runs share the counts: a database with a million runs takes seconds.
+
+use std::sync::Arc;
 
 use api::{self, FlowCounts, RunCounts, RunFilter};
-use axum::{Extension, Json, extract::State};
+use axum::{Extension, extract::State, response::Response};
+use bytes::Bytes;
 
 use super::list::parse_filter;
-use crate::{auth::namespace::CallerNamespace, extract::RepeatedQuery, problem::Problem, state::Shared, turns};
+use crate::{
+    auth::{namespace::CallerNamespace, permission::Permission},
+    extract::RepeatedQuery,
+    problem::Problem,
+    shared_answers::SharedAnswers,
+    state::Shared,
+    turns,
+};
 
 /// The maximum number of flows in an answer.
 const MAX_FLOWS: usize = 1_000;
+
+/// Number of different counts that are made at the same time. Each also needs a turn at pages.
+pub(crate) const MAX_AT_ONCE: usize = 4;
+
+/// The counts of filters, as JSON. The filter of a sender that is limited to a namespace names it.
+pub(crate) type CountAnswers = SharedAnswers<String, Bytes>;
 
 /// Counts the runs of a filter, by flow and state.
 #[utoipa::path(get, operation_id = "count_runs", path = "/v1/runs/counts", tag = "runs", params(RunFilter), responses(
@@ -18,14 +34,23 @@ const MAX_FLOWS: usize = 1_000;
 pub(crate) async fn counts(
     State(state): Shared,
     Extension(caller): Extension<CallerNamespace>,
+    Extension(permission): Extension<Arc<Permission>>,
     RepeatedQuery(mut query): RepeatedQuery<RunFilter>,
-) -> Result<Json<RunCounts>, Problem> {
+) -> Result<Response, Problem> {
     caller.limit(&mut query.namespace)?;
-    let _turn = turns::for_page(caller.0.clone()).await;
-    let counts = state.dependencies.logbook.counts(&parse_filter(query)?, MAX_FLOWS).await?;
-    let flows = counts.flows.into_iter().map(|(flow, states)| {
-        let states = states.into_iter().map(|(state, count)| (state.to_string(), count)).collect();
-        FlowCounts { flow: flow.to_string(), states }
-    });
-    Ok(Json(RunCounts { flows: flows.collect(), total: counts.total, more: counts.more }))
+    let question = serde_json::to_string(&query).expect("strings are JSON");
+    let (filter, owner) = (parse_filter(query)?, caller.0.clone());
+    let logbook = state.dependencies.logbook.clone();
+    let asking = async move {
+        let _turn = turns::for_page(owner).await;
+        let counts = logbook.counts(&filter, MAX_FLOWS).await?;
+        let flows = counts.flows.into_iter().map(|(flow, states)| {
+            let states = states.into_iter().map(|(state, count)| (state.to_string(), count)).collect();
+            FlowCounts { flow: flow.to_string(), states }
+        });
+        let counts = RunCounts { flows: flows.collect(), total: counts.total, more: counts.more };
+        Ok::<_, Problem>(Bytes::from(serde_json::to_vec(&counts).expect("strings and numbers are JSON")))
+    };
+    let json = state.count_answers.get(question, caller.0, asking).await?;
+    state.large_answers.json(permission.sender(), json)
 }

@@ -117,7 +117,7 @@ async fn try_edit(
     let plan = plan_edits(library, &state.dependencies.coverage, machine, request, namespace).await?;
     let EditPlan { machine, revision, flow, record_bytes, edited } = plan;
     // Others may read, now that the run is no longer in memory.
-    drop((machine, turn));
+    turns::drop_in_thread((machine, turn));
     let foreign = foreign_names(&flow, namespace);
     if !foreign.is_empty() {
         return Err(diagnostics_problem(&foreign, ""));

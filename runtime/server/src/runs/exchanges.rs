@@ -17,10 +17,13 @@ use protocol::{
     RecordedHttpFailure, events::rfc3339,
 };
 use store::{FetchError, Store};
-use tokio::task::spawn_blocking;
+use tokio::{
+    task::spawn_blocking,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    auth::permission::Permission,
+    auth::{namespace::CallerNamespace, permission::Permission},
     extract::{Query, Run},
     problem::Problem,
     state::Shared,
@@ -32,6 +35,9 @@ const MAX_BYTES: usize = 4 << 20;
 
 /// The maximum number of attempts on a page.
 const MAX_ATTEMPTS: usize = 500;
+
+/// The time after which a page ends that has an attempt: the logs of a filter may be far apart, and others wait for the turn.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// The number of logs that are read at once. Each has at most 64 KiB of lines, which are dropped, and a small record.
 const LOGS_AT_ONCE: usize = 16;
@@ -58,11 +64,16 @@ const MEMORY_FACTOR: usize = 8;
 pub(crate) async fn exchanges(
     State(state): Shared,
     Extension(permission): Extension<Arc<Permission>>,
+    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     Run(run): Run,
     Query(query): Query<ExchangesQuery>,
 ) -> Result<Response, Problem> {
-    let page = RecordPage::find(&*state.dependencies.logbook, &run, filter(query)?).await?;
+    let filter = filter(query)?;
+    // The records that it finds are in memory before their bytes are known.
+    let turn = turns::for_page(namespace).await;
+    let page = RecordPage::find(&*state.dependencies.logbook, &run, filter).await?;
     let memory = state.large_answers.take(permission.sender(), MEMORY_FACTOR * page.bytes())?;
+    drop(turn);
     // The store reads a file to its end, also if the client leaves: its memory counts until then.
     turns::to_its_end(async move {
         let shown = page.load(&*state.dependencies.modules.store).await;
@@ -122,7 +133,7 @@ struct RecordPage {
 
 impl RecordPage {
     async fn find(logbook: &dyn Logbook, run: &RunId, mut filter: LogFilter) -> Result<Self, LoadError> {
-        let (mut attempts, mut bytes) = (Vec::new(), 0_usize);
+        let (mut attempts, mut bytes, until) = (Vec::new(), 0_usize, Instant::now() + TIME_LIMIT);
         loop {
             let logs = logbook.http_logs(run, &filter).await?;
             let is_last = logs.len() < filter.limit;
@@ -139,6 +150,9 @@ impl RecordPage {
             }
             if is_last {
                 return Ok(Self { attempts, next: None });
+            }
+            if !attempts.is_empty() && Instant::now() >= until {
+                return Ok(Self { attempts, next: filter.before });
             }
         }
     }
@@ -261,7 +275,10 @@ fn body(bytes: Vec<u8>) -> Body {
 mod tests {
     use bytes::Bytes;
     use flow::{CallId, RunState, Timestamp};
-    use logbook::{Append, MaxUnended, Memory, RunInfo, Version};
+    use logbook::{
+        Append, AppendError, MaxUnended, Memory, RunInfo, Version,
+        intercepted::{AppendInterceptor, InterceptedLogbook},
+    };
     use machine::{Fact, Record};
 
     use super::*;
@@ -313,6 +330,35 @@ mod tests {
         let encoded = exchanges(bytes).encode();
         let size = encoded.len() as u64;
         HttpRecord::Stored { digest: store.put(Bytes::from(encoded)).await.unwrap(), size }
+    }
+
+    /// Takes a second for each read.
+    struct Slow;
+
+    #[async_trait::async_trait]
+    impl AppendInterceptor for Slow {
+        async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
+            Ok(())
+        }
+
+        async fn after(&self) -> Result<(), AppendError> {
+            Ok(())
+        }
+
+        async fn before_load(&self) -> Result<(), LoadError> {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_takes_long_ends_and_leads_to_the_next_one() {
+        let log = |attempt| log("x", attempt, HttpRecord::Inline(exchanges(1).encode()));
+        let logbook = logbook((1..=200).map(log).collect()).await;
+        let slow = InterceptedLogbook::new(Arc::new(logbook), Arc::new(Slow));
+        let page = read(&slow, &store::Memory::new(), &run(), ExchangesQuery::default()).await.unwrap();
+        let reads = page.attempts.len() / LOGS_AT_ONCE;
+        assert!((5..=6).contains(&reads) && page.next.is_some(), "{reads}");
     }
 
     /// All pages, each as the attempts on it.

@@ -9,7 +9,13 @@ use logbook::Logbook;
 use machine::Machine;
 
 use super::{graph::flow_of_revision, history::load_run};
-use crate::{auth::permission::Permission, extract, problem::Problem, state::Shared, turns::in_turn};
+use crate::{
+    auth::permission::Permission,
+    extract,
+    problem::Problem,
+    state::Shared,
+    turns::{self, in_turn},
+};
 
 /// The memory of an edit with its names, in bytes, without its text, condition or value.
 const BYTES_OF_EDIT: usize = 512;
@@ -40,7 +46,7 @@ pub(crate) async fn flow_text(
     // Writing a flow with its edits may take long, and so may the wait for a turn at it. Meanwhile others read their runs, and only the
     // text is in memory.
     let memory = state.large_answers.take(permission.sender(), size(&source))?;
-    drop(loaded);
+    turns::drop_in_thread(loaded);
     memory.json(in_turn(owner, move || shown(&run, revision, &source)).await?)
 }
 

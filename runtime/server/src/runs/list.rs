@@ -7,6 +7,7 @@ use axum::{Extension, extract::State, response::Response};
 use flow::{FlowName, LabelCondition, LabelValue, MAX_LABELS, Namespace, RunId, RunState, Timestamp};
 use logbook::{Filter, Logbook, Summary};
 use protocol::events::rfc3339;
+use tokio::task::spawn_blocking;
 
 use crate::{
     auth::{namespace::CallerNamespace, permission::Permission},
@@ -37,11 +38,13 @@ pub(crate) async fn list(
     RepeatedQuery(mut query): RepeatedQuery<ListQuery>,
 ) -> Result<Response, Problem> {
     caller.limit(&mut query.namespace)?;
-    let _turn = turns::for_page(caller.0.clone()).await;
+    let turn = turns::for_page(caller.0).await;
     let runs = read(&*state.dependencies.logbook, query).await?;
-    // The labels of a thousand runs take up to ten megabytes, and a slow reader leaves them in memory.
+    // The labels of a thousand runs take up to ten megabytes, and a slow reader leaves them in memory. Encoding them takes milliseconds: it
+    // waits for no long answers, so that others get their pages.
     let encode = move || serde_json::to_vec(&runs).expect("strings are JSON");
-    let json = turns::in_turn_to_answer(caller.0.clone(), encode).await;
+    let json = spawn_blocking(encode).await.expect("encoding does not panic");
+    drop(turn);
     state.large_answers.json(permission.sender(), json)
 }
 

@@ -35,18 +35,19 @@ pub(super) struct Resubmission<'a> {
 /// Refuses a submission whose id belongs to a run with other content. Otherwise the response would show the run of another client.
 pub(super) async fn reject_different(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
     let Resubmission { run, draft, text, overrides, labels, namespace, client } = submitted;
-    let known_labels = state.dependencies.logbook.summary(run).await?.labels;
+    let summary = state.dependencies.logbook.summary(run).await?;
+    let (flow, known_labels) = (summary.info.flow, summary.labels);
+    // Nothing more is read of a run of others, however large it is.
+    if namespace.is_some() && flow.namespace().as_ref() != *namespace {
+        return Err(conflict(format!("there is a run {run} already, of another namespace")));
+    }
+    if draft.name.as_ref() != Some(&flow) {
+        return Err(conflict(format!("there is a run {run} already, of the flow {flow}")));
+    }
     // It is kept as long as the run is in memory. The turn at reading its history is not: others may wire flows for long.
     let wait = async { Ok::<_, Problem>(turns::for_wired_run(namespace.cloned()).await) };
     let _turn = client.while_present(wait).await?;
     let (machine, _) = client.while_present(load_machine(&state.dependencies.logbook, run)).await?;
-    let flow = &machine.flow().name;
-    if namespace.is_some() && flow.namespace().as_ref() != *namespace {
-        return Err(conflict(format!("there is a run {run} already, of another namespace")));
-    }
-    if draft.name.as_ref() != Some(flow) {
-        return Err(conflict(format!("there is a run {run} already, of the flow {flow}")));
-    }
     let library = &state.dependencies.modules;
     let mut differences = match machine.flow().origin.clone() {
         Some(origin) => {

@@ -12,9 +12,10 @@ use logbook::{Filter, LoadError, Logbook, Summary};
 use machine::{Backlog, Machine, ScheduleStatus};
 use protocol::events::rfc3339;
 use sandbox::Permits;
+use tokio::time::{Duration, Instant, timeout_at};
 
 use super::{
-    history::load_machine,
+    history::load_run,
     list::{cursor, page, parse_cursor, parse_filter},
 };
 use crate::{
@@ -34,18 +35,21 @@ const DEFAULT_RUNS: usize = 50;
 /// The bytes of schedules after which a page ends: a run may have hundreds, each with a line of a thousand bytes.
 const MAX_BYTES: usize = 1 << 20;
 
+/// The time after which a page ends. Some runs take seconds, and wait for their turn.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
 /// The bytes of a schedule in an answer beside the texts that its author chooses: names of keys, times, and reasons.
 const BYTES_AROUND: usize = 600;
 
-/// Number of pages that are made at the same time: each reads up to a hundred runs. An owner has at most all but one. Those that wait are not counted: each has a connection, and a sender has a share of
-/// those.
+/// Number of pages that are made at the same time: each reads up to a hundred runs. An owner has at most all but one. Those that wait are
+/// not counted: each has a connection, and a sender has a share of those.
 const MAX_PAGES_AT_ONCE: usize = 4;
 
 static PAGES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_PAGES_AT_ONCE, usize::MAX));
 
 /// Lists the schedules of runs that have not ended, those of the youngest run first.
 ///
-/// A page looks into some runs, which may have no schedules.
+/// A page looks into some runs, which may have no schedules. It ends after some seconds, or a megabyte.
 #[utoipa::path(get, operation_id = "list_schedules", path = "/v1/schedules", tag = "runs", params(SchedulesQuery), responses(
     (status = 200, description = "A page of schedules", body = Schedules),
     (status = 400, description = "The filter cannot be read", body = api::Problem,
@@ -74,34 +78,63 @@ pub(crate) async fn list(
     let found = page(&*state.dependencies.logbook, &filter).await?;
     // Long histories have turns of their own.
     drop(turn);
-    let answer = read(&state.dependencies.logbook, found).await?;
+    let answer = read(&state.dependencies.logbook, found).await;
     let encode = move || serde_json::to_vec(&answer).expect("strings are JSON");
     let json = turns::in_turn_to_answer(caller.0.clone(), encode).await;
     // A slow reader leaves it in memory.
     state.large_answers.json(permission.sender(), json)
 }
 
-/// Reads the runs of a page, until their schedules are many bytes: then another page begins behind the last one that was read.
-async fn read(logbook: &Arc<dyn Logbook>, (runs, next): (Vec<Summary>, Option<String>)) -> Result<Schedules, Problem> {
+/// Reads the runs of a page.
+async fn read(logbook: &Arc<dyn Logbook>, (runs, next): (Vec<Summary>, Option<String>)) -> Schedules {
+    let reads = runs.into_iter().map(|summary| {
+        let (logbook, run) = (logbook.clone(), summary.run.clone());
+        let schedules = |machine: &Machine| of_run(machine).collect::<Vec<_>>();
+        (summary, async move { Ok::<_, LoadError>(load_run(&logbook, &run).await?.answer(schedules).await) })
+    });
+    collect(reads, next).await
+}
+
+/// Collects the schedules of runs, until they are many bytes, or it has taken long: then another page begins behind the last run that was
+/// read. A run that alone takes too long is left out, so that there is always a next page.
+async fn collect<Reading>(
+    mut reads: impl ExactSizeIterator<Item = (Summary, Reading)>,
+    next: Option<String>,
+) -> Schedules
+where
+    Reading: Future<Output = Result<Vec<Schedule>, LoadError>>,
+{
+    let deadline = Instant::now() + TIME_LIMIT;
     let mut answer = Schedules { schedules: Vec::new(), unreadable: Vec::new(), next };
-    let (mut runs, mut bytes) = (runs.into_iter(), 0);
-    while let Some(summary) = runs.next() {
-        match load_machine(logbook, &summary.run).await {
-            Ok((machine, _turn)) => {
-                let schedules = of_run(&machine).inspect(|schedule| bytes += size(schedule));
+    let (mut last, mut bytes) = (None::<Summary>, 0);
+    while let Some((summary, reading)) = reads.next() {
+        match timeout_at(deadline, reading).await {
+            Ok(Ok(schedules)) => {
+                bytes += schedules.iter().map(size).sum::<usize>();
                 answer.schedules.extend(schedules);
             }
             // It was deleted meanwhile.
-            Err(LoadError::Missing { .. }) => {}
-            Err(LoadError::Damaged { .. }) => answer.unreadable.push(summary.run.to_string()),
-            Err(error @ LoadError::Unavailable { .. }) => return Err(error.into()),
+            Ok(Err(LoadError::Missing { .. })) => {}
+            // One run that cannot be read now does not hide the others.
+            Ok(Err(LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => {
+                answer.unreadable.push(summary.run.to_string());
+            }
+            Err(_) => match &last {
+                // It has all the time of the next page.
+                Some(last) => {
+                    answer.next = Some(cursor(last));
+                    break;
+                }
+                None => answer.unreadable.push(summary.run.to_string()),
+            },
         }
-        if bytes >= MAX_BYTES && runs.len() > 0 {
+        if (bytes >= MAX_BYTES || Instant::now() >= deadline) && reads.len() > 0 {
             answer.next = Some(cursor(&summary));
             break;
         }
+        last = Some(summary);
     }
-    Ok(answer)
+    answer
 }
 
 /// The bytes that a schedule has in an answer, about.

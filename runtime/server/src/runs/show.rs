@@ -2,11 +2,11 @@
 
 mod failures;
 mod history;
-mod outstanding_calls;
+pub(crate) mod outstanding_calls;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use api::{self, FiringState, Node, NodeEvent, OutstandingCall};
+use api::{self, FiringState, Node, NodeEvent};
 use axum::{Extension, extract::State, response::Response};
 use flow::{NodeIndex, NodeKind, NodeName, RunId, RunState, Task, Value, Values, graph::Role};
 use logbook::{LoadError, Logbook, Summary};
@@ -21,11 +21,12 @@ use self::{
 };
 use super::history::{LoadedRun, replay_run};
 use crate::{
-    auth::permission::Permission,
+    auth::{namespace::CallerNamespace, permission::Permission},
     extract,
     problem::Problem,
     runs::logs::usage,
     state::Shared,
+    turns,
     values::{LoadedValues, MAX_BYTES_OF_RUN, ValueBudget},
 };
 
@@ -43,15 +44,36 @@ use crate::{
 pub(crate) async fn show(
     State(state): Shared,
     Extension(permission): Extension<Arc<Permission>>,
+    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     extract::Run(run): extract::Run,
 ) -> Result<Response, Problem> {
     let dependencies = &state.dependencies;
     let mut read = ReadRun::read(&dependencies.logbook, &*dependencies.modules.store, &run).await?;
-    let oldest_calls = std::mem::take(&mut read.details.oldest_calls);
-    read.details.calls = outstanding_calls(dependencies, &run, oldest_calls).await;
-    let (state, sender) = (state.clone(), permission.sender().clone());
-    // Its memory is taken before others may read their runs.
-    read.answer(move |run| state.large_answers.json(&sender, encode(&run))).await
+    let calls = std::mem::take(&mut read.oldest_calls);
+    let (shared, sender) = (state.clone(), permission.sender().clone());
+    // In both cases its memory is taken before others may read their runs.
+    if calls.is_empty() {
+        return read.answer(move |run| shared.large_answers.json(&sender, encode(&run))).await;
+    }
+    let hold = move |shown: api::Run| {
+        let memory = shared.large_answers.hold(&sender, encode(&shown).len())?;
+        Ok::<_, Problem>((shown, memory))
+    };
+    let (mut shown, memory) = read.answer(hold).await?;
+    // The turn at reading a long run is for others while the engine and the broker are asked.
+    let mut calls = outstanding_calls(&state, &run, calls, namespace.clone()).await;
+    let complete = move || {
+        for task in &mut shown.tasks {
+            task.out = calls.remove(&task.name);
+        }
+        let json = encode(&shown);
+        drop(shown);
+        match memory {
+            Some(memory) => memory.json(json),
+            None => state.large_answers.json(permission.sender(), json),
+        }
+    };
+    turns::in_turn_to_answer(namespace, complete).await
 }
 
 /// A run as JSON.
@@ -72,6 +94,8 @@ pub async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, run: &RunId) ->
 pub(super) struct ReadRun {
     loaded: LoadedRun,
     details: Details,
+    /// The outstanding calls of its tasks, before anybody was asked about them.
+    oldest_calls: BTreeMap<NodeName, OldestCall>,
 }
 
 /// What is shown of a run besides its machine.
@@ -80,9 +104,6 @@ struct Details {
     history: History,
     values: LoadedValues,
     usages: BTreeMap<String, api::LastUsage>,
-    /// The outstanding calls of its tasks, before anybody was asked about them.
-    oldest_calls: BTreeMap<NodeName, OldestCall>,
-    calls: BTreeMap<NodeName, OutstandingCall>,
 }
 
 impl ReadRun {
@@ -103,8 +124,8 @@ impl ReadRun {
         let (loaded, (wanted, oldest_calls, history)) = loaded.look(look).await;
         let values = LoadedValues::load(store, wanted).await;
         let usages = last_usages(&**logbook, run).await?;
-        let details = Details { summary, history, values, usages, oldest_calls, calls: BTreeMap::new() };
-        Ok(Self { loaded, details })
+        let details = Details { summary, history, values, usages };
+        Ok(Self { loaded, details, oldest_calls })
     }
 
     /// Makes an answer from the run, as [`LoadedRun::answer`] does.
@@ -112,7 +133,7 @@ impl ReadRun {
         self,
         answer: impl FnOnce(api::Run) -> Answer + Send + 'static,
     ) -> Answer {
-        let Self { loaded, details } = self;
+        let Self { loaded, details, oldest_calls: _ } = self;
         loaded.answer(move |machine| answer(details.shown(machine))).await
     }
 }
@@ -208,7 +229,6 @@ impl Details {
             let failure = node.failure.take().or_else(|| failures.get(name.as_str()).cloned());
             node.failure = failure.map(|failure| fitting.fit(failure));
             node.last_usage = self.usages.remove(&node.name);
-            node.out = self.calls.remove(name);
             tasks.push(self.history.complete(node));
         }
         tasks

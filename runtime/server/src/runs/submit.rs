@@ -1,6 +1,6 @@
 //! Starts a run: from the text of a flow file to a durably recorded start.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::{self, Submission, ValuesObject};
 use axum::{
@@ -11,11 +11,14 @@ use axum::{
 };
 use engine::SubmitError;
 use flow::{
-    Diagnostic, Draft, Flow, Labels, Namespace, NodeName, QueueName, RunId, Severity, StoredReferences, Values,
+    Diagnostic, Draft, Flow, Labels, Namespace, NodeName, QueueName, Revision, RunId, Severity, StoredReferences,
+    Values,
     draft::{DraftNode, FlowBody, MissingModule, Span},
 };
-use logbook::LoadError;
+use logbook::{LoadError, Summary};
+use protocol::events::rfc3339;
 use store::{FetchError, Refusal};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{
@@ -36,14 +39,18 @@ use crate::{
 /// The maximum number of diagnostics in an answer. A text can have hundreds of thousands, each longer than its cause.
 const MAX_DIAGNOSTICS: usize = 100;
 
+/// How long a new run may take to be shown: a long one waits for its turn behind whoever reads runs. The sender has to learn soon that it has
+/// started.
+const MAX_SHOWING: Duration = Duration::from_secs(10);
+
 /// The ids that a run must not have: `/v1/runs/counts` is about all runs.
 const RESERVED: [&str; 2] = ["bulk", "counts"];
 
 /// Starts a run of a flow.
 ///
 /// If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
-/// with another flow, other inputs, modules or labels is refused. If the server sends as many large answers as it has memory for, the
-/// answer has no tasks and no values.
+/// with another flow, other inputs, modules or labels is refused. If the server sends as many large answers as it has memory for, or cannot
+/// show a new run within ten seconds, the answer has no tasks and no values.
 #[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
     (status = 201, description = "The run has started", body = api::Run),
     (status = 200, description = "The run already exists", body = api::Run),
@@ -99,23 +106,61 @@ pub(crate) async fn submit(
         start(&state, &submitted).await?
     };
     drop((draft, text, overrides));
-    let read = Box::pin(ReadRun::read(&state.dependencies.logbook, &*state.dependencies.modules.store, &run));
-    // A run that existed may have a long history.
-    let read = if status == StatusCode::OK { client.while_present(read).await? } else { read.await? };
-    let (state, sender) = (state.clone(), permission.sender().clone());
-    let answer = move |shown: api::Run| {
+    let dependencies = &state.dependencies;
+    let read = Box::pin(ReadRun::read(&dependencies.logbook, &*dependencies.modules.store, &run));
+    let (shared, sender) = (state.clone(), permission.sender().clone());
+    let whole = move |shown: api::Run| {
         let shown = if may_read { shown } else { without_content(shown) };
         let shown = api::Run { warnings, ..shown };
         // The run has started, whether or not the server has memory for a large answer.
-        let whole = state.large_answers.json(&sender, show::encode(&shown));
+        let whole = shared.large_answers.json(&sender, show::encode(&shown));
         whole.or_else(|_| {
             let short = api::Run { warnings: Vec::new(), ..without_content(shown) };
-            state.large_answers.json(&sender, show::encode(&short))
+            shared.large_answers.json(&sender, show::encode(&short))
         })
     };
-    let answer = read.answer(answer).await?;
+    // Both are boxed because they are large.
+    let answer = Box::pin(async { read.await?.answer(whole).await });
+    let answer = if status == StatusCode::OK {
+        // It may have a long history.
+        client.while_present(answer).await?
+    } else {
+        match timeout(MAX_SHOWING, answer).await {
+            Ok(Ok(answer)) => answer,
+            // The run has started, whether or not it can be shown now.
+            Ok(Err(_)) | Err(_) => {
+                let started = started(dependencies.logbook.summary(&run).await?);
+                state.large_answers.json(permission.sender(), show::encode(&started))?
+            }
+        }
+    };
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     Ok((status, location, Extension(Subject(run.to_string())), answer))
+}
+
+/// A run that has started, if it is not shown.
+fn started(Summary { run, info, labels, started_at, changed_at, .. }: Summary) -> api::Run {
+    api::Run {
+        run: run.to_string(),
+        flow: info.flow.to_string(),
+        state: info.state.into(),
+        cancelling: false,
+        labels: labels.to_map(),
+        revision: Revision::FIRST.get(),
+        started_at: rfc3339(started_at),
+        changed_at: rfc3339(changed_at),
+        revisions: Vec::new(),
+        fired: None,
+        firings: Vec::new(),
+        skipped: Vec::new(),
+        backlogs: Vec::new(),
+        schedules: Vec::new(),
+        tasks: Vec::new(),
+        inputs: ValuesObject::default(),
+        provides: ValuesObject::default(),
+        failures: BTreeMap::new(),
+        warnings: Vec::new(),
+    }
 }
 
 /// A run for a sender that may not read it, as the run may have existed before, or that cannot get a large answer now.

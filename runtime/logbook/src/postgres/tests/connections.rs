@@ -1,6 +1,7 @@
 //! Who waits for whom at a server, and what a list goes through.
 
 use super::*;
+use crate::access::Access as _;
 
 /// A client that sleeps for an hour, whatever its limit is.
 const SLEEP: &str = "SET statement_timeout = 0; SELECT pg_sleep(3600)";
@@ -23,7 +24,7 @@ async fn until_sleeping(logbook: &Postgres, expected: usize) {
 }
 
 #[tokio::test]
-async fn clients_take_no_connection_of_an_engine_and_the_queries_of_those_who_left_end() {
+async fn clients_take_no_connection_of_an_engine_or_of_lookups_and_the_queries_of_those_who_left_end() {
     let Some(server) = Server::find() else { return };
     let engine = Postgres::with(server.database().await).await.unwrap();
     let clients = for_clients(&engine);
@@ -36,14 +37,16 @@ async fn clients_take_no_connection_of_an_engine_and_the_queries_of_those_who_le
         let run = RunId::new("r").unwrap();
         assert_eq!(engine.load(&run).await.unwrap().version(), Version::new(1));
         assert_eq!(engine.open_runs(&Shard::new("s").unwrap()).await.unwrap().len(), 1);
+        assert_eq!(clients.summary(&run).await.unwrap().version, Version::new(1));
+        assert_eq!(clients.token(&Digest::from_bytes([1; 32])).await.unwrap(), None);
     };
     tokio::select! { _ = &mut slow => panic!("they sleep for an hour"), () = driving => {} }
     drop(slow);
     until_sleeping(&engine, 0).await;
     // Their connections are free again.
     let run = RunId::new("r").unwrap();
-    let summaries = future::join_all((0..2 * most).map(|_| clients.summary(&run))).await;
-    assert!(summaries.iter().all(Result::is_ok), "{summaries:?}");
+    let loads = future::join_all((0..2 * most).map(|_| clients.load(&run))).await;
+    assert!(loads.iter().all(Result::is_ok), "{loads:?}");
     server.clean_up().await;
 }
 
@@ -52,12 +55,13 @@ async fn only_the_queries_of_clients_have_a_limit_at_the_server() {
     let Some(server) = Server::find() else { return };
     let engine = Postgres::with(server.database().await).await.unwrap();
     let limit = async |client: &mut Client| client.query_one("SHOW statement_timeout", &[]).await?.try_get(0);
-    let limits: [String; 3] = [
+    let limits: [String; 4] = [
         for_clients(&engine).with_connection(limit).await.unwrap(),
+        for_clients(&engine).look_up(limit).await.unwrap(),
         engine.with_connection(limit).await.unwrap(),
         for_clients(&engine).with_connection_unbounded(limit).await.unwrap(),
     ];
-    assert_eq!(limits, ["10s", "0", "0"]);
+    assert_eq!(limits, ["10s", "10s", "0", "0"]);
     server.clean_up().await;
 }
 

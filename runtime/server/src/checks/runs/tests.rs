@@ -1,5 +1,7 @@
-//! Tests which facts of a run are kept.
+//! Tests which runs are looked at, and which facts of a run are kept.
 
+use ::logbook::{RunInfo, Version};
+use api::Outcome;
 use flow::{LimitOverrides, ModuleContent, ModuleInfo, Rollback, TaskInfo, Values};
 use machine::Event;
 
@@ -28,6 +30,51 @@ fn machine(tasks: usize) -> Machine {
     assert!(!machine.step(at, &Event::Start).records.is_empty());
     while !machine.step(at, &Event::Tick).records.is_empty() {}
     machine
+}
+
+/// An open run with this id.
+fn summary(run: &str) -> Summary {
+    Summary {
+        run: run.parse().unwrap(),
+        info: RunInfo { shard: "s".parse().unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
+        labels: flow::Labels::default(),
+        version: Version::NONE,
+        started_at: Timestamp::from_micros(1),
+        changed_at: Timestamp::from_micros(1),
+    }
+}
+
+/// Reads the facts of a run when it is its time.
+async fn facts(takes: Duration) -> Result<RunFacts, LoadError> {
+    tokio::time::sleep(takes).await;
+    Ok(RunFacts::of(&machine(1)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_be_read_in_time_hides_no_other() {
+    let reads = [("slow", Duration::MAX), ("one", Duration::ZERO), ("two", RUN_TIMEOUT / 2)];
+    let read = read_in_time(reads.into_iter().map(|(run, takes)| (summary(run), facts(takes)))).await;
+    let names: Vec<&str> = read.runs.iter().map(|open| open.summary.run.as_str()).collect();
+    assert_eq!(names, ["one", "two"]);
+    let open_runs = OpenRuns { listed: 3, ..read };
+    assert_eq!((open_runs.not_read(), open_runs.unreadable.len()), (1, 0));
+    let check = report(&open_runs, &Findings::default());
+    assert!(check.outcome == Outcome::Ok && check.detail.contains("checked 2 of"), "{}", check.detail);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_runs_together_have_a_time_limit() {
+    let began = Instant::now();
+    let read = read_in_time((0..1000).map(|_| (summary("slow"), facts(Duration::MAX)))).await;
+    assert!(read.runs.is_empty());
+    assert_eq!(began.elapsed().as_secs(), QUERY_TIMEOUT.as_secs());
+}
+
+#[test]
+fn open_runs_of_which_none_was_read_are_not_well() {
+    let unread = OpenRuns { listed: 3, ..OpenRuns::default() };
+    assert_eq!(report(&unread, &Findings::default()).outcome, Outcome::Warn);
+    assert_eq!(report(&OpenRuns::default(), &Findings::default()).outcome, Outcome::Ok);
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn filter(namespace: &str, limit: usize) -> Filter {
 }
 
 async fn read_page(logbook: &Arc<dyn Logbook>, filter: &Filter) -> Schedules {
-    read(logbook, page(&**logbook, filter).await.unwrap()).await.unwrap()
+    read(logbook, page(&**logbook, filter).await.unwrap()).await
 }
 
 #[tokio::test]
@@ -110,4 +110,45 @@ async fn a_page_with_many_bytes_ends_before_its_runs() {
     let youngest_first = (0..RUNS).rev().flat_map(|number| vec![format!("r{number}"); 256]);
     assert_eq!(runs, youngest_first.collect::<Vec<_>>(), "no run is left out, and none is there twice");
     assert!(pages > 1);
+}
+
+/// A run that is read when its time has passed; `None` if the logbook has an error.
+fn reading(
+    run: &str,
+    takes: Option<Duration>,
+) -> (Summary, impl Future<Output = Result<Vec<Schedule>, LoadError>> + use<>) {
+    let at = Timestamp::from_micros(1);
+    let info = RunInfo { shard: "s".parse().unwrap(), flow: "f".parse().unwrap(), state: RunState::Running };
+    let (run, labels): (RunId, _) = (run.parse().unwrap(), flow::Labels::default());
+    let summary = Summary { run, info, labels, version: Version::NONE, started_at: at, changed_at: at };
+    let reading = async move {
+        let takes = takes.ok_or(LoadError::Unavailable { reason: "it took too long".to_owned() })?;
+        tokio::time::sleep(takes).await;
+        Ok(Vec::new())
+    };
+    (summary, reading)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_takes_long_leads_to_the_next_one() {
+    let second = Some(Duration::from_secs(1));
+    let names: Vec<String> = (0..100).map(|number| format!("r{number}")).collect();
+    let began = Instant::now();
+    let page = collect(names.iter().map(|run| reading(run, second)), None).await;
+    assert_eq!(began.elapsed().as_secs(), TIME_LIMIT.as_secs());
+    let (_, last) = parse_cursor(&page.next.expect("there are other runs")).unwrap();
+    assert!(["r8", "r9"].contains(&last.as_str()), "{last}");
+    assert!(page.unreadable.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_be_read_now_hides_no_others() {
+    let reads = [("slow", Some(Duration::MAX)), ("one", Some(Duration::ZERO))];
+    let page = collect(reads.into_iter().map(|(run, takes)| reading(run, takes)), Some("next".to_owned())).await;
+    assert_eq!(page.unreadable, ["slow"], "no page would lead behind it");
+    assert!(page.next.is_some_and(|next| next != "next"), "the other one is on the next page");
+    let reads = [("failing", None), ("one", Some(Duration::ZERO)), ("slow", Some(Duration::MAX))];
+    let page = collect(reads.into_iter().map(|(run, takes)| reading(run, takes)), None).await;
+    assert_eq!(page.unreadable, ["failing"]);
+    assert!(page.next.is_some(), "the slow one begins the next page");
 }
