@@ -261,7 +261,11 @@ mod tests {
         // Time passes only while all wait.
         assert_eq!(began.elapsed().as_millis() / MIN_TURN.as_millis(), 39);
         let other = answers.get(100, owner("b"), async { Ok(0) }).await;
-        assert_eq!((other.unwrap(), began.elapsed().as_millis() / MIN_TURN.as_millis()), (0, 39), "it waits for nobody");
+        assert_eq!(
+            (other.unwrap(), began.elapsed().as_millis() / MIN_TURN.as_millis()),
+            (0, 39),
+            "it waits for nobody"
+        );
     }
 
     #[tokio::test]

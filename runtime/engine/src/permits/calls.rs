@@ -197,6 +197,9 @@ mod tests {
         assert!(matches!(ended, EndedCalls::Calls(calls) if calls == std::slice::from_ref(&call)), "it ends no other");
         let remembered = Event::Remembered { call: call.clone(), values: Values::new(), computed_by: call.clone() };
         let ended = EndedCalls::from_event(&remembered, &[]);
-        assert!(matches!(ended, EndedCalls::Calls(calls) if calls == std::slice::from_ref(&call)), "it needs no permit");
+        assert!(
+            matches!(ended, EndedCalls::Calls(calls) if calls == std::slice::from_ref(&call)),
+            "it needs no permit"
+        );
     }
 }

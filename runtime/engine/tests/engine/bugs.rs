@@ -39,11 +39,9 @@ async fn a_run_whose_machine_panics_is_stopped_alone_and_names_the_event() {
         let refused = harness.engine.command_local(&first.run, command).await.expect_err("the run is stopped");
         assert!(matches!(refused, CommandError::Failed { .. }), "{refused:?}");
         let reason = refused.to_string();
-        for part in [
-            "the run is damaged, or triggers a bug of waft: it is stopped",
-            "signal of \"a\"",
-            "index out of bounds",
-        ] {
+        for part in
+            ["the run is damaged, or triggers a bug of waft: it is stopped", "signal of \"a\"", "index out of bounds"]
+        {
             assert!(reason.contains(part), "{part} is missing in: {reason}");
         }
     }

@@ -122,9 +122,8 @@ async fn notifications_that_are_put_behind_others_stay_notifications() {
     }
     sleep(SETTLED).await;
     let messages = harness.broker().messages();
-    let count = |header: &str| {
-        messages.iter().filter(|(_, message)| message.properties.headers.contains_key(header)).count()
-    };
+    let count =
+        |header: &str| messages.iter().filter(|(_, message)| message.properties.headers.contains_key(header)).count();
     assert!(count("listener") > 0, "some are put behind others");
     assert_eq!(count("command"), 0, "a command is not decided in parts");
     harness.faults.release_reads();

@@ -187,7 +187,8 @@ fn the_namespace_and_the_times_of_the_command_line_stay() {
     let given = ["shop", "2026-01-30T00:00:00Z", "2026-02-01T00:00:00Z"];
     let [namespace, since, until] = given.map(|text| Some(text.to_owned()));
     let given = RunFilter { namespace, since, until, ..RunFilter::default() };
-    dashboard.model.runs.filter = RunFilter { flow: Some("bake".into()), label: vec!["urgent".into()], ..given.clone() };
+    dashboard.model.runs.filter =
+        RunFilter { flow: Some("bake".into()), label: vec!["urgent".into()], ..given.clone() };
     dashboard.keys("x");
     assert_eq!(dashboard.model.runs.filter, given);
 }
