@@ -195,7 +195,7 @@ async fn a_run_is_shown_and_watched_while_its_records_are_trimmed() {
 #[tokio::test]
 async fn a_run_of_many_tasks_is_shown_whole() {
     // More than a run may have that is read without a turn.
-    const TASKS: usize = 1_500;
+    const TASKS: usize = 1_200;
     let tasks: String = (0..TASKS).map(|number| format!("[[task]]\nname = \"w{number}\"\nwait = \"x\"\n")).collect();
     let text = format!("name = \"many\"\npattern = \"linear\"\n{tasks}");
     let harness = Harness::new().await;
