@@ -84,6 +84,8 @@ pub enum Event {
     Withdrawn {
         /// The call.
         call: CallId,
+        /// Whether a worker that was lost may have executed it, before another one returned its job: then it is rolled back.
+        may_have_been_executed: bool,
     },
     /// Replaces the flow of the run.
     Edit {
@@ -125,7 +127,7 @@ impl Event {
             }
             Self::Fetched { id, result: _ } => describe("fetched value", id),
             Self::Remembered { call, values: _, computed_by: _ } => describe("remembered result", call),
-            Self::Withdrawn { call } => describe("withdrawal", call),
+            Self::Withdrawn { call, .. } => describe("withdrawal", call),
             Self::Edit { revision, flow: _ } => format!("edit of revision {revision}"),
             Self::ClockSet { by } => format!("clock set by {} microseconds", by.as_micros()),
             Self::Tick => "tick".into(),

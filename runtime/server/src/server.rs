@@ -173,7 +173,7 @@ pub(crate) fn parts(
         queue_pages: QueuePages::new(queues::MAX_PAGES_AT_ONCE),
         engine_lists: EngineLists::new(engines::MAX_LISTS_AT_ONCE),
         permit_pages: PermitPages::new(permits::MAX_LISTS_AT_ONCE),
-        call_answers: CallAnswers::new(outstanding_calls::MAX_RUNS_AT_ONCE),
+        call_answers: CallAnswers::new(outstanding_calls::MAX_RUNS_AT_ONCE).with_short_turns(),
         count_answers: CountAnswers::new(counts::MAX_AT_ONCE),
         scrapes: Scrapes::default(),
         queue_lengths: QueueLengths::default(),

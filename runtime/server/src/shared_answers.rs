@@ -38,6 +38,7 @@ type Answered<Answer> = Result<Answer, Problem>;
 pub(crate) struct SharedAnswers<Question, Answer> {
     /// The requests that wait are not counted: each has a connection, and a sender has a share of those.
     turns: Permits,
+    min_turn: Duration,
     asked: Arc<Mutex<Asked<Question, Answer>>>,
     tasks: TaskTracker,
 }
@@ -67,7 +68,12 @@ where
     pub(crate) fn new(max_at_once: usize) -> Self {
         let asked = Asked { next: 0, answers: BTreeMap::new() };
         let turns = Permits::new(max_at_once, usize::MAX);
-        Self { turns, asked: Arc::new(Mutex::new(asked)), tasks: TaskTracker::new() }
+        Self { turns, min_turn: MIN_TURN, asked: Arc::new(Mutex::new(asked)), tasks: TaskTracker::new() }
+    }
+
+    /// Lets the turns at these questions be as short as the answers are quick: for questions that each ask little.
+    pub(crate) fn with_short_turns(self) -> Self {
+        Self { min_turn: Duration::ZERO, ..self }
     }
 
     /// The answer to a question. It is asked by `asking`, when it is the turn of the owner, unless another request asks the same now, or has
@@ -117,11 +123,12 @@ where
             }
             asked.add(question.clone(), answer.clone())
         };
+        let min_turn = self.min_turn;
         let shown = Shown { asked: self.asked.clone(), question, number };
         self.tasks.spawn(async move {
             // Dropped at the end, also if asking panics.
             let _shown = shown;
-            let turn_ends = Instant::now() + MIN_TURN;
+            let turn_ends = Instant::now() + min_turn;
             let answered = asking.await;
             tx.send_replace(Some(answered));
             // Only the answers that are shown, and the requests that send one, have it in memory.

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use broker::Delivery;
-use flow::{CallId, Execution, Failure, FailureKind, RunId, RunState, Signal, TaskResult};
+use flow::{CallId, Failure, FailureKind, RunId, RunState, Signal, TaskResult};
 use machine::{Call, Command, Event};
 use protocol::RememberedResult;
 use tracing::{debug, error, info, warn};
 
-use super::{
-    Batch, Driver,
-    unreadable::{execution_of, execution_without_report},
-};
+use super::{Batch, Driver, unreadable::execution_of};
 use crate::{
     WatchEvent,
     call_queue::QueuedStep,
@@ -203,21 +200,21 @@ impl Driver {
         if let Some(active) = self.runs.get(run) {
             if active.machine.outstanding_since(call).is_none() {
                 if earlier.redeliveries > 0 {
-                    batch.push(run.clone(), Event::Signal(perhaps_executed(call, execution_of(&delivery))));
+                    batch.push(run.clone(), Event::Signal(perhaps_executed(call, &delivery)));
                 }
             } else if !self.runs.returned_jobs.is_last_sending(call, id) {
                 debug!(%call, "a job is returned that was sent again since");
                 self.runs.add_returned(call, earlier);
             } else if earlier.redeliveries > 0 && active.machine.is_withdrawable(call) {
                 // No job is sent again that would say so.
-                batch.push(run.clone(), Event::Signal(perhaps_executed(call, execution_of(&delivery))));
+                batch.push(run.clone(), Event::Signal(perhaps_executed(call, &delivery)));
             } else if let Some(unstarted) = active.machine.unstarted_call(call) {
                 // Others are sent again when the run continues, or in their turn.
                 let is_sent_later = active.outstanding_at_load.contains(call) || self.call_queue.has(call);
                 let is_sent_now = !active.is_suspended && !is_sent_later;
                 self.runs.add_returned(call, earlier);
                 if is_sent_now {
-                    self.send_returned(unstarted, earlier, &mut batch.effects);
+                    self.send_returned(unstarted, earlier, batch);
                 }
             }
         }
@@ -225,7 +222,7 @@ impl Driver {
     }
 
     /// Sends the job of a call again that a worker has returned. A start that counts only for a rate is spent already.
-    fn send_returned(&mut self, call: Call, earlier: EarlierDeliveries, effects: &mut Effects) {
+    fn send_returned(&mut self, call: Call, earlier: EarlierDeliveries, batch: &mut Batch) {
         let Some(active) = self.runs.get(&call.id.run) else { return };
         let Some(task) = active.machine.task(&call.id.task) else { return };
         let is_paced = calls::is_paced(task, call.id.action);
@@ -234,7 +231,8 @@ impl Driver {
             self.queue_permitted(call.id, DispatchHistory::MaybeSent);
         } else if earlier.redeliveries > 0 {
             // Only this message and its job know that a lost worker may have executed it: the job does not wait for its turn.
-            effects.jobs.extend(self.job(call));
+            batch.bytes += call.bytes();
+            batch.effects.jobs.extend(self.job(call));
         } else {
             self.queue_call(call.id, QueuedStep::Send);
         }
@@ -242,11 +240,8 @@ impl Driver {
 
     /// What withdraws a call whose job no worker has started. A lost worker may have executed it, if another one has returned it.
     pub(super) fn withdrawal_of(&self, call: CallId) -> Event {
-        if self.runs.returned_jobs.may_have_been_executed(&call) {
-            Event::Signal(perhaps_executed(&call, execution_without_report(&call)))
-        } else {
-            Event::Withdrawn { call }
-        }
+        let may_have_been_executed = self.runs.returned_jobs.may_have_been_executed(&call);
+        Event::Withdrawn { call, may_have_been_executed }
     }
 
     /// Removes a run that has ended or is suspended from the runs that are driven.
@@ -277,14 +272,14 @@ impl Driver {
 
 /// The result of a call that nobody waits for, and whose job was lost with a worker before it was returned: only that worker knew
 /// whether it had executed the call.
-fn perhaps_executed(call: &CallId, execution: Execution) -> Signal {
+fn perhaps_executed(call: &CallId, delivery: &Delivery) -> Signal {
     Signal {
         call: call.clone(),
         answer: TaskResult::Failed(Failure::new(
             FailureKind::Cancelled,
             "no worker started it again after one was lost",
         )),
-        execution,
+        execution: execution_of(delivery),
         redelivered: true,
         worker: None,
     }

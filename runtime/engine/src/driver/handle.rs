@@ -290,7 +290,7 @@ impl Driver {
         }
         let events = self.permits.on_ended(&active.machine, ended);
         for event in events {
-            let event = if let Event::Withdrawn { call } = event { self.withdrawal_of(call) } else { event };
+            let event = if let Event::Withdrawn { call, .. } = event { self.withdrawal_of(call) } else { event };
             self.defer(RunEvent::new(run.clone(), event));
         }
     }

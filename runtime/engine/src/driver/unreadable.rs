@@ -112,10 +112,3 @@ pub(super) fn execution_of(report: &Delivery) -> Execution {
     report.message.body.hash(&mut hasher);
     Execution::new(hasher.finish())
 }
-
-/// The execution of a call of which only other workers have reported that there may have been one.
-pub(super) fn execution_without_report(call: &CallId) -> Execution {
-    let mut hasher = DefaultHasher::new();
-    call.hash(&mut hasher);
-    Execution::new(hasher.finish())
-}

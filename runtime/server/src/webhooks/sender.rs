@@ -319,10 +319,6 @@ impl Sender {
                 Step::Delivered => return delivery.accept(),
                 Step::GiveUp(reason) => reason,
                 Step::TryAgain => {
-                    if cause == Cause::EventWithoutPlace {
-                        // It takes one of the places that are for others.
-                        pauses.next = FIRST_PAUSE;
-                    }
                     pauses.wait().await;
                     continue;
                 }

@@ -19,9 +19,9 @@ use super::post::Verdict;
 /// seconds.
 const MAX_REFUSALS: u32 = 5;
 
-/// The number of tries that fail because of the event after which one without a place is given up. The second one, a second later, is for a
-/// server of which only a part is down for a moment.
-const MAX_FAILURES_WITHOUT_PLACE: u32 = 2;
+/// The number of tries that fail because of the event after which one without a place is given up. Several, over about 15 seconds, since a
+/// part of the servers may be down for a moment, while the others accept events.
+const MAX_FAILURES_WITHOUT_PLACE: u32 = 5;
 
 /// The number of events that the server of a webhook has accepted. While it grows, the server is not down.
 #[derive(Debug, Default)]
@@ -242,7 +242,9 @@ mod tests {
         for _ in 0..2 * MAX_REFUSALS {
             assert_eq!(tries.after(Verdict::Refused, DOWN), Step::TryAgain);
         }
-        assert_eq!(tries.after(Verdict::Failed, CROWD), Step::TryAgain);
+        for _ in 1..MAX_FAILURES_WITHOUT_PLACE {
+            assert_eq!(tries.after(Verdict::Failed, CROWD), Step::TryAgain);
+        }
         assert!(matches!(tries.after(Verdict::Failed, CROWD), Step::GiveUp(_)));
     }
 

@@ -60,7 +60,9 @@ impl FiringMachine {
             (RunState::Running | RunState::Suspending, Event::Remembered { call, values, computed_by }) => {
                 self.decide_remembered(call, values, computed_by)
             }
-            (RunState::Running | RunState::Suspending, Event::Withdrawn { call }) => self.decide_withdrawn(now, call),
+            (RunState::Running | RunState::Suspending, Event::Withdrawn { call, may_have_been_executed }) => {
+                self.decide_withdrawn(now, call, *may_have_been_executed)
+            }
             (RunState::Failure, Event::Retry) => {
                 self.failed_rollbacks.iter().map(|node| Fact::RollbackRetried { node: *node }).collect()
             }
@@ -159,11 +161,15 @@ impl FiringMachine {
     }
 
     /// No worker has started the call, so it needs no rollback. A worker that started it unnoticed sends a late outcome.
-    fn decide_withdrawn(&self, now: Timestamp, call: &CallId) -> Vec<Fact> {
+    fn decide_withdrawn(&self, now: Timestamp, call: &CallId, may_have_been_executed: bool) -> Vec<Fact> {
         let index = self.withdrawable_node(call);
-        let failure = || Failure::new(FailureKind::Cancelled, "it was withdrawn before any worker started it");
-        let fact =
-            |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), ExecutionInfo::NONE, None);
+        let message = match may_have_been_executed {
+            true => "no worker started it again after one was lost",
+            false => "it was withdrawn before any worker started it",
+        };
+        let failure = || Failure::new(FailureKind::Cancelled, message);
+        let info = ExecutionInfo { redelivered: may_have_been_executed, ..ExecutionInfo::NONE };
+        let fact = |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), info, None);
         index.map(fact).into_iter().collect()
     }
 

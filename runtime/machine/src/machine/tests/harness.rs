@@ -273,8 +273,9 @@ impl Harness {
         if self.executions % 2 == 1 {
             self.lost.push(call.clone());
         }
-        self.step(&Event::Withdrawn { call: call.id.clone() });
-        assert_eq!(self.machine.decide(self.now, &Event::Withdrawn { call: call.id }), []);
+        let event = Event::Withdrawn { call: call.id, may_have_been_executed: false };
+        self.step(&event);
+        assert_eq!(self.machine.decide(self.now, &event), []);
     }
 
     /// Puts a call under a lease.
