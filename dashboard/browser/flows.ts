@@ -156,7 +156,7 @@ to = "tick"
 
 /** A task that fires each night. */
 export const NIGHTLY = `
-name = "shop/nightly"
+name = "nightly"
 persistent = true
 [modules]
 hostile = "hostile"

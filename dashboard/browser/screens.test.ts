@@ -167,6 +167,7 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
     await page.getByRole("dialog").waitFor({ state: "detached" });
     await until(async () => (await focused()) === "Command these runs…", "the button has the focus again");
     await page.keyboard.press("Enter");
+    await page.getByRole("dialog").waitFor();
     await tabTo("Show which runs");
     await page.keyboard.press("Enter");
     await page.getByText("Suspend 1 run?").waitFor();
@@ -385,7 +386,7 @@ describe("the screens of a server with calls that do not end", { timeout: 300_00
     await looker.checkAccess("schedules");
     await server.api("POST", "/v1/runs/nightly-1/suspend");
     await server.waitFor("nightly-1", "suspended");
-    await looker.goto("/ui/schedules?flow=shop/nightly");
+    await looker.goto("/ui/schedules?flow=nightly");
     await looker.shows(".table .run-link", ["nightly-1"]);
     await nightly.getByText("not while the run is suspended").waitFor();
     await nightly.locator(".run-link").click();

@@ -77,11 +77,13 @@ export function Dialog(props: {
   fixed?: boolean;
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
+  const isGone = useRef(false);
   useEffect(() => {
     const element = dialog.current;
     const before = document.activeElement;
     element?.showModal();
     return () => {
+      isGone.current = true;
       if (element?.open) element.close();
       if (before instanceof HTMLElement) before.focus();
     };
@@ -96,6 +98,8 @@ export function Dialog(props: {
         props.onClose();
       }}
       onClose={() => {
+        // This event comes later: the page may have opened another dialog since.
+        if (isGone.current) return;
         // A second Escape closes a dialog whatever the page says.
         if (props.fixed) dialog.current?.showModal();
         else props.onClose();

@@ -360,3 +360,29 @@ fn properties(call: &CallId) -> Properties {
         ..Properties::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use broker::{Broker as _, InProcess};
+    use futures::StreamExt as _;
+
+    use super::*;
+    use crate::shards::Sharing;
+
+    #[tokio::test]
+    async fn a_copy_of_a_notification_that_is_put_behind_others_stays_one() {
+        let (broker, shard) = (InProcess::new(), "0".parse().unwrap());
+        let queue = topology::shard_queue(&shard);
+        broker::topology::declare_shared(&broker).await.unwrap();
+        crate::topology::declare_shard(&broker, &shard, Sharing::Shared).await.unwrap();
+        let headers = [(LISTENER_HEADER.to_owned(), "r".to_owned())].into();
+        let properties = Properties { headers, ..Properties::default() };
+        let message = to_queue(topology::ENGINES, queue.clone(), Routing::Mandatory, properties, b"{}".to_vec());
+        broker.publish(message).await.unwrap();
+        let delivery = broker.consume(&queue, 1).await.unwrap().next().await.unwrap();
+        let behind = put_behind(&shard, &delivery);
+        assert_eq!(listener_of(&behind), Some("r".parse().unwrap()), "its run takes it in parts");
+        assert_eq!((&behind.body, behind.persistent), (&delivery.message.body, true));
+        assert_eq!((behind.exchange.as_str(), behind.key), (topology::ENGINES, queue));
+    }
+}

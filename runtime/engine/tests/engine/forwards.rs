@@ -101,36 +101,6 @@ async fn a_report_does_not_wait_until_all_runs_have_a_notification() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn notifications_that_are_put_behind_others_stay_notifications() {
-    // More than are held for a run that is read.
-    const NOTIFICATIONS: usize = 80;
-    let mut harness = Harness::durable().await;
-    sleep(SETTLED).await;
-    let listeners = runs(1);
-    submit_listeners(&harness, &listeners, &listening(&["a"], 1)).await;
-    let mut jobs = Vec::new();
-    for run in 0..NOTIFICATIONS {
-        drop(harness.submit(&format!("r{run}"), &linear(&["a"])).await.expect("the run begins"));
-        jobs.push(harness.take_job().await);
-    }
-    harness.faults.hold_reads();
-    harness.faults.fail_next(Fault::NotWritten);
-    let run = listeners[0].parse().unwrap();
-    harness.engine.command_local(&run, RunCommand::Suspend).await.expect_err("it is not recorded");
-    for job in &jobs {
-        harness.signal_job(job).await;
-    }
-    sleep(SETTLED).await;
-    let messages = harness.broker().messages();
-    let count =
-        |header: &str| messages.iter().filter(|(_, message)| message.properties.headers.contains_key(header)).count();
-    assert!(count("listener") > 0, "some are put behind others");
-    assert_eq!(count("command"), 0, "a command is not decided in parts");
-    harness.faults.release_reads();
-    all_fire(&harness, &listeners, NOTIFICATIONS as u64).await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_notification_waits_until_a_run_with_its_own_shard_is_resumed() {
     let mut harness = Harness::new().await;
     submit_listeners(&harness, &["l".to_owned()], &listening(&["a"], 1)).await;
