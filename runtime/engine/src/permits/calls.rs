@@ -193,7 +193,10 @@ mod tests {
             attempt: Attempt::new(1),
             action: Action::Apply,
         };
-        let ended = EndedCalls::from_event(&Event::Withdrawn { call: call.clone(), may_have_been_executed: false }, &[record()]);
+        let ended = EndedCalls::from_event(
+            &Event::Withdrawn { call: call.clone(), may_have_been_executed: false },
+            &[record()],
+        );
         assert!(matches!(ended, EndedCalls::Calls(calls) if calls == std::slice::from_ref(&call)), "it ends no other");
         let remembered = Event::Remembered { call: call.clone(), values: Values::new(), computed_by: call.clone() };
         let ended = EndedCalls::from_event(&remembered, &[]);
