@@ -198,7 +198,7 @@ async fn a_run_of_many_tasks_is_shown_whole() {
     const TASKS: usize = 1_200;
     let tasks: String = (0..TASKS).map(|number| format!("[[task]]\nname = \"w{number}\"\nwait = \"x\"\n")).collect();
     let text = format!("name = \"many\"\npattern = \"linear\"\n{tasks}");
-    let harness = Harness::new().await;
+    let harness = Harness::over(Config { max_request_bytes: 1 << 20, ..config(None) }, dependencies().await).await;
     let client = harness.client();
     let submitted = client.submit(&submission(&text).run("many")).await.unwrap();
     assert_eq!(submitted.tasks.len(), TASKS, "the answer is large");
