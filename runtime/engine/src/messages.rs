@@ -364,7 +364,6 @@ fn properties(call: &CallId) -> Properties {
 #[cfg(test)]
 mod tests {
     use broker::{Broker as _, InProcess};
-    use futures::StreamExt as _;
 
     use super::*;
     use crate::shards::Sharing;
