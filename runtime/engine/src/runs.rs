@@ -54,7 +54,7 @@ impl Default for HoldLimits {
     }
 }
 
-/// The runs of a shard of which it is not known to what they listen. The later ones decide.
+/// The runs of a shard whose listeners are not known. The later ones decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum UnknownListeners {
     /// There are none.

@@ -31,14 +31,14 @@ pub struct RevisionEntry {
 
 /// What a trim keeps of the records of a run, which are added one append after the other: together they may take much memory.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct TrimSummary {
     /// The store digests that the run still refers to, by its trim point and the later records.
     pub(crate) digests: BTreeSet<Digest>,
     /// The revisions of the flow in the trimmed records.
     pub(crate) revisions: Vec<RevisionEntry>,
 }
 
-impl Kept {
+impl TrimSummary {
     /// What is kept of a run without records.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         Self { digests: snapshot.digests().into_iter().collect(), revisions: Vec::new() }

@@ -181,7 +181,7 @@ pub(crate) async fn drain(
 pub(crate) async fn resume(State(state): Shared, Named(name): Named) -> Result<Json<WorkerStateResponse>, Problem> {
     let response = tell(&state, &name, DrainAction::Resume).await?;
     if response.state == api::WorkerState::Exiting {
-        let detail = format!("{name} exits once its calls have ended: it was told so before");
+        let detail = format!("{name} exits once its calls have ended: an earlier request says so");
         return Err(Problem::new(StatusCode::CONFLICT, "conflict", "the worker exits", detail)
             .hint("start the worker again after it has exited: it takes jobs then"));
     }

@@ -116,7 +116,7 @@ fn the_worker_of_a_call_its_silence_and_its_loss_are_reported() {
     assert_eq!((&task["lost"][0]["worker"], &task["lost"][0]["attempt"]), (&json!(first), &json!(1)));
     watch.wait_for(&format!("t: waiting for a worker on queue {queue} since "));
 
-    // A worker that is told twice to stop returns the call.
+    // A worker that gets a second signal to stop returns the call.
     let mut stopped = worker(&second);
     wait_until(|| line(&own.server, &run).contains(&format!("called by {second} since ")));
     stopped.signal("TERM");

@@ -73,7 +73,7 @@ pub(super) async fn tell(settings: &Settings, command: WorkersCommand) -> Result
         tell_at_broker(settings, &worker, action, &flag).await?
     };
     if action == DrainAction::Resume && answer.state == WorkerState::Exiting {
-        return Err(CliError::invalid(anyhow!("{worker} exits once its calls have ended: it was told so before"))
+        return Err(CliError::invalid(anyhow!("{worker} exits once its calls have ended: an earlier request says so"))
             .hint("start the worker again after it has exited: it takes jobs then"));
     }
     if as_json {

@@ -280,7 +280,7 @@ impl Driver {
         effects: &mut Effects,
     ) -> Option<Delivery> {
         if messages::is_request(&delivery) && self.runs.is_corrupt(run) {
-            // Its sender was told that the run cannot be read.
+            // Its sender has the answer that the run cannot be read.
             effects.to_accept.push(delivery);
             return None;
         }

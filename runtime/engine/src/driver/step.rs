@@ -478,8 +478,8 @@ fn is_limit(error: &SubmitError) -> bool {
     matches!(error, SubmitError::TooManyOpen { .. } | SubmitError::TooManyOpenInNamespace { .. })
 }
 
-/// Takes the deliveries of commands that were refused because too many runs are open. Their senders are told so: the commands must not have
-/// an effect later, once fewer runs are open.
+/// Takes the deliveries of commands that were refused because too many runs are open. Their senders have this answer: the commands must
+/// not have an effect later, once fewer runs are open.
 fn take_refused(signals: &mut Vec<(RunId, Delivery)>, refused: &BTreeMap<RunId, SubmitError>) -> Vec<Delivery> {
     let is_refused = |(run, delivery): &mut (RunId, Delivery)| {
         refused.get(&*run).is_some_and(is_limit) && messages::is_request(delivery)

@@ -23,6 +23,22 @@ async fn restarted_with_a_long_run() -> (Harness, protocol::Job) {
     (restart_with_long_runs(harness).await, job)
 }
 
+/// Starts a run with so many calls of one list, and takes their jobs.
+async fn with_calls_of_a_list(calls: usize) -> (Harness, Vec<protocol::Job>) {
+    let mut harness = Harness::durable().await;
+    let list = vec!["1"; calls].join(", ");
+    let flow = format!(
+        "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nfor_each = [{list}]\nmax_parallel = {calls}\n\
+         [modules]\ng = \"g.wasm\"\n"
+    );
+    drop(harness.submit("r", &wired(&flow)).await.expect("the run begins"));
+    let mut jobs = Vec::new();
+    for _ in 0..calls {
+        jobs.push(harness.take_job().await);
+    }
+    (harness, jobs)
+}
+
 /// Restarts the engine, which cannot read the records of its runs for now.
 async fn restart_with_long_runs(harness: Harness) -> Harness {
     harness.faults.hold_reads();
@@ -178,17 +194,7 @@ async fn some_commands_wait_for_a_run_that_is_read_and_more_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn more_results_than_are_held_for_a_run_that_is_read_wait_and_count() {
     const CALLS: usize = 100;
-    let mut harness = Harness::durable().await;
-    let list = vec!["1"; CALLS].join(", ");
-    let flow = format!(
-        "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nfor_each = [{list}]\nmax_parallel = {CALLS}\n\
-         [modules]\ng = \"g.wasm\"\n"
-    );
-    drop(harness.submit("r", &wired(&flow)).await.expect("the run begins"));
-    let mut jobs = Vec::new();
-    for _ in 0..CALLS {
-        jobs.push(harness.take_job().await);
-    }
+    let (harness, jobs) = with_calls_of_a_list(CALLS).await;
     harness.faults.hold_reads();
     harness.engine.abort().await;
     let again = harness.durable_sharing_engine("again").await;
@@ -209,17 +215,7 @@ async fn more_results_than_are_held_for_a_run_that_is_read_wait_and_count() {
 async fn results_that_are_put_behind_the_barrier_of_their_shard_count() {
     // More than a broker delivers at once: the engine reads the run while it receives them.
     const CALLS: usize = 600;
-    let mut harness = Harness::durable().await;
-    let list = vec!["1"; CALLS].join(", ");
-    let flow = format!(
-        "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nfor_each = [{list}]\nmax_parallel = {CALLS}\n\
-         [modules]\ng = \"g.wasm\"\n"
-    );
-    drop(harness.submit("r", &wired(&flow)).await.expect("the run begins"));
-    let mut jobs = Vec::new();
-    for _ in 0..CALLS {
-        jobs.push(harness.take_job().await);
-    }
+    let (harness, jobs) = with_calls_of_a_list(CALLS).await;
     // Long, but read at once.
     harness.faults.hold_reads();
     harness.faults.release_reads();

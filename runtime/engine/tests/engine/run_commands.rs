@@ -195,7 +195,7 @@ async fn a_retry_that_was_refused_has_no_effect_later() {
     assert_eq!(harness.answer_next().await.run.as_str(), "other");
     assert_eq!(Harness::end(other).await.state(), RunState::Success);
     tokio::time::sleep(std::time::Duration::from_secs(30)).await;
-    assert_eq!(harness.state("r").await, RunState::RolledBack, "its sender was told that nothing happens");
+    assert_eq!(harness.state("r").await, RunState::RolledBack, "its sender has the answer that nothing happens");
 }
 
 #[tokio::test]

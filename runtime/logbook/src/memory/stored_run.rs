@@ -8,7 +8,8 @@ use protocol::{AttemptLog, encode_snapshot};
 
 use super::record_bytes;
 use crate::{
-    LogPage, LogPosition, LogRange, RunInfo, Summary, TrimPoint, Version, log_page::PageBuilder, row, trim_point::Kept,
+    LogPage, LogPosition, LogRange, RunInfo, Summary, TrimPoint, Version, log_page::PageBuilder, row,
+    trim_point::TrimSummary,
 };
 
 /// Everything that is known of a run.
@@ -102,9 +103,9 @@ impl StoredRun {
         let old = std::mem::replace(&mut self.records, remaining);
         let trimmed = old.len() - self.records.len();
         let mut revisions = self.trim_point.take().map(|trim_point| trim_point.revisions).unwrap_or_default();
-        let mut kept = Kept::of(&snapshot);
-        kept.add_trimmed(&old[..trimmed]);
-        revisions.extend(kept.revisions);
+        let mut trimmed_summary = TrimSummary::of(&snapshot);
+        trimmed_summary.add_trimmed(&old[..trimmed]);
+        revisions.extend(trimmed_summary.revisions);
         self.logs.retain(|(first, _)| *first >= before);
         self.trim_point = Some(TrimPoint { version: before, snapshot, revisions });
     }

@@ -9,7 +9,7 @@ use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
     row::{RevisionRow, TrimPointRow},
-    trim_point::{Kept, RevisionEntry},
+    trim_point::{RevisionEntry, TrimSummary},
 };
 
 const SNAPSHOT: &str = "SELECT key, body FROM waft.runs AS runs JOIN waft.snapshots AS snapshots ON run = key
@@ -44,7 +44,7 @@ const SELECT_TRIM_POINT: &str = "SELECT trim_points.version, body, revisions.rev
 ///
 /// Appends to the run wait only for the second part, which reads what was appended during the first.
 pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<Result<(), DecodeError>, Error> {
-    let PreparedTrim { key, mut kept, first_remaining, last } = match prepare(client, id, before).await? {
+    let PreparedTrim { key, mut summary, first_remaining, last } = match prepare(client, id, before).await? {
         Ok(Some(prepared)) => prepared,
         Ok(None) => return Ok(Ok(())),
         Err(error) => return Ok(Err(error)),
@@ -58,16 +58,16 @@ pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<R
     }
     for row in query(&transaction, LATER_CHUNKS, &[&key, &last]).await? {
         match decode_records(row.try_get(0)?) {
-            Ok(records) => kept.add_remaining(&records),
+            Ok(records) => summary.add_remaining(&records),
             Err(error) => return Ok(Err(error)),
         }
     }
     query(&transaction, INSERT_TRIM_POINT, &[&key]).await?;
-    insert_revisions(&transaction, key, &kept.revisions).await?;
+    insert_revisions(&transaction, key, &summary.revisions).await?;
     for delete in TRIM {
         query(&transaction, delete, &[&key, &first_remaining]).await?;
     }
-    let needed: Vec<&[u8]> = kept.digests.iter().map(|digest: &Digest| digest.as_bytes().as_slice()).collect();
+    let needed: Vec<&[u8]> = summary.digests.iter().map(|digest: &Digest| digest.as_bytes().as_slice()).collect();
     query(&transaction, DELETE_CONTENT, &[&key, &needed]).await?;
     transaction.commit().await?;
     Ok(Ok(()))
@@ -76,7 +76,7 @@ pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<R
 /// What a trim needs of the snapshot and the records of a run.
 struct PreparedTrim {
     key: i64,
-    kept: Kept,
+    summary: TrimSummary,
     /// The version before the first record that stays.
     first_remaining: i64,
     /// The version before the last append that was read.
@@ -88,9 +88,9 @@ async fn prepare(client: &Client, id: &str, before: i64) -> Result<Result<Option
     let statement = client.prepare_cached(SNAPSHOT).await?;
     let Some(row) = client.query_opt(&statement, &[&id, &before]).await? else { return Ok(Ok(None)) };
     let (key, body): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
-    let decoding = spawn_blocking(move || decode_snapshot(&body).map(|snapshot| Kept::of(&snapshot)));
-    let mut kept = match decoding.await.expect("decoding does not panic") {
-        Ok(kept) => kept,
+    let decoding = spawn_blocking(move || decode_snapshot(&body).map(|snapshot| TrimSummary::of(&snapshot)));
+    let mut summary = match decoding.await.expect("decoding does not panic") {
+        Ok(summary) => summary,
         Err(error) => return Ok(Err(error)),
     };
     let (mut first_remaining, mut last) = (None, -1);
@@ -104,14 +104,14 @@ async fn prepare(client: &Client, id: &str, before: i64) -> Result<Result<Option
             Err(error) => return Ok(Err(error)),
         };
         if is_old {
-            kept.add_trimmed(&records);
+            summary.add_trimmed(&records);
         } else {
             first_remaining.get_or_insert(first);
-            kept.add_remaining(&records);
+            summary.add_remaining(&records);
         }
         last = first;
     }
-    Ok(Ok(Some(PreparedTrim { key, kept, first_remaining: first_remaining.unwrap_or(before), last })))
+    Ok(Ok(Some(PreparedTrim { key, summary, first_remaining: first_remaining.unwrap_or(before), last })))
 }
 
 async fn insert_revisions(transaction: &Transaction<'_>, key: i64, entries: &[RevisionEntry]) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params, types
 
 use crate::{
     row::{RevisionRow, TrimPointRow},
-    trim_point::Kept,
+    trim_point::TrimSummary,
 };
 
 const SNAPSHOT: &str = "SELECT key, body FROM runs JOIN snapshots ON run = key
@@ -39,7 +39,7 @@ const REVISIONS: &str = "SELECT revision, at, edits FROM revisions WHERE run = ?
 /// What a trim needs of the snapshot and the records of a run.
 pub(super) struct PreparedTrim {
     key: i64,
-    kept: Kept,
+    summary: TrimSummary,
     /// The version before the first record that stays.
     first: i64,
     /// The version before the last append that was read.
@@ -55,16 +55,16 @@ pub(super) fn prepare(connection: &mut Connection, id: &str, before: i64) -> rus
         .query_row(params![id, before], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
     let Some((key, body)) = snapshot.optional()? else { return Ok(None) };
     let first: i64 = view.query_row(FIRST, params![key, before], |row| row.get(0))?;
-    let mut kept = Kept::of(&decode_snapshot(&body).map_err(damaged)?);
+    let mut summary = TrimSummary::of(&decode_snapshot(&body).map_err(damaged)?);
     let mut last = -1;
     let mut statement = view.prepare_cached(CHUNKS)?;
     let mut rows = statement.query([key])?;
     while let Some(row) = rows.next()? {
         let records = decode_records(&row.get::<_, Vec<u8>>(1)?).map_err(damaged)?;
         last = row.get(0)?;
-        if last < first { kept.add_trimmed(&records) } else { kept.add_remaining(&records) }
+        if last < first { summary.add_trimmed(&records) } else { summary.add_remaining(&records) }
     }
-    Ok(Some(PreparedTrim { key, kept, first, last }))
+    Ok(Some(PreparedTrim { key, summary, first, last }))
 }
 
 /// Deletes the records before a version, if the run's last snapshot has this version and everything up to it was published. Appends wait only
@@ -73,7 +73,7 @@ pub(super) fn trim(
     connection: &mut Connection,
     id: &str,
     before: i64,
-    PreparedTrim { key, mut kept, first, last }: PreparedTrim,
+    PreparedTrim { key, mut summary, first, last }: PreparedTrim,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = transaction.query_row(TRIMMABLE, params![id, before], |row| row.get::<_, i64>(0)).optional()?;
@@ -84,17 +84,17 @@ pub(super) fn trim(
         let mut statement = transaction.prepare_cached(LATER_CHUNKS)?;
         let mut rows = statement.query([key, last])?;
         while let Some(row) = rows.next()? {
-            kept.add_remaining(&decode_records(&row.get::<_, Vec<u8>>(0)?).map_err(damaged)?);
+            summary.add_remaining(&decode_records(&row.get::<_, Vec<u8>>(0)?).map_err(damaged)?);
         }
     }
-    let mut needed: BTreeSet<Vec<u8>> = kept.digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    let mut needed: BTreeSet<Vec<u8>> = summary.digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
     let exchanges: Vec<Vec<u8>> = transaction
         .prepare_cached(EXCHANGES)?
         .query_map(params![key, first], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     needed.extend(exchanges);
     transaction.execute(INSERT_TRIM_POINT, [key])?;
-    for entry in kept.revisions {
+    for entry in summary.revisions {
         let row = RevisionRow::from(entry);
         transaction.execute(INSERT_REVISION, params![key, row.revision, row.at, row.edits])?;
     }

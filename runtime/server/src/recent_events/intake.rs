@@ -196,7 +196,7 @@ impl Intake {
     }
 
     /// Receives with another queue, and then tells watchers that events were lost: whoever reads the list of runs after that misses nothing.
-    /// Told before, they would miss what happens until the queue is there. Returns false once nothing can be received any more.
+    /// Watchers that learned of it earlier would miss what happens until the queue is there. Returns false once nothing can be received any more.
     async fn renew(&mut self) -> bool {
         let Some(subscription) = self.reopen().await else {
             self.shared.end().await;
