@@ -28,10 +28,14 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Cargo, for the host workspace.
+/// Cargo, for the host workspace. In continuous integration it writes no files for incremental compilation: they take
+/// more room than all else, and the next build is of another state.
 pub fn cargo() -> Command {
     let mut cargo = command("cargo");
     cargo.current_dir(project::root()).env("CARGO_TARGET_DIR", project::build_folder());
+    if project::continuous_build_folder().is_some() {
+        cargo.env("CARGO_INCREMENTAL", "0");
+    }
     cargo
 }
 

@@ -34,19 +34,30 @@ pub fn target() -> PathBuf {
     root().join("target")
 }
 
-/// The build folder of the host workspace. Continuous integration starts from a new clone each time, so there it is a
-/// folder outside, kept between runs. `CARGO_TARGET_DIR` overrides both.
+/// The build folder of the host workspace. `CARGO_TARGET_DIR` overrides it.
 pub fn build_folder() -> PathBuf {
-    choose_build_folder(env::var_os("CARGO_TARGET_DIR"), env::var_os("CI"), env::home_dir())
+    match set(env::var_os("CARGO_TARGET_DIR")) {
+        Some(folder) => std::path::absolute(&folder).unwrap_or_else(|_| folder.into()),
+        None => continuous_build_folder().unwrap_or_else(target),
+    }
 }
 
-fn choose_build_folder(target_dir: Option<OsString>, ci: Option<OsString>, home: Option<PathBuf>) -> PathBuf {
-    let set = |variable: Option<OsString>| variable.filter(|value| !value.is_empty());
-    match (set(target_dir), set(ci), home) {
-        (Some(target_dir), _, _) => std::path::absolute(&target_dir).unwrap_or_else(|_| target_dir.into()),
-        (None, Some(_), Some(home)) => home.join(".cache/waft/target"),
-        (None, Some(_) | None, _) => target(),
+/// The build folder of continuous integration if this is one. It starts from a new clone each time, so its builds go to
+/// a folder outside, which the next one uses again. `CARGO_TARGET_DIR` overrides it: that folder belongs to somebody.
+pub fn continuous_build_folder() -> Option<PathBuf> {
+    choose_continuous(env::var_os("CARGO_TARGET_DIR"), env::var_os("CI"), env::home_dir())
+}
+
+fn choose_continuous(target_dir: Option<OsString>, ci: Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+    match (set(target_dir), set(ci)) {
+        (None, Some(_)) => Some(home?.join(".cache/waft/target")),
+        (Some(_), _) | (None, None) => None,
     }
+}
+
+/// The value of a variable; one that is set to nothing counts as not set.
+fn set(variable: Option<OsString>) -> Option<OsString> {
+    variable.filter(|value| !value.is_empty())
 }
 
 /// A path as a user in the root of the clone would type it.
@@ -58,26 +69,21 @@ pub fn short(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn choose(target_dir: Option<&str>, ci: Option<&str>) -> PathBuf {
-        choose_build_folder(target_dir.map(Into::into), ci.map(Into::into), Some("/home/me".into()))
+    fn continuous(target_dir: Option<&str>, ci: Option<&str>) -> Option<PathBuf> {
+        choose_continuous(target_dir.map(Into::into), ci.map(Into::into), Some("/home/me".into()))
     }
 
     #[test]
-    fn a_user_builds_inside_the_clone() {
-        assert_eq!(choose(None, None), target());
-        assert_eq!(choose(Some(""), Some("")), target());
+    fn only_continuous_integration_builds_outside_the_clone() {
+        assert_eq!(continuous(None, Some("true")).unwrap(), Path::new("/home/me/.cache/waft/target"));
+        assert_eq!(continuous(None, None), None);
+        assert_eq!(continuous(Some(""), Some("")), None);
+        assert_eq!(choose_continuous(None, Some("true".into()), None), None);
     }
 
     #[test]
-    fn continuous_integration_builds_outside_the_clone() {
-        assert_eq!(choose(None, Some("true")), Path::new("/home/me/.cache/waft/target"));
-        assert_eq!(choose_build_folder(None, Some("true".into()), None), target());
-    }
-
-    #[test]
-    fn an_explicit_folder_overrides() {
-        assert_eq!(choose(Some("/elsewhere"), Some("true")), Path::new("/elsewhere"));
-        assert!(choose(Some("elsewhere"), None).is_absolute());
+    fn an_explicit_folder_is_not_that_of_continuous_integration() {
+        assert_eq!(continuous(Some("/elsewhere"), Some("true")), None);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! Start reading at [`run`]; `test/session.rs` contains the steps.
 
 mod count;
+mod report;
+mod room;
 mod session;
 mod step;
-mod report;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -24,6 +25,7 @@ pub(crate) const BINARY: &str = "WAFT_TEST_BINARY";
 pub(crate) const GUESTS: &str = "WAFT_TEST_GUESTS";
 
 pub(crate) fn run(options: &TestOptions) -> Result<ExitCode> {
+    room::make()?;
     let mut session = Session::new(&options.rest);
     let mut report = TestReport::default();
     for step in Step::ALL {
