@@ -60,7 +60,8 @@ use crate::{
     signals::StopSignal,
 };
 
-/// Runs a command to its end. A command that only prints also stops once the reader of its output leaves.
+/// Runs a command to its end. A command that only prints also ends once its output is lost: its reader has left, or the disk
+/// is full.
 pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, CliError> {
     if command.executes_tasks() {
         let following = follow_admission(settings.admission.clone(), settings.admission_read.clone());
@@ -78,7 +79,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Cl
     // A command that only prints may be dropped at any point.
     tokio::select! {
         result = perform(command, settings) => result,
-        () = crate::output::wait_for_reader_gone() => Ok(Exit::ReaderGone),
+        () = crate::output::wait_for_failure() => Ok(Exit::Success),
     }
 }
 

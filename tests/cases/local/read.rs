@@ -8,6 +8,7 @@ use std::{
 use waft_tests::{CommandOutput, Process, Waft};
 
 use super::{FAILED_ROLLBACK_FLOW, assert_output};
+use crate::output::{DISK_IS_FULL, full_disk};
 
 /// A task that sleeps, and one that follows it.
 fn slow(waft: &Waft, ms: u32) -> String {
@@ -84,6 +85,17 @@ fn watching_a_run_of_another_process_ends_when_the_reader_leaves() {
     let mut watch = Process::spawn(waft.command(["watch", "r", "--json"]).stdout(writer));
     assert!(BufReader::new(reader).lines().next().unwrap().unwrap().contains("\"running\""));
     assert_eq!((watch.wait().code(), watch.output().as_str()), (Some(141), ""));
+    assert_output(&waft.run(["show", "r"]), 0, "running");
+}
+
+#[test]
+fn watching_a_run_of_another_process_ends_when_the_disk_is_full() {
+    let waft = Waft::default();
+    let flow = slow(&waft, 300_000);
+    let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
+    run.wait_for("nap running");
+    let mut watch = Process::spawn(waft.command(["watch", "r", "--json"]).stdout(full_disk()));
+    assert_eq!((watch.wait().code(), watch.output().as_str()), (Some(4), DISK_IS_FULL));
     assert_output(&waft.run(["show", "r"]), 0, "running");
 }
 
