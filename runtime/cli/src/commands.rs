@@ -274,6 +274,22 @@ async fn open_logbook(settings: &Settings) -> Result<Arc<dyn logbook::Logbook>, 
     logbook::open(&settings.logbook).await.map_err(logbook_error)
 }
 
+/// Whether there may be runs in the logbook that a command reads; it is not created for that.
+///
+/// # Errors
+/// A flag names a file that does not exist: its name is probably misspelt.
+fn may_have_runs(settings: &Settings) -> Result<bool, CliError> {
+    let may_exist = logbook::may_exist(&settings.logbook).map_err(logbook_error)?;
+    let is_named_file = settings.logbook_is_named() && logbook::file(&settings.logbook).is_some();
+    if is_named_file && !may_exist { Err(no_logbook(settings)) } else { Ok(may_exist) }
+}
+
+/// The error for a logbook that does not exist, of a command that must not create it.
+fn no_logbook(settings: &Settings) -> CliError {
+    CliError::invalid(anyhow!("there is no logbook {}", serve::without_password(&settings.logbook)))
+        .hint("--logbook or WAFT_LOGBOOK names another one; the first `waft run` or `waft serve` creates it")
+}
+
 /// An error with a hint about a logbook that cannot be used.
 fn logbook_error(error: logbook::OpenError) -> CliError {
     match error {

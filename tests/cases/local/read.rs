@@ -181,6 +181,32 @@ fn an_unknown_run_is_reported_with_the_logbook() {
 }
 
 #[test]
+fn a_misspelt_logbook_is_an_error_and_is_not_created() {
+    let waft = Waft::default();
+    let commands: [&[&str]; 10] = [
+        &["list"],
+        &["show", "r"],
+        &["show", "r", "--value", "v"],
+        &["watch", "r"],
+        &["logs", "r"],
+        &["logs", "r", "--follow"],
+        &["cancel", "r"],
+        &["edit", "r", "remove", "t"],
+        &["replay", "r", "t"],
+        &["run", "--resume", "r"],
+    ];
+    for command in commands {
+        let output = waft.run([command, &["--logbook", "sqlite:wfat.db"]].concat());
+        assert_output(&output, 2, "there is no logbook sqlite:wfat.db");
+    }
+    // Nobody has run anything here yet.
+    assert_output(&waft.run(["run", "--resume", "r"]), 2, "there is no run r in the logbook ");
+    for name in ["wfat.db", "logbook.db"] {
+        assert!(!waft.folder().join(name).exists(), "{name} was created");
+    }
+}
+
+#[test]
 fn skipping_an_unknown_task_suggests_a_similar_one() {
     let waft = Waft::default();
     waft.flow(FAILED_ROLLBACK_FLOW);

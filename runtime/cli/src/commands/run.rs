@@ -17,7 +17,7 @@ use protocol::RunCommand;
 use super::{
     STOP_GRACE, broker_url, connect, core_count,
     embedded_worker::EmbeddedWorker as Worker,
-    open_logbook, process_name,
+    may_have_runs, open_logbook, process_name,
     run_follower::{RunFollower, live_lines},
     run_location::{LocalRun, is_own, missing},
     shut_down,
@@ -111,6 +111,9 @@ pub(super) async fn resume(
     shown: OutputOptions,
 ) -> Result<Exit, CliError> {
     let run = RunId::new(run).map_err(CliError::invalid)?;
+    if !may_have_runs(settings)? {
+        return Err(missing(settings, &run));
+    }
     let logbook = open_logbook(settings).await?;
     continue_run(settings, LocalRun { logbook, run }, RunCommand::Resume, broker, shown).await
 }
