@@ -17,6 +17,7 @@ mod inspect;
 mod keys;
 mod list;
 mod logs;
+mod missing_workers;
 mod modules;
 mod new;
 mod permits;
