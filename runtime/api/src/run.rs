@@ -376,6 +376,15 @@ pub struct SkippedTriggers {
     pub last_at: String,
 }
 
+impl SkippedTriggers {
+    /// Whether there may have been more: of many times that were missed at once, not all are counted.
+    #[must_use]
+    pub fn is_lower_bound(&self) -> bool {
+        let reason = flow::SkipReason::ALL.into_iter().find(|reason| reason.as_str() == self.reason.as_str());
+        reason.is_some_and(|reason| reason.is_lower_bound(self.count))
+    }
+}
+
 /// A schedule with missed times that still have to fire.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

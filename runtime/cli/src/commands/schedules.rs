@@ -50,7 +50,11 @@ fn line(schedule: &Schedule) -> String {
     let next = next.as_ref().map_or_else(|| "-".to_owned(), second);
     let backlog = backlog.as_ref().map_or_else(|| "-".to_owned(), |ScheduleBacklog { next, .. }| second(next));
     let missed = |skipped: &&SkippedTriggers| skipped.reason == api::SkipReason::Missed;
-    let missed: u64 = skipped.iter().filter(missed).map(|skipped| skipped.count).sum();
+    // There is at most one count for each reason.
+    let missed = skipped.iter().find(missed).map_or_else(|| "0".to_owned(), |skipped| match skipped.is_lower_bound() {
+        true => format!("{}+", skipped.count),
+        false => skipped.count.to_string(),
+    });
     let suspended = if *state == api::RunState::Suspended { ", suspended" } else { "" };
     format!("{next:19}  {backlog:19}  {missed:<8}  {flow} {task} {run}: {cron} ({zone}){suspended}")
 }

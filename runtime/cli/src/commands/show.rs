@@ -66,7 +66,11 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
 /// The triggers of a task that fired nothing: `clean was not fired 5 times, …`.
 fn skipped_line(skipped: &SkippedTriggers) -> String {
     let SkippedTriggers { task, reason, count, last_at } = skipped;
-    let times = if *count == 1 { "once".into() } else { format!("{count} times") };
+    let times = match count {
+        1 => "once".into(),
+        _ if skipped.is_lower_bound() => format!("at least {count} times"),
+        _ => format!("{count} times"),
+    };
     let why = match reason {
         SkipReason::Overlap => "an earlier firing of its schedule was under way",
         SkipReason::Missed => "nobody drove the run when it was due",
@@ -190,4 +194,27 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
         line.push_str(&format!("  {kind}: {}", sanitize::one_line(message.lines().next().unwrap_or_default())));
     }
     line.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_dropped_times_that_may_be_too_low_is_called_so() {
+        let line = |reason: SkipReason, count| {
+            let last_at = "2026-11-28T12:04:00Z".into();
+            skipped_line(&SkippedTriggers { task: "clean".into(), reason, count, last_at })
+        };
+        for (reason, count, times) in [
+            (SkipReason::Missed, 1, "once"),
+            (SkipReason::Missed, 999, "999 times"),
+            (SkipReason::Missed, 1_000, "at least 1000 times"),
+            (SkipReason::Missed, 1_001, "at least 1001 times"),
+            (SkipReason::Overlap, 86_400, "86400 times"),
+        ] {
+            let expected = format!("clean was not fired {times}, since ");
+            assert!(line(reason, count).starts_with(&expected), "{expected}");
+        }
+    }
 }

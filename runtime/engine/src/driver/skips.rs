@@ -18,7 +18,9 @@ pub(super) fn log(machine: &Machine, records: &[Record]) {
                 warn!(%run, %task, all, "a trigger fired nothing: the run has as many open firings as it may have");
             }
             SkipReason::Missed if has_doubled => {
-                warn!(%run, %task, all, "times of a schedule fired nothing: nobody drove the run when they were due");
+                let at_least = reason.is_lower_bound(all);
+                let message = "times of a schedule fired nothing: nobody drove the run when they were due";
+                warn!(%run, %task, all, at_least, "{message}");
             }
             // The flow is defined that way, so this is no warning.
             SkipReason::Overlap | SkipReason::QueueFull | SkipReason::Missed => {
@@ -81,7 +83,7 @@ mod tests {
         let many = run.skip(SkipReason::Missed, 1_000);
         let [line] = &many[..] else { panic!("{many:?}") };
         let message = "times of a schedule fired nothing: nobody drove the run when they were due";
-        for part in ["WARN", message, "run=r", "task=clean", "all=1009"] {
+        for part in ["WARN", message, "run=r", "task=clean", "all=1009", "at_least=true"] {
             assert!(line.contains(part), "{part} is missing in: {line}");
         }
     }

@@ -24,9 +24,6 @@ const CLOCK_STEP_TOLERANCE: Duration = Duration::from_secs(60);
 /// specifies.
 const CLOCK_CORRECTION: Duration = Duration::from_secs(3 * 3_600);
 
-/// The maximum number of missed times that are counted: counting a year of seconds would take too long.
-const MAX_COUNTED_MISSES: u64 = 1_000;
-
 /// The maximum number of spans of a backlog. Each span is an outage that began before the previous one was caught up.
 const MAX_BACKLOG_SPANS: usize = 100;
 
@@ -45,7 +42,7 @@ pub struct Backlog {
 /// The number of skipped triggers of one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SkipCount {
-    /// The count. Beyond 1,000 missed times at once, further ones are not counted.
+    /// The count. Beyond 1,000 missed times at once, further ones are not counted: see [`SkipReason::is_lower_bound`].
     pub count: u64,
     /// When the last one was skipped.
     pub last_at: Timestamp,
@@ -262,11 +259,11 @@ impl TriggerState {
     }
 }
 
-/// The number of times of a cron line after one time and up to another, at most [`MAX_COUNTED_MISSES`].
+/// The number of times of a cron line after one time and up to another, at most [`SkipReason::MAX_COUNTED_MISSES`].
 fn count_times(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
     let times = std::iter::successors(cron.after(after), |time| cron.after(*time));
-    let count = times.take_while(|time| *time <= until).zip(0..MAX_COUNTED_MISSES).count();
-    u64::try_from(count).unwrap_or(MAX_COUNTED_MISSES)
+    let count = times.take_while(|time| *time <= until).zip(0..SkipReason::MAX_COUNTED_MISSES).count();
+    u64::try_from(count).unwrap_or(SkipReason::MAX_COUNTED_MISSES)
 }
 
 fn unknown_schedule() -> String {
