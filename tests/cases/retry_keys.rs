@@ -1,4 +1,4 @@
-//! Tests that `waft check` knows the retry keys of other systems, in each place where someone may write them.
+//! Tests that `waft check` knows the keys of other systems, in each place where someone may write them.
 
 use waft_tests::Waft;
 
@@ -40,5 +40,24 @@ fn retries_of_other_systems_get_a_hint_wherever_they_are() {
             let line = flow.lines().position(|line| line.contains("KEY")).expect("each place has it") + 1;
             assert_eq!(of_key.expect("it is in the JSON")["line"], line, "{diagnostics:#?}");
         }
+    }
+}
+
+#[test]
+fn keys_of_other_systems_get_a_hint_in_each_table() {
+    let waft = Waft::default();
+    let task = "[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n";
+    for (table, hint) in [
+        ("[[schedule]]\ncron = \"0 3 * * *\"\nto = \"t\"\ntimezone = \"Europe/Berlin\"\n", "did you mean zone = "),
+        ("[[schedule]]\nschedule = \"0 3 * * *\"\nto = \"t\"\n", "did you mean cron = "),
+        ("[[link]]\nfrom = \"t\"\nto = \"u\"\nif = \"true\"\n", "did you mean when = "),
+        ("[[link]]\nfrom = \"t\"\nto = \"u\"\ncondition = \"true\"\n", "did you mean when = "),
+        ("[[listen]]\nflow = \"g\"\ntask = \"t\"\nto = \"t\"\nqueue = \"q\"\n", "a listener names tasks: "),
+        ("[[listen]]\nflow = \"g\"\ntask = \"t\"\nto = \"t\"\ntopic = \"q\"\n", "a listener names tasks: "),
+        ("[[task]]\nname = \"u\"\nuse = \"hostile#noop\"\nallow = { hosts = [] }\n", "did you mean http = "),
+    ] {
+        waft.flow(&format!("name = \"f\"\npersistent = true\n{task}{table}"));
+        let checked = waft.run(["check", "flow.toml"]);
+        assert!(checked.expect(2).stderr.contains(&format!("hint: {hint}")), "{table}\n{}", checked.stderr);
     }
 }

@@ -51,10 +51,13 @@ fn line(schedule: &Schedule) -> String {
     let backlog = backlog.as_ref().map_or_else(|| "-".to_owned(), |ScheduleBacklog { next, .. }| second(next));
     let missed = |skipped: &&SkippedTriggers| skipped.reason == api::SkipReason::Missed;
     // There is at most one count for each reason.
-    let missed = skipped.iter().find(missed).map_or_else(|| "0".to_owned(), |skipped| match skipped.is_lower_bound() {
-        true => format!("{}+", skipped.count),
-        false => skipped.count.to_string(),
-    });
+    let missed = skipped.iter().find(missed).map_or_else(
+        || "0".to_owned(),
+        |skipped| match skipped.is_lower_bound() {
+            true => format!("{}+", skipped.count),
+            false => skipped.count.to_string(),
+        },
+    );
     let suspended = if *state == api::RunState::Suspended { ", suspended" } else { "" };
     format!("{next:19}  {backlog:19}  {missed:<8}  {flow} {task} {run}: {cron} ({zone}){suspended}")
 }

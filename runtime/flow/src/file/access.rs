@@ -9,7 +9,7 @@ use std::{
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    keys,
+    foreign_keys, keys,
     reader::{Diagnostics, Reader, wrong_type},
 };
 use crate::{
@@ -63,7 +63,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
             *known = (*known).max(directory_use);
         }
     }
-    table.finish(|_| None, diagnostics);
+    table.finish(foreign_keys::suggest_access_key, diagnostics);
     access
 }
 

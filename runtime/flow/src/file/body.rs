@@ -85,7 +85,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Op
     let (on_span, when_span, reach_span) = (span_of("on"), span_of("when"), span_of("reach"));
     let join_span = span_of("join");
     let options = diagnostics.read_needed(|diagnostics| read_link_options(&mut table, diagnostics));
-    table.finish(|_| None, diagnostics);
+    table.finish(foreign_keys::suggest_link_key, diagnostics);
     let (from, to) = (from?, to?);
     let spans = LinkSpans {
         from: Some(from.span),

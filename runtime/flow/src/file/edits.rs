@@ -10,7 +10,7 @@ use toml::{
 };
 
 use super::{
-    body,
+    body, foreign_keys,
     keys::{self, EDIT_KINDS},
     reader::{Diagnostics, Reader, wrong_type},
     syntax_errors, task,
@@ -73,7 +73,7 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
         let diagnostic = Diagnostic::error(Some(toml.span()), "an edit does nothing");
         // A key is probably misspelt.
         table.keep_keys(|key| EDIT_KINDS.iter().any(|(kind, _)| *kind == key));
-        table.finish(|_| None, diagnostics);
+        table.finish(foreign_keys::suggest_edit_key, diagnostics);
         diagnostics.push_missing(diagnostic.hint(format!("it does one of {kinds}")));
         return Vec::new();
     };
@@ -87,7 +87,9 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
     table.keep_keys(|key| present.iter().any(|(kind, extra_keys)| *kind == key || extra_keys.contains(&key)));
     let foreign = |key: &str| {
         let other_kind = EDIT_KINDS.iter().find(|(_, keys)| keys.contains(&key)).map(|(kind, _)| *kind);
-        other_kind.filter(|_| !extra_keys.contains(&key)).map(|kind| format!("{key} is for an edit with {kind:?}"))
+        let other_kind = other_kind.filter(|_| !extra_keys.contains(&key));
+        let hint = other_kind.map(|kind| format!("{key} is for an edit with {kind:?}"));
+        hint.or_else(|| foreign_keys::suggest_edit_key(key))
     };
     table.finish(foreign, diagnostics);
     edits

@@ -61,3 +61,81 @@ pub(super) fn suggest_controller_key(key: &str) -> Option<String> {
     };
     Some(format!("did you mean {suggestion:?}?"))
 }
+
+/// Suggests the intended key of a link.
+pub(super) fn suggest_link_key(key: &str) -> Option<String> {
+    let suggestion = match key {
+        "if" | "condition" | "conditions" | "expression" | "guard" => "did you mean when = \"a condition\"?",
+        "source" | "upstream" | "after" | "depends_on" | "parent" => "did you mean from = \"a task\"?",
+        "target" | "downstream" | "before" | "destination" | "child" => "did you mean to = \"a task\"?",
+        "trigger_rule" | "outcome" | "status" => "did you mean on = \"success\", \"failure\" or \"any\"?",
+        _ => return None,
+    };
+    Some(suggestion.into())
+}
+
+/// Suggests the intended key of a listener.
+pub(super) fn suggest_listener_key(key: &str) -> Option<String> {
+    let suggestion = match key {
+        "queue" | "topic" | "exchange" | "routing_key" | "event" | "subject" => {
+            "a listener names tasks: flow = \"a flow\", task = \"a task in it\", to = \"a task of this flow\""
+        }
+        "target" | "handler" | "callback" | "use" | "run" => "did you mean to = \"a task\"?",
+        "workflow" | "dag" | "pipeline" => "did you mean flow = \"a flow\"?",
+        "when" | "if" | "condition" | "filter" => {
+            "a listener has no condition: write it as when of a [[link]] from the task that it fires"
+        }
+        _ => return None,
+    };
+    Some(suggestion.into())
+}
+
+/// Suggests the intended key of a schedule.
+pub(super) fn suggest_schedule_key(key: &str) -> Option<String> {
+    let suggestion = match key {
+        "timezone" | "time_zone" | "tz" => "did you mean zone = \"Europe/Berlin\"?",
+        "schedule" | "crontab" | "cron_expression" | "expression" => "did you mean cron = \"0 3 * * *\"?",
+        "every" | "interval" | "rate" => "did you mean cron = \"*/10 * * * *\"?",
+        "task" | "target" | "use" | "run" => "did you mean to = \"a task\"?",
+        "catchup" | "catch_up" | "backfill" | "misfire" | "catchup_window" => {
+            "did you mean missed = \"once\", \"skip\" or \"all\"?"
+        }
+        "concurrency" | "concurrency_policy" | "max_active" | "overlap_policy" => {
+            "did you mean overlap = \"skip\", \"queue\" or \"allow\"?"
+        }
+        "args" | "kwargs" | "with" | "inputs" => "constants belong to the task: with = { parameter = value }",
+        _ => return None,
+    };
+    Some(suggestion.into())
+}
+
+/// Suggests the intended key of what a task asks for.
+pub(super) fn suggest_access_key(key: &str) -> Option<String> {
+    let suggestion = match key {
+        "https" | "urls" | "hosts" | "allowed_hosts" | "network" => {
+            "did you mean http = [\"GET https://example.com/v1/**\"]?"
+        }
+        "tcp" | "ports" | "addresses" => "did you mean sockets = [\"db.example.com:5432\"]?",
+        "variables" | "environment" => "did you mean env = [\"a name\"]?",
+        "directories" | "folders" | "files" | "fs" | "volumes" | "mounts" => "did you mean dirs = [\"a name\"]?",
+        "time" | "wall_clock" => "did you mean clock = true?",
+        "rng" | "entropy" => "did you mean random = true?",
+        _ => return None,
+    };
+    Some(suggestion.into())
+}
+
+/// Suggests the intended key of an edit.
+pub(super) fn suggest_edit_key(key: &str) -> Option<String> {
+    let suggestion = match key {
+        "delete" | "drop" => "remove",
+        "insert" | "include" => "add",
+        "connect" | "edge" => "link",
+        "disconnect" => "unlink",
+        "module" | "replace" => "use",
+        "if" | "condition" => "when",
+        "inputs" | "needs" => "requires",
+        _ => return None,
+    };
+    Some(format!("did you mean {suggestion:?}?"))
+}

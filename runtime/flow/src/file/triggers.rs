@@ -3,7 +3,7 @@
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    keys,
+    foreign_keys, keys,
     reader::{Diagnostics, Reader},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagn
     let task = table.name_or_nearest::<NodeName>("task", diagnostics);
     let to = table.name_or_nearest::<NodeName>("to", diagnostics);
     let on = table.keyword("on", SourceOutcome::WORDS, diagnostics).unwrap_or_default();
-    table.finish(|_| None, diagnostics);
+    table.finish(foreign_keys::suggest_listener_key, diagnostics);
     Some(DraftListener { flow: flow?.value, task: task?.value, on, to: to?.value, span: Some(toml.span()) })
 }
 
@@ -57,7 +57,7 @@ pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Dia
     let to = table.name_or_nearest::<NodeName>("to", diagnostics);
     let overlap = table.keyword("overlap", OverlapPolicy::WORDS, diagnostics).unwrap_or_default();
     let missed = table.keyword("missed", MissedPolicy::WORDS, diagnostics).unwrap_or_default();
-    table.finish(|_| None, diagnostics);
+    table.finish(foreign_keys::suggest_schedule_key, diagnostics);
     let Some(line) = line else {
         diagnostics.is_partial = true;
         return None;
