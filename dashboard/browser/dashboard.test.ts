@@ -103,6 +103,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await page.locator(".run-title .state.running").waitFor();
     // A dialog that is closed does nothing.
     await page.getByRole("button", { name: "Cancel…" }).click();
+    await page.getByRole("dialog").waitFor();
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
     assert.equal(await server.state("approval-1"), "running");

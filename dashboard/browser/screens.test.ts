@@ -446,6 +446,7 @@ describe("the quarantine of a server that was killed", { timeout: 300_000 }, () 
     };
     // A dialog that is closed does nothing.
     await page.getByRole("button", { name: "Release…" }).click();
+    await page.getByRole("dialog").waitFor();
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
     await page.getByRole("button", { name: "Read again" }).click();
