@@ -16,6 +16,7 @@ use flow::{CallId, Size};
 use protocol::{BatchedReport, MAX_BATCH_REPORTS, MAX_REPORT_BYTES, ReportBatch, topology};
 use tokio::{sync::oneshot, time::sleep};
 use tokio_util::task::TaskTracker;
+use traces::SpanContext;
 
 /// Pause between two messages to a queue while signals wait for it: calls end fast, so the next message will hold many
 /// signals. One message for each confirm would keep every process busy with single messages.
@@ -32,6 +33,8 @@ const REPORTS: &str = "reports";
 struct PendingSignal {
     call: CallId,
     body: Bytes,
+    /// What its sender works for: the message is published beside it.
+    span: Option<SpanContext>,
     /// The sender may have left, since sending may be cancelled.
     confirm: oneshot::Sender<Result<(), PublishError>>,
 }
@@ -70,7 +73,7 @@ impl SignalSender {
             return Err(PublishError::TooLarge { exchange: topology::REPORTS.to_owned(), key: queue, reason });
         }
         let (confirm, confirmed) = oneshot::channel();
-        let signal = PendingSignal { call, body, confirm };
+        let signal = PendingSignal { call, body, span: traces::current(), confirm };
         if self.enqueue(&queue, signal) {
             self.publishes.spawn(self.clone().publish_pending(queue));
         }
@@ -129,8 +132,12 @@ impl SignalSender {
     }
 
     async fn publish(&self, queue: &str, signals: Vec<PendingSignal>) {
-        if let [PendingSignal { call, body, .. }] = &signals[..] {
-            let result = self.broker.publish(report_message(call, queue, body.clone())).await;
+        if let [PendingSignal { call, body, span, .. }] = &signals[..] {
+            let mut message = report_message(call, queue, body.clone());
+            if let Some(span) = span {
+                protocol::set_traceparent(&mut message.properties.headers, span);
+            }
+            let result = self.broker.publish(message).await;
             return confirm_all(signals, &result);
         }
         match self.broker.publish(batch_message(&signals, queue)).await {
