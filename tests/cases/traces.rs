@@ -178,6 +178,23 @@ fn a_run_continues_the_trace_of_its_submitter_also_after_another_engine_has_take
 }
 
 #[test]
+fn a_submission_of_the_command_line_is_a_part_of_the_trace_that_the_environment_names() {
+    let collector = Collector::start(CollectorMood::Takes);
+    let server = Server::start(Waft::default(), &["--otlp", &collector.url()]);
+    server.waft.flow(WAITING);
+    let submit = |run: &str, traceparent: &str| -> Value {
+        let mut command = server.waft.command(["submit", "flow.toml", "--run-id", run]);
+        command.env("WAFT_SERVER", &server.address).env("TRACEPARENT", traceparent);
+        CommandOutput::from(command.output().expect("waft starts")).expect(0);
+        let shown = Scrape::of(&server.address, &format!("/v1/runs/{run}"), "");
+        serde_json::from_str::<Value>(&shown.text).expect("a run is JSON")["trace_id"].clone()
+    };
+    assert_eq!(submit("r1", &traceparent()), TRACE);
+    let own = submit("r2", "00-hostile");
+    assert!(own.is_string() && own != TRACE, "{own}");
+}
+
+#[test]
 fn each_attempt_has_the_address_of_its_span() {
     let collector = Collector::start(CollectorMood::Takes);
     let waft = Waft::default();

@@ -187,13 +187,17 @@ fn answer_of(status: StatusCode) -> Answer {
     }
 }
 
-/// The labels of a new run, with the span that the environment names, as a program that starts others sets it. A label that a person gives
-/// stays.
+/// The span that the environment names, as a program that starts others sets it.
+pub(crate) fn parent_of_environment() -> Option<traces::SpanContext> {
+    std::env::var("TRACEPARENT").ok()?.parse().ok()
+}
+
+/// The labels of a new run, with the span that the environment names. A label that a person gives stays.
 pub(crate) fn with_parent_of_environment(mut labels: Vec<String>) -> Vec<String> {
-    let span = std::env::var("TRACEPARENT").ok().and_then(|text| text.parse::<traces::SpanContext>().ok());
     let is_named = labels.iter().any(|label| label.split('=').next() == Some(traces::PARENT_LABEL));
     let accepts = traces::global().is_some_and(traces::Traces::accepts_parents);
-    if let Some(span) = span.filter(|_| accepts && !is_named && labels.len() < flow::MAX_LABELS) {
+    let is_added = accepts && !is_named && labels.len() < flow::MAX_LABELS;
+    if let Some(span) = parent_of_environment().filter(|_| is_added) {
         labels.push(format!("{}={span}", traces::PARENT_LABEL));
     }
     labels
