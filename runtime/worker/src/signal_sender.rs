@@ -132,19 +132,15 @@ impl SignalSender {
     }
 
     async fn publish(&self, queue: &str, signals: Vec<PendingSignal>) {
-        if let [PendingSignal { call, body, span, .. }] = &signals[..] {
-            let mut message = report_message(call, queue, body.clone());
-            if let Some(span) = span {
-                protocol::set_traceparent(&mut message.properties.headers, span);
-            }
-            let result = self.broker.publish(message).await;
+        if let [signal] = &signals[..] {
+            let result = self.broker.publish(message_of(signal, queue)).await;
             return confirm_all(signals, &result);
         }
         match self.broker.publish(batch_message(&signals, queue)).await {
             // The broker allows only small messages.
             Err(PublishError::TooLarge { .. }) => {
                 for signal in signals {
-                    let message = report_message(&signal.call, queue, signal.body.clone());
+                    let message = message_of(&signal, queue);
                     confirm_all(vec![signal], &self.broker.publish(message).await);
                 }
             }
@@ -181,6 +177,16 @@ fn confirm_all(signals: Vec<PendingSignal>, result: &Result<(), PublishError>) {
     }
 }
 
+/// A message with one signal.
+fn message_of(PendingSignal { call, body, span, .. }: &PendingSignal, queue: &str) -> Message {
+    let mut message = report_message(call, queue, body.clone());
+    if let Some(span) = span {
+        protocol::set_traceparent(&mut message.properties.headers, span);
+    }
+    message
+}
+
+/// A message with several signals. It names no trace: each signal may belong to another one.
 fn batch_message(signals: &[PendingSignal], queue: &str) -> Message {
     let batched =
         signals.iter().map(|PendingSignal { call, body, .. }| BatchedReport { call: call.clone(), report: body });
