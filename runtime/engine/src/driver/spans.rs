@@ -1,7 +1,7 @@
 //! The spans of runs: what a step of the driver ends, once its records are durable.
 
 use flow::{CallId, Signal, TaskResult, Timestamp};
-use machine::{Event, Fact, Machine};
+use machine::{Event, Fact, UnansweredCall};
 use traces::{AttemptEnd, RunTrace};
 
 use super::StepResult;
@@ -44,11 +44,25 @@ pub(super) fn ending_attempt(active: &ActiveRun, event: &Event) -> Option<Ending
     active.machine.outstanding_since(call).map(|since| EndingAttempt { call: call.clone(), since, end })
 }
 
-impl EndingAttempt {
-    /// Whether it has ended in this machine.
-    pub(super) fn has_ended(&self, machine: &Machine) -> bool {
-        machine.outstanding_since(&self.call).is_none()
+/// The attempts that a step has ended: that of its event, and those that nobody has answered.
+pub(super) fn ended_attempts(
+    active: &ActiveRun,
+    of_event: Option<EndingAttempt>,
+    unanswered: Vec<UnansweredCall>,
+) -> Vec<EndingAttempt> {
+    if active.trace.is_none() {
+        return Vec::new();
     }
+    let of_event = of_event.filter(|attempt| active.machine.outstanding_since(&attempt.call).is_none());
+    let failed = |UnansweredCall { call, since, kind }| {
+        let end = AttemptEnd::Failed(kind.as_str());
+        EndingAttempt { call, since, end }
+    };
+    // What the event itself has ended says more than that it has failed.
+    let is_other = |attempt: &EndingAttempt| of_event.as_ref().is_none_or(|ended| ended.call != attempt.call);
+    let mut ended: Vec<EndingAttempt> = unanswered.into_iter().map(failed).filter(is_other).collect();
+    ended.extend(of_event);
+    ended
 }
 
 /// Makes the spans of a step whose records are durable now. The append began at this time, by [`RunTrace::clock`].

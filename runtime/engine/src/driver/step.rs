@@ -213,8 +213,8 @@ impl Driver {
         result.ended = std::mem::take(&mut result.ended).and(EndedCalls::from_event(&event, &step.records));
         result.ended_attempts.extend(step.ended_attempts);
         result.schedule_delays.extend(step.schedule_delays);
-        let ended = traced.filter(|attempt| attempt.has_ended(&active.machine));
-        result.traced_attempts.extend(ended.map(|attempt| (attempt, now)));
+        let ended = spans::ended_attempts(active, traced, step.unanswered_calls);
+        result.traced_attempts.extend(ended.into_iter().map(|attempt| (attempt, now)));
         result.records.extend(step.records);
         result.commands.extend(step.commands);
         result.reply_to.extend(reply_to);
