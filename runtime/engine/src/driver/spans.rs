@@ -24,7 +24,9 @@ pub(super) fn ending_attempt(active: &ActiveRun, event: &Event) -> Option<Ending
         }
         Event::Remembered { call, .. } => (call, AttemptEnd::Remembered),
         Event::Lost { call, .. } => (call, AttemptEnd::Lost),
-        Event::Withdrawn { call, .. } => (call, AttemptEnd::Withdrawn),
+        Event::Withdrawn { call, may_have_been_executed: false } => (call, AttemptEnd::Withdrawn),
+        // A lost worker may have executed it before another one returned its job.
+        Event::Withdrawn { call, may_have_been_executed: true } => (call, AttemptEnd::Lost),
         Event::Start
         | Event::Cancel
         | Event::Suspend
