@@ -2080,6 +2080,10 @@ export interface components {
             state: string;
             /** @description Its tasks and retry controllers, in the flow's order. */
             tasks: components["schemas"]["Node"][];
+            /** @description The id of its trace, in hexadecimal, if the server traces. */
+            trace_id?: string | null;
+            /** @description The address of the page that shows its trace, if the operator has said where traces are shown. */
+            trace_url?: string | null;
             /** @description The warnings about the flow, for the client that submits it. They do not prevent the flow from running. */
             warnings?: components["schemas"]["Diagnostic"][];
         };
@@ -3512,7 +3516,10 @@ export interface operations {
     submit_run: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The span of the submitter, as in W3C Trace Context: a server that traces continues its trace */
+                traceparent?: string | null;
+            };
             path?: never;
             cookie?: never;
         };

@@ -144,6 +144,13 @@ function RunFacts({ run }: { run: Run }) {
             run.revision
           )}
         </Fact>
+        {run.trace_url ? (
+          <Fact name="Trace">
+            <a href={run.trace_url} target="_blank" rel="noopener noreferrer">
+              Show the trace
+            </a>
+          </Fact>
+        ) : null}
         {run.fired != null ? (
           <Fact name="Fired">
             {run.fired === 1 ? "once" : `${run.fired} times`}

@@ -100,6 +100,15 @@ impl Client {
         self.json(self.request(Method::POST, &["v1", "runs"])?.json(submission)).await
     }
 
+    /// Like [`Client::submit`]. A server that traces continues the trace that `traceparent`, a header of W3C Trace Context, names.
+    ///
+    /// # Errors
+    /// As those of [`Client::submit`].
+    pub async fn submit_traced(&self, submission: &Submission, traceparent: &str) -> Result<Run, ClientError> {
+        let request = self.request(Method::POST, &["v1", "runs"])?.header("traceparent", traceparent);
+        self.json(request.json(submission)).await
+    }
+
     /// Reads a page of the runs that match a filter, the youngest first.
     ///
     /// # Errors

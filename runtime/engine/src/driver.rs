@@ -28,6 +28,7 @@ mod receive;
 mod requests;
 mod shares;
 mod skips;
+mod spans;
 mod stale;
 mod stalls;
 mod step;
@@ -41,7 +42,7 @@ use std::{
 };
 
 use broker::{Delivery, Refusals};
-use flow::{CallId, Namespace, RunId, Shard, Value};
+use flow::{CallId, Namespace, RunId, Shard, Timestamp, Value};
 use logbook::{Logbook, MemoChanges, MemoLimits};
 use machine::{Command, EndedAttempt, Event, Machine, Record};
 use protocol::{AttemptLog, EngineSecret, Reply};
@@ -81,6 +82,7 @@ use crate::{
 };
 pub use call_location::CallLocation;
 pub(crate) use requests::{Adoption, DriverRequest, Submission};
+use spans::EndingAttempt;
 use stale::ReturnedDelivery;
 
 /// Number of signals after which a batch takes no further message: enough to share the cost of an append, few enough to
@@ -191,6 +193,8 @@ struct StepResult {
     ended_attempts: Vec<EndedAttempt>,
     /// How late the records fire schedules: for the metrics.
     schedule_delays: Vec<Duration>,
+    /// The attempts that the records end, and when: for their spans.
+    traced_attempts: Vec<(EndingAttempt, Timestamp)>,
 }
 
 /// The dependencies of a driver.

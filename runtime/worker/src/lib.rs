@@ -31,6 +31,7 @@ mod redaction;
 mod result_cache;
 mod signal_sender;
 mod slots;
+mod spans;
 mod worker;
 
 pub use call_journal::CallJournal;

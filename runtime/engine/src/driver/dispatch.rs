@@ -8,7 +8,7 @@ use machine::{Call, Command, Event};
 use protocol::RememberedResult;
 use tracing::{debug, error, info, warn};
 
-use super::{Batch, Driver, unreadable::execution_of};
+use super::{Batch, Driver, spans, unreadable::execution_of};
 use crate::{
     WatchEvent,
     call_queue::QueuedStep,
@@ -178,7 +178,12 @@ impl Driver {
         let task = active.machine.task(&call.id.task)?;
         let (store_queue, secret) = (&self.context.store_queue, &self.context.secret);
         let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret };
-        Some(messages::job(&reply_to, active.machine.flow(), task, call, sending))
+        let traceparent = spans::traceparent(active.trace.as_deref(), &call.id);
+        let mut job = messages::job(&reply_to, active.machine.flow(), task, call, sending);
+        if let Some(traceparent) = traceparent {
+            protocol::set_traceparent(&mut job.message.properties.headers, traceparent);
+        }
+        Some(job)
     }
 
     /// A worker has returned the job of a call that it did not start: sends the job again, if the call still waits for a worker,

@@ -8,11 +8,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api::{self, FiringState, Node, NodeEvent};
 use axum::{Extension, extract::State, response::Response};
-use flow::{NodeIndex, NodeKind, NodeName, RunId, RunState, Task, Value, Values, graph::Role};
+use flow::{Labels, NodeIndex, NodeKind, NodeName, RunId, RunState, Task, Value, Values, graph::Role};
 use logbook::{LoadError, Logbook, Summary};
 use machine::{Machine, NodeChange};
 use protocol::events::rfc3339;
 use store::Store;
+use traces::RunTrace;
 
 use self::{
     failures::FailureBudget,
@@ -173,12 +174,15 @@ impl Details {
             failures.into_iter().map(|(node, failure)| (node, fitting.fit(failure))).collect();
         let tasks = self.tasks(machine, &mut budget, &failures);
         let Self { summary, mut history, .. } = self;
+        let (trace_id, trace_url) = trace_of(machine.run(), &summary.labels);
         api::Run {
             run: machine.run().to_string(),
             flow: machine.flow().name.to_string(),
             state: machine.state().into(),
             cancelling: history.is_cancelling(machine),
             labels: summary.labels.to_map(),
+            trace_id,
+            trace_url,
             revision: machine.revision().get(),
             started_at: rfc3339(summary.started_at),
             changed_at: rfc3339(history.changed_at),
@@ -233,6 +237,13 @@ impl Details {
         }
         tasks
     }
+}
+
+/// The id and the page of the trace of a run, as far as this server has them.
+pub(super) fn trace_of(run: &RunId, labels: &Labels) -> (Option<String>, Option<String>) {
+    // The traces of firings are others.
+    let trace = RunTrace::of(run, labels, false);
+    (trace.as_ref().map(|trace| trace.id().to_string()), trace.and_then(|trace| trace.link()))
 }
 
 /// The firings that are in progress or need a person.

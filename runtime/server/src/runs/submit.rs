@@ -6,7 +6,7 @@ use api::{self, Submission, ValuesObject};
 use axum::{
     Extension,
     extract::State,
-    http::{HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::Response,
 };
 use engine::SubmitError;
@@ -51,7 +51,8 @@ const RESERVED: [&str; 2] = ["bulk", "counts"];
 /// If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
 /// with another flow, other inputs, modules or labels is refused. If the server sends as many large answers as it has memory for, or cannot
 /// show a new run within ten seconds, the answer has no tasks and no values.
-#[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
+#[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, params(
+    ("traceparent" = Option<String>, Header, description = "The span of the submitter, as in W3C Trace Context: a server that traces continues its trace")), responses(
     (status = 201, description = "The run has started", body = api::Run),
     (status = 200, description = "The run already exists", body = api::Run),
     (status = 409, description = "The id belongs to a run with other content: the differences; or too many runs of the flow or namespace have not ended; or the namespace has no space left", body = api::Problem,
@@ -67,6 +68,7 @@ pub(crate) async fn submit(
     Extension(MayRead(may_read)): Extension<MayRead>,
     Extension(client): Extension<Client>,
     Extension(permission): Extension<Arc<Permission>>,
+    headers: HeaderMap,
     extract::Json(mut submission): extract::Json<Submission>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Extension<Subject>, Response), Problem> {
     let run = match &submission.run {
@@ -78,7 +80,7 @@ pub(crate) async fn submit(
         return Err(Problem::bad_request(format!("run: {run} is a part of the path of another request"))
             .hint("choose another run id"));
     }
-    let labels = Labels::of(&submission.labels).map_err(|error| Problem::bad_request(format!("labels: {error}")))?;
+    let labels = labels_of(&submission, &headers)?;
     let overrides = parse_values("inputs", &submission.inputs)?;
     // Both may be large: neither is copied here.
     let text = Arc::new(std::mem::take(&mut submission.flow));
@@ -138,14 +140,32 @@ pub(crate) async fn submit(
     Ok((status, location, Extension(Subject(run.to_string())), answer))
 }
 
+/// The labels of a submission, with the span of its sender if this server traces.
+fn labels_of(submission: &Submission, headers: &HeaderMap) -> Result<Labels, Problem> {
+    let labels = Labels::of(&submission.labels).map_err(|error| Problem::bad_request(format!("labels: {error}")))?;
+    let header = headers.get(traces::PARENT_LABEL).and_then(|value| value.to_str().ok());
+    let span: Option<traces::SpanContext> = header.and_then(|text| text.parse().ok());
+    let Some(span) = span.filter(|_| traces::global().is_some_and(traces::Traces::accepts_parents)) else {
+        return Ok(labels);
+    };
+    let mut texts = submission.labels.clone();
+    // A label that the sender wrote stays.
+    texts.entry(traces::PARENT_LABEL.to_owned()).or_insert_with(|| span.to_string());
+    // No submission is refused for its header: with as many labels as a run may have, its trace is one of its own.
+    Ok(Labels::of(&texts).unwrap_or(labels))
+}
+
 /// A run that has started, if it is not shown.
 fn started(Summary { run, info, labels, started_at, changed_at, .. }: Summary) -> api::Run {
+    let (trace_id, trace_url) = show::trace_of(&run, &labels);
     api::Run {
         run: run.to_string(),
         flow: info.flow.to_string(),
         state: info.state.into(),
         cancelling: false,
         labels: labels.to_map(),
+        trace_id,
+        trace_url,
         revision: Revision::FIRST.get(),
         started_at: rfc3339(started_at),
         changed_at: rfc3339(changed_at),

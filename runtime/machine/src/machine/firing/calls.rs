@@ -150,6 +150,13 @@ impl FiringMachine {
         self.node(index).state.since()
     }
 
+    /// The call of a node that is with the workers, and since when.
+    pub(in crate::machine) fn outstanding_call(&self, index: NodeIndex) -> Option<(CallId, Timestamp)> {
+        // A node that is no longer there has none.
+        let index = self.outstanding.get(&index).copied()?;
+        Some((self.call_id(index), self.node(index).state.since()?))
+    }
+
     /// The current call of a node, if it has one.
     pub(super) fn call(&self, index: NodeIndex) -> Option<Call> {
         let task = self.task_called(index)?;
