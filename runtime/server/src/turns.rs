@@ -50,6 +50,12 @@ static ANSWERS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, u
 /// The turns at listing the contents of the store: the files of all tags that the sender may see are read.
 static MODULES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
+/// Number of modules of the store that are in memory at the same time, each with up to the bytes that an operator allows (64 MiB by default).
+const MAX_MODULES: usize = 8;
+
+/// The turns at having a module of the store in memory, until it has described itself. Whoever has one waits for no other turn.
+static STORED_MODULES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_MODULES, usize::MAX));
+
 /// Number of flows whose modules are asked, or whose descriptions wait for a turn at wiring. Each may have some megabytes.
 const MAX_PREPARED: usize = 32;
 
@@ -99,6 +105,11 @@ pub(crate) async fn for_preparation(owner: Owner) -> Turn {
 /// Waits for a turn at listing the contents of the store for a sender, who may be limited to a namespace.
 pub(crate) async fn for_modules(owner: Owner) -> Turn {
     turn_of(&MODULES, owner).await
+}
+
+/// Waits for a turn at having a module of the store in memory. Dropping the future gives up the place in the queue.
+pub(crate) async fn for_module(owner: Owner) -> Turn {
+    turn_of(&STORED_MODULES, owner).await
 }
 
 async fn turn_of(turns: &Permits, owner: Owner) -> Turn {
