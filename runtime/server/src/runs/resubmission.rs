@@ -7,8 +7,8 @@ use std::{
 
 use axum::http::StatusCode;
 use flow::{
-    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, LabelName, Labels, Namespace, RunId, RunLimits, Severity, Value,
-    ValueKind, ValueName, Values,
+    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, LabelName, Labels, MAX_MODULES, Namespace, RunId, RunLimits,
+    Severity, Value, ValueKind, ValueName, Values,
 };
 use machine::Machine;
 
@@ -17,6 +17,9 @@ use super::{
     submit::{diagnostics_problem, missing_module, wire},
 };
 use crate::{ModuleLibrary, auth::client::Client, problem::Problem, state, turns};
+
+/// The maximum number of differences that an answer names. A submission may have millions of inputs that the run does not have.
+const MAX_NAMED: usize = 100;
 
 /// A submission with the id of an existing run.
 pub(super) struct Resubmission<'a> {
@@ -77,10 +80,17 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
     if differences.is_empty() {
         return Ok(());
     }
-    Err(conflict(format!(
-        "there is a run {run} already, and it was submitted with other content: {}",
-        differences.join(", ")
-    )))
+    Err(conflict(format!("there is a run {run} already, and it was submitted with other content: {}", listed(differences))))
+}
+
+/// The first differences, and the number of the others.
+fn listed(mut differences: Vec<String>) -> String {
+    let others = differences.len().saturating_sub(MAX_NAMED);
+    differences.truncate(MAX_NAMED);
+    if others > 0 {
+        differences.push(format!("and {others} more"));
+    }
+    differences.join(", ")
 }
 
 fn conflict(detail: String) -> Problem {
@@ -145,6 +155,10 @@ async fn modules_differ(
     (text, limited_to): (&str, Option<&Namespace>),
 ) -> Result<Vec<String>, Problem> {
     let namespace = draft.namespace();
+    if draft.modules.len() > MAX_MODULES {
+        // The known flow was wired, so it names fewer. Each name would be looked up in the store.
+        return Ok(vec![format!("its {} modules", draft.modules.len())]);
+    }
     let aliases: BTreeSet<&String> = known.iter().chain(draft.modules.keys()).collect();
     let (mut differences, mut diagnostics) = (Vec::<String>::new(), Vec::<Diagnostic>::new());
     for alias in aliases {

@@ -12,7 +12,7 @@ use super::{EditRequest, conflict};
 use crate::{
     ModuleLibrary, QueueCoverage, WiredFlow,
     problem::Problem,
-    runs::submit::{api_diagnostics, diagnostics_problem, unserved_queues, wire},
+    runs::submit::{diagnostics_problem, first_diagnostics, unserved_queues, wire},
     turns,
 };
 
@@ -51,7 +51,7 @@ pub(super) async fn plan_edits(
     let check = move || {
         let reasons = machine.edit_errors(&flow);
         let (run, next, edits) = (machine.run().to_string(), revision.next().get(), request.shown());
-        let warnings = api_diagnostics(&warnings, "");
+        let warnings = first_diagnostics(&warnings, Severity::Warning, "");
         let edited = EditResult { run, revision: next, applied: false, edits, warnings };
         if !reasons.is_empty() {
             return Err(reasons);
