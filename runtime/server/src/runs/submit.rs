@@ -79,11 +79,11 @@ pub(crate) async fn submit(
             .hint("choose another run id"));
     }
     let labels = Labels::of(&submission.labels).map_err(|error| Problem::bad_request(format!("labels: {error}")))?;
-    let overrides = parse_values("inputs", &submission.inputs)?;
     // Both may be large: neither is copied here.
     let text = Arc::new(std::mem::take(&mut submission.flow));
-    let to_read = text.clone();
-    let mut draft = turns::in_turn(namespace.clone(), move || flow::file::read(&to_read)).await;
+    let (to_read, inputs) = (text.clone(), std::mem::take(&mut submission.inputs));
+    let read = move || Ok::<_, Problem>((parse_values("inputs", &inputs)?, flow::file::read(&to_read)));
+    let (overrides, mut draft) = turns::in_turn(namespace.clone(), read).await?;
     namespace::enter(&mut draft, namespace.as_ref())?;
     override_modules(&mut draft, &submission);
     let draft = Arc::new(draft);
