@@ -170,9 +170,9 @@ mod tests {
         let try_now = || {
             log.tries.lock().unwrap().next_at = None;
             drop(log.begin_read(&reader));
-            let Tries { is_trying, next_at, pause } = &*log.tries.lock().unwrap();
-            assert!(!is_trying && next_at.is_some());
-            *pause
+            let tries = log.tries.lock().unwrap();
+            assert!(!tries.is_trying && tries.next_at.is_some());
+            tries.pause
         };
         assert_eq!([try_now(), try_now()], [2 * PAUSE, 4 * PAUSE]);
         drop(view);

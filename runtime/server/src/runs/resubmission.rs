@@ -16,10 +16,12 @@ use super::{
     history::load_machine,
     submit::{diagnostics_problem, missing_module, wire},
 };
-use crate::{ModuleLibrary, auth::client::Client, problem::Problem, state, turns};
-
-/// The maximum number of differences that an answer names. A submission may have millions of inputs that the run does not have.
-const MAX_NAMED: usize = 100;
+use crate::{
+    ModuleLibrary,
+    auth::client::Client,
+    problem::{Problem, listed},
+    state, turns,
+};
 
 /// A submission with the id of an existing run.
 pub(super) struct Resubmission<'a> {
@@ -80,17 +82,10 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
     if differences.is_empty() {
         return Ok(());
     }
-    Err(conflict(format!("there is a run {run} already, and it was submitted with other content: {}", listed(differences))))
-}
-
-/// The first differences, and the number of the others.
-fn listed(mut differences: Vec<String>) -> String {
-    let others = differences.len().saturating_sub(MAX_NAMED);
-    differences.truncate(MAX_NAMED);
-    if others > 0 {
-        differences.push(format!("and {others} more"));
-    }
-    differences.join(", ")
+    Err(conflict(format!(
+        "there is a run {run} already, and it was submitted with other content: {}",
+        listed(differences, ", ")
+    )))
 }
 
 fn conflict(detail: String) -> Problem {

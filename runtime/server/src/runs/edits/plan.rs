@@ -11,7 +11,7 @@ use machine::{Fact, Machine, Record};
 use super::{EditRequest, conflict};
 use crate::{
     ModuleLibrary, QueueCoverage, WiredFlow,
-    problem::Problem,
+    problem::{Problem, listed},
     runs::submit::{diagnostics_problem, first_diagnostics, unserved_queues, wire},
     turns,
 };
@@ -45,7 +45,7 @@ pub(super) async fn plan_edits(
     let (owner, edits) = (machine.flow().name.namespace(), request.clone());
     let planned =
         turns::in_turn(owner.clone(), move || edited_draft(&machine, &edits).map(|planned| (machine, planned))).await;
-    let (machine, (origin, draft)) = planned.map_err(|reasons| conflict(reasons.join("; ")))?;
+    let (machine, (origin, draft)) = planned.map_err(|reasons| conflict(listed(reasons, "; ")))?;
     let (flow, warnings) = edited_flow(library, coverage, &machine, (origin, Arc::new(draft)), limited_to).await?;
     let request = request.clone();
     let check = move || {
@@ -60,7 +60,7 @@ pub(super) async fn plan_edits(
         let record_bytes = record_bytes(&flow, revision);
         Ok(EditPlan { machine, revision, flow, record_bytes, edited })
     };
-    turns::in_turn(owner, check).await.map_err(|reasons| conflict(reasons.join("; ")))
+    turns::in_turn(owner, check).await.map_err(|reasons| conflict(listed(reasons, "; ")))
 }
 
 /// The bytes of the record that changes a flow. Large constants count as well, although the store has them.
