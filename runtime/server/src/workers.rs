@@ -35,11 +35,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of questions to all workers that are asked at the same time. The answers to each are in memory.
 pub(crate) const MAX_LISTS_AT_ONCE: usize = 4;
 
-/// Number of workers that are told something at the same time. Each request has a queue for its answers, some seconds, and memory for answers of
+/// Number of requests to drain or to resume a worker at the same time. Each has a queue for its answers, some seconds, and memory for answers of
 /// anybody with a worker's user. An owner has at most all but one.
-const MAX_TOLD_AT_ONCE: usize = 8;
+const MAX_DRAIN_REQUESTS: usize = 8;
 
-static TOLD: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_TOLD_AT_ONCE, usize::MAX));
+static DRAIN_REQUESTS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_DRAIN_REQUESTS, usize::MAX));
 
 /// What workers have answered, about the calls of all namespaces, or of one.
 pub(crate) type WorkerLists = SharedAnswers<Owner, AnsweredWorkers>;
@@ -234,7 +234,7 @@ async fn tell_in_turn(
     action: DrainAction,
 ) -> Result<Option<WorkerDetails>, Problem> {
     // Workers are of the whole server, and so are these senders.
-    let turn = async { Ok::<_, Problem>(TOLD.acquire(None).await.expect("any number of requests may wait")) };
+    let turn = async { Ok::<_, Problem>(DRAIN_REQUESTS.acquire(None).await.expect("any number of requests may wait")) };
     let _turn = sender.while_present(turn).await?;
     let answered = client::drain_worker(broker, worker, action, DRAIN_TIMEOUT).await;
     answered.map_err(|error| Problem::internal(&error))
@@ -257,7 +257,7 @@ mod tests {
         let worker: WorkerName = "w".parse().unwrap();
         let tell = || tell_in_turn(broker.clone(), &sender, &worker, DrainAction::Drain);
         // Each waits for the answer of a worker that is not there.
-        let answers = join_all((0..2 * MAX_TOLD_AT_ONCE).map(|_| tell())).await;
+        let answers = join_all((0..2 * MAX_DRAIN_REQUESTS).map(|_| tell())).await;
         assert!(answers.into_iter().all(|answer| answer.is_ok_and(|answer| answer.is_none())));
         assert!(began.elapsed() >= 3 * DRAIN_TIMEOUT, "an owner has seven turns: {:?}", began.elapsed());
     }
