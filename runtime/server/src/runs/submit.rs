@@ -81,11 +81,11 @@ pub(crate) async fn submit(
             .hint("choose another run id"));
     }
     let labels = labels_of(&submission, &headers)?;
-    let overrides = parse_values("inputs", &submission.inputs)?;
     // Both may be large: neither is copied here.
     let text = Arc::new(std::mem::take(&mut submission.flow));
-    let to_read = text.clone();
-    let mut draft = turns::in_turn(namespace.clone(), move || flow::file::read(&to_read)).await;
+    let (to_read, inputs) = (text.clone(), std::mem::take(&mut submission.inputs));
+    let read = move || Ok::<_, Problem>((parse_values("inputs", &inputs)?, flow::file::read(&to_read)));
+    let (overrides, mut draft) = turns::in_turn(namespace.clone(), read).await?;
     namespace::enter(&mut draft, namespace.as_ref())?;
     override_modules(&mut draft, &submission);
     let draft = Arc::new(draft);
@@ -111,6 +111,7 @@ pub(crate) async fn submit(
     let dependencies = &state.dependencies;
     let read = Box::pin(ReadRun::read(&dependencies.logbook, &*dependencies.modules.store, &run));
     let (shared, sender) = (state.clone(), permission.sender().clone());
+    let short_warnings = warnings.clone();
     let whole = move |shown: api::Run| {
         let shown = if may_read { shown } else { without_content(shown) };
         let shown = api::Run { warnings, ..shown };
@@ -132,7 +133,10 @@ pub(crate) async fn submit(
             // The run has started, whether or not it can be shown now.
             Ok(Err(_)) | Err(_) => {
                 let started = started(dependencies.logbook.summary(&run).await?);
-                state.large_answers.json(permission.sender(), show::encode(&started))?
+                let with_warnings = show::encode(&api::Run { warnings: short_warnings, ..started.clone() });
+                let answer = state.large_answers.json(permission.sender(), with_warnings);
+                // The server may have no memory for many warnings.
+                answer.or_else(|_| state.large_answers.json(permission.sender(), show::encode(&started)))?
             }
         }
     };
@@ -230,7 +234,7 @@ async fn start(
     if !unserved.is_empty() {
         return Err(diagnostics_problem(&unserved, text));
     }
-    let warnings = api_diagnostics(&wired.warnings, text);
+    let warnings = first_diagnostics(&wired.warnings, Severity::Warning, text);
     let flow = Arc::new(wired.with_source(text));
     match state.dependencies.engine.submit_labelled(run.clone(), flow, labels.clone()).await {
         Ok(_) => Ok((StatusCode::CREATED, warnings)),
@@ -364,19 +368,22 @@ pub(super) fn diagnostics_problem(diagnostics: &[Diagnostic], text: &str) -> Pro
         [only] => only.message.clone(),
         _ => format!("the flow has {} errors", errors.len()),
     };
+    let shown = first_diagnostics(diagnostics, Severity::Error, text);
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail).diagnostics(shown)
+}
+
+/// The first diagnostics, and one of a severity that has the number of the others.
+pub(super) fn first_diagnostics(diagnostics: &[Diagnostic], severity: Severity, text: &str) -> Vec<api::Diagnostic> {
     let (shown, others) = diagnostics.split_at(diagnostics.len().min(MAX_DIAGNOSTICS));
     let mut shown = api_diagnostics(shown, text);
     if !others.is_empty() {
         let message = format!("{} more are not shown: `waft check` prints all", others.len());
-        shown.extend(api_diagnostics(
-            &[Diagnostic { severity: Severity::Error, message, hint: None, span: None }],
-            text,
-        ));
+        shown.extend(api_diagnostics(&[Diagnostic { severity, message, hint: None, span: None }], text));
     }
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail).diagnostics(shown)
+    shown
 }
 
-pub(super) fn api_diagnostics(diagnostics: &[Diagnostic], text: &str) -> Vec<api::Diagnostic> {
+fn api_diagnostics(diagnostics: &[Diagnostic], text: &str) -> Vec<api::Diagnostic> {
     let lines = flow::Lines::of(text);
     let api_diagnostic = |diagnostic: &Diagnostic| {
         let position = diagnostic.span.as_ref().map(|span| lines.line_and_column(span.start));
