@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use api::EventPayload;
+use engine::RunChanges;
 use flow::{Labels, RunId, RunState};
 use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use machine::{Change, Machine, NodeChange, Record};
@@ -12,10 +13,6 @@ use protocol::{
 };
 use store::Store;
 use tokio::{
-    sync::broadcast::{
-        self,
-        error::{RecvError, TryRecvError},
-    },
     task::spawn_blocking,
     time::{Instant, sleep_until, timeout},
 };
@@ -100,8 +97,8 @@ pub struct Lines {
     store: Arc<dyn Store>,
     replay: Replay,
     position: EventPosition,
-    /// The runs that an engine of this process has appended records to.
-    changes: Option<broadcast::Receiver<RunId>>,
+    /// The records that an engine of this process appends to the run.
+    changes: Option<RunChanges>,
     pacing: Pacing,
     /// The records that were read and not applied: their lines are made when the watcher has received the lines before.
     records: VecDeque<Record>,
@@ -175,7 +172,7 @@ impl Lines {
     }
 
     /// Reads at once after an engine of this process has changed the run, instead of only after an interval.
-    pub(crate) fn with_notices(self, changes: broadcast::Receiver<RunId>) -> Self {
+    pub(crate) fn with_notices(self, changes: RunChanges) -> Self {
         Self { changes: Some(changes), ..self }
     }
 
@@ -206,10 +203,12 @@ impl Lines {
                 }
                 PageRead::Nothing => {
                     let read_at = Instant::now();
-                    until_changed(&mut self.changes, &self.run).await;
+                    until_changed(&mut self.changes).await;
                     sleep_until(read_at + self.pacing.pause(read_at.elapsed())).await;
                     // The next read finds all changes so far.
-                    drain(&mut self.changes);
+                    if let Some(changes) = &mut self.changes {
+                        changes.mark_unchanged();
+                    }
                 }
             }
         }
@@ -410,31 +409,15 @@ impl Pacing {
 }
 
 /// Waits until a run may have new records.
-pub(crate) async fn until_changed(changes: &mut Option<broadcast::Receiver<RunId>>, run: &RunId) {
+pub(crate) async fn until_changed(changes: &mut Option<RunChanges>) {
     let ours = async {
-        let Some(changes) = changes else { return std::future::pending().await };
-        loop {
-            match changes.recv().await {
-                Ok(changed) if changed != *run => {}
-                // The channel dropped some notices; one may have named this run.
-                Ok(_) | Err(RecvError::Lagged(_)) => return,
-                Err(RecvError::Closed) => std::future::pending().await,
-            }
+        match changes {
+            Some(changes) => changes.changed().await,
+            None => std::future::pending().await,
         }
     };
     // Another engine may drive the run, so it is read again after an interval in any case.
     let _ = timeout(POLL_INTERVAL, ours).await;
-}
-
-/// Drops the notices that have arrived.
-fn drain(changes: &mut Option<broadcast::Receiver<RunId>>) {
-    let Some(changes) = changes else { return };
-    loop {
-        match changes.try_recv() {
-            Ok(_) | Err(TryRecvError::Lagged(_)) => {}
-            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
-        }
-    }
 }
 
 /// Whether there were records to read.

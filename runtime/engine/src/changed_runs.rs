@@ -1,0 +1,106 @@
+//! Notifies subscribers of new records of a run. Each subscriber is woken by its own run only: a busy engine changes runs a thousand times a
+//! second, and hundreds of clients may each wait for another run.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use flow::RunId;
+use tokio::sync::watch;
+
+/// The runs that somebody waits for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ChangedRuns(Arc<Mutex<BTreeMap<RunId, watch::Sender<()>>>>);
+
+/// A subscription to the changes of one run.
+#[derive(Debug)]
+pub struct RunChanges {
+    run: RunId,
+    changed: watch::Receiver<()>,
+    runs: ChangedRuns,
+}
+
+impl ChangedRuns {
+    /// Wakes the subscribers of a run.
+    pub(crate) fn notify(&self, run: &RunId) {
+        if let Some(changed) = self.lock().get(run) {
+            changed.send_replace(());
+        }
+    }
+
+    /// Subscribes to the changes of a run from now on.
+    pub(crate) fn subscribe(&self, run: RunId) -> RunChanges {
+        let changed = self.lock().entry(run.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
+        RunChanges { run, changed, runs: self.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RunId, watch::Sender<()>>> {
+        // Each change is a single operation on the map.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RunChanges {
+    /// Waits until the run has new records since the last call of this or of [`RunChanges::mark_unchanged`]. Cancel-safe.
+    pub async fn changed(&mut self) {
+        self.changed.changed().await.expect("the sender stays as long as its subscribers");
+    }
+
+    /// Ignores the changes so far.
+    pub fn mark_unchanged(&mut self) {
+        self.changed.mark_unchanged();
+    }
+}
+
+impl Drop for RunChanges {
+    fn drop(&mut self) {
+        let mut runs = self.runs.lock();
+        // The receiver of this subscription still counts.
+        if runs.get(&self.run).is_some_and(|changed| changed.receiver_count() <= 1) {
+            runs.remove(&self.run);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn run(id: &str) -> RunId {
+        id.parse().unwrap()
+    }
+
+    #[test]
+    fn a_subscriber_is_woken_by_its_own_run_only() {
+        let runs = ChangedRuns::default();
+        let mut subscribers: Vec<RunChanges> = (0..200).map(|id| runs.subscribe(run(&format!("r{id}")))).collect();
+        let mut second = runs.subscribe(run("r7"));
+        for _ in 0..1_000 {
+            runs.notify(&run("r7"));
+        }
+        runs.notify(&run("nobody-waits-for-it"));
+        let woken = |subscriber: &mut RunChanges| subscriber.changed().now_or_never().is_some();
+        let all: Vec<usize> = (0..200).filter(|index| woken(&mut subscribers[*index])).collect();
+        assert_eq!(all, [7], "of 200 runs, one has changed");
+        assert!(woken(&mut second), "another subscriber of the same run");
+        assert!(!woken(&mut second), "many changes are one");
+        runs.notify(&run("r7"));
+        second.mark_unchanged();
+        assert!(!woken(&mut second) && woken(&mut subscribers[7]));
+    }
+
+    #[test]
+    fn only_runs_with_subscribers_are_in_memory() {
+        let runs = ChangedRuns::default();
+        let (first, mut second) = (runs.subscribe(run("r")), runs.subscribe(run("r")));
+        drop(first);
+        runs.notify(&run("r"));
+        assert!(second.changed().now_or_never().is_some(), "the other one has left");
+        drop(second);
+        runs.notify(&run("r"));
+        assert!(runs.lock().is_empty());
+    }
+}
