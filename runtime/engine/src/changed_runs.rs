@@ -11,7 +11,15 @@ use tokio::sync::watch;
 
 /// The runs that somebody waits for.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ChangedRuns(Arc<Mutex<BTreeMap<RunId, watch::Sender<()>>>>);
+pub(crate) struct ChangedRuns(Arc<Mutex<BTreeMap<RunId, Subscribed>>>);
+
+/// A run with subscribers.
+#[derive(Debug)]
+struct Subscribed {
+    /// The number of subscriptions that are not dropped.
+    count: usize,
+    changed: watch::Sender<()>,
+}
 
 /// A subscription to the changes of one run.
 #[derive(Debug)]
@@ -24,19 +32,25 @@ pub struct RunChanges {
 impl ChangedRuns {
     /// Wakes the subscribers of a run.
     pub(crate) fn notify(&self, run: &RunId) {
-        if let Some(changed) = self.lock().get(run) {
-            changed.send_replace(());
+        if let Some(subscribed) = self.lock().get(run) {
+            subscribed.changed.send_replace(());
         }
     }
 
     /// Subscribes to the changes of a run from now on.
     pub(crate) fn subscribe(&self, run: RunId) -> RunChanges {
-        let changed = self.lock().entry(run.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
+        let changed = {
+            let mut runs = self.lock();
+            let new = || Subscribed { count: 0, changed: watch::channel(()).0 };
+            let subscribed = runs.entry(run.clone()).or_insert_with(new);
+            subscribed.count += 1;
+            subscribed.changed.subscribe()
+        };
         RunChanges { run, changed, runs: self.clone() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<RunId, watch::Sender<()>>> {
-        // Each change is a single operation on the map.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RunId, Subscribed>> {
+        // Nothing between two changes of the map panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -56,8 +70,9 @@ impl RunChanges {
 impl Drop for RunChanges {
     fn drop(&mut self) {
         let mut runs = self.runs.lock();
-        // The receiver of this subscription still counts.
-        if runs.get(&self.run).is_some_and(|changed| changed.receiver_count() <= 1) {
+        let Some(subscribed) = runs.get_mut(&self.run) else { return };
+        subscribed.count -= 1;
+        if subscribed.count == 0 {
             runs.remove(&self.run);
         }
     }
