@@ -2,7 +2,8 @@
 //!
 //! Unlike an answer of `shared_answers.rs`, the answer is never older than the request: a request shares only a read that begins after the
 //! request has arrived. So a client that has changed something sees the change. The first request reads at once. The requests that arrive
-//! meanwhile share the next read, which begins after a pause: a question that is asked all the time takes a fifth of one core at most.
+//! meanwhile share the next read, which begins after a pause: a question that is asked all the time is read for a fifth of the time, or once in
+//! a second if a read takes long.
 //!
 //! Nothing is in memory of a question that nobody asks, and each question in memory has a request in progress.
 
