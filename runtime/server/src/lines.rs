@@ -14,7 +14,7 @@ use protocol::{
 use store::Store;
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
@@ -35,6 +35,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The maximum pause between two reads. A busy run changes a thousand times a second, and no watcher needs each change
 /// at once.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
+
+/// The part of the maximum pause for each watcher of the run, if together they are longer than [`MAX_PAUSE`]. So all watchers of a run wake
+/// 400 times a second together at most, however many they are, and 256 watchers pause for two thirds of a second at most.
+const PAUSE_OF_WATCHER: Duration = Duration::from_micros(2_500);
 
 /// The number of records that are read first. While they are small, it doubles with each read.
 const FIRST_RECORDS: usize = 16;
@@ -204,10 +208,16 @@ impl Lines {
                 PageRead::Nothing => {
                     let read_at = Instant::now();
                     until_changed(&mut self.changes).await;
-                    sleep_until(read_at + self.pacing.pause(read_at.elapsed())).await;
-                    // The next read finds all changes so far.
-                    if let Some(changes) = &mut self.changes {
-                        changes.mark_unchanged();
+                    let watchers = self.changes.as_ref().map_or(1, RunChanges::subscribers);
+                    let pause_ends = read_at + self.pacing.pause(read_at.elapsed(), watchers);
+                    match &mut self.changes {
+                        Some(changes) => {
+                            // Whoever waits for the end of the run gets it at once.
+                            let _ = timeout_at(pause_ends, changes.ended()).await;
+                            // The next read finds all changes so far.
+                            changes.mark_unchanged();
+                        }
+                        None => sleep_until(pause_ends).await,
                     }
                 }
             }
@@ -401,9 +411,11 @@ fn keep_first(records: &mut Vec<Record>) -> KeptRecords {
 struct Pacing(Duration);
 
 impl Pacing {
-    /// The pause between a read and the next one, if the run changed this long after the read.
-    fn pause(&mut self, unchanged: Duration) -> Duration {
-        self.0 = if unchanged > MAX_PAUSE { Duration::ZERO } else { (self.0 * 2).clamp(FIRST_PAUSE, MAX_PAUSE) };
+    /// The pause between a read and the next one, if the run changed this long after the read and has so many watchers.
+    fn pause(&mut self, unchanged: Duration, watchers: usize) -> Duration {
+        let of_watchers = PAUSE_OF_WATCHER.saturating_mul(u32::try_from(watchers).unwrap_or(u32::MAX));
+        let longest = MAX_PAUSE.max(of_watchers);
+        self.0 = if unchanged > MAX_PAUSE { Duration::ZERO } else { (self.0 * 2).clamp(FIRST_PAUSE, longest) };
         self.0
     }
 }

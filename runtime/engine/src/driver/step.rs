@@ -406,7 +406,7 @@ impl Driver {
             // A worker that has started a call must stop it now, and can report the start as well.
             self.withdrawals.begin_to_ask();
         }
-        self.context.changes.notify(&run);
+        self.context.changes.notify(&run, state.is_final());
     }
 
     fn answer_submitted(&self, submitted: Vec<Submitted>, mut refused: BTreeMap<RunId, SubmitError>) {
