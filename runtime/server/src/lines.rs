@@ -25,8 +25,14 @@ use crate::{
     values::{MAX_BYTES_OF_EVENT, ValueBudget},
 };
 
-/// The poll interval for records without a notice: another engine may drive the run.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// The minimum interval at which records are looked for without a notice: another engine may drive the run.
+pub(crate) const MIN_POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The maximum of this interval.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The part of a quiet time after which a run is looked at again. Hundreds of pages may show runs that wait for a person for days.
+const POLLS_OF_QUIET_TIME: u32 = 10;
 
 /// The first pause after a read that found nothing new, if the run changes soon after it. It doubles with each further such
 /// read, so that a watcher receives the changes of a short run at once.
@@ -104,6 +110,8 @@ pub struct Lines {
     /// The records that an engine of this process appends to the run.
     changes: Option<RunChanges>,
     pacing: Pacing,
+    /// When there were new records last.
+    changed_at: Instant,
     /// The records that were read and not applied: their lines are made when the watcher has received the lines before.
     records: VecDeque<Record>,
     /// The maximum number of records of the next read.
@@ -161,6 +169,7 @@ impl Lines {
             position,
             changes,
             pacing,
+            changed_at: Instant::now(),
             records,
             next_records,
             waiting,
@@ -207,7 +216,7 @@ impl Lines {
                 }
                 PageRead::Nothing => {
                     let read_at = Instant::now();
-                    until_changed(&mut self.changes).await;
+                    until_changed(&mut self.changes, poll_interval(self.changed_at.elapsed())).await;
                     let watchers = self.changes.as_ref().map_or(1, RunChanges::subscribers);
                     let pause_ends = read_at + self.pacing.pause(read_at.elapsed(), watchers);
                     match &mut self.changes {
@@ -286,6 +295,7 @@ impl Lines {
             self.measure().await;
         }
         if !records.is_empty() {
+            self.changed_at = Instant::now();
             let kept = keep_first(&mut records);
             self.next_records = kept.next;
             self.unmeasured += kept.bytes as u64;
@@ -420,16 +430,21 @@ impl Pacing {
     }
 }
 
-/// Waits until a run may have new records.
-pub(crate) async fn until_changed(changes: &mut Option<RunChanges>) {
+/// The interval at which a run is looked at that has not changed for so long.
+fn poll_interval(unchanged: Duration) -> Duration {
+    (unchanged / POLLS_OF_QUIET_TIME).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)
+}
+
+/// Waits until a run may have new records, for an interval at most.
+pub(crate) async fn until_changed(changes: &mut Option<RunChanges>, interval: Duration) {
     let ours = async {
         match changes {
             Some(changes) => changes.changed().await,
             None => std::future::pending().await,
         }
     };
-    // Another engine may drive the run, so it is read again after an interval in any case.
-    let _ = timeout(POLL_INTERVAL, ours).await;
+    // Another engine may drive the run, so it is read again after the interval in any case.
+    let _ = timeout(interval, ours).await;
 }
 
 /// Whether there were records to read.

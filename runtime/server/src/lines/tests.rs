@@ -24,6 +24,12 @@ fn many_watchers_of_a_busy_run_read_together_as_often_as_a_few() {
 }
 
 #[test]
+fn a_watcher_looks_for_changes_of_other_engines_more_seldom_the_longer_a_run_is_quiet() {
+    let intervals = [0, 2, 5, 15, 100_000].map(|seconds| poll_interval(Duration::from_secs(seconds)).as_millis());
+    assert_eq!(intervals, [250, 250, 500, 1_500, 2_000]);
+}
+
+#[test]
 fn an_event_position_round_trips_through_its_id() {
     let version = Version::new(7);
     let positions: Vec<EventPosition> = (0..3).map(|index| EventPosition::after(version, index, 3)).collect();

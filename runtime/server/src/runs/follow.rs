@@ -17,7 +17,13 @@ use protocol::{AttemptLog, CallLog, LiveLine, LiveLog, LogJoin};
 use tracing::warn;
 
 use super::{incarnation::Incarnation, live::LiveLines};
-use crate::{auth::permission::Permission, extract::Run, lines::until_changed, problem::Problem, state::Shared};
+use crate::{
+    auth::permission::Permission,
+    extract::Run,
+    lines::{MIN_POLL_INTERVAL, until_changed},
+    problem::Problem,
+    state::Shared,
+};
 
 /// Follows the output of a run's guests.
 ///
@@ -250,7 +256,7 @@ impl LogFollow {
         // Both arms only wait.
         let log = tokio::select! {
             log = live => log,
-            () = until_changed(changes) => return None,
+            () = until_changed(changes, MIN_POLL_INTERVAL) => return None,
         };
         if log.is_none() {
             // The broker has closed; recorded lines still come.
