@@ -18,7 +18,7 @@ pub(crate) struct ChangedRuns(Arc<Mutex<BTreeMap<RunId, Subscribed>>>);
 struct Subscribed {
     /// The number of subscriptions that are not dropped.
     count: usize,
-    /// Whether the last change has ended the run.
+    /// Is sent to at each change: whether it has ended the run.
     changed: watch::Sender<bool>,
 }
 
