@@ -48,7 +48,7 @@ use machine::{Command, EndedAttempt, Event, Machine, Record};
 use protocol::{AttemptLog, EngineSecret, Reply};
 use store::Store;
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Clock, MaxOpenRuns, SubmitError, Watch,
     call_queue::CallQueue,
+    changed_runs::ChangedRuns,
     clock::{ClockReader, TICK},
     condition_turns::ConditionTurns,
     declarations::Declarations,
@@ -208,8 +209,8 @@ pub(crate) struct DriverContext {
     /// Whether messages that the broker has confirmed outlive this process.
     pub(crate) is_durable: bool,
     pub(crate) topology: TopologyCache,
-    /// Receives the id of every run that has new records.
-    pub(crate) changes: broadcast::Sender<RunId>,
+    /// Is notified of each run that has new records.
+    pub(crate) changes: ChangedRuns,
     /// The name of the queue that serves content from the store.
     pub(crate) store_queue: String,
     /// The secret of all engines of the logbook.

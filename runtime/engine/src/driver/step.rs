@@ -410,8 +410,7 @@ impl Driver {
             // A worker that has started a call must stop it now, and can report the start as well.
             self.withdrawals.begin_to_ask();
         }
-        // There may be no subscriber.
-        let _ = self.context.changes.send(run);
+        self.context.changes.notify(&run, state.is_final());
     }
 
     fn answer_submitted(&self, submitted: Vec<Submitted>, mut refused: BTreeMap<RunId, SubmitError>) {

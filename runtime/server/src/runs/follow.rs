@@ -9,6 +9,7 @@ use axum::{
     http::HeaderMap,
     response::{Sse, sse::Event},
 };
+use engine::RunChanges;
 use flow::{CallId, RunId, RunState, WorkerName};
 use futures::{Stream, stream};
 use logbook::{LoadError, LogPage, LogPosition, LogRange, Logbook, Summary, Version};
@@ -18,7 +19,14 @@ use tokio::sync::broadcast;
 use tracing::warn;
 
 use super::{incarnation::Incarnation, live::LiveLines};
-use crate::{auth::permission::Permission, extract::Run, lines::until_changed, problem::Problem, state::Shared, turns};
+use crate::{
+    auth::permission::Permission,
+    extract::Run,
+    lines::{MIN_POLL_INTERVAL, until_changed},
+    problem::Problem,
+    state::Shared,
+    turns,
+};
 
 /// Follows the output of a run's guests.
 ///
@@ -51,7 +59,7 @@ pub(crate) async fn follow(
     let place = state.event_streams.take_place(permission)?;
     // Check first, so that no queue is declared for an unknown run.
     let summary = state.dependencies.logbook.summary(&run).await?;
-    let changes = state.dependencies.engine.changes();
+    let changes = state.dependencies.engine.changes(run.clone());
     let follow = LogFollow::new(run.clone(), state.dependencies.logbook.clone()).starting_at(returned);
     let incarnation = Some(Incarnation::of(&summary));
     let mut follow = LogFollow { changes: Some(changes), incarnation, ..follow }.in_turns_of(namespace.clone());
@@ -93,7 +101,7 @@ pub struct LogFollow {
     incarnation: Option<Incarnation>,
     /// Live lines; without them, lines are known when attempts end.
     live: Option<LiveLines>,
-    changes: Option<broadcast::Receiver<RunId>>,
+    changes: Option<RunChanges>,
     /// Published lines, before it is known that they are of this run.
     received: Option<LiveLog>,
     join: LogJoin,
@@ -270,7 +278,7 @@ impl LogFollow {
 
     /// Waits until there may be new logs; returns published lines.
     async fn wait(&mut self) -> Option<LiveLog> {
-        let Self { live, changes, run, .. } = self;
+        let Self { live, changes, .. } = self;
         let live = async {
             match live {
                 Some(live) => live.next().await,
@@ -280,7 +288,7 @@ impl LogFollow {
         // Both arms only wait.
         let log = tokio::select! {
             log = live => log,
-            () = until_changed(changes, run) => return None,
+            () = until_changed(changes, MIN_POLL_INTERVAL) => return None,
         };
         if log.is_none() {
             // The broker has closed; recorded lines still come.
