@@ -78,6 +78,8 @@ pub(crate) struct World<'r> {
     injection: &'r Injection,
     /// The tasks and retry controllers, by name.
     index_of: &'r BTreeMap<NodeName, NodeIndex>,
+    /// Whether the time for the rehearsal is over.
+    is_over: &'r dyn Fn() -> bool,
     now: Timestamp,
     calls: VecDeque<Call>,
     /// The calls of firings after the last one, which are not answered.
@@ -100,7 +102,7 @@ pub(crate) struct World<'r> {
 impl<'r> World<'r> {
     /// Starts a run, or continues a recorded one.
     pub(crate) fn start(cases: &'r Cases<'r>, injection: &'r Injection) -> Self {
-        let Cases { beginning, now, stubs, index_of, .. } = cases;
+        let Cases { beginning, now, stubs, index_of, limits, .. } = cases;
         let (machine, is_recorded) = match beginning {
             Beginning::New(flow) => {
                 let run = RunId::new(RUN).expect("the constant is a name");
@@ -117,6 +119,7 @@ impl<'r> World<'r> {
             stubs,
             injection,
             index_of,
+            is_over: limits.is_over,
             now: *now,
             calls: VecDeque::new(),
             later_calls: Vec::new(),
@@ -172,6 +175,7 @@ impl<'r> World<'r> {
             stubs: self.stubs,
             injection: self.injection,
             index_of: self.index_of,
+            is_over: self.is_over,
             now: self.now,
             calls: self.calls.clone(),
             later_calls: self.later_calls.clone(),
@@ -222,6 +226,8 @@ impl<'r> World<'r> {
         while self.stopped.is_none() && self.advance() {
             if self.steps > max_steps {
                 self.stopped = Some(out_of_steps());
+            } else if (self.is_over)() {
+                self.stopped = Some("since its time is over".into());
             }
         }
     }

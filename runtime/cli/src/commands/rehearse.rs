@@ -9,7 +9,7 @@ use engine::{Clock as _, SystemClock};
 use flow::{Flow, NodeName};
 use logbook::LoadError;
 use machine::Machine;
-use rehearsal::{InvalidResults, Modules, Request, Results, Stubs};
+use rehearsal::{InvalidResults, Limits, Modules, Request, Results, Stubs};
 
 use super::run_location::{LocalRun, RunLocation, locate_to_read, missing};
 use crate::{
@@ -46,7 +46,7 @@ pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exi
         (None, None) => unreachable!("clap requires one of them"),
     };
     let stubs = Stubs::new(&flow, &modules, &results).map_err(|errors| invalid_results(&errors, &flags))?;
-    let request = Request { stubs: &stubs, now: SystemClock.now(), only };
+    let request = Request { stubs: &stubs, now: SystemClock.now(), only, limits: Limits::default() };
     let rehearsed = match machine {
         None => rehearsal::rehearse(flow.clone(), &request),
         Some(machine) => rehearsal::rehearse_recorded(machine, &request),
