@@ -38,6 +38,7 @@ const CRATES: [(&str, &[&str]); 17] = [
             "store",
             "broker",
             "protocol",
+            "rehearsal",
             "machine",
             "api",
             "metrics",

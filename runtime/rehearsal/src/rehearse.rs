@@ -31,6 +31,9 @@ const MAX_FAILING: usize = 16;
 /// The steps that the description of a link with stubbed values counts as.
 const STEPS_PER_LINK: usize = 4;
 
+/// The default maximum number of nodes and list elements of a case. Its steps mostly end it before.
+const MAX_NODES: usize = 4_000_000;
+
 /// The default maximum size of the descriptions of all cases, in bytes of JSON.
 const MAX_REPORT_BYTES: usize = 1 << 30;
 
@@ -52,6 +55,8 @@ pub struct Request<'r> {
 pub struct Limits<'r> {
     /// The maximum number of steps of all cases. A step is a record of the machine, or what takes as long: some microseconds.
     pub steps: usize,
+    /// The maximum number of nodes and list elements of a case. It ends with the list or the firing that exceeds it.
+    pub nodes: usize,
     /// The maximum size of the descriptions of the cases, in bytes of JSON. Only the last description may exceed it.
     pub report_bytes: usize,
     /// Whether the time for the rehearsal is over. It is asked after each event of a case, so it has to answer quickly.
@@ -60,7 +65,7 @@ pub struct Limits<'r> {
 
 impl Default for Limits<'_> {
     fn default() -> Self {
-        Self { steps: MAX_STEPS, report_bytes: MAX_REPORT_BYTES, is_over: &|| false }
+        Self { steps: MAX_STEPS, nodes: MAX_NODES, report_bytes: MAX_REPORT_BYTES, is_over: &|| false }
     }
 }
 
@@ -303,7 +308,7 @@ impl Plan<'_> {
 
     /// Whether no further case may be rehearsed.
     fn is_at_limit(&self) -> bool {
-        let Limits { steps, report_bytes, is_over } = self.cases.limits;
+        let Limits { steps, report_bytes, is_over, .. } = self.cases.limits;
         self.steps > steps || self.report_bytes > report_bytes || is_over()
     }
 

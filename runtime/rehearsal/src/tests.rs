@@ -342,6 +342,19 @@ fn a_rehearsal_has_a_bound() {
 }
 
 #[test]
+fn the_nodes_of_a_case_have_a_bound() {
+    let flow = flow("[[task]]\nname = \"make\"\nuse = \"m#make\"\nfor_each = [1, 2, 3]\nas = \"item\"\n");
+    let stubs = Stubs::new(&flow, &modules(), &Results::default()).unwrap();
+    let case = |nodes: usize| {
+        let limits = Limits { nodes, ..Limits::default() };
+        let request = Request { stubs: &stubs, now: NOW, only: None, limits };
+        line(&rehearse(flow.clone(), &request).unwrap().cases[0])
+    };
+    assert_eq!(case(100), ": success");
+    assert_eq!(case(2), ": running; stopped after it has more than 2 nodes and list elements");
+}
+
+#[test]
 fn cases_beyond_a_limit_are_counted() {
     let flow = flow("[[task]]\nname = \"a\"\nuse = \"m#noop\"\n[[task]]\nname = \"b\"\nuse = \"m#noop\"\n");
     let stubs = Stubs::new(&flow, &modules(), &Results::default()).unwrap();

@@ -31,6 +31,7 @@ use crate::{
     runs::{
         self,
         counts::{self, CountAnswers},
+        rehearsal::{self, RehearsalAnswers},
         show::outstanding_calls::{self, CallAnswers},
     },
     scrape::{QueueLengths, Scrapes},
@@ -175,6 +176,7 @@ pub(crate) fn parts(
         permit_pages: PermitPages::new(permits::MAX_LISTS_AT_ONCE),
         call_answers: CallAnswers::new(outstanding_calls::MAX_RUNS_AT_ONCE).with_short_turns(),
         count_answers: CountAnswers::new(counts::MAX_AT_ONCE),
+        rehearsal_answers: RehearsalAnswers::new(rehearsal::MAX_AT_ONCE),
         scrapes: Scrapes::default(),
         queue_lengths: QueueLengths::default(),
         stop,
