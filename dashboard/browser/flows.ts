@@ -95,6 +95,24 @@ from = "reserve"
 to = "pay"
 `;
 
+/** A task that starts only for an answer that no rehearsal knows; the condition is a text that a page might obey. */
+export const GUARDED = `
+name = "guarded"
+[modules]
+hostile = "hostile"
+[[task]]
+name = "ask"
+wait = "an answer"
+provides = ["answer"]
+[[task]]
+name = "rarely"
+use = "hostile#noop"
+[[link]]
+from = "ask"
+to = "rarely"
+when = "answer == '<img src=x onerror=alert(1)><script>alert(2)</script>'"
+`;
+
 /** A task that waits for a person. */
 export const APPROVAL = `
 name = "shop/approval"

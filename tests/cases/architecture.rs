@@ -39,6 +39,7 @@ const CRATES: [(&str, &[&str]); 18] = [
             "store",
             "broker",
             "protocol",
+            "rehearsal",
             "machine",
             "api",
             "traces",

@@ -21,6 +21,7 @@ mod namespaces;
 mod output;
 mod program;
 mod quarantine;
+mod rehearsal;
 mod replay;
 mod scenarios;
 mod top;

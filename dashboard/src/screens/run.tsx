@@ -16,6 +16,7 @@ import { Notices } from "./run/failure.tsx";
 import { GraphView } from "./run/graph-view.tsx";
 import { LogsView } from "./run/logs-view.tsx";
 import { OutlineView } from "./run/outline-view.tsx";
+import { RehearsalView } from "./run/rehearsal-view.tsx";
 import { TaskPanel } from "./run/task-panel.tsx";
 import { TimelineView } from "./run/timeline-view.tsx";
 import { useRun, type RunData } from "./run/use-run.ts";
@@ -34,6 +35,7 @@ const VIEWS = [
   { key: "events", name: "Events" },
   { key: "logs", name: "Logs" },
   { key: "values", name: "Values" },
+  { key: "rehearsal", name: "Rehearsal" },
 ] as const;
 
 export function RunScreen({ id }: { id: string }) {
@@ -43,6 +45,8 @@ export function RunScreen({ id }: { id: string }) {
   const { run } = data;
   const view = VIEWS.find(({ key }) => key === query.get("view"))?.key ?? "graph";
   const task = query.get("task") ?? "";
+  // A rehearsal says itself what happens to a task.
+  const panel = view === "rehearsal" ? "" : task;
   const of = query.get("of") ?? "";
   const flow = run?.flow ?? data.graph?.flow ?? "";
   useEffect(() => {
@@ -84,7 +88,7 @@ export function RunScreen({ id }: { id: string }) {
         <>
           {run ? <Notices run={run} act={setAct} onTask={(name) => setQuery({ task: name }, "replace")} /> : null}
           <Views label="Views of the run" views={views} current={view} />
-          <div class={`run-body ${task ? "with-panel" : ""}`}>
+          <div class={`run-body ${panel ? "with-panel" : ""}`}>
             <div class="run-view">
               {view === "graph" || view === "list" ? <Tasks data={data} asList={view === "list"} selected={task} onSelect={select} /> : null}
               {view === "timeline" ? (
@@ -93,8 +97,9 @@ export function RunScreen({ id }: { id: string }) {
               {view === "events" ? <EventsView data={data} onTask={(name) => setQuery({ task: name }, "replace")} /> : null}
               {view === "logs" ? <LogsView data={data} of={of} onFilter={(of) => setQuery({ of }, "replace")} /> : null}
               {view === "values" ? run ? <ValuesView run={run} /> : <Waiting /> : null}
+              {view === "rehearsal" ? <RehearsalView data={data} /> : null}
             </div>
-            {task ? <TaskPanel data={data} name={task} onClose={close} act={setAct} /> : null}
+            {panel ? <TaskPanel data={data} name={panel} onClose={close} act={setAct} /> : null}
           </div>
         </>
       )}

@@ -69,8 +69,8 @@ pub use problem::{Diagnostic, Problem, Severity};
 pub use quarantine::{Quarantine, QuarantineResult, QuarantineSelection, QuarantinedMessage};
 pub use queue::{JobQueue, JobQueues, QueueState, QueuesQuery};
 pub use rehearsal::{
-    FailingCall, FailingTries, Rehearsal, RehearsedCase, RehearsedFiring, RehearsedNode, RetriedCall, RetriedFlow,
-    SkippedLink, SkippedNode, StubOrigin, StubbedValue,
+    FailingCall, FailingTries, Rehearsal, RehearsalQuery, RehearsedCase, RehearsedFiring, RehearsedNode, RetriedCall,
+    RetriedFlow, SkippedLink, SkippedNode, StubOrigin, StubbedValue,
 };
 pub use run::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FailureKind, FiringState, LostWorker, NextTime, Node,

@@ -32,6 +32,7 @@ use crate::{
         self,
         counts::{self, CountAnswers},
         list::SharedPages,
+        rehearsal::{self, RehearsalAnswers},
         show::{
             SharedRuns,
             outstanding_calls::{self, CallAnswers},
@@ -181,6 +182,7 @@ pub(crate) fn parts(
         count_answers: CountAnswers::new(counts::MAX_AT_ONCE),
         shared_pages: SharedPages::default(),
         shared_runs: SharedRuns::default(),
+        rehearsal_answers: RehearsalAnswers::new(rehearsal::MAX_AT_ONCE),
         scrapes: Scrapes::default(),
         queue_lengths: QueueLengths::default(),
         stop,

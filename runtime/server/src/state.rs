@@ -26,6 +26,7 @@ use crate::{
     runs::{
         counts::CountAnswers,
         list::SharedPages,
+        rehearsal::RehearsalAnswers,
         show::{SharedRuns, outstanding_calls::CallAnswers},
     },
     scrape::{QueueLengths, Scrapes},
@@ -90,6 +91,7 @@ pub(crate) struct State {
     pub(crate) count_answers: CountAnswers,
     pub(crate) shared_pages: SharedPages,
     pub(crate) shared_runs: SharedRuns,
+    pub(crate) rehearsal_answers: RehearsalAnswers,
     pub(crate) scrapes: Scrapes,
     pub(crate) queue_lengths: QueueLengths,
     pub(crate) stop: CancellationToken,

@@ -377,12 +377,17 @@ function TaskNode(props: {
         <Shape look={now.look} />
       </g>
       <text class="node-name" x="36" y="20">
-        {shortName(node.name, 21)}
+        {shortName(node.name, now.mark?.order ? 19 - now.mark.order.length : 21)}
       </text>
       <text class="node-state" x="36" y="35">
         {cut(secondLine(node, now, props.isCulprit), 27).text}
       </text>
       {props.isCulprit ? <circle class="node-mark" cx={box.width - 12} cy="13" r="4" /> : null}
+      {now.mark?.order ? (
+        <text class="node-order" x={box.width - 8} y="20">
+          {now.mark.order}
+        </text>
+      ) : null}
       <title>{oneLine(node.name)}</title>
     </g>
   );
@@ -406,6 +411,7 @@ function FarTasks({ data, tasks, selected }: { data: RunData; tasks: { node: Gra
 
 /** The state of a task, and the most important fact about it. */
 function secondLine(node: GraphNode, now: NodeView, isCulprit: boolean): string {
+  if (now.mark) return now.mark.short;
   const words: string[] = isCulprit && !now.state.includes("failure") ? ["failed", now.state] : [now.state];
   if (now.elements) words.push(`${now.elements.succeeded} of ${now.elements.count}`);
   if (now.attempt && now.attempt > 1) words.push(`#${now.attempt}`);
