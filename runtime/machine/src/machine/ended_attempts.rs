@@ -56,7 +56,7 @@ impl Machine {
     pub(super) fn unanswered_call(&self, record: &Record) -> Option<UnansweredCall> {
         let Fact::Failed { attempt, failure, execution: None, .. } = &record.fact else { return None };
         let firing = self.firings.get(&record.firing.unwrap_or(Firing::FIRST))?;
-        let (call, since) = firing.outstanding_call(attempt.node)?;
+        let (call, since) = firing.outstanding_call_of(attempt.node)?;
         Some(UnansweredCall { call, since, kind: failure.kind })
     }
 

@@ -15,7 +15,6 @@ use futures::{Stream, stream};
 use logbook::{LoadError, LogPage, LogPosition, LogRange, Logbook, Summary, Version};
 use protocol::{AttemptLog, CallLog, LiveLine, LiveLog, LogJoin};
 use sandbox::Owner;
-use tokio::sync::broadcast;
 use tracing::warn;
 
 use super::{incarnation::Incarnation, live::LiveLines};

@@ -151,7 +151,7 @@ impl FiringMachine {
     }
 
     /// The call of a node that is with the workers, and since when.
-    pub(in crate::machine) fn outstanding_call(&self, index: NodeIndex) -> Option<(CallId, Timestamp)> {
+    pub(in crate::machine) fn outstanding_call_of(&self, index: NodeIndex) -> Option<(CallId, Timestamp)> {
         // A node that is no longer there has none.
         let index = self.outstanding.get(&index).copied()?;
         Some((self.call_id(index), self.node(index).state.since()?))
