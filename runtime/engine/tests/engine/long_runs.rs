@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use broker::Broker as _;
 use engine::CommandError;
 use flow::{RunId, RunState};
-use protocol::{RunCommand, topology};
+use protocol::{Report, RunCommand, SendingId, topology};
 use tokio::time::{sleep, timeout};
 
 use crate::harness::{Harness, linear, wired};
@@ -251,6 +251,32 @@ async fn what_arrives_for_a_damaged_run_is_settled() {
     harness.engine.abort().await;
     let returned = harness.broker().waiting(harness.signal_to()).await.unwrap().unwrap_or_default();
     assert!((8..20).contains(&returned), "commands that were answered do not come back: {returned}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_returned_job_of_a_damaged_run_is_kept_if_a_worker_was_lost_with_it() {
+    let mut harness = Harness::new().await;
+    let run: RunId = "r".parse().unwrap();
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = harness.take_job().await.call;
+    harness.engine.command_local(&run, RunCommand::Suspend).await.expect("it is recorded");
+    harness.engine.abandon(run).await.expect("it is recorded");
+    assert_eq!(Harness::end(watch).await.state(), RunState::Suspended);
+    harness.faults.set_damaged(&["r"]);
+    let returned = |redeliveries| {
+        let (call, sending) = (call.clone(), SendingId::FIRST);
+        Report::NotStarted { call, redeliveries, unanswered: 0, sending }
+    };
+    harness.publish_report(&returned(1)).await;
+    harness.publish_report(&returned(0)).await;
+    sleep(SETTLED).await;
+    let is_kept = |body: &[u8]| match Report::open(body, harness.secret()) {
+        Ok(Report::NotStarted { redeliveries, .. }) => Some(redeliveries),
+        Ok(_) | Err(_) => None,
+    };
+    let messages = harness.broker().messages();
+    let kept: Vec<u32> = messages.iter().filter_map(|(_, message)| is_kept(&message.body)).collect();
+    assert_eq!(kept, [1], "the next engine that can read the run learns of it");
 }
 
 #[tokio::test(start_paused = true)]
