@@ -402,6 +402,7 @@ impl Machine {
             | Event::Resume
             | Event::Leased { .. }
             | Event::Lost { .. }
+            | Event::LostDelivery { .. }
             | Event::Retry
             | Event::Skip { .. }
             | Event::Fetched { .. }

@@ -24,15 +24,16 @@ pub(super) fn ending_attempt(active: &ActiveRun, event: &Event) -> Option<Ending
         }
         Event::Remembered { call, .. } => (call, AttemptEnd::Remembered),
         Event::Lost { call, .. } => (call, AttemptEnd::Lost),
-        Event::Withdrawn { call, may_have_been_executed: false } => (call, AttemptEnd::Withdrawn),
         // A lost worker may have executed it before another one returned its job.
-        Event::Withdrawn { call, may_have_been_executed: true } => (call, AttemptEnd::Lost),
+        Event::Withdrawn { call } if active.machine.may_have_been_executed(call) => (call, AttemptEnd::Lost),
+        Event::Withdrawn { call } => (call, AttemptEnd::Withdrawn),
         Event::Start
         | Event::Cancel
         | Event::Suspend
         | Event::Abandon
         | Event::Resume
         | Event::Leased { .. }
+        | Event::LostDelivery { .. }
         | Event::Retry
         | Event::Skip { .. }
         | Event::Notify { .. }

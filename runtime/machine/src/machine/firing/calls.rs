@@ -73,6 +73,14 @@ impl FiringMachine {
         is_apply && !self.is_leased(index) && !self.may_retry(index)
     }
 
+    /// Whether a record says that a lost worker may have executed a dispatched call: until the call is answered, no other execution of it is
+    /// recorded.
+    pub(in crate::machine) fn has_lost_delivery(&self, call: &CallId) -> bool {
+        let index = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call));
+        let is_recorded = |index| self.node(index).executions.count(call.attempt) > 0;
+        call.action == flow::Action::Apply && index.is_some_and(is_recorded)
+    }
+
     /// Whether a worker holds a lease on a node's call.
     pub(super) fn is_leased(&self, index: NodeIndex) -> bool {
         let (action, count) = self.node(index).current_action();

@@ -276,7 +276,7 @@ impl Harness {
         if self.executions % 2 == 1 {
             self.lost.push(call.clone());
         }
-        let event = Event::Withdrawn { call: call.id, may_have_been_executed: false };
+        let event = Event::Withdrawn { call: call.id };
         self.step(&event);
         assert_eq!(self.machine.decide(self.now, &event), []);
     }
