@@ -7,9 +7,7 @@ use flow::{CallId, Digest, FlowName, Labels, Namespace, RunId, RunState, Shard, 
 use machine::{Change, Machine, Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
-use crate::{
-    Access, Filter, LogFilter, LogPage, LogRange, MemoChanges, Memos, RunCounts, RunLock, TrimPoint, replay,
-};
+use crate::{Access, Filter, LogFilter, LogPage, LogRange, MemoChanges, Memos, RunCounts, RunLock, TrimPoint, replay};
 
 /// The number of records of a run: the position that an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

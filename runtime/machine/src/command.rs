@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flow::{
     Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureSummary, Firing, Flow, Json, NodeIndex,
-    NodeKind, NodeName, Outcome, Revision, RunState, Signal, State, TaskNotification, TaskResult, Timestamp, Value, ValueName,
-    Values, WorkerName,
+    NodeKind, NodeName, Outcome, Revision, RunState, Signal, State, TaskNotification, TaskResult, Timestamp, Value,
+    ValueName, Values, WorkerName,
 };
 
 /// An event for the machine of a run.

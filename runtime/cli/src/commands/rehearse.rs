@@ -73,8 +73,9 @@ pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exi
 /// Lets the server of a run rehearse it: the server has its records and its modules.
 async fn at_server(client: &Client, run: &str, flags: &RehearseFlags) -> Result<Exit, CliError> {
     if flags.results.is_some() || flags.report.is_some() {
-        return Err(CliError::invalid(anyhow!("run {run} is not in the logbook of this machine"))
-            .hint("--results and --report need the records of the run: name the logbook of the server with --logbook"));
+        return Err(CliError::invalid(anyhow!("run {run} is not in the logbook of this machine")).hint(
+            "--results and --report need the records of the run: name the logbook of the server with --logbook",
+        ));
     }
     let query = flags.node.iter().fold(RehearsalQuery::default(), |query, node| query.node(node));
     print(&client.rehearsal(run, &query).await.map_err(cli_error)?, flags.json)

@@ -200,7 +200,8 @@ impl Driver {
     }
 
     fn reload_changed(&mut self, shard: &Shard, open: &BTreeMap<RunId, Version>) {
-        let is_new = |run: &RunId, version: Version| !self.runs.is_known(run) && !self.runs.is_inactive_at(run, version);
+        let is_new =
+            |run: &RunId, version: Version| !self.runs.is_known(run) && !self.runs.is_inactive_at(run, version);
         let new = open.iter().filter(|(run, version)| is_new(run, **version)).map(|(run, _)| run.clone());
         for run in new.collect::<Vec<_>>() {
             warn!(%run, %shard, "another engine started the run: it is driven here");

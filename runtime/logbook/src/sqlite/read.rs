@@ -36,8 +36,7 @@ pub(super) const LAST_USAGES: &str = "SELECT first, task, firing, attempt, actio
     LEFT JOIN last_usages ON run = key WHERE id = ?1 ORDER BY task";
 // The index has the logs with exchanges only, in this order. The names of the elements of a task follow its own name and a bracket. The
 // body of a log that is not selected is not read.
-pub(super) const HTTP_LOGS: &str =
-    "SELECT first, task, firing, attempt, action, at, worker,
+pub(super) const HTTP_LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker,
         CASE WHEN (:task IS NULL OR task = :task OR substr(task, 1, length(:task) + 1) = :task || '[')
             AND (:firing IS NULL OR firing = :firing) AND (:attempt IS NULL OR attempt = :attempt)
             AND (:action IS NULL OR action = :action) THEN body END,

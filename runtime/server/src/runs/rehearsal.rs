@@ -206,8 +206,7 @@ fn rehearsed(
 ) -> Result<Bytes, Problem> {
     let began = Instant::now();
     let is_over = || stop.is_cancelled() || began.elapsed() > MAX_TIME;
-    let limits =
-        Limits { steps: MAX_STEPS, nodes: MAX_RUN_NODES, report_bytes: MAX_REPORT_BYTES, is_over: &is_over };
+    let limits = Limits { steps: MAX_STEPS, nodes: MAX_RUN_NODES, report_bytes: MAX_REPORT_BYTES, is_over: &is_over };
     let flow = machine.flow().clone();
     let stubs = Stubs::new(&flow, modules, &Results::default()).expect("no results are given, so none is invalid");
     let request = Request { stubs: &stubs, now: SystemClock.now(), only: node, limits };

@@ -68,7 +68,8 @@ pub(crate) async fn show(
         held = memory;
         Ok(Ok(json))
     };
-    let json = state.shared_runs.get(question, reading).await?;
+    // Boxed because it is large.
+    let json = state.shared_runs.get(question, Box::pin(reading)).await?;
     match held {
         Some(memory) => memory.json(json),
         // It is small, or another request has read it.

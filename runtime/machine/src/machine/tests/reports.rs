@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::harness::{Harness, flow, name};
 use crate::{Event, Fact};
 use flow::{
-    Action, CallId, Execution, Failure, FailureKind, Flow, Json, MAX_INLINE_TOTAL_BYTES, Outcome, RunState, Signal, Stored,
-    TaskResult, Value, ValueKind, Values,
+    Action, CallId, Execution, Failure, FailureKind, Flow, Json, MAX_INLINE_TOTAL_BYTES, Outcome, RunState, Signal,
+    Stored, TaskResult, Value, ValueKind, Values,
 };
 
 fn signal(call: &CallId, execution: u64, answer: TaskResult) -> Event {
