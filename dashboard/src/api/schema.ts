@@ -2612,6 +2612,11 @@ export interface components {
             started_at: string;
             /** @description The task; `task[number]` for an element of its list. */
             task: string;
+            /**
+             * @description The address of the page that shows its span, if the operator has said where traces are shown. An attempt that waits for a
+             *     notification has no span: the page shows its trace.
+             */
+            trace_url?: string | null;
             /** @description The worker, where known. */
             worker?: string | null;
         };
