@@ -35,6 +35,9 @@ test("each run has an id of its own", () => {
   assert.equal(nextId("order-1-again"), "order-1-again-2");
   assert.equal(nextId("order-1-again-2"), "order-1-again-3");
   assert.equal(nextId("again"), "again-again");
+  const longest = "x".repeat(100);
+  assert.equal(nextId(longest), `${"x".repeat(94)}-again`);
+  assert.equal(nextId(nextId(longest)), `${"x".repeat(92)}-again-2`);
 });
 
 test("bytes are base64", () => {

@@ -39,10 +39,14 @@ export function submissionBody(submission: { run: string; flow: string; labels: 
   return `{"run":${JSON.stringify(run)},"flow":${JSON.stringify(flow)},"labels":${JSON.stringify(labels)},"inputs":{${values.join(",")}}}`;
 }
 
+/** The longest id of a run, in characters: those of an id are ASCII. */
+const MAX_ID = 100;
+
 /** An id for the next run of the same: `order-1` is followed by `order-1-again`, and that by `order-1-again-2`. */
 export function nextId(run: string): string {
-  const match = /^(.*-again)(?:-(\d{1,6}))?$/.exec(run);
-  return match ? `${match[1]}-${Number(match[2] ?? 1) + 1}` : `${run}-again`;
+  const match = /^(.*)-again(?:-(\d{1,6}))?$/.exec(run);
+  const end = match ? `-again-${Number(match[2] ?? 1) + 1}` : "-again";
+  return `${(match?.[1] ?? run).slice(0, MAX_ID - end.length)}${end}`;
 }
 
 /** Bytes as base64. */

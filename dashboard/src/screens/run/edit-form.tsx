@@ -215,7 +215,8 @@ function EditTrouble({ error, text, onLine }: { error: ApiError | null; text: st
   if (!error?.diagnostics.length) return <CommandTrouble error={error} evidence="the revisions of the run" />;
   return (
     <div class="notice bad" role="alert">
-      <LongText text={error.message} most={600} />
+      {/* The message of a single error is that error. */}
+      {error.diagnostics.length > 1 ? <LongText text={error.message} most={600} /> : null}
       <ul class="diagnostics">
         {error.diagnostics.slice(0, MOST).map((diagnostic, index) => {
           const { line } = diagnostic;
