@@ -178,7 +178,7 @@ pub struct EditResult {
     pub warnings: Vec<Diagnostic>,
     /// The changed flow, if a `dry_run` asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preview: Option<EditPreview>,
+    pub preview: Option<Box<EditPreview>>,
 }
 
 /// The flow of a run as edits would change it.

@@ -115,13 +115,7 @@ pub(super) async fn flow_of_revision(
 }
 
 /// The graph of a flow, with the states of a machine that executes it.
-pub(super) fn shown(
-    run: &RunId,
-    flow: &Flow,
-    revision: u64,
-    last: Revision,
-    machine: Option<&Machine>,
-) -> RunGraph {
+pub(super) fn shown(run: &RunId, flow: &Flow, revision: u64, last: Revision, machine: Option<&Machine>) -> RunGraph {
     let Outline { retry, shapes, arrows } = flow::picture::outline(flow);
     RunGraph {
         run: run.to_string(),

@@ -78,6 +78,7 @@ fn the_errors_of_an_added_text_are_where_it_stands() {
 #[test]
 fn the_name_of_an_added_file_has_its_place() {
     let text = "[[edit]]\nadd = \"more.toml\"\n";
-    let [ParsedEdit::Add { file, span }] = &edits(text).unwrap()[..] else { panic!("it adds a file") };
+    let parsed = edits(text).unwrap();
+    let [ParsedEdit::Add { file, span }] = &parsed[..] else { panic!("it adds a file") };
     assert_eq!((file.as_str(), &text[span.clone()]), ("more.toml", "\"more.toml\""));
 }

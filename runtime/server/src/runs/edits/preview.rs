@@ -36,6 +36,6 @@ fn encode(run: &RunId, edited: EditResult, flow: &Flow) -> Vec<u8> {
     let last = Revision::new(edited.revision.saturating_sub(1));
     let graph = graph::shown(run, flow, edited.revision, last, None);
     let text = flow.origin.as_deref().and_then(|source| flow_text::written(source, &flow.name).ok());
-    let edited = EditResult { preview: Some(EditPreview { graph, text }), ..edited };
+    let edited = EditResult { preview: Some(Box::new(EditPreview { graph, text })), ..edited };
     serde_json::to_vec(&edited).expect("strings and numbers are JSON")
 }
