@@ -231,7 +231,7 @@ export function hunks(all: DiffLine[], around = 3): Hunk[] {
 function append(found: Hunk[], part: DiffLine[]): void {
   if (!part.length) return;
   const last = found.at(-1);
-  if (last && "lines" in last) last.lines.push(...part);
+  if (last && "lines" in last) for (const line of part) last.lines.push(line);
   else found.push({ lines: part });
 }
 

@@ -109,6 +109,12 @@ impl Edits {
         Self { dry_run: true, ..self }
     }
 
+    /// Only checks whether the edits can be made, and asks for the changed flow.
+    #[must_use]
+    pub fn preview(self) -> Self {
+        Self { dry_run: true, preview: true, ..self }
+    }
+
     fn with(mut self, edit: Edit) -> Self {
         self.edits.push(edit);
         self

@@ -11,8 +11,7 @@ async fn a_dry_run_shows_the_flow_that_a_text_of_edits_then_makes() {
     let harness = Harness::new().await;
     let client = harness.client();
     client.submit(&submission(WAITS).run("r")).await.unwrap();
-    let dry_run = Edits { dry_run: true, preview: true, ..Edits::of_text(ADDS) };
-    let shown = client.edit("r", &dry_run).await.unwrap();
+    let shown = client.edit("r", &Edits::of_text(ADDS).preview()).await.unwrap();
     assert!(!shown.applied && shown.revision == 2, "{shown:?}");
     assert_eq!(shown.edits, ["add more", "link w more"]);
     let preview = shown.preview.expect("the dry run asked for it");
