@@ -122,6 +122,70 @@ wait = "a manager's approval"
 provides = ["by", "limit"]
 `;
 
+/** A settlement that fails and is rolled back if its account is closed. With another account, it waits for a person. */
+export const SETTLE = `
+name = "shop/settle"
+[modules]
+hostile = "hostile"
+[inputs]
+account = "closed"
+[[task]]
+name = "reserve"
+use = "hostile#stubborn"
+with = { value = "seat 12", rolls_back_at = 1 }
+provides = { value = "reserved" }
+[[task]]
+name = "refuse"
+use = "hostile#fail"
+with = { message = "the account is closed: give another account" }
+[[task]]
+name = "approve"
+wait = "a manager's approval"
+provides = ["by", "limit"]
+[[task]]
+name = "archive"
+use = "hostile#noop"
+[[link]]
+from = "reserve"
+to = "refuse"
+when = "account == 'closed'"
+reach = "task"
+[[link]]
+from = "refuse"
+to = "approve"
+[[link]]
+from = "approve"
+to = "archive"
+`;
+
+/** A flow that waits all the time, to be changed meanwhile. */
+export const RELEASE = `
+# A comment, which no later revision has.
+name = "release"
+[inputs]
+version = "6.9"
+[[task]]
+name = "build"
+wait = "the build"
+[[task]]
+name = "publish"
+wait = "a word to publish"
+[[link]]
+from = "build"
+to = "publish"
+`;
+
+/** Edits of a release: a task that was forgotten. */
+export const REVIEW = `[[edit]]
+add_text = '''
+[[task]]
+name = "review"
+wait = "a look at the release"
+'''
+[[edit]]
+link = ["build", "review"]
+`;
+
 /** A flow whose runs stay open, and call nothing. */
 export function waiting(name: string): string {
   return `name = "${name}"\n[[task]]\nname = "w"\nwait = "a word"\n`;

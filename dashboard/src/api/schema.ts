@@ -1248,12 +1248,20 @@ export interface components {
             /** @description The flow's name for the value. */
             value: string;
         };
+        /** @description The flow of a run as edits would change it. */
+        EditPreview: {
+            /** @description Its graph, without states. */
+            graph: components["schemas"]["RunGraph"];
+            /** @description Its text, as `GET /v1/runs/{run}/flow?written=true` would answer; left out if the flow cannot be written as a file. */
+            text?: string | null;
+        };
         /** @description The result of edits, or of a check whether they can be made. */
         EditResult: {
             /** @description Whether the flow was changed; `false` for a `dry_run`. */
             applied: boolean;
             /** @description The edits, described in words. */
             edits: string[];
+            preview?: components["schemas"]["EditPreview"] | null;
             /**
              * Format: int64
              * @description The revision of the changed flow.
@@ -1269,12 +1277,16 @@ export interface components {
             /** @description Only check whether the edits can be made. */
             dry_run?: boolean;
             /** @description The edits, in the order in which they are made. */
-            edits: components["schemas"]["Edit"][];
+            edits?: components["schemas"]["Edit"][];
             /**
              * Format: int64
              * @description The revision that the flow must have; the request is refused otherwise.
              */
             if_revision?: number | null;
+            /** @description Also answer a `dry_run` with the changed flow. */
+            preview?: boolean;
+            /** @description The edits as the text of a file of edits (TOML), in place of `edits`. The server reads no files: `add_text` adds a text in it. */
+            text?: string | null;
         };
         /** @description An element of a list. */
         Element: {
@@ -1565,7 +1577,7 @@ export interface components {
             run: string;
             /** @description Whether this is the text as it was submitted. Otherwise it was written anew, with the edits up to the revision. */
             submitted: boolean;
-            /** @description The text. The namespace of the flow may be missing in its name. */
+            /** @description The text. The namespace of the flow may be missing in the name of a submitted text. */
             text: string;
         };
         /** @description What a flow would be granted. */
@@ -3957,8 +3969,17 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The changed flow has errors: all of them */
+            /** @description The text of the edits, or the changed flow, has errors: all of them */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4166,6 +4187,11 @@ export interface operations {
             query?: {
                 /** @description The revision, from 1; the last one if it is not given. */
                 revision?: number;
+                /**
+                 * @description Whether the first revision is written anew, too, as all others are: without comments, and with the digests of its modules. Such
+                 *     texts can be compared.
+                 */
+                written?: boolean;
             };
             header?: never;
             path: {

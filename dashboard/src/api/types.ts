@@ -55,3 +55,7 @@ export type QuarantinedMessage = Schemas["QuarantinedMessage"];
 export type QuarantineResult = Schemas["QuarantineResult"];
 export type AuditLog = Schemas["AuditLog"];
 export type AuditEntry = Schemas["AuditEntry"];
+export type Diagnostic = Schemas["Diagnostic"];
+export type EditResult = Schemas["EditResult"];
+export type FlowText = Schemas["FlowText"];
+export type Revision = Schemas["Revision"];

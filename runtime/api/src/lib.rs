@@ -51,7 +51,7 @@ pub use check::{Check, Checks, Health, Outcome};
 pub use command::{Notification, RunStateResponse, SkipRollback};
 #[cfg(feature = "openapi")]
 pub use edit::ModuleNames;
-pub use edit::{Edit, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach, Revision};
+pub use edit::{Edit, EditPreview, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach, Revision};
 pub use elements::{Element, Elements, ElementsQuery};
 pub use engine::{DrivenShard, Engine, Engines};
 pub use event::{ComputedBy, EventPayload, FiringEvent, NodeEvent, RunEvent, TrimmedEvent};

@@ -361,15 +361,28 @@ fn spans_of_queues(body: &FlowBody) -> BTreeMap<&NodeName, Span> {
     spans
 }
 
+/// The problem of a flow that cannot run.
 pub(super) fn diagnostics_problem(diagnostics: &[Diagnostic], text: &str) -> Problem {
+    let (detail, shown) = shown_diagnostics("the flow", diagnostics, text);
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail).diagnostics(shown)
+}
+
+/// The problem of the text of a file of edits that cannot be read.
+pub(super) fn edits_problem(diagnostics: &[Diagnostic], text: &str) -> Problem {
+    let (detail, shown) = shown_diagnostics("the file of edits", diagnostics, text);
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-edits", "the edits cannot be read", detail)
+        .diagnostics(shown)
+}
+
+/// The errors of a text in one sentence about its owner, and the first of its diagnostics.
+fn shown_diagnostics(owner: &str, diagnostics: &[Diagnostic], text: &str) -> (String, Vec<api::Diagnostic>) {
     let errors: Vec<&Diagnostic> =
         diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect();
     let detail = match errors[..] {
         [only] => only.message.clone(),
-        _ => format!("the flow has {} errors", errors.len()),
+        _ => format!("{owner} has {} errors", errors.len()),
     };
-    let shown = first_diagnostics(diagnostics, Severity::Error, text);
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail).diagnostics(shown)
+    (detail, first_diagnostics(diagnostics, Severity::Error, text))
 }
 
 /// The first diagnostics, and one of a severity that has the number of the others.

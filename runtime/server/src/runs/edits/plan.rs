@@ -52,7 +52,7 @@ pub(super) async fn plan_edits(
         let reasons = machine.edit_errors(&flow);
         let (run, next, edits) = (machine.run().to_string(), revision.next().get(), request.shown());
         let warnings = first_diagnostics(&warnings, Severity::Warning, "");
-        let edited = EditResult { run, revision: next, applied: false, edits, warnings };
+        let edited = EditResult { run, revision: next, applied: false, edits, warnings, preview: None };
         if !reasons.is_empty() {
             return Err(reasons);
         }
