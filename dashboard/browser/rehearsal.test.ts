@@ -1,11 +1,10 @@
 // What somebody sees of a run who asks what would happen if a task of it failed.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import type { Browser } from "playwright-core";
+import { describe, test } from "node:test";
 
 import { GUARDED, HOSTILE_TEXT, PROVISION, STUCK } from "./flows.ts";
-import { Looker, Server, startBrowser, until } from "./world.ts";
+import { until, World } from "./world.ts";
 
 const TITLE = ".rehearsal-words h2";
 const END = ".rehearsal-words .state";
@@ -14,24 +13,17 @@ const END = ".rehearsal-words .state";
 type Answer = { cases: { failing: { node: string; action: string }[]; rolled_back?: string[] }[] };
 
 describe("the rehearsal of a run", { timeout: 600_000 }, () => {
-  let browser: Browser;
-  let server: Server;
   let answer: Answer;
-  before(async () => {
-    browser = await startBrowser();
-    server = await Server.start();
-    await server.push("hostile");
-    await server.submit("provision-1", PROVISION);
-    await server.waitFor("provision-1", "running");
-    answer = await server.api<Answer>("GET", "/v1/runs/provision-1/rehearsal");
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
+  const world = World.start({
+    async setUp(server) {
+      await server.submit("provision-1", PROVISION);
+      await server.waitFor("provision-1", "running");
+      answer = await server.api<Answer>("GET", "/v1/runs/provision-1/rehearsal");
+    },
   });
 
   test("a slider goes through the tasks, also with keys, and is heard", async () => {
-    const looker = await Looker.open(browser, server, "/ui/runs/provision-1");
+    const looker = await world.open("/ui/runs/provision-1");
     const { page } = looker;
     await page.getByRole("link", { name: "Rehearsal", exact: true }).click();
     await page.waitForURL("**/ui/runs/provision-1?view=rehearsal");
@@ -55,12 +47,12 @@ describe("the rehearsal of a run", { timeout: 600_000 }, () => {
     await page.keyboard.press("End");
     // The address follows.
     await page.waitForURL(`**/ui/runs/provision-1?view=rehearsal&node=${names.at(-1)}`);
-    assert.equal(await server.state("provision-1"), "running", "a rehearsal changes nothing");
+    assert.equal(await world.server.state("provision-1"), "running", "a rehearsal changes nothing");
     await looker.close();
   });
 
   test("the graph and the words say what is rolled back in which order, and what needs a person", async () => {
-    const looker = await Looker.open(browser, server, "/ui/runs/provision-1?view=rehearsal&node=announce");
+    const looker = await world.open("/ui/runs/provision-1?view=rehearsal&node=announce");
     const { page } = looker;
     await looker.shows(TITLE, ["announce fails"]);
     await looker.shows(END, ["is rolled back"]);
@@ -93,9 +85,9 @@ describe("the rehearsal of a run", { timeout: 600_000 }, () => {
   });
 
   test("a run that has ended is rehearsed from its start", async () => {
-    await server.submit("stuck-1", STUCK);
-    await server.waitFor("stuck-1", "failure");
-    const looker = await Looker.open(browser, server, "/ui/runs/stuck-1?view=rehearsal&node=pay");
+    await world.server.submit("stuck-1", STUCK);
+    await world.server.waitFor("stuck-1", "failure");
+    const looker = await world.open("/ui/runs/stuck-1?view=rehearsal&node=pay");
     const { page } = looker;
     await page.getByText("each case is a new run of its flow").waitFor();
     await looker.shows(TITLE, ["pay fails"]);
@@ -108,7 +100,7 @@ describe("the rehearsal of a run", { timeout: 600_000 }, () => {
   });
 
   test("a refusal says why, and is not asked for again and again", async () => {
-    const looker = await Looker.open(browser, server, "/ui/runs");
+    const looker = await world.open("/ui/runs");
     const { page } = looker;
     let requests = 0;
     await looker.context.route("**/v1/runs/provision-1/rehearsal", (route) => {
@@ -128,8 +120,8 @@ describe("the rehearsal of a run", { timeout: 600_000 }, () => {
   });
 
   test("conditions and names from the address are texts", async () => {
-    await server.submit("guarded-1", GUARDED);
-    const looker = await Looker.open(browser, server, `/ui/runs/guarded-1?view=rehearsal&node=${encodeURIComponent(HOSTILE_TEXT)}`);
+    await world.server.submit("guarded-1", GUARDED);
+    const looker = await world.open(`/ui/runs/guarded-1?view=rehearsal&node=${encodeURIComponent(HOSTILE_TEXT)}`);
     const { page } = looker;
     await page.locator(".rehearsal .notice").getByText("<script>alert(2)</script>").waitFor();
     await looker.shows(TITLE, ["no failure"]);
@@ -151,7 +143,7 @@ describe("the rehearsal of a run", { timeout: 600_000 }, () => {
     for (const options of sizes) {
       const { width } = options.viewport;
       const what = `a rehearsal, ${options.colorScheme}, ${width} wide`;
-      const looker = await Looker.open(browser, server, "/ui/runs/provision-1?view=rehearsal&node=server&case=rollback", options);
+      const looker = await world.open("/ui/runs/provision-1?view=rehearsal&node=server&case=rollback", options);
       const { page } = looker;
       await looker.shows(END, ["needs a person"]);
       await page.locator(".node.rollback-failure").waitFor({ state: "attached" });
