@@ -406,7 +406,8 @@ export interface paths {
         put?: never;
         /**
          * Changes the flow of a run: all of the edits in one step, or none of them.
-         * @description They are applied to the current flow. With `if_revision` they are refused if the flow is at another revision.
+         * @description They are applied to the current flow. With `if_revision` they are refused if the flow is at another revision. A `dry_run` changes
+         *     nothing, and with `preview` its answer has the flow as it would be.
          */
         post: operations["edit_run"];
         delete?: never;
@@ -489,7 +490,7 @@ export interface paths {
         /**
          * Shows the flow of a run at a revision, as the text of a flow file.
          * @description The first revision is the text as it was submitted. The text of a later one is written with the edits up to it, so comments
-         *     are missing.
+         *     are missing. With `written` the first one is written in the same way.
          */
         get: operations["read_flow"];
         put?: never;
