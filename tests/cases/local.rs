@@ -122,6 +122,58 @@ fn gc_never_touches_a_servers_logbook() {
     };
     assert_output(&gc(&[]), 2, "may be others than those of http://127.0.0.1:1");
     assert!(!waft.folder().join("logbook.db").exists(), "nothing was created");
-    let logbook = waft.folder().join("other.db");
-    assert_output(&gc(&["--logbook", logbook.to_str().unwrap()]), 0, "other.db");
+    // The logbook of another waft: its store must be named, too.
+    waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    let (logbook, store) = (waft.folder().join("other.db"), waft.folder().join("other-store"));
+    let both = ["--logbook", logbook.to_str().unwrap(), "--store", store.to_str().unwrap()];
+    waft.run([&["run", "flow.toml"][..], &both].concat()).expect(0);
+    assert_output(&gc(&both[..2]), 2, "a flag names only the logbook");
+    assert_output(&gc(&both[2..]), 2, "may be others than those of http://127.0.0.1:1");
+    assert_output(&gc(&both), 0, "other.db");
+}
+
+#[test]
+fn gc_removes_nothing_for_a_logbook_that_may_not_be_that_of_the_store() {
+    /// A variable that is not set anyway.
+    const NOTHING: &str = "WAFT_SERVER";
+    let waft = Waft::default();
+    let guest = waft_tests::guest("hostile");
+    waft.run(["push", guest.to_str().unwrap()]).expect(0);
+    let modules = || waft.run(["modules", "--json"]).expect(0).stdout.clone();
+    let pushed = modules();
+    assert!(!pushed.is_empty(), "it is there, and no run refers to it");
+    waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
+    let path = |name: &str| waft.folder().join(name).to_str().unwrap().to_owned();
+    waft.write("empty.db", "");
+    let (store, misspelt, empty) = (path("store"), format!("sqlite:{}", path("wfat.db")), path("empty.db"));
+    let gc = |arguments: &[&str], unset: &str| -> CommandOutput {
+        let mut command = waft.command([&["gc", "--older-than", "0s"], arguments].concat());
+        // The default logbook and the default store are not there.
+        command.env_remove(unset).env("XDG_DATA_HOME", waft.folder().join("data")).output().unwrap().into()
+    };
+    for (arguments, unset, refused) in [
+        (&["--store", &store][..], NOTHING, "a flag names only the store"),
+        (&["--store", &store], "WAFT_LOGBOOK", "a flag names only the store"),
+        (&["--logbook", &empty], NOTHING, "a flag names only the logbook"),
+        (&[], "WAFT_LOGBOOK", "the environment names only the store"),
+        (&[], "WAFT_STORE", "the environment names only the logbook"),
+        (&["--logbook", &misspelt, "--store", &store], NOTHING, "there is no logbook sqlite:"),
+        (&["--logbook", &empty, "--store", &store], NOTHING, "there is no logbook "),
+        (&[], NOTHING, "there is no logbook "),
+    ] {
+        assert_output(&gc(arguments, unset), 2, refused);
+        assert_eq!(modules(), pushed, "{arguments:?} without {unset}");
+    }
+    for name in ["wfat.db", "logbook.db", "data"] {
+        assert!(!waft.folder().join(name).exists(), "{name} was created");
+    }
+    // A run creates the logbook beside this store.
+    waft.run(["run", "flow.toml"]).expect(0);
+    assert_output(
+        &gc(&["--logbook", &path("logbook.db"), "--store", &path("stroe")], NOTHING),
+        2,
+        "there is no store ",
+    );
+    assert!(!waft.folder().join("stroe").exists());
+    assert_output(&gc(&[], NOTHING), 0, "removed sha256:");
 }

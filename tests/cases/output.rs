@@ -2,8 +2,9 @@
 //! them only as text.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{PipeWriter, pipe},
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
     process::Command,
 };
 
@@ -16,6 +17,15 @@ fn broken_pipe() -> PipeWriter {
     writer
 }
 
+/// A file on a disk that is full.
+pub(crate) fn full_disk() -> File {
+    OpenOptions::new().write(true).open("/dev/full").expect("Linux has it")
+}
+
+/// The last line of a command whose data such a disk has refused.
+pub(crate) const DISK_IS_FULL: &str =
+    "error: could not write to standard output: No space left on device (os error 28)";
+
 fn run(command: &mut Command) -> CommandOutput {
     command.output().expect("waft starts").into()
 }
@@ -24,11 +34,12 @@ fn run(command: &mut Command) -> CommandOutput {
 fn a_broken_pipe_exits_like_sigpipe() {
     let (waft, module, kitchen) = (Waft::default(), guest("hostile"), example("kitchen/flow.toml"));
     let (module, kitchen) = (module.to_str().unwrap(), kitchen.to_str().unwrap());
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &["--help"],
         &["completions", "bash"],
         &["check", kitchen],
         &["graph", kitchen],
+        &["rehearse", kitchen, "--report", "/dev/stdout"],
         &["inspect", module],
         &["inspect", module, "--json"],
         &["push", module, "--json"],
@@ -45,20 +56,30 @@ fn a_failing_command_keeps_its_exit_code_without_a_reader() {
     let waft = Waft::default();
     for arguments in [&["check", "nothing.toml"][..], &["frobnicate"], &["worker"]] {
         run(waft.command(arguments).stderr(broken_pipe())).expect(2);
-        let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
-        run(waft.command(arguments).stderr(full)).expect(2);
+        run(waft.command(arguments).stderr(full_disk())).expect(2);
     }
 }
 
 #[test]
 fn data_that_a_full_disk_refuses_is_an_error() {
     let (waft, kitchen) = (Waft::default(), example("kitchen/flow.toml"));
-    let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
-    let output = run(waft.command(["graph", kitchen.to_str().unwrap()]).stdout(full));
-    assert_eq!(
-        output.expect(4).stderr,
-        "error: could not write to standard output: No space left on device (os error 28)\n"
-    );
+    let output = run(waft.command(["graph", kitchen.to_str().unwrap()]).stdout(full_disk()));
+    assert_eq!(output.expect(4).stderr, format!("{DISK_IS_FULL}\n"));
+}
+
+#[test]
+fn diagnostics_go_on_after_the_system_has_refused_one() {
+    let waft = Waft::default();
+    // A datagram may be as large as the buffer of its socket: this diagnostic is refused, and a smaller one is not.
+    let (stderr, received) = UnixDatagram::pair().expect("sockets");
+    waft.write("flow.toml", format!("name = \"f\"\n{} = 1\n", "x".repeat(600_000)));
+    let mut check = waft.command(["check", "flow.toml"]).stderr(OwnedFd::from(stderr)).spawn().expect("waft starts");
+    assert_eq!(check.wait().expect("it ends").code(), Some(2));
+    received.set_nonblocking(true).expect("a socket");
+    let mut bytes = vec![0; 1 << 20];
+    let length = received.recv(&mut bytes).expect("the last diagnostic is there");
+    let text = String::from_utf8_lossy(&bytes[..length]);
+    assert!(text.starts_with("error: flow.toml has "), "{text}");
 }
 
 #[test]
@@ -199,6 +220,17 @@ fn guest_output_cannot_control_a_live_table() {
     };
     assert!(parts.all(is_allowed), "{shown:?}");
     assert!(!shown.contains(['\u{9b}', '\u{202e}', '\u{7}']), "{shown:?}");
+}
+
+#[test]
+fn colours_of_a_guest_are_text_in_a_live_table() {
+    let waft = Waft::default();
+    waft.flow(
+        "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"\\u001b[31;4mred\" }\n",
+    );
+    let shown = in_a_terminal(&waft.command(["run", "flow.toml", "--quiet"]), "xterm-256color", "");
+    assert!(shown.contains("\\x1b[31;4mred") && shown.contains("\u{1b}[1m"), "the text, and waft's colours: {shown:?}");
+    assert!(!shown.contains("\u{1b}[31;4m"), "{shown:?}");
 }
 
 #[test]

@@ -303,7 +303,9 @@ fn gc_removes_old_unreferenced_content() {
     server.process.signal("TERM");
     server.process.wait();
     let logbook = format!("sqlite:{}", server.waft.folder().join("logbook.db").display());
-    let gc = |arguments: &[&str]| server.waft.run([&["--logbook", &logbook, "gc"], arguments].concat());
+    let store = server.waft.folder().join("store");
+    let both = ["--logbook", &logbook, "--store", store.to_str().expect("a path in UTF-8"), "gc"];
+    let gc = |arguments: &[&str]| server.waft.run([&both[..], arguments].concat());
     assert_eq!(gc(&["--older-than", "1h"]).expect(0).stdout, "");
     let planned = gc(&["--older-than", "1ms", "--dry-run"]).expect(0).stdout.clone();
     assert!(planned.starts_with("would delete run r1\nwould remove sha256:"), "{planned}");

@@ -17,6 +17,7 @@ mod inspect;
 mod keys;
 mod list;
 mod logs;
+mod missing_workers;
 mod modules;
 mod new;
 mod permits;
@@ -61,7 +62,8 @@ use crate::{
     signals::StopSignal,
 };
 
-/// Runs a command to its end. A command that only prints also stops once the reader of its output leaves.
+/// Runs a command to its end. A command that only prints also ends once its output is lost: its reader has left, or the disk
+/// is full.
 pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, CliError> {
     if command.executes_tasks() {
         let exporter = match TraceFlags::of(&command) {
@@ -87,7 +89,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Cl
     // A command that only prints may be dropped at any point.
     tokio::select! {
         result = perform(command, settings) => result,
-        () = crate::output::wait_for_reader_gone() => Ok(Exit::ReaderGone),
+        () = crate::output::wait_for_failure() => Ok(Exit::Success),
     }
 }
 
@@ -281,6 +283,22 @@ async fn local_modules(
 /// Opens the logbook that the settings name.
 async fn open_logbook(settings: &Settings) -> Result<Arc<dyn logbook::Logbook>, CliError> {
     logbook::open(&settings.logbook).await.map_err(logbook_error)
+}
+
+/// Whether there may be runs in the logbook that a command reads; it is not created for that.
+///
+/// # Errors
+/// A flag names a file that does not exist: its name is probably misspelt.
+fn may_have_runs(settings: &Settings) -> Result<bool, CliError> {
+    let may_exist = logbook::may_exist(&settings.logbook).map_err(logbook_error)?;
+    let is_named_file = settings.logbook_is_named() && logbook::file(&settings.logbook).is_some();
+    if is_named_file && !may_exist { Err(no_logbook(settings)) } else { Ok(may_exist) }
+}
+
+/// The error for a logbook that does not exist, of a command that must not create it.
+fn no_logbook(settings: &Settings) -> CliError {
+    CliError::invalid(anyhow!("there is no logbook {}", serve::without_password(&settings.logbook)))
+        .hint("--logbook or WAFT_LOGBOOK names another one; the first `waft run` or `waft serve` creates it")
 }
 
 /// An error with a hint about a logbook that cannot be used.

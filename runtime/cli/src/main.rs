@@ -21,7 +21,11 @@ mod settings;
 mod stream;
 mod signals;
 
-use std::process::ExitCode;
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    panic::PanicHookInfo,
+    process::ExitCode,
+};
 
 use clap::Parser;
 use mimalloc::MiMalloc;
@@ -44,6 +48,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+    // Not in the children: their sandbox allows less than the output needs.
+    std::panic::set_hook(Box::new(print_panic));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -58,6 +64,19 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(finish(exit).code())
+}
+
+/// Prints a panic. Its message may quote text of others, so it goes the way of all output.
+fn print_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let panic = sanitize::indented(&panic.to_string(), 2);
+    output::diagnostic(&format!("thread '{}' {panic}", thread.name().unwrap_or("without a name")));
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        output::diagnostic(&backtrace.to_string());
+    } else {
+        output::note!("note: RUST_BACKTRACE=1 prints a backtrace");
+    }
 }
 
 /// Prints help, the version or an error in the arguments.

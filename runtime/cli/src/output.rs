@@ -1,8 +1,10 @@
 //! The only way from this process to its two streams: data to standard output, diagnostics to standard error.
 //!
-//! Printing never fails and never panics. After a write to a stream has failed, further output to it is dropped. The
-//! command finishes its work, and `main` ends with an exit code that reports the lost data ([`WriteFailure`]). Lost
-//! diagnostics change nothing. All text is sanitized (`sanitize.rs`), since guests, people and other processes supply parts
+//! Printing never fails and never panics. After a write to standard output has failed, further data is dropped, since what
+//! follows a gap is worth nothing. A command that does work finishes it, a command that only prints ends
+//! ([`wait_for_failure`]), and `main` ends with an exit code that reports the lost data ([`WriteFailure`]). A lost
+//! diagnostic changes nothing, and the next one is written: the log of a service goes on once its disk has space again.
+//! All text is sanitized (`sanitize.rs`), since guests, people and other processes supply parts
 //! of it. `clippy.toml` keeps all other code in this crate from the streams.
 
 use std::{
@@ -12,7 +14,7 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 
 pub(crate) use crate::stream::Stream;
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     sanitize::{self, ColourCodes},
 };
 
-/// Why a stream accepts no more output.
+/// Why a write to a stream has failed.
 #[derive(Debug)]
 pub(crate) enum WriteFailure {
     /// Its reader has left, as `head -1` does.
@@ -29,17 +31,23 @@ pub(crate) enum WriteFailure {
     Refused(io::Error),
 }
 
-/// The failure of each stream, once a write to it failed.
+/// The failure after which nothing more is written to a stream.
 static WRITE_FAILURES: [OnceLock<WriteFailure>; 2] = [const { OnceLock::new() }; 2];
 
+/// Wakes [`wait_for_failure`] when standard output has failed.
+static OUT_FAILED: Notify = Notify::const_new();
+
 /// What each stream still has to write. The lock is held during a write, so that lines of several threads do not mix.
-static PENDING: [Mutex<Pending>; 2] = [const { Mutex::new(Pending { bytes: Vec::new(), writers_together: 0 }) }; 2];
+static PENDING: [Mutex<Pending>; 2] =
+    [const { Mutex::new(Pending { bytes: Vec::new(), writers_together: 0, is_cut: false }) }; 2];
 
 /// Bytes that are written later, with those that follow.
 struct Pending {
     bytes: Vec<u8>,
     /// The number of threads in [`together`]: while there is one, bytes wait.
     writers_together: usize,
+    /// Whether the last write stopped within a line.
+    is_cut: bool,
 }
 
 /// The number of bytes that are written without waiting for more.
@@ -63,29 +71,78 @@ impl Stream {
     fn write(self, bytes: &[u8]) {
         let mut pending = self.pending();
         if pending.writers_together == 0 {
-            return self.write_now(bytes);
+            return self.write_now(&mut pending, bytes);
         }
         pending.bytes.extend_from_slice(bytes);
         if pending.bytes.len() >= MAX_PENDING {
-            self.write_now(&std::mem::take(&mut pending.bytes));
+            self.write_pending(&mut pending);
         }
     }
 
+    /// Writes the bytes that waited.
+    fn write_pending(self, pending: &mut Pending) {
+        let bytes = std::mem::take(&mut pending.bytes);
+        self.write_now(pending, &bytes);
+    }
+
     /// Writes all bytes, or notes the stream's failure. The caller holds the lock of the stream.
-    fn write_now(self, mut bytes: &[u8]) {
-        while self.failure().is_none() && !bytes.is_empty() {
-            match rustix::io::write(self.descriptor(), bytes) {
-                Ok(written) => bytes = &bytes[written..],
+    fn write_now(self, pending: &mut Pending, bytes: &[u8]) {
+        if self.failure().is_some() || bytes.is_empty() {
+            return;
+        }
+        // The rest of the line before is lost; this text starts a line of its own.
+        let mut result = if pending.is_cut { self.write_all(b"\n") } else { Ok(()) };
+        if result.is_ok() {
+            pending.is_cut = false;
+            result = self.write_all(bytes).map_err(|Unwritten { written, failure }| {
+                pending.is_cut = written > 0 && bytes[written - 1] != b'\n';
+                Unwritten { written, failure }
+            });
+        }
+        if let Err(Unwritten { failure, .. }) = result {
+            self.note_failure(failure);
+        }
+    }
+
+    /// Writes all bytes to the descriptor.
+    fn write_all(self, bytes: &[u8]) -> Result<(), Unwritten> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match rustix::io::write(self.descriptor(), &bytes[written..]) {
+                Ok(count) => written += count,
                 Err(rustix::io::Errno::INTR) => {}
                 // Another process has set the shared pipe to non-blocking.
                 Err(rustix::io::Errno::AGAIN) => {
                     let _ = poll(&mut [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::OUT)], None);
                 }
-                Err(rustix::io::Errno::PIPE) => drop(WRITE_FAILURES[self as usize].set(WriteFailure::ReaderGone)),
-                Err(error) => drop(WRITE_FAILURES[self as usize].set(WriteFailure::Refused(error.into()))),
+                Err(rustix::io::Errno::PIPE) => return Err(Unwritten { written, failure: WriteFailure::ReaderGone }),
+                Err(error) => return Err(Unwritten { written, failure: WriteFailure::Refused(error.into()) }),
             }
         }
+        Ok(())
     }
+
+    /// Notes why a write has failed, if nothing more may be written. A reader that has left does not come back. A disk that
+    /// is full may have space later: then diagnostics go on, while data would have a gap.
+    fn note_failure(self, failure: WriteFailure) {
+        match (self, &failure) {
+            (Self::Err, WriteFailure::Refused(_)) => {}
+            (Self::Out, WriteFailure::Refused(_)) | (Self::Out | Self::Err, WriteFailure::ReaderGone) => {
+                // Only the first failure counts.
+                let _ = WRITE_FAILURES[self as usize].set(failure);
+            }
+        }
+        if self == Self::Out {
+            OUT_FAILED.notify_waiters();
+        }
+    }
+}
+
+/// Bytes that could not be written.
+struct Unwritten {
+    /// The number of bytes before them that were written.
+    written: usize,
+    failure: WriteFailure,
 }
 
 /// Writes all that `print` prints with few system calls: its lines are there already, and a reader wakes up once for them.
@@ -97,7 +154,7 @@ pub(crate) fn together<Printed>(print: impl FnOnce() -> Printed) -> Printed {
             for stream in [Stream::Out, Stream::Err] {
                 let mut pending = stream.pending();
                 pending.writers_together -= 1;
-                stream.write_now(&std::mem::take(&mut pending.bytes));
+                stream.write_pending(&mut pending);
             }
         }
     }
@@ -143,23 +200,22 @@ pub(crate) fn draw(text: &str) {
     Stream::Err.write(text.as_bytes());
 }
 
-/// Waits until the reader of standard output leaves, which a command without output would not notice. Waits forever if
-/// there is no such reader: for a file or a terminal.
-pub(crate) async fn wait_for_reader_gone() {
-    let (tx, reader_gone) = oneshot::channel();
-    // The thread blocks until the reader leaves, and ends with the process at the latest.
-    let thread = std::thread::Builder::new().name("reader of stdout".into()).spawn(move || {
+/// Waits until data is lost: the reader of standard output leaves, which a command without output would not notice, or the
+/// system refuses a write. `main` reports it then, so the caller ends as after success. Waits forever if neither happens.
+pub(crate) async fn wait_for_failure() {
+    // It is woken by each failure from now on, also before it is polled.
+    let failed = OUT_FAILED.notified();
+    // The thread blocks until the reader leaves, and ends with the process at the latest. Without it, the next write notices.
+    let _ = std::thread::Builder::new().name("reader of stdout".into()).spawn(|| {
         let mut polled = [PollFd::from_borrowed_fd(Stream::Out.descriptor(), PollFlags::empty())];
         // `poll` always reports errors and hang-ups, and no other events were requested.
         while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
         if polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
-            drop(WRITE_FAILURES[Stream::Out as usize].set(WriteFailure::ReaderGone));
-            // The waiting future may have been dropped; a failed send is fine.
-            let _ = tx.send(());
+            Stream::Out.note_failure(WriteFailure::ReaderGone);
         }
     });
-    if thread.is_err() || reader_gone.await.is_err() {
-        std::future::pending().await
+    if Stream::Out.failure().is_none() {
+        failed.await;
     }
 }
 

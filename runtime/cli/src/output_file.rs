@@ -12,7 +12,10 @@ use anyhow::anyhow;
 use rustix::fs::{Mode, OFlags};
 use tempfile::{Builder, NamedTempFile};
 
-use crate::{exit::CliError, input_file};
+use crate::{
+    exit::{CliError, Exit},
+    input_file,
+};
 
 /// The mode of a file that only its owner may read.
 const PRIVATE: u32 = 0o600;
@@ -33,14 +36,19 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
 /// shell has opened for this process gets the bytes at its end: `/dev/stdout`, or the pipe of `>(command)`.
 ///
 /// # Errors
-/// That the name is that of a link, a folder, a pipe or a device, or that the file cannot be written. Then the earlier one is as it was,
-/// unless nothing can be added to its folder: such a file is written where it is, and may have a part of the bytes.
+/// That the reader has left, that the name is that of a link, a folder, a pipe or a device, or that the file cannot be written. Then the
+/// earlier one is as it was, unless nothing can be added to its folder: such a file is written where it is, and may have a part of the
+/// bytes.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let write = || match path == Path::new("/dev/stdout") || input_file::is_open_here(path) {
         true => OpenOptions::new().append(true).open(path)?.write_all(bytes),
         false => replace_regular(path, bytes),
     };
-    write().map_err(|error| unwritten(path, error))
+    write().map_err(|error| match error.kind() == io::ErrorKind::BrokenPipe {
+        // As for other output, nobody is there to read about it.
+        true => CliError::new(Exit::ReaderGone, anyhow!("")),
+        false => unwritten(path, error),
+    })
 }
 
 fn replace_regular(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -80,12 +80,13 @@ pub(crate) fn columns(line: &str) -> usize {
     line.chars().map(|char| char.width().unwrap_or(0)).sum()
 }
 
-/// Cuts a line to a number of columns; colour codes take none, and wide characters two.
+/// Cuts a line to a number of columns; colour codes take none, and wide characters two. No colour goes beyond the line.
 pub(crate) fn cut(line: &str, columns: usize) -> String {
     let mut cut = String::new();
-    let (mut remaining, mut is_full, mut rest) = (columns, false, line);
+    let (mut remaining, mut is_full, mut is_coloured, mut rest) = (columns, false, false, line);
     while let Some(char) = rest.chars().next() {
         if let Some(code) = colour_code(rest) {
+            is_coloured = code != RESET;
             cut.push_str(code);
             rest = &rest[code.len()..];
             continue;
@@ -98,6 +99,9 @@ pub(crate) fn cut(line: &str, columns: usize) -> String {
             remaining -= width;
             cut.push(char);
         }
+    }
+    if is_coloured {
+        cut.push_str(RESET);
     }
     cut
 }
@@ -166,6 +170,7 @@ mod tests {
     #[test]
     fn a_line_is_cut_to_a_number_of_columns_and_keeps_its_colour_codes() {
         assert_eq!(cut("\x1b[31mabcdef\x1b[0m", 3), "\x1b[31mabc\x1b[0m");
+        assert_eq!(cut("\x1b[31;4mabc", 2), "\x1b[31;4mab\x1b[0m", "the next line has no colour");
         assert_eq!(cut("漢字字", 5), "漢字", "each takes two columns");
         assert_eq!(cut("a\tb\u{7}c\x1b]0;t", 20), "a b c ]0;t", "control characters of a guest move nothing");
     }

@@ -20,6 +20,7 @@ mod namespaces;
 mod outside;
 mod parser;
 mod secrets;
+mod storage;
 mod traces;
 mod webhooks;
 
@@ -62,6 +63,7 @@ use self::{
     outside::LastTables,
     parser::Parser,
     secrets::text_or_file,
+    storage::{StoragePlace, StoragePlaces},
     traces::RawTraces,
     webhooks::{ConfiguredWebhooks, RawWebhooks},
 };
@@ -151,14 +153,12 @@ pub(crate) struct Settings {
     pub(crate) broker: Option<String>,
     /// The logbook's address; it may hold a password, so it is never shown.
     pub(crate) logbook: String,
-    /// Whether a flag named the logbook.
-    pub(crate) logbook_is_named: bool,
     pub(crate) server: Server,
     /// Whether a flag named the server.
     pub(crate) server_is_named: bool,
     pub(crate) store: PathBuf,
-    /// Whether a flag named the store.
-    pub(crate) store_is_named: bool,
+    /// Which places name the logbook and the store.
+    pub(crate) storage: StoragePlaces,
     pub(crate) cache: PathBuf,
     /// The file with the key of compiled code; `None` without a home folder, and then no code is kept.
     pub(crate) cache_key: Option<PathBuf>,
@@ -388,10 +388,11 @@ impl Settings {
         };
         let server_is_named = flags.server.as_ref().is_some_and(|url| !url.is_empty());
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
-        let (logbook_is_named, store_is_named) = (logbook.is_some(), flags.is_some());
+        let named = StoragePlace::flags(logbook.is_some(), flags.is_some());
         let mut files = SettingsFiles::read()?;
         let environment = RawSettings::from_environment();
         environment.check_secrets("the environment")?;
+        let storage = StoragePlaces::new(named, StoragePlace::of("the environment", &environment), files.storage);
         let chosen = from_flags.or(environment).or(files.settings);
         let chosen_server = chosen.server.clone().filter(|url| !url.is_empty());
         let written = chosen.or(parse(DEFAULT, "the built-in settings")?);
@@ -433,11 +434,10 @@ impl Settings {
                 || Ok(format!("sqlite:{}", default_dir("XDG_DATA_HOME", ".local/share", "waft/logbook.db")?.display())),
                 Ok,
             )?,
-            logbook_is_named,
             server: chosen_server.map_or_else(|| Server::BuiltIn(written.server.unwrap_or_default()), Server::Chosen),
             server_is_named,
             store: store.map_or_else(|| default_dir("XDG_DATA_HOME", ".local/share", "waft/store"), Ok)?,
-            store_is_named,
+            storage,
             cache: cache.map_or_else(|| default_dir("XDG_CACHE_HOME", ".cache", "waft"), Ok)?,
             cache_key: base_dir("XDG_STATE_HOME", ".local/state").map(|base| base.join("waft/compiled-code.key")),
             running_calls: base_dir("XDG_STATE_HOME", ".local/state").map(|base| base.join("waft/running-calls")),

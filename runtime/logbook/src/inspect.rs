@@ -88,3 +88,14 @@ pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {
         Address::Postgres(url) => crate::postgres::inspect(url).await.map(Inspection::Existing),
     }
 }
+
+/// Whether there is a logbook at an address, in which waft has created its tables. Takes as long as [`inspect`].
+///
+/// # Errors
+/// [`OpenError`] when there is something unusable at the address. No error shows a password.
+pub async fn exists(url: &str) -> Result<bool, OpenError> {
+    Ok(match inspect(url).await? {
+        Inspection::Memory | Inspection::Absent { .. } => false,
+        Inspection::Existing(found) => found.schema > 0,
+    })
+}

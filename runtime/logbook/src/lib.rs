@@ -33,7 +33,7 @@ mod trim_point;
 pub use access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition};
 pub use address::{file, may_exist, open};
 pub use filter::{Filter, InvalidPosition, LogFilter, LogPosition, MAX_COUNTED, RunCounts};
-pub use inspect::{ClockReading, ExistingLogbook, Inspection, inspect};
+pub use inspect::{ClockReading, ExistingLogbook, Inspection, exists, inspect};
 pub use lock::{EngineLock, LockMode};
 pub use log_page::{LogPage, LogRange};
 pub use logbook::{

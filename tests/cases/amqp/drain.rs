@@ -31,6 +31,18 @@ fn a_drained_worker_leaves_jobs_to_others_until_it_is_resumed() {
 }
 
 #[test]
+fn a_run_whose_only_worker_is_drained_advises_to_start_one() {
+    let (waft, broker, queue) = (Waft::default(), TestBroker::shared(), unique("q"));
+    let _worker = Process::worker(&waft, &broker, &["--queues", &queue, "--name", &queue]);
+    operate(&waft, &broker, &["drain", &queue]).expect(0);
+    let flow = waft.flow(&one_task(&queue, "hostile#noop", ""));
+    let mut run = Process::spawn(waft.command(["run", "--broker", &broker.url(Role::Engine)]).arg(flow));
+    run.wait_for(&format!("no worker takes jobs from the queue {queue}: start one with `waft worker"));
+    operate(&waft, &broker, &["resume", &queue]).expect(0);
+    assert!(run.wait().success(), "{}", run.output());
+}
+
+#[test]
 fn a_worker_exits_when_the_calls_that_it_has_have_ended() {
     let (waft, broker, queue) = (Waft::default(), TestBroker::shared(), unique("q"));
     let mut worker = Process::worker(&waft, &broker, &["--queues", &queue, "--name", &queue]);

@@ -8,6 +8,7 @@ use std::{
 use waft_tests::{CommandOutput, Process, Waft};
 
 use super::{FAILED_ROLLBACK_FLOW, assert_output};
+use crate::output::{DISK_IS_FULL, full_disk};
 
 /// A task that sleeps, and one that follows it.
 fn slow(waft: &Waft, ms: u32) -> String {
@@ -84,6 +85,17 @@ fn watching_a_run_of_another_process_ends_when_the_reader_leaves() {
     let mut watch = Process::spawn(waft.command(["watch", "r", "--json"]).stdout(writer));
     assert!(BufReader::new(reader).lines().next().unwrap().unwrap().contains("\"running\""));
     assert_eq!((watch.wait().code(), watch.output().as_str()), (Some(141), ""));
+    assert_output(&waft.run(["show", "r"]), 0, "running");
+}
+
+#[test]
+fn watching_a_run_of_another_process_ends_when_the_disk_is_full() {
+    let waft = Waft::default();
+    let flow = slow(&waft, 300_000);
+    let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
+    run.wait_for("nap running");
+    let mut watch = Process::spawn(waft.command(["watch", "r", "--json"]).stdout(full_disk()));
+    assert_eq!((watch.wait().code(), watch.output().as_str()), (Some(4), DISK_IS_FULL));
     assert_output(&waft.run(["show", "r"]), 0, "running");
 }
 
@@ -166,6 +178,32 @@ fn an_unknown_run_is_reported_with_the_logbook() {
     let logbook = waft.folder().join("logbook.db");
     let flags = ["show", "nobody", "--logbook", logbook.to_str().unwrap()];
     assert_output(&with_server(&mut waft.command(flags)), 2, "there is no run nobody in the logbook");
+}
+
+#[test]
+fn a_misspelt_logbook_is_an_error_and_is_not_created() {
+    let waft = Waft::default();
+    let commands: [&[&str]; 10] = [
+        &["list"],
+        &["show", "r"],
+        &["show", "r", "--value", "v"],
+        &["watch", "r"],
+        &["logs", "r"],
+        &["logs", "r", "--follow"],
+        &["cancel", "r"],
+        &["edit", "r", "remove", "t"],
+        &["replay", "r", "t"],
+        &["run", "--resume", "r"],
+    ];
+    for command in commands {
+        let output = waft.run([command, &["--logbook", "sqlite:wfat.db"]].concat());
+        assert_output(&output, 2, "there is no logbook sqlite:wfat.db");
+    }
+    // Nobody has run anything here yet.
+    assert_output(&waft.run(["run", "--resume", "r"]), 2, "there is no run r in the logbook ");
+    for name in ["wfat.db", "logbook.db"] {
+        assert!(!waft.folder().join(name).exists(), "{name} was created");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::TestServer;
-use crate::output::{EVIL, assert_harmless, evil_flow};
+use crate::output::{DISK_IS_FULL, EVIL, assert_harmless, evil_flow, full_disk};
 use waft_tests::{Process, Waft};
 
 #[test]
@@ -65,6 +65,33 @@ fn followers_of_logs_and_events_end_when_their_readers_leave() {
     assert!(BufReader::new(reader).lines().next().unwrap().unwrap().contains("  f  "));
     assert_eq!(events.wait().code(), Some(141), "{}", events.output());
     for run in ["r", "s"] {
+        assert_eq!(server.state(run), "running", "a watcher does not affect the run");
+    }
+}
+
+#[test]
+fn watchers_end_when_the_disk_is_full() {
+    let server = TestServer::new();
+    submit_waiting_run(&server, "r");
+    // The run waits for ever, so it never ends the command.
+    for arguments in [&["watch", "r", "--json"][..], &["submit", "flow.toml", "--run-id", "s", "--wait", "--json"]] {
+        let mut watch = Process::spawn(server.command(arguments).stdout(full_disk()));
+        assert_eq!((watch.wait().code(), watch.output().as_str()), (Some(4), DISK_IS_FULL), "{arguments:?}");
+    }
+    let mut events = Process::spawn(server.command(&["events", "--after", "1-0"]).stdout(full_disk()));
+    // After this line, it watches.
+    events.wait_for("events of all runs were lost before this one");
+    server.submit("t");
+    assert_eq!(events.wait().code(), Some(4), "{}", events.output());
+    assert!(events.output().ends_with(DISK_IS_FULL), "{}", events.output());
+    server.waft.flow(
+        "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = { text = \"hello\", ms = 600000 }\n\
+         timeout = \"20m\"\n",
+    );
+    server.submit("u");
+    let mut logs = Process::spawn(server.command(&["logs", "u", "--follow"]).stdout(full_disk()));
+    assert_eq!((logs.wait().code(), logs.output().as_str()), (Some(4), DISK_IS_FULL));
+    for run in ["r", "s", "t", "u"] {
         assert_eq!(server.state(run), "running", "a watcher does not affect the run");
     }
 }

@@ -393,7 +393,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it only prints what it reads, and so ends when the reader of its output leaves.
+    /// Whether it only prints what it reads, and so ends once its output is lost.
     pub(crate) const fn only_prints(&self) -> bool {
         match self {
             Self::Inspect { .. }

@@ -33,7 +33,7 @@ const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, CliError> {
     // An address that a flag names takes precedence.
-    let is_named = flag.broker.is_some() || settings.logbook_is_named || settings.store_is_named;
+    let is_named = flag.broker.is_some() || settings.logbook_is_named() || settings.store_is_named();
     let asks_server = settings.server.is_chosen() && !is_named;
     let checking = async {
         if asks_server {

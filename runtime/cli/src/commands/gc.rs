@@ -11,7 +11,7 @@ use flow::{Digest, RunState, Size, Timestamp};
 use logbook::{Filter, Logbook, MemoLimits, ReadError, Summary, Version, is_deletable};
 use store::{Entry, Store};
 
-use super::{list::before, open_logbook, serve::without_password};
+use super::{list::before, logbook_error, no_logbook, open_logbook, serve::without_password};
 use crate::{
     exit::{CliError, Exit},
     modules, output,
@@ -20,6 +20,9 @@ use crate::{
 
 /// The number of runs and records to read at once.
 const PAGE: usize = 1_000;
+
+/// The hint for a logbook and a store that may not belong together.
+const NAME_BOTH: &str = "name the logbook with --logbook, and its store with --store";
 
 /// The remembered results to forget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,14 +45,7 @@ pub(super) async fn run(
     let audit_age = audit_older_than.map(flow::parse_duration).transpose();
     let audit_age = audit_age.map_err(|error| CliError::invalid(error).hint("write --audit-older-than 400d"))?;
     let (shown_logbook, shown_store) = (without_password(&settings.logbook), settings.store.display());
-    if settings.server.is_chosen() && !settings.logbook_is_named {
-        let error = anyhow!(
-            "gc cleans a logbook and a store directly, and not those of a server: {shown_logbook} and {shown_store} may be others \
-             than those of {}",
-            settings.server.url()
-        );
-        return Err(CliError::invalid(error).hint("name the logbook with --logbook, and its store with --store"));
-    }
+    check_storage(settings).await?;
     let logbook = open_logbook(settings).await?;
     let store = modules::open_store(settings).await?;
     output::note!("logbook  {shown_logbook}\nstore    {shown_store}");
@@ -85,6 +81,35 @@ pub(super) async fn run(
         output::note!("deleted: {deleted} entries of the audit log");
     }
     Ok(Exit::Success)
+}
+
+/// Checks that the logbook and the store exist and belong together: gc removes from the store what the logbook does not need. A
+/// logbook that is another one, or that gc has just created, needs nothing.
+async fn check_storage(settings: &Settings) -> Result<(), CliError> {
+    let (logbook, store) = (without_password(&settings.logbook), settings.store.display());
+    if settings.server.is_chosen() && !settings.logbook_is_named() {
+        let error = anyhow!(
+            "gc cleans a logbook and a store directly, and not those of a server: {logbook} and {store} may be others \
+             than those of {}",
+            settings.server.url()
+        );
+        return Err(CliError::invalid(error).hint(NAME_BOTH));
+    }
+    if let Some((place, only)) = settings.storage.unpaired() {
+        let error = anyhow!(
+            "gc removes from a store what its logbook does not need, and {place} names only the {only}: the logbook \
+             {logbook} and the store {store} may not belong together"
+        );
+        return Err(CliError::invalid(error).hint(NAME_BOTH));
+    }
+    if !logbook::exists(&settings.logbook).await.map_err(logbook_error)? {
+        return Err(no_logbook(settings));
+    }
+    if !settings.store.is_dir() {
+        let error = anyhow!("there is no store {store}");
+        return Err(CliError::invalid(error).hint("--store or WAFT_STORE names another one"));
+    }
+    Ok(())
 }
 
 fn print_counts(heading: &str, runs: u64, entries: &[Entry]) {

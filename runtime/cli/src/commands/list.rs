@@ -46,14 +46,10 @@ async fn listed(settings: &Settings) -> Result<RunListSource, CliError> {
     if !reads_logbook(settings) {
         return remote::client(settings).map(RunListSource::Server);
     }
-    let logbook = if logbook::may_exist(&settings.logbook).map_err(super::logbook_error)? {
-        Some(super::open_logbook(settings).await?)
-    } else {
-        None
-    };
+    let logbook = if super::may_have_runs(settings)? { Some(super::open_logbook(settings).await?) } else { None };
     let here = RunListSource::Local(logbook);
     let one = ListQuery { limit: Some(1), ..ListQuery::default() };
-    if settings.logbook_is_named || !here.page(&one).await?.runs.is_empty() {
+    if settings.logbook_is_named() || !here.page(&one).await?.runs.is_empty() {
         return Ok(here);
     }
     let client = remote::client(settings)?;

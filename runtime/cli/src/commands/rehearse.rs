@@ -25,7 +25,7 @@ use crate::{
     flow_file, input_file,
     modules::{self, Purpose},
     output::{self, Stream},
-    output_file,
+    output_file, sanitize,
     settings::Settings,
 };
 
@@ -132,7 +132,10 @@ async fn stored_modules(settings: &Settings, flow: &Arc<Flow>) -> Result<Modules
         }
         match modules::find(&library, &task.module.to_string(), (Path::new("."), None), Purpose::Inspect).await {
             Ok(found) => drop(known.insert(found.digest, found.content)),
-            Err(error) => output::note!("the results of {name} are not known: {error:#}"),
+            Err(error) => {
+                let reason = sanitize::one_line(&format!("{error:#}"));
+                output::note!("the results of {name} are not known: {reason}");
+            }
         }
     }
     Ok(known)

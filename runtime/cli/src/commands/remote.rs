@@ -116,9 +116,9 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
     let ended = tokio::select! {
         ended = show(source, run, watch, &mut display, as_json) => ended,
         // The run continues without this watcher.
-        () = output::wait_for_reader_gone() => {
+        () = output::wait_for_failure() => {
             display.clear();
-            return Ok(Exit::ReaderGone);
+            return Ok(Exit::Success);
         }
         () = stop.requested.cancelled() => {
             display.clear();

@@ -1,23 +1,19 @@
 //! `waft run`: runs a flow from a file to its end, here or on the workers at a broker.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
 use engine::{Engine, ShardAssignment, SubmitError, SystemClock};
-use flow::{Flow, Labels, NodeIndex, NodeName, QueueName, RunId, RunState, Shard, State, graph::Role};
+use flow::{Flow, Labels, NodeIndex, NodeName, RunId, RunState, Shard, State, graph::Role};
 use logbook::{LoadError, Logbook, RunLock};
 use machine::Machine;
-use protocol::RunCommand;
+use protocol::{DescribedWorker, RunCommand, WorkerState};
 
 use super::{
     STOP_GRACE, broker_url, connect, core_count,
     embedded_worker::EmbeddedWorker as Worker,
-    open_logbook, process_name,
+    may_have_runs, missing_workers, open_logbook, process_name,
     run_follower::{RunFollower, live_lines},
     run_location::{LocalRun, is_own, missing},
     shut_down,
@@ -111,6 +107,9 @@ pub(super) async fn resume(
     shown: OutputOptions,
 ) -> Result<Exit, CliError> {
     let run = RunId::new(run).map_err(CliError::invalid)?;
+    if !may_have_runs(settings)? {
+        return Err(missing(settings, &run));
+    }
     let logbook = open_logbook(settings).await?;
     continue_run(settings, LocalRun { logbook, run }, RunCommand::Resume, broker, shown).await
 }
@@ -230,8 +229,8 @@ pub(super) async fn run_flow(context: RunContext<'_>) -> Result<Exit, CliError> 
         Some(url) => {
             let name = format!("waft run {}", process_name());
             let broker = stop.until_stop_requested(connect(url, context.broker.tls_ca.clone(), &name)).await?;
-            let missing = missing_workers(broker.clone(), context.flow.clone());
-            let exit = drive(&context, broker.clone(), shard, run_id, &stop, missing).await;
+            let advice = advice(broker.clone(), context.flow.clone());
+            let exit = drive(&context, broker.clone(), shard, run_id, &stop, advice).await;
             stop.forced.run_until_cancelled(broker.close()).await;
             exit
         }
@@ -277,19 +276,16 @@ fn reject_waiting_tasks(flow: &Flow) -> Result<(), CliError> {
     Err(CliError::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"))
 }
 
-/// Waits a while, and names the flow's queues that no worker at the broker serves, if any.
-async fn missing_workers(broker: Arc<dyn Broker>, flow: Arc<Flow>) -> Option<String> {
+/// Waits a while, and names the flow's queues from which no worker at the broker takes jobs, if any.
+async fn advice(broker: Arc<dyn Broker>, flow: Arc<Flow>) -> Option<String> {
     tokio::time::sleep(STOP_GRACE).await;
     // A failure to get this advice must not stop a run.
-    let workers = client::workers(broker, std::time::Duration::from_secs(1)).await.ok()?;
-    let served: BTreeSet<&QueueName> = workers.iter().flat_map(|worker| &worker.queues).collect();
-    let required: BTreeSet<&QueueName> = flow.tasks().map(|(_, _, task)| &task.queue).collect();
-    let missing: Vec<&str> = required.difference(&served).map(|queue| queue.as_str()).collect();
-    if missing.is_empty() {
-        return None;
-    }
-    let queues = missing.join(",");
-    Some(format!("no worker takes jobs from {queues}: start one with `waft worker --broker URL --queues {queues}`"))
+    let workers = client::describe_workers(broker, None, std::time::Duration::from_secs(1)).await.ok()?;
+    let takes_jobs =
+        |worker: &&DescribedWorker| worker.details.as_ref().is_none_or(|details| details.state == WorkerState::Active);
+    let served = workers.iter().filter(takes_jobs).flat_map(|worker| &worker.status.queues);
+    let required = flow.tasks().map(|(_, _, task)| task.queue.as_str()).collect();
+    missing_workers::advice(required, served.map(|queue| queue.as_str()))
 }
 
 /// Submits the run and watches it to its end.

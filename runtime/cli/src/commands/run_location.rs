@@ -27,7 +27,7 @@ pub(super) struct LocalRun {
 
 /// Whether commands read the logbook of this machine: a flag named it, or no server was chosen.
 pub(super) fn reads_logbook(settings: &Settings) -> bool {
-    settings.logbook_is_named || !settings.server.is_chosen()
+    settings.logbook_is_named() || !settings.server.is_chosen()
 }
 
 /// Finds a run for a command. If no server was chosen, or a logbook was named, a run that `waft run` started is in the
@@ -43,7 +43,7 @@ pub(super) async fn locate(settings: &Settings, run: &str) -> Result<RunLocation
     match look_up(settings, &run).await? {
         LookUp::Own(logbook) => Ok(RunLocation::Local(LocalRun { logbook, run })),
         LookUp::OfServer(_) | LookUp::Unknown => remote::client(settings).map(RunLocation::Server),
-        LookUp::Nothing if settings.logbook_is_named => Err(missing(settings, &run)),
+        LookUp::Nothing if settings.logbook_is_named() => Err(missing(settings, &run)),
         LookUp::Nothing => {
             let client = remote::client(settings)?;
             // The built-in address was not chosen by a person, so a missing server there is not reported.
@@ -61,7 +61,7 @@ pub(super) async fn locate(settings: &Settings, run: &str) -> Result<RunLocation
 /// # Errors
 /// As [`locate`].
 pub(super) async fn locate_to_read(settings: &Settings, run: &str) -> Result<RunLocation, CliError> {
-    if settings.logbook_is_named
+    if settings.logbook_is_named()
         && let Ok(run) = RunId::new(run)
         && let LookUp::OfServer(logbook) = look_up(settings, &run).await?
     {
@@ -91,12 +91,12 @@ enum LookUp {
 }
 
 async fn look_up(settings: &Settings, run: &RunId) -> Result<LookUp, CliError> {
-    if !logbook::may_exist(&settings.logbook).map_err(super::logbook_error)? {
+    if !super::may_have_runs(settings)? {
         return Ok(LookUp::Nothing);
     }
     let logbook = match logbook::open(&settings.logbook).await {
         Ok(logbook) => logbook,
-        Err(error) if settings.logbook_is_named => return Err(super::logbook_error(error)),
+        Err(error) if settings.logbook_is_named() => return Err(super::logbook_error(error)),
         Err(error) => {
             debug!(%error, "the logbook of this machine cannot be read: the server is asked");
             return Ok(LookUp::Unknown);

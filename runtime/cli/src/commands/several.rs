@@ -36,7 +36,7 @@ pub(super) async fn run(settings: &Settings, action: BulkAction, flags: RunsFlag
         let hint = "name a run, or select runs on a server with --flow, --label, --text, --state, --since or --all";
         return Err(CliError::invalid(error).hint(hint));
     }
-    if settings.logbook_is_named {
+    if settings.logbook_is_named() {
         let error = anyhow!("a filter selects runs on a server, and --logbook names a logbook");
         let hint = "a run of `waft run` is named by its id; --server names a server";
         return Err(CliError::invalid(error).hint(hint));

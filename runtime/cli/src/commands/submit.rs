@@ -15,7 +15,7 @@ use flow::{Diagnostic, Digest, Draft, Labels, Severity};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{remote, source::Source};
+use super::{missing_workers, remote, source::Source};
 use crate::{
     arguments::SubmitFlags,
     exit::{CliError, Exit},
@@ -30,9 +30,6 @@ use crate::{
 /// How long the server may take to answer a question about a new run: it lets workers answer for a second. The run has started, and
 /// nothing depends on the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The maximum number of queues that are named as having no worker.
-const MAX_NAMED_QUEUES: usize = 10;
 
 pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit, CliError> {
     let SubmitFlags { flow: path, values, labels, run_id, wait, json: as_json } = flags;
@@ -62,7 +59,7 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     } else {
         crate::output::say!("{}", run.run);
         // Programs, which read JSON, need not wait for this: they find it in the run.
-        if let Some(advice) = missing_workers(&client, &run).await {
+        if let Some(advice) = advice(&client, &run).await {
             crate::output::note!("{advice}");
         }
     }
@@ -71,34 +68,22 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
 
 /// Names the queues in which calls of a run wait although no worker takes jobs from them; `None` if there are none, or if the server
 /// does not say so soon.
-async fn missing_workers(client: &Client, run: &Run) -> Option<String> {
+async fn advice(client: &Client, run: &Run) -> Option<String> {
     // A token that may only submit gets no tasks, and may not ask.
     if run.state.is_final() || run.tasks.is_empty() {
         return None;
     }
     let run = timeout(ANSWER_TIMEOUT, client.run(&run.run)).await.ok()?.ok()?;
     let waiting = run.tasks.iter().filter_map(|task| task.out.as_ref()).filter(|out| out.unserved);
-    let mut queues: BTreeSet<&str> = waiting.map(|out| out.queue.as_str()).collect();
+    let queues: BTreeSet<&str> = waiting.map(|out| out.queue.as_str()).collect();
     if queues.is_empty() {
         return None;
     }
     // A worker whose slots are all taken consumes no queue for a while, and still has its queues.
     let workers = timeout(ANSWER_TIMEOUT, client.workers()).await.ok()?.ok()?.workers;
     let takes_jobs = |worker: &&Worker| worker.state.as_ref().is_none_or(|state| *state == WorkerState::Active);
-    for queue in workers.iter().filter(takes_jobs).flat_map(|worker| &worker.queues) {
-        queues.remove(queue.as_str());
-    }
-    let named: Vec<String> = queues.iter().take(MAX_NAMED_QUEUES).map(|queue| sanitize::one_line(queue)).collect();
-    let (queue, others) = match queues.len() {
-        0 => return None,
-        1 => ("queue", String::new()),
-        all if all == named.len() => ("queues", String::new()),
-        all => ("queues", format!(" and {} more", all - named.len())),
-    };
-    let named = named.join(",");
-    Some(format!(
-        "no worker takes jobs from the {queue} {named}{others}: start one with `waft worker --broker URL --queues {named}`"
-    ))
+    let served = workers.iter().filter(takes_jobs).flat_map(|worker| &worker.queues).map(String::as_str);
+    missing_workers::advice(queues, served)
 }
 
 /// Where to upload the module files that flows and edits name.

@@ -292,7 +292,8 @@ impl Dashboard {
                 match joined(answered).map(|answered| answered.answer) {
                     Some(Answer::Command(_, Ok(done))) => output::note!("{}", sanitize::one_line(&done)),
                     Some(Answer::Command(command, Err(failure))) => {
-                        output::note!("error: {}: {}", command.target(), sanitize::one_line(&failure.text));
+                        let line = format!("error: {}: {}", command.target(), failure.text);
+                        output::note!("{}", sanitize::one_line(&line));
                     }
                     // Only commands are here, and they are not aborted.
                     Some(_) | None => {}

@@ -103,7 +103,7 @@ impl Table {
             row.worker.clone_from(&event.worker);
         }
         if let Some(computed_by) = &event.computed_by {
-            row.worker = Some(format!("remembered from {}", sanitize::one_line(&computed_by.run)));
+            row.worker = Some(format!("remembered from {}", computed_by.run));
         }
         match (&event.failure, event.retry_in) {
             (Some(failure), Some(pause)) => row.message = format!("again in {pause:.1}s: {failure}"),
@@ -198,7 +198,8 @@ impl Table {
             *counts.entry(&row.state).or_default() += 1;
         }
         let counts: Vec<String> = counts.into_iter().map(|(state, count)| format!("{count} {state}")).collect();
-        format!("  {} in all: {}", self.rows.len(), counts.join(", "))
+        let counts = sanitize::one_line(&counts.join(", "));
+        format!("  {} in all: {counts}", self.rows.len())
     }
 
     fn line(&self, row: &Row, colour: bool) -> String {
@@ -208,7 +209,9 @@ impl Table {
             (_, took) => took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default(),
         };
         let attempt = if row.attempt > 1 { format!("#{}", row.attempt) } else { String::new() };
-        let state = Appearance::of(&row.state).text(&format!("{:16}", row.state), colour);
+        // A server chooses the words of a state and of a worker, and a guest those of a message: colours in them are not waft's.
+        let state = sanitize::one_line(&row.state.to_string());
+        let state = Appearance::of(&row.state).text(&format!("{state:16}"), colour);
         let width = self.name_width;
         let mut line = format!(
             "  {} {:width$}  {state} {attempt:4} {elapsed:>7}",
@@ -216,10 +219,10 @@ impl Table {
             row.name
         );
         if let Some(worker) = &row.worker {
-            let _ = write!(line, "  {}", Colour::Dim.text(worker, colour));
+            let _ = write!(line, "  {}", Colour::Dim.text(&sanitize::one_line(worker), colour));
         }
         if let Some(first_line) = row.message.lines().next() {
-            let _ = write!(line, "  {first_line}");
+            let _ = write!(line, "  {}", sanitize::one_line(first_line));
         }
         line
     }
@@ -228,4 +231,23 @@ impl Table {
 /// Whether an apply or a rollback is with the workers.
 fn is_called(state: &NodeState) -> bool {
     state.to_runtime().is_some_and(flow::State::is_called)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_of_others_are_no_colours_of_the_table() {
+        let name = NodeName::new("t").unwrap();
+        let mut table = Table::new([name].into_iter());
+        let painted = "\x1b[31;4mred";
+        table.rows[0].message = painted.into();
+        table.rows[0].worker = Some(painted.into());
+        for colour in [true, false] {
+            let line = table.line(&table.rows[0], colour);
+            assert!(!line.contains(painted), "{line:?}");
+            assert_eq!(line.matches("\\x1b[31;4mred").count(), 2, "{line:?}");
+        }
+    }
 }

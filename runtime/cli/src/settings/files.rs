@@ -11,7 +11,7 @@ use toml::de::DeTable;
 
 use super::{
     RawSettings, admission::LastRead, grants::RawGrants, guest_secrets::RawGuestSecrets, limits, located::FileText,
-    outside::LastTables, webhooks::RawWebhooks,
+    outside::LastTables, storage::StoragePlace, webhooks::RawWebhooks,
 };
 use crate::exit::CliError;
 
@@ -30,6 +30,8 @@ pub(super) struct SettingsFiles {
     pub(super) settings: RawSettings,
     /// Those that contain a token, or an address with a password.
     pub(super) with_secrets: Vec<PathBuf>,
+    /// What each names of logbook and store; those that take precedence come first.
+    pub(super) storage: Vec<StoragePlace>,
     /// The table `[admission]` of each.
     pub(super) admission: LastRead,
     /// The tables `[[grant]]` and `[secret]` of each.
@@ -42,6 +44,7 @@ impl SettingsFiles {
             names: Vec::new(),
             settings: RawSettings::default(),
             with_secrets: Vec::new(),
+            storage: Vec::new(),
             admission: LastRead::default(),
             outside: LastTables::default(),
         };
@@ -55,6 +58,7 @@ impl SettingsFiles {
             if settings.has_secrets() {
                 files.with_secrets.push(path.clone());
             }
+            files.storage.push(StoragePlace::of(path.display().to_string(), &settings));
             files.admission.note_table(&path, &settings.admission);
             files.outside.note(&path, &settings);
             files.names.push(path.display().to_string());
