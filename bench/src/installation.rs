@@ -14,13 +14,17 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use xtask::{ports::free_port, rabbitmq::with_user};
 
-use crate::{Bench, cold::start_worker};
+use crate::{Bench, cold::start_worker, cpu};
 
 /// The number of tasks of a round.
 pub(crate) const TASKS: usize = 2_000;
 
 /// The file with the flow of a round.
 const FLOW: &str = "flow.toml";
+
+/// The file with a flow that waits for a person, and the flow.
+const WAITING: &str = "waiting.toml";
+const WAITING_FLOW: &str = "name = \"waits\"\n[[task]]\nname = \"person\"\nwait = \"a word\"\n";
 
 /// The tag of the module in a guarded installation.
 const TAG: &str = "shop/guest:1";
@@ -34,7 +38,7 @@ pub(crate) struct Installation {
     token: Option<String>,
     /// The addresses with the metrics of the server and of the worker, if they can be read.
     metrics: Vec<String>,
-    _server: Child,
+    server: Child,
     _worker: Child,
 }
 
@@ -55,8 +59,29 @@ impl Installation {
         let free = format!("127.0.0.1:{}", free_port()?);
         let worker = ["--queues", "default", "--metrics", &free];
         let mut own = Self::start_in(folder, &bench.binary, brokers, &worker).await?;
-        own.metrics = vec![own.address.trim_start_matches("http://").to_owned(), free];
+        own.metrics = vec![own.host().to_owned(), free];
         own.with_flow("noops", "guest.wasm")
+    }
+
+    /// Host and port of the server.
+    pub(crate) fn host(&self) -> &str {
+        self.address.trim_start_matches("http://")
+    }
+
+    /// The seconds that the server has computed so far.
+    pub(crate) fn server_cpu(&self) -> anyhow::Result<f64> {
+        cpu::seconds(&self.server.id().context("the server runs")?.to_string())
+    }
+
+    /// Creates a token that may read everything.
+    pub(crate) async fn create_reader(&self, name: &str) -> anyhow::Result<String> {
+        Ok(printed(self.client(&["token", "create", name, "--scope", "read"])).await?.trim().to_owned())
+    }
+
+    /// Starts a run that waits for a person.
+    pub(crate) async fn submit_waiting(&self, run: &str) -> anyhow::Result<()> {
+        std::fs::write(self.folder.path().join(WAITING), WAITING_FLOW)?;
+        printed(self.client(&["submit", WAITING, "--run-id", run])).await.map(drop)
     }
 
     /// The addresses with the metrics of the server and of the worker, if they can be read.
@@ -114,7 +139,7 @@ impl Installation {
         let arguments = [&["worker"], worker_arguments].concat();
         let worker = start_worker(waft(binary, folder.path(), "worker", worker, &arguments)).await?;
         let (binary, metrics) = (binary.to_owned(), Vec::new());
-        Ok(Self { binary, folder, address, token: None, metrics, _server: server, _worker: worker })
+        Ok(Self { binary, folder, address, token: None, metrics, server, _worker: worker })
     }
 
     /// Writes a flow with the tasks of a round. None depends on another.
@@ -152,8 +177,22 @@ impl Installation {
     ///
     /// The seconds from the start of `waft submit` to its end.
     pub(crate) async fn round_of(&self, file: &str) -> anyhow::Result<f64> {
+        self.timed(&["submit", file, "--wait"]).await
+    }
+
+    /// Submits the flow as a run with this id, and waits for its end.
+    ///
+    /// # Returns
+    ///
+    /// The seconds from the start of `waft submit` to its end.
+    pub(crate) async fn round_of_run(&self, run: &str) -> anyhow::Result<f64> {
+        self.timed(&["submit", FLOW, "--run-id", run, "--wait"]).await
+    }
+
+    /// The seconds that a command takes.
+    async fn timed(&self, arguments: &[&str]) -> anyhow::Result<f64> {
         let started = Instant::now();
-        printed(self.client(&["submit", file, "--wait"])).await?;
+        printed(self.client(arguments)).await?;
         Ok(started.elapsed().as_secs_f64())
     }
 

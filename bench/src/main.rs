@@ -4,6 +4,8 @@
 //! and reports the median of the ratios.
 
 mod cold;
+mod cpu;
+mod dashboards;
 mod defaults;
 mod durable;
 mod guarded;
@@ -43,10 +45,11 @@ struct Bench {
     python: Option<String>,
 }
 
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "defaults",
     "guarded",
     "metrics",
+    "dashboards",
     "memo",
     "instance",
     "outside",
@@ -92,6 +95,7 @@ async fn run(bench: &Bench, selected: &[String]) -> anyhow::Result<()> {
             "defaults" => defaults::measure(bench).await,
             "guarded" => guarded::measure(bench).await,
             "metrics" => metrics::measure(bench).await,
+            "dashboards" => dashboards::measure(bench).await,
             "memo" => memo::measure(bench).await,
             "outside" => outside::measure(bench).await,
             "instance" => instance::measure(bench).await,

@@ -1,8 +1,12 @@
-//! Measures what it costs to count, and to be scraped: the same flow on an installation whose server and worker are scraped each
-//! second, beside one that nobody scrapes. Both count.
+//! Measures what it costs to count, and to be scraped: the same flow on an installation whose server and worker show their metrics and are
+//! scraped each five seconds, beside one whose worker shows none, and that nobody scrapes. Both count.
 
 use std::{
     hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,11 +28,14 @@ use crate::{
 /// The number of installations of each kind, in alternation: two servers with different logbooks cannot share a broker.
 const INSTALLATIONS: usize = 5;
 
-/// The number of rounds with one installation.
-const ROUNDS: usize = 4;
+/// How long the rounds with one installation take at least, so that each is scraped several times.
+const MEASURED: Duration = Duration::from_secs(20);
 
 /// Prometheus scrapes every fifteen seconds, or every minute.
-const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The least number of scrapes of an installation during its rounds, of its server and of its worker each.
+const MIN_SCRAPES: u64 = 3;
 
 /// The number of times that each task is counted.
 const COUNTS: usize = 1_000;
@@ -42,11 +49,12 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     measure_counting("an attempt, half of others", "shop/")?;
     let mut pairs = Pairs::default();
     for _ in 0..INSTALLATIONS {
-        let scraped = rates(Installation::start_with_metrics(bench).await?, true).await?;
-        let other = rates(Installation::start_with_metrics(bench).await?, false).await?;
-        scraped.into_iter().zip(other).for_each(|(scraped, other)| pairs.push(scraped, other));
+        let scraped = scraped_rate(&Installation::start_with_metrics(bench).await?).await?;
+        let installation = Installation::start(bench).await?;
+        installation.round().await?;
+        pairs.push(scraped, rate(&installation).await?);
     }
-    pairs.print_rates("scraped each second", "not scraped", "tasks/s");
+    pairs.print_rates("scraped each five seconds", "without metrics", "tasks/s");
     Ok(())
 }
 
@@ -69,33 +77,46 @@ fn measure_counting(what: &str, namespace: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The rates of some rounds, after one that warms up.
-async fn rates(installation: Installation, is_scraped: bool) -> anyhow::Result<Vec<f64>> {
+/// The rate of the rounds with an installation that is scraped meanwhile, after a round that warms up.
+async fn scraped_rate(installation: &Installation) -> anyhow::Result<f64> {
     installation.round().await?;
     let addresses = installation.metrics().to_vec();
     for address in &addresses {
         // A measurement without metrics would be worthless.
         ensure!(scrape(address).await?.contains("waft_build_info"), "{address} shows no metrics");
     }
-    let _scraping = is_scraped.then(|| {
-        let scraping = async move {
-            let mut ticks = tokio::time::interval(SCRAPE_INTERVAL);
-            loop {
-                ticks.tick().await;
-                for address in &addresses {
-                    if let Err(error) = scrape(address).await {
-                        eprintln!("a scrape failed: {error:#}");
+    let scrapes = Arc::new(AtomicU64::new(0));
+    let counted = scrapes.clone();
+    let scraping = async move {
+        let mut ticks = tokio::time::interval(SCRAPE_INTERVAL);
+        loop {
+            ticks.tick().await;
+            for address in &addresses {
+                match scrape(address).await {
+                    Ok(_) => {
+                        counted.fetch_add(1, Ordering::Relaxed);
                     }
+                    Err(error) => eprintln!("a scrape failed: {error:#}"),
                 }
             }
-        };
-        AbortOnDropHandle::new(TaskTracker::new().spawn(scraping))
-    });
-    let mut rates = Vec::new();
-    for _ in 0..ROUNDS {
-        rates.push(TASKS as f64 / installation.round().await?);
+        }
+    };
+    let _scraping = AbortOnDropHandle::new(TaskTracker::new().spawn(scraping));
+    let rate = rate(installation).await?;
+    let least = MIN_SCRAPES * installation.metrics().len() as u64;
+    let count = scrapes.load(Ordering::Relaxed);
+    ensure!(count >= least, "there were {count} scrapes instead of {least} at least");
+    Ok(rate)
+}
+
+/// The rate of all rounds together: a scrape costs the one round during which it happens, and the median of the rounds would leave it out.
+async fn rate(installation: &Installation) -> anyhow::Result<f64> {
+    let (mut tasks, mut seconds) = (0, 0.0);
+    while seconds < MEASURED.as_secs_f64() {
+        seconds += installation.round().await?;
+        tasks += TASKS;
     }
-    Ok(rates)
+    Ok(tasks as f64 / seconds)
 }
 
 /// What the metrics at an address show.

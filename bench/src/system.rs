@@ -88,7 +88,7 @@ impl Waft {
             queues: vec![queue.parse()?],
             own_slots: BTreeMap::new(),
             grace: std::time::Duration::ZERO,
-            since: SystemClock.now(),
+            clock: worker::WallClock::new(|| SystemClock.now()),
             delivery_limit: flow::DELIVERY_LIMIT,
             journal: None,
         };

@@ -1,41 +1,27 @@
 // What an operator does with the dashboard, in a real browser, with real runs of a real server.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import type { Browser } from "playwright-core";
+import { describe, test } from "node:test";
 
 import { APPROVAL, HOSTILE, HOSTILE_TEXT, ORDER, PROVISION, SHOWCASE, STUCK, wide } from "./flows.ts";
-import { Looker, PATIENCE, Server, startBrowser, until } from "./world.ts";
-
-/** The names of the runs in the list. */
-const RUN_LINKS = ".runs-table .run-link";
+import { OWNER_TOKEN, PATIENCE, RUN_LINKS, until, World } from "./world.ts";
 
 describe("the dashboard", { timeout: 600_000 }, () => {
-  let browser: Browser;
-  let server: Server;
-  before(async () => {
-    browser = await startBrowser();
-    server = await Server.start();
-    await server.push("hostile");
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  const world = World.start();
 
   test("a run that succeeds is watched from its start to its end", async () => {
-    const looker = await Looker.open(browser, server, "/");
+    const looker = await world.open("/");
     const { page } = looker;
     await page.waitForURL("**/ui/runs");
     await page.getByText("No runs yet").waitFor();
-    await server.submit("order-1", ORDER, { text: "mixing the batter" });
+    await world.server.submit("order-1", ORDER, { text: "mixing the batter" });
     // The list shows it by itself.
     await page.getByRole("link", { name: "order-1" }).click();
     await page.getByRole("heading", { level: 1, name: "order" }).waitFor();
     const mix = page.locator(".node", { hasText: "mix" });
     const bake = page.locator(".node", { hasText: "bake" });
     await page.locator(".node.waiting", { hasText: "start" }).waitFor();
-    await server.api("POST", "/v1/runs/order-1/notify", { task: "start" });
+    await world.server.api("POST", "/v1/runs/order-1/notify", { task: "start" });
     await page.locator(".node.running", { hasText: "mix" }).waitFor();
     await page.locator(".node.success", { hasText: "mix" }).waitFor();
     await page.locator(".node.running", { hasText: "bake" }).waitFor();
@@ -64,11 +50,11 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("a run that fails is watched while it is rolled back", async () => {
-    await server.submit("provision-1", PROVISION);
-    const looker = await Looker.open(browser, server, "/ui/runs/provision-1");
+    await world.server.submit("provision-1", PROVISION);
+    const looker = await world.open("/ui/runs/provision-1");
     const { page } = looker;
     await page.locator(".node.waiting", { hasText: "start" }).waitFor();
-    await server.api("POST", "/v1/runs/provision-1/notify", { task: "start" });
+    await world.server.api("POST", "/v1/runs/provision-1/notify", { task: "start" });
     // The rollback runs backwards. That of the server has to be tried again, and the network waits for it.
     await page.locator(".node.rolling-back", { hasText: "server" }).waitFor();
     await page.locator(".link-group.undoing").first().waitFor({ state: "attached" });
@@ -89,35 +75,31 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("a run is suspended, resumed, cancelled and started anew by buttons", async () => {
-    await server.submit("approval-1", APPROVAL);
-    const looker = await Looker.open(browser, server, "/ui/runs/approval-1");
+    await world.server.submit("approval-1", APPROVAL);
+    const looker = await world.open("/ui/runs/approval-1");
     const { page } = looker;
-    const command = async (button: string, confirm: string) => {
-      await page.getByRole("button", { name: button }).click();
-      await page.getByRole("dialog").getByRole("button", { name: confirm }).click();
-      await page.getByRole("dialog").waitFor({ state: "detached" });
-    };
-    await command("Suspend…", "Suspend the run");
+    await looker.command("Suspend…", "Suspend the run");
     await page.locator(".run-title .state.suspended").waitFor();
-    await command("Resume…", "Resume the run");
+    await looker.command("Resume…", "Resume the run");
     await page.locator(".run-title .state.running").waitFor();
     // A dialog that is closed does nothing.
     await page.getByRole("button", { name: "Cancel…" }).click();
+    await page.getByRole("dialog").waitFor();
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
-    assert.equal(await server.state("approval-1"), "running");
-    await command("Cancel…", "Cancel the run");
+    assert.equal(await world.server.state("approval-1"), "running");
+    await looker.command("Cancel…", "Cancel the run");
     await page.locator(".run-title .state.rolled-back").waitFor();
-    assert.equal(await server.state("approval-1"), "rolled-back");
-    await command("Retry…", "Start it anew");
+    assert.equal(await world.server.state("approval-1"), "rolled-back");
+    await looker.command("Retry…", "Start it anew");
     await page.locator(".run-title .state.running").waitFor();
     await page.locator(".node.waiting", { hasText: "approve" }).waitFor();
     await looker.close();
   });
 
   test("a waiting task is notified by a form for its values", async () => {
-    await server.submit("approval-2", APPROVAL);
-    const looker = await Looker.open(browser, server, "/ui/runs/approval-2");
+    await world.server.submit("approval-2", APPROVAL);
+    const looker = await world.open("/ui/runs/approval-2");
     const { page } = looker;
     await page.getByText("waits for a manager's approval").waitFor();
     await page.getByRole("button", { name: "Notify…" }).click();
@@ -131,13 +113,13 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await page.getByRole("link", { name: "Values", exact: true }).click();
     // No digit is lost on the way there and back.
     await page.locator(".value", { hasText: "limit" }).getByText("12345678901234567890").waitFor();
-    const shown = await fetch(`${server.address}/v1/runs/approval-2/values/by`);
+    const shown = await fetch(`${world.server.address}/v1/runs/approval-2/values/by`);
     assert.equal(await shown.text(), '"eve"');
     // A refusal stays in the form.
-    await server.submit("approval-3", APPROVAL);
+    await world.server.submit("approval-3", APPROVAL);
     await looker.goto("/ui/runs/approval-3");
     await page.getByRole("button", { name: "Notify…" }).click();
-    await server.api("POST", "/v1/runs/approval-3/cancel");
+    await world.server.api("POST", "/v1/runs/approval-3/cancel");
     await page.getByRole("dialog").getByLabel("Let the task fail instead").check();
     await page.getByRole("dialog").getByLabel("Why it fails").fill("no");
     await page.getByRole("dialog").getByRole("button", { name: "Let it fail" }).click();
@@ -147,8 +129,8 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("a failed rollback is skipped with a reason", async () => {
-    await server.submit("stuck-1", STUCK);
-    const looker = await Looker.open(browser, server, "/ui/runs/stuck-1");
+    await world.server.submit("stuck-1", STUCK);
+    const looker = await world.open("/ui/runs/stuck-1");
     const { page } = looker;
     const notice = page.getByRole("region", { name: "How the run ended" });
     await notice.getByText("failed and needs a person").waitFor();
@@ -164,7 +146,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("the filters of the list are in the address", async () => {
-    const looker = await Looker.open(browser, server, "/ui/runs");
+    const looker = await world.open("/ui/runs");
     const { page } = looker;
     await page.getByRole("link", { name: "order-1" }).waitFor();
     await page.getByRole("group", { name: "State" }).getByRole("button", { name: "success" }).click();
@@ -193,9 +175,9 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("runs are found by their labels and by texts", async () => {
-    await server.submit("labelled-1", APPROVAL, {}, { team: "shop", note: "a <b>label</b> with spaces" });
-    await server.submit("labelled-2", APPROVAL, {}, { team: "shop" });
-    const looker = await Looker.open(browser, server, "/ui/runs");
+    await world.server.submit("labelled-1", APPROVAL, {}, { team: "shop", note: "a <b>label</b> with spaces" });
+    await world.server.submit("labelled-2", APPROVAL, {}, { team: "shop" });
+    const looker = await world.open("/ui/runs");
     const { page } = looker;
     await page.getByRole("link", { name: "order-1" }).waitFor();
     await page.locator(".runs-table .labels").getByText("note=a <b>label</b> with spaces").waitFor();
@@ -225,8 +207,8 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("the list has pages", async () => {
-    for (let number = 0; number < 52; number += 1) await server.submit(`many-${number}`, 'name = "many"\n[[task]]\nname = "w"\nwait = "a word"\n');
-    const looker = await Looker.open(browser, server, "/ui/runs?flow=many");
+    for (let number = 0; number < 52; number += 1) await world.server.submit(`many-${number}`, 'name = "many"\n[[task]]\nname = "w"\nwait = "a word"\n');
+    const looker = await world.open("/ui/runs?flow=many");
     const { page } = looker;
     await page.getByRole("link", { name: "Older" }).click();
     await page.getByRole("link", { name: "many-1", exact: true }).waitFor();
@@ -237,16 +219,16 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("a server that starts again heals the page by itself", async () => {
-    await server.submit("approval-4", APPROVAL);
-    const looker = await Looker.open(browser, server, "/ui/runs/approval-4");
+    await world.server.submit("approval-4", APPROVAL);
+    const looker = await world.open("/ui/runs/approval-4");
     const { page } = looker;
     await page.locator(".node.waiting").waitFor();
-    await server.end();
+    await world.server.end();
     await page.locator(".connection-lost").waitFor();
     await page.locator(".node.waiting").waitFor();
-    await server.startAgain();
+    await world.server.startAgain();
     await page.locator(".connection-lost").waitFor({ state: "detached" });
-    await server.api("POST", "/v1/runs/approval-4/notify", { task: "approve", values: { by: "bob", limit: 1 } });
+    await world.server.api("POST", "/v1/runs/approval-4/notify", { task: "approve", values: { by: "bob", limit: 1 } });
     await page.locator(".run-title .state.success").waitFor();
     await page.getByRole("link", { name: "Events", exact: true }).click();
     // No event is missing, and none came twice.
@@ -255,18 +237,11 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("texts from outside are texts", async () => {
-    await server.submit("hostile-1", HOSTILE, { text: HOSTILE_TEXT, message: HOSTILE_TEXT });
-    await server.waitFor("hostile-1", "rolled-back");
-    const looker = await Looker.open(browser, server, "/ui/runs/hostile-1");
+    await world.server.submit("hostile-1", HOSTILE, { text: HOSTILE_TEXT, message: HOSTILE_TEXT });
+    await world.server.waitFor("hostile-1", "rolled-back");
+    const looker = await world.open("/ui/runs/hostile-1");
     const { page } = looker;
-    const checkTexts = async (place: string) => {
-      const text = page.locator("main").getByText("<script>alert(2)</script>").first();
-      await text.waitFor();
-      const content = (await text.textContent()) ?? "";
-      assert.ok(content.includes("\\x1b[31mred"), `${place}: ${content}`);
-      assert.ok(content.includes("\\u{202e}gnp.exe"), `${place}: ${content}`);
-      assert.equal(await page.locator("main script, main img").count(), 0, place);
-    };
+    const checkTexts = (place: string) => looker.checkTexts(page.locator("main"), place);
     await checkTexts("the failure");
     for (const view of ["Events", "Logs", "Values"]) {
       await page.getByRole("link", { name: view, exact: true }).click();
@@ -279,7 +254,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await page.getByRole("alert").waitFor();
     await looker.goto(`/ui/runs?flow=${encodeURIComponent(HOSTILE_TEXT)}`);
     await page.getByRole("alert").waitFor();
-    assert.equal(await page.locator("main script, main img").count(), 0);
+    await looker.checkNoMarkup(page.url());
     await looker.goto("/ui/runs/%E0%A4%A");
     await page.getByText("This page has no such screen").waitFor();
     await looker.close();
@@ -287,9 +262,9 @@ describe("the dashboard", { timeout: 600_000 }, () => {
 
   test("a long text is cut, and can be seen whole", async () => {
     const text = `${"x".repeat(50_000)} the end`;
-    await server.submit("long-1", HOSTILE, { text, message: text });
-    await server.waitFor("long-1", "rolled-back");
-    const looker = await Looker.open(browser, server, "/ui/runs/long-1");
+    await world.server.submit("long-1", HOSTILE, { text, message: text });
+    await world.server.waitFor("long-1", "rolled-back");
+    const looker = await world.open("/ui/runs/long-1");
     const { page } = looker;
     const failure = page.getByRole("region", { name: "How the run ended" });
     const length = async () => ((await failure.locator("pre").first().textContent()) ?? "").length;
@@ -309,8 +284,8 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("large graphs are a list first, and are drawn on request", async () => {
-    await server.submit("wide-1", wide(2100));
-    const looker = await Looker.open(browser, server, "/ui/runs/wide-1");
+    await world.server.submit("wide-1", wide(2100));
+    const looker = await world.open("/ui/runs/wide-1");
     const { page } = looker;
     await page.getByText("This flow has 2,100 nodes").waitFor();
     await page.locator(".outline-task", { hasText: "t0" }).first().waitFor();
@@ -322,7 +297,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("workers, modules and health are shown", async () => {
-    const looker = await Looker.open(browser, server, "/ui/workers");
+    const looker = await world.open("/ui/workers");
     const { page } = looker;
     await page.locator("td", { hasText: /of 4/ }).waitFor();
     await page.getByRole("link", { name: "Modules" }).click();
@@ -340,25 +315,17 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("everything can be done with keys alone", async () => {
-    await server.submit("approval-5", APPROVAL);
-    const looker = await Looker.open(browser, server, "/ui/runs");
+    await world.server.submit("approval-5", APPROVAL);
+    const looker = await world.open("/ui/runs");
     const { page } = looker;
-    const focused = () => page.evaluate(() => document.activeElement?.textContent?.trim() ?? "");
-    const tabTo = async (text: string) => {
-      for (let tries = 0; tries < 60; tries += 1) {
-        await page.keyboard.press("Tab");
-        if ((await focused()) === text) return;
-      }
-      assert.fail(`no key leads to ${text}`);
-    };
     await page.getByRole("link", { name: "approval-5" }).waitFor();
     await page.keyboard.press("Tab");
-    assert.equal(await focused(), "Skip to the content");
+    assert.equal(await looker.focused(), "Skip to the content");
     await page.keyboard.press("Enter");
-    await tabTo("approval-5");
+    await looker.tabTo("approval-5");
     await page.keyboard.press("Enter");
     await page.waitForURL("**/ui/runs/approval-5");
-    await until(async () => (await focused()) === "shop/approval", "the heading has the focus");
+    await until(async () => (await looker.focused()) === "shop/approval", "the heading has the focus");
     // The graph by its keys.
     await page.locator(".node").waitFor();
     await page.locator(".graph-window").focus();
@@ -369,23 +336,23 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     await page.keyboard.press("Escape");
     await page.getByRole("complementary").waitFor({ state: "detached" });
     await page.locator("main").focus();
-    await tabTo("Notify…");
+    await looker.tabTo("Notify…");
     await page.keyboard.press("Enter");
     await page.getByRole("dialog").waitFor();
     await page.getByRole("dialog").getByLabel("by").focus();
     await page.keyboard.type("kim");
     await page.keyboard.press("Tab");
     await page.keyboard.type("3");
-    await tabTo("Notify");
+    await looker.tabTo("Notify");
     await page.keyboard.press("Enter");
     await page.locator(".run-title .state.success").waitFor();
     await looker.close();
   });
 
   test("readers with special needs can use each screen, in both themes", async () => {
-    await server.submit("report-1", SHOWCASE);
+    await world.server.submit("report-1", SHOWCASE);
     for (const colorScheme of ["light", "dark"] as const) {
-      const looker = await Looker.open(browser, server, "/ui/runs", { colorScheme });
+      const looker = await world.open("/ui/runs", { colorScheme });
       const { page } = looker;
       await page.locator(".runs-table").waitFor();
       await looker.checkAccess(`runs, ${colorScheme}`);
@@ -425,7 +392,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("the theme follows the system, and the switch after a choice", async () => {
-    const looker = await Looker.open(browser, server, "/ui/workers", { colorScheme: "light" });
+    const looker = await world.open("/ui/workers", { colorScheme: "light" });
     const { page } = looker;
     const ground = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
     const light = await ground();
@@ -444,7 +411,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("a narrow screen shows everything without scrolling sideways", async () => {
-    const looker = await Looker.open(browser, server, "/ui/runs", { viewport: { width: 375, height: 720 }, hasTouch: true });
+    const looker = await world.open("/ui/runs", { viewport: { width: 375, height: 720 }, hasTouch: true });
     const { page } = looker;
     const places = [
       ["runs", ".runs-table"],
@@ -463,8 +430,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
     for (const [place, part] of places) {
       await looker.goto(`/ui/${place}`);
       await page.locator(part).first().waitFor();
-      const width = await page.evaluate(() => document.documentElement.scrollWidth);
-      assert.ok(width <= 375, `${place} is ${width} wide`);
+      await looker.checkWidth(place);
       await looker.picture(`narrow-${place.replace(/[^a-z]+/g, "-")}`);
     }
     await looker.checkAccess("narrow");
@@ -472,7 +438,7 @@ describe("the dashboard", { timeout: 600_000 }, () => {
   });
 
   test("the first view is there at once, and little is loaded", async () => {
-    const looker = await Looker.open(browser, server, "/ui/runs");
+    const looker = await world.open("/ui/runs");
     const { page } = looker;
     await page.locator(".runs-table").waitFor();
     const loaded = await page.evaluate(() =>
@@ -484,23 +450,14 @@ describe("the dashboard", { timeout: 600_000 }, () => {
 });
 
 describe("the dashboard of a server with a token", { timeout: 300_000 }, () => {
-  let browser: Browser;
-  let server: Server;
-  before(async () => {
-    browser = await startBrowser();
-    server = await Server.start({ token: "the-token-of-the-server" });
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  const world = World.start({ token: OWNER_TOKEN });
 
   test("a token is asked for, taken and revoked, and the page stays where it is", async () => {
-    await server.submit("approval-1", APPROVAL);
-    const { secret } = await server.api<{ secret: string }>("POST", "/v1/tokens", { name: "reader", scopes: ["read"] });
-    const looker = await Looker.open(browser, server, "/ui/runs/approval-1?view=list");
+    await world.server.submit("approval-1", APPROVAL);
+    const secret = await world.server.makeToken("reader", "read");
+    const looker = await world.open("/ui/runs/approval-1?view=list");
     const { page } = looker;
-    const prompt = page.getByRole("dialog", { name: "This server needs a token" });
+    const prompt = looker.tokenPrompt;
     await prompt.waitFor();
     await looker.checkAccess("token");
     // Nobody gets past it.
@@ -508,11 +465,9 @@ describe("the dashboard of a server with a token", { timeout: 300_000 }, () => {
     await page.keyboard.press("Escape");
     await prompt.waitFor();
     assert.equal(await page.locator(".outline-task").count(), 0);
-    await prompt.getByLabel("Token").fill("a-wrong-token");
-    await prompt.getByRole("button", { name: "Continue" }).click();
+    await looker.enterToken("a-wrong-token");
     await prompt.getByText("The token is wrong, revoked or expired.").waitFor();
-    await prompt.getByLabel("Token").fill(secret);
-    await prompt.getByRole("button", { name: "Continue" }).click();
+    await looker.enterToken(secret);
     await prompt.waitFor({ state: "detached" });
     await page.locator(".outline-task", { hasText: "approve" }).waitFor();
     // It is kept in this tab, and in no other place.
@@ -520,7 +475,7 @@ describe("the dashboard of a server with a token", { timeout: 300_000 }, () => {
     await page.locator(".outline-task", { hasText: "approve" }).waitFor();
     assert.deepEqual(await page.evaluate(() => [Object.keys(localStorage), document.cookie]), [[], ""]);
     const other = await looker.context.newPage();
-    await other.goto(`${server.address}/ui/runs`);
+    await other.goto(`${world.server.address}/ui/runs`);
     await other.getByRole("dialog", { name: "This server needs a token" }).waitFor();
     await other.close();
     // A token that may only read: the command is refused in its dialog.
@@ -529,14 +484,13 @@ describe("the dashboard of a server with a token", { timeout: 300_000 }, () => {
     await page.getByRole("dialog").getByText("this needs operate").waitFor();
     await page.keyboard.press("Escape");
     // Revoked while the page is open.
-    await server.api("DELETE", "/v1/tokens/reader");
+    await world.server.api("DELETE", "/v1/tokens/reader");
     await prompt.waitFor();
     assert.match(page.url(), /approval-1\?view=list$/);
     assert.ok((await page.locator(".outline-task").count()) > 0, "what was shown stays");
-    await prompt.getByLabel("Token").fill("the-token-of-the-server");
-    await prompt.getByRole("button", { name: "Continue" }).click();
+    await looker.enterToken(OWNER_TOKEN);
     await prompt.waitFor({ state: "detached" });
-    await server.api("POST", "/v1/runs/approval-1/notify", { task: "approve", values: { by: "eve", limit: 1 } });
+    await world.server.api("POST", "/v1/runs/approval-1/notify", { task: "approve", values: { by: "eve", limit: 1 } });
     await page.locator(".run-title .state.success").waitFor({ timeout: PATIENCE });
     await Promise.all([page.waitForEvent("load"), page.getByRole("button", { name: "Forget the token of this tab" }).click()]);
     await prompt.waitFor();

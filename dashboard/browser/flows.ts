@@ -95,6 +95,24 @@ from = "reserve"
 to = "pay"
 `;
 
+/** A task that starts only for an answer that no rehearsal knows; the condition is a text that a page might obey. */
+export const GUARDED = `
+name = "guarded"
+[modules]
+hostile = "hostile"
+[[task]]
+name = "ask"
+wait = "an answer"
+provides = ["answer"]
+[[task]]
+name = "rarely"
+use = "hostile#noop"
+[[link]]
+from = "ask"
+to = "rarely"
+when = "answer == '<img src=x onerror=alert(1)><script>alert(2)</script>'"
+`;
+
 /** A task that waits for a person. */
 export const APPROVAL = `
 name = "shop/approval"
@@ -102,6 +120,70 @@ name = "shop/approval"
 name = "approve"
 wait = "a manager's approval"
 provides = ["by", "limit"]
+`;
+
+/** A settlement that fails and is rolled back if its account is closed. With another account, it waits for a person. */
+export const SETTLE = `
+name = "shop/settle"
+[modules]
+hostile = "hostile"
+[inputs]
+account = "closed"
+[[task]]
+name = "reserve"
+use = "hostile#stubborn"
+with = { value = "seat 12", rolls_back_at = 1 }
+provides = { value = "reserved" }
+[[task]]
+name = "refuse"
+use = "hostile#fail"
+with = { message = "the account is closed: give another account" }
+[[task]]
+name = "approve"
+wait = "a manager's approval"
+provides = ["by", "limit"]
+[[task]]
+name = "archive"
+use = "hostile#noop"
+[[link]]
+from = "reserve"
+to = "refuse"
+when = "account == 'closed'"
+reach = "task"
+[[link]]
+from = "refuse"
+to = "approve"
+[[link]]
+from = "approve"
+to = "archive"
+`;
+
+/** A flow that waits all the time, to be changed meanwhile. */
+export const RELEASE = `
+# A comment, which no later revision has.
+name = "release"
+[inputs]
+version = "6.9"
+[[task]]
+name = "build"
+wait = "the build"
+[[task]]
+name = "publish"
+wait = "a word to publish"
+[[link]]
+from = "build"
+to = "publish"
+`;
+
+/** Edits of a release: a task that was forgotten. */
+export const REVIEW = `[[edit]]
+add_text = '''
+[[task]]
+name = "review"
+wait = "a look at the release"
+'''
+[[edit]]
+link = ["build", "review"]
 `;
 
 /** A flow whose runs stay open, and call nothing. */

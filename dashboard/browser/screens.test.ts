@@ -1,46 +1,22 @@
 // What an operator sees of flows, schedules, queues, workers, the quarantine and the audit log, and what they do there with many runs.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import type { Browser, Locator } from "playwright-core";
+import { describe, test } from "node:test";
 
-import { APPROVAL, CLOCK, DEADLY, ENDLESS, HOSTILE_TEXT, NIGHTLY, waiting } from "./flows.ts";
-import { Looker, Server, startBrowser, until } from "./world.ts";
-
-/** The names of the runs in a list. */
-const RUN_LINKS = ".runs-table .run-link";
-
-/** Fails if a text of an attacker is markup, or hides its characters. */
-async function checkTexts(part: Locator, place: string): Promise<void> {
-  const text = part.getByText("<script>alert(2)</script>").first();
-  await text.waitFor();
-  const content = (await text.textContent()) ?? "";
-  assert.ok(content.includes("\\x1b[31mred"), `${place}: ${content}`);
-  assert.ok(content.includes("\\u{202e}gnp.exe"), `${place}: ${content}`);
-  assert.equal(await part.locator("script, img").count(), 0, place);
-}
+import { APPROVAL, CLOCK, ENDLESS, HOSTILE_TEXT, NIGHTLY, waiting } from "./flows.ts";
+import { OWNER_TOKEN, RUN_LINKS, until, World } from "./world.ts";
 
 describe("the screens of an operator", { timeout: 600_000 }, () => {
-  let browser: Browser;
-  let server: Server;
-  before(async () => {
-    browser = await startBrowser();
-    server = await Server.start();
-    await server.push("hostile");
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  const world = World.start();
 
   test("each flow has the numbers of its runs by state, and its latest runs", async () => {
-    const looker = await Looker.open(browser, server, "/ui/flows");
+    const looker = await world.open("/ui/flows");
     const { page } = looker;
     await page.getByText("No flow has a run yet").waitFor();
-    for (const run of ["approval-1", "approval-2"]) await server.submit(run, APPROVAL);
-    await server.api("POST", "/v1/runs/approval-2/cancel");
-    await server.waitFor("approval-2", "rolled-back");
-    await server.submit("waits-1", waiting("waits"));
+    for (const run of ["approval-1", "approval-2"]) await world.server.submit(run, APPROVAL);
+    await world.server.api("POST", "/v1/runs/approval-2/cancel");
+    await world.server.waitFor("approval-2", "rolled-back");
+    await world.server.submit("waits-1", waiting("waits"));
     await looker.goto("/ui/flows");
     await looker.shows(".state-counts a", ["1 running", "1 rolled-back", "1 running"]);
     await looker.shows(".opener", ["shop/approval", "waits"]);
@@ -67,14 +43,14 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
     await looker.shows(".opener", ["waits"]);
     await looker.goto(`/ui/flows?name=${encodeURIComponent(HOSTILE_TEXT)}&open=${encodeURIComponent(HOSTILE_TEXT)}`);
     await page.getByText("No flow matches").waitFor();
-    assert.equal(await page.locator("main script, main img").count(), 0);
+    await looker.checkNoMarkup(page.url());
     await looker.close();
   });
 
   test("many runs are commanded after a look at which they are", async () => {
     const names = ["many-3", "many-2", "many-1"];
-    for (const run of [...names].reverse()) await server.submit(run, waiting("many"), {}, { team: "shop" });
-    const looker = await Looker.open(browser, server, "/ui/runs?flow=many&label=team=shop");
+    for (const run of [...names].reverse()) await world.server.submit(run, waiting("many"), {}, { team: "shop" });
+    const looker = await world.open("/ui/runs?flow=many&label=team=shop");
     const { page } = looker;
     await looker.shows(RUN_LINKS, names);
     await page.getByRole("button", { name: "Command these runs…" }).click();
@@ -88,13 +64,13 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
     await dialog.getByText("Cancel 3 runs?").waitFor();
     await looker.shows("dialog .bulk-runs a", names);
     await looker.checkAccess("the preview of a command");
-    assert.equal(await server.state("many-1"), "running", "a look does nothing");
+    assert.equal(await world.server.state("many-1"), "running", "a look does nothing");
     // Another number of runs than a person has seen is commanded only on purpose.
-    await server.api("POST", "/v1/runs/many-3/cancel");
-    await server.waitFor("many-3", "rolled-back");
+    await world.server.api("POST", "/v1/runs/many-3/cancel");
+    await world.server.waitFor("many-3", "rolled-back");
     await dialog.getByRole("button", { name: "Cancel 3 runs" }).click();
     await dialog.getByText("the runs have changed meanwhile").waitFor();
-    assert.equal(await server.state("many-1"), "running");
+    assert.equal(await world.server.state("many-1"), "running");
     await looker.checkAccess("another number of runs");
     await dialog.getByRole("button", { name: "Look again" }).click();
     await dialog.getByText("Cancel 2 runs?").waitFor();
@@ -102,8 +78,8 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
     await dialog.getByLabel("Command").selectOption("suspend");
     await dialog.getByRole("button", { name: "Show which runs" }).click();
     await dialog.getByText("Suspend 2 runs?").waitFor();
-    await server.api("POST", "/v1/runs/many-2/suspend");
-    await server.waitFor("many-2", "suspended");
+    await world.server.api("POST", "/v1/runs/many-2/suspend");
+    await world.server.waitFor("many-2", "suspended");
     await dialog.getByRole("button", { name: "Suspend 2 runs" }).click();
     await dialog.getByRole("button", { name: "Suspend those that match now" }).click();
     await dialog.getByText("The command is recorded for 1 run.").waitFor();
@@ -111,7 +87,7 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
     await dialog.getByRole("button", { name: "Done" }).click();
     await dialog.waitFor({ state: "detached" });
     await looker.shows(".runs-table .state", ["rolled-back", "suspended", "suspended"]);
-    assert.equal(await server.state("waits-1"), "running", "other runs go on");
+    assert.equal(await world.server.state("waits-1"), "running", "other runs go on");
     // Without a filter, the page says that these are all runs.
     await looker.goto("/ui/runs");
     await page.getByRole("button", { name: "Command these runs…" }).click();
@@ -120,7 +96,7 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
     await dialog.getByRole("button", { name: "Show which runs" }).click();
     await dialog.getByRole("button", { name: "Resume 2 runs" }).click();
     await dialog.getByText("The command is recorded for 2 runs.").waitFor();
-    await server.waitFor("many-1", "running");
+    await world.server.waitFor("many-1", "running");
     // Only the commands that the states of the filter take are offered.
     await looker.goto("/ui/runs?state=success");
     await page.getByRole("button", { name: "Command these runs…" }).click();
@@ -134,11 +110,11 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
   });
 
   test("the conditions of a command are texts", async () => {
-    const looker = await Looker.open(browser, server, `/ui/runs?text=${encodeURIComponent(HOSTILE_TEXT)}`);
+    const looker = await world.open(`/ui/runs?text=${encodeURIComponent(HOSTILE_TEXT)}`);
     const { page } = looker;
     await page.getByRole("button", { name: "Command these runs…" }).click();
     const dialog = page.getByRole("dialog", { name: "Command many runs" });
-    await checkTexts(dialog, "the conditions");
+    await looker.checkTexts(dialog, "the conditions");
     await dialog.getByRole("button", { name: "Show which runs" }).click();
     // The server refuses the text, and the dialog stays.
     await dialog.getByRole("alert").waitFor();
@@ -147,34 +123,26 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
   });
 
   test("many runs are commanded with keys alone", async () => {
-    await server.submit("keys-1", waiting("keys"));
-    const looker = await Looker.open(browser, server, "/ui/runs?flow=keys");
+    await world.server.submit("keys-1", waiting("keys"));
+    const looker = await world.open("/ui/runs?flow=keys");
     const { page } = looker;
     await looker.shows(RUN_LINKS, ["keys-1"]);
-    const focused = () => page.evaluate(() => document.activeElement?.textContent?.trim() ?? "");
-    const tabTo = async (text: string) => {
-      for (let tries = 0; tries < 60; tries += 1) {
-        if ((await focused()) === text) return;
-        await page.keyboard.press("Tab");
-      }
-      assert.fail(`no key leads to ${text}`);
-    };
     await page.locator("main").focus();
-    await tabTo("Command these runs…");
+    await looker.tabTo("Command these runs…");
     await page.keyboard.press("Enter");
     await page.getByRole("dialog").waitFor();
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
-    await until(async () => (await focused()) === "Command these runs…", "the button has the focus again");
+    await until(async () => (await looker.focused()) === "Command these runs…", "the button has the focus again");
     await page.keyboard.press("Enter");
     await page.getByRole("dialog").waitFor();
-    await tabTo("Show which runs");
+    await looker.tabTo("Show which runs");
     await page.keyboard.press("Enter");
     await page.getByText("Suspend 1 run?").waitFor();
-    await tabTo("Suspend 1 run");
+    await looker.tabTo("Suspend 1 run");
     await page.keyboard.press("Enter");
     await page.getByText("The command is recorded for 1 run.").waitFor();
-    await tabTo("Done");
+    await looker.tabTo("Done");
     await page.keyboard.press("Enter");
     await page.getByRole("dialog").waitFor({ state: "detached" });
     await looker.shows(".runs-table .state", ["suspended"]);
@@ -182,25 +150,22 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
   });
 
   test("a worker is drained and resumed, and each engine has its shards", async () => {
-    const looker = await Looker.open(browser, server, "/ui/workers");
+    const looker = await world.open("/ui/workers");
     const { page } = looker;
     await looker.shows(".workers-table .state", ["active"]);
     await page.locator(".workers-table .opener").click();
-    const command = async (button: string, confirm: string) => {
-      await page.getByRole("button", { name: button }).click();
-      await page.getByRole("dialog").getByRole("button", { name: confirm }).click();
-    };
-    await command("Drain…", "Drain the worker");
+    await looker.command("Drain…", "Drain the worker");
     await looker.shows(".workers-table .state", ["draining"]);
     // The only worker of a server cannot exit: the refusal stays in the dialog.
-    await command("Drain and exit…", "Drain, then exit");
+    await page.getByRole("button", { name: "Drain and exit…" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Drain, then exit" }).click();
     await page.getByRole("dialog").getByText("the worker cannot exit").waitFor();
     await looker.checkAccess("a refused command to a worker");
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
     // Whoever opens the address sees the same.
     await page.reload();
-    await command("Resume…", "Resume the worker");
+    await looker.command("Resume…", "Resume the worker");
     await looker.shows(".workers-table .state", ["active"]);
     await page.locator(".engines-table .opener").click();
     const shards = page.locator('[aria-label^="Shards of"] li');
@@ -211,13 +176,13 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
   });
 
   test("the audit log shows who did what, page by page", async () => {
-    await server.submit("audited-1", waiting("audited"));
-    await server.api("POST", "/v1/runs/audited-1/suspend");
+    await world.server.submit("audited-1", waiting("audited"));
+    await world.server.api("POST", "/v1/runs/audited-1/suspend");
     // Whoever sends a request chooses what it is about.
-    await server.api("DELETE", `/v1/quarantine?id=${encodeURIComponent(HOSTILE_TEXT)}`);
-    const looker = await Looker.open(browser, server, "/ui/audit");
+    await world.server.api("DELETE", `/v1/quarantine?id=${encodeURIComponent(HOSTILE_TEXT)}`);
+    const looker = await world.open("/ui/audit");
     const { page } = looker;
-    await checkTexts(page.locator("main"), "the audit log");
+    await looker.checkTexts(page.locator("main"), "the audit log");
     await looker.checkAccess("audit");
     await page.getByLabel("About").fill("audited-1");
     await page.keyboard.press("Enter");
@@ -225,11 +190,11 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
     await looker.shows(".audit-table tbody td:nth-child(3)", ["suspend", "submit"]);
     await page.locator(".audit-table").getByRole("link", { name: "audited-1" }).first().click();
     await page.waitForURL("**/ui/runs/audited-1");
-    for (let number = 0; number < 101; number += 1) await server.api("DELETE", `/v1/quarantine?id=none-${number}`);
+    for (let number = 0; number < 101; number += 1) await world.server.api("DELETE", `/v1/quarantine?id=none-${number}`);
     await looker.goto("/ui/audit");
     await page.getByRole("link", { name: "Older" }).click();
     await page.waitForURL("**/ui/audit?after=*");
-    await checkTexts(page.locator("main"), "the older entries");
+    await looker.checkTexts(page.locator("main"), "the older entries");
     await page.getByRole("link", { name: "Newest" }).click();
     await page.locator(".audit-table").getByText("none-100").waitFor();
     await looker.goto(`/ui/audit?subject=${encodeURIComponent("<img src=x>")}`);
@@ -238,7 +203,7 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
   });
 
   test("the texts of messages in quarantine are texts", async () => {
-    const looker = await Looker.open(browser, server, "/ui/quarantine");
+    const looker = await world.open("/ui/quarantine");
     const { page } = looker;
     await page.getByText("The quarantine is empty").waitFor();
     await looker.checkAccess("an empty quarantine");
@@ -252,26 +217,26 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
     await looker.goto(`/ui/quarantine?open=${encodeURIComponent(HOSTILE_TEXT)}`);
     await page.getByText("7 more messages follow these").waitFor();
     await until(async () => (await page.locator(".detail-row").count()) === 2, "both messages with the id are open");
-    await checkTexts(page.locator(".quarantine-table"), "the messages");
-    await checkTexts(page.locator(".detail-row").first(), "the details of a message");
+    await looker.checkTexts(page.locator(".quarantine-table"), "the messages");
+    await looker.checkTexts(page.locator(".detail-row").first(), "the details of a message");
     await page.getByText("2 KiB").waitFor();
     await page.locator(".detail-row").getByText("3 headers").waitFor();
     await looker.checkAccess("hostile messages");
     await page.getByRole("button", { name: "Drop…" }).first().click();
     const dialog = page.getByRole("dialog", { name: "Drop 2 messages?" });
     await dialog.getByText("They all have this id.").waitFor();
-    await checkTexts(dialog, "the dialog");
+    await looker.checkTexts(dialog, "the dialog");
     await looker.checkAccess("the dialog of a command to the quarantine");
     await dialog.getByRole("button", { name: "Drop 2 messages" }).click();
     await page.getByText("No message was dropped: none is there any more.").waitFor();
     await page.getByRole("link", { name: "Open the run that it names" }).click();
     await page.getByRole("alert").waitFor();
-    assert.equal(await page.locator("main script, main img").count(), 0);
+    await looker.checkNoMarkup(page.url());
     await looker.close();
   });
 
   test("readers with special needs can use each of these screens, in both themes and on narrow screens", async () => {
-    await server.submit("nightly-1", NIGHTLY);
+    await world.server.submit("nightly-1", NIGHTLY);
     const places = [
       ["flows?open=shop/approval", ".latest-runs li"],
       ["schedules", ".table"],
@@ -286,15 +251,14 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
       { colorScheme: "light", viewport: { width: 375, height: 720 }, hasTouch: true },
     ] as const;
     for (const options of sizes) {
-      const looker = await Looker.open(browser, server, "/ui/flows", options);
+      const looker = await world.open("/ui/flows", options);
       const { page } = looker;
       const { width } = options.viewport;
       for (const [place, part] of places) {
         const what = `${place}, ${options.colorScheme}, ${width} wide`;
         await looker.goto(`/ui/${place}`);
         await page.locator(part).first().waitFor();
-        const needed = await page.evaluate(() => document.documentElement.scrollWidth);
-        assert.ok(needed <= width, `${what} needs ${needed}`);
+        await looker.checkWidth(what);
         // The link to the screen is in view, also in a line of links that scrolls.
         const link = await page.locator(".screens [aria-current]").boundingBox();
         assert.ok(link && link.x >= 0 && link.x + link.width <= width, what);
@@ -313,29 +277,19 @@ describe("the screens of an operator", { timeout: 600_000 }, () => {
 });
 
 describe("the screens of a server with calls that do not end", { timeout: 300_000 }, () => {
-  let browser: Browser;
-  let server: Server;
-  before(async () => {
-    browser = await startBrowser();
-    server = await Server.start();
-    await server.push("hostile");
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop("SIGKILL");
-  });
+  const world = World.start({ signal: "SIGKILL" });
 
   test("queues are shown, and which calls have permits and which wait", async () => {
-    const looker = await Looker.open(browser, server, "/ui/queues");
+    const looker = await world.open("/ui/queues");
     const { page } = looker;
     await page.getByText("No call holds a permit or waits for one").waitFor();
     await looker.shows(".queues-table tbody strong", ["default"]);
-    await server.submit("endless-1", ENDLESS);
+    await world.server.submit("endless-1", ENDLESS);
     await until(async () => {
-      const { tasks } = await server.api<{ tasks: { given: number }[] }>("GET", "/v1/permits");
+      const { tasks } = await world.server.api<{ tasks: { given: number }[] }>("GET", "/v1/permits");
       return tasks[0]?.given === 1;
     }, "the first run has the permit");
-    await server.submit("endless-2", ENDLESS);
+    await world.server.submit("endless-2", ENDLESS);
     // The list shows it by itself.
     await page.getByRole("button", { name: "Show hold" }).click();
     await looker.shows('[aria-label="Calls with a permit"] a', ["endless-1"]);
@@ -351,12 +305,12 @@ describe("the screens of a server with calls that do not end", { timeout: 300_00
     await page.getByText("No queue is known").waitFor();
     await looker.goto(`/ui/queues?namespace=${encodeURIComponent(HOSTILE_TEXT)}`);
     await page.getByRole("alert").first().waitFor();
-    assert.equal(await page.locator("main script, main img").count(), 0);
+    await looker.checkNoMarkup(page.url());
     await looker.close();
   });
 
   test("a worker shows its calls", async () => {
-    const looker = await Looker.open(browser, server, "/ui/workers");
+    const looker = await world.open("/ui/workers");
     const { page } = looker;
     await page.locator(".workers-table .opener").click();
     await page.locator('[aria-label="Calls"]').getByText("apply of hold in endless").waitFor();
@@ -367,13 +321,13 @@ describe("the screens of a server with calls that do not end", { timeout: 300_00
   });
 
   test("schedules say when they fire next, and what they have not fired", async () => {
-    const looker = await Looker.open(browser, server, "/ui/schedules");
+    const looker = await world.open("/ui/schedules");
     const { page } = looker;
     await page.getByText("No schedules").waitFor();
-    await server.submit("nightly-1", NIGHTLY);
-    await server.submit("clock-1", CLOCK);
+    await world.server.submit("nightly-1", NIGHTLY);
+    await world.server.submit("clock-1", CLOCK);
     await until(async () => {
-      const { schedules } = await server.api<{ schedules: { run: string; skipped?: { count: number }[] }[] }>("GET", "/v1/schedules");
+      const { schedules } = await world.server.api<{ schedules: { run: string; skipped?: { count: number }[] }[] }>("GET", "/v1/schedules");
       return schedules.length === 2 && schedules.some(({ skipped = [] }) => skipped.some(({ count }) => count > 1));
     }, "the clock has fired nothing twice");
     await looker.goto("/ui/schedules");
@@ -384,8 +338,8 @@ describe("the screens of a server with calls that do not end", { timeout: 300_00
     await nightly.getByText("0 3 * * *").waitFor();
     await nightly.locator("time").first().waitFor();
     await looker.checkAccess("schedules");
-    await server.api("POST", "/v1/runs/nightly-1/suspend");
-    await server.waitFor("nightly-1", "suspended");
+    await world.server.api("POST", "/v1/runs/nightly-1/suspend");
+    await world.server.waitFor("nightly-1", "suspended");
     await looker.goto("/ui/schedules?flow=nightly");
     await looker.shows(".table .run-link", ["nightly-1"]);
     await nightly.getByText("not while the run is suspended").waitFor();
@@ -393,39 +347,18 @@ describe("the screens of a server with calls that do not end", { timeout: 300_00
     await page.waitForURL("**/ui/runs/nightly-1?task=tidy");
     await looker.goto(`/ui/schedules?flow=${encodeURIComponent(HOSTILE_TEXT)}`);
     await page.getByRole("alert").waitFor();
-    assert.equal(await page.locator("main script, main img").count(), 0);
+    await looker.checkNoMarkup(page.url());
     await looker.close();
   });
 });
 
 describe("the quarantine of a server that was killed", { timeout: 300_000 }, () => {
-  let browser: Browser;
-  let server: Server;
-  before(async () => {
-    browser = await startBrowser();
-    server = await Server.start();
-    await server.push("hostile");
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop("SIGKILL");
-  });
+  const world = World.start({ signal: "SIGKILL" });
 
   test("messages are shown, released and dropped", async () => {
     const names = ["deadly-1", "deadly-2", "deadly-3"];
-    for (const run of names) await server.submit(run, DEADLY);
-    type Calls = { workers: { calls?: { run: string }[] }[] };
-    await until(async () => {
-      const { workers } = await server.api<Calls>("GET", "/v1/workers");
-      return workers.flatMap(({ calls = [] }) => calls).length === names.length;
-    }, "all calls run");
-    await server.end("SIGKILL");
-    await server.startAgain();
-    await until(async () => {
-      const { messages } = await server.api<{ messages: unknown[] }>("GET", "/v1/quarantine");
-      return messages.length === names.length;
-    }, "the jobs are given up");
-    const looker = await Looker.open(browser, server, "/ui/quarantine");
+    await world.server.quarantine(...names);
+    const looker = await world.open("/ui/quarantine");
     const { page } = looker;
     const rows = page.locator(".quarantine-table .opener");
     const shown = (count: number) => until(async () => (await rows.count()) === count, `there are ${count} messages`);
@@ -439,18 +372,14 @@ describe("the quarantine of a server that was killed", { timeout: 300_000 }, () 
     assert.match(page.url(), /\?open=deadly-1/);
     await page.reload();
     await page.locator(".detail-row dd").getByText("deadly-1", { exact: true }).waitFor();
-    const command = async (button: string, confirm: string) => {
-      await page.getByRole("button", { name: button }).click();
-      await page.getByRole("dialog").getByRole("button", { name: confirm }).click();
-      await page.getByRole("dialog").waitFor({ state: "detached" });
-    };
     // A dialog that is closed does nothing.
     await page.getByRole("button", { name: "Release…" }).click();
+    await page.getByRole("dialog").waitFor();
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
     await page.getByRole("button", { name: "Read again" }).click();
     await shown(3);
-    await command("Release…", "Release the message");
+    await looker.command("Release…", "Release the message");
     await page.getByText("1 message was released.").waitFor();
     await shown(2);
     assert.equal(await rows.filter({ hasText: "deadly-1" }).count(), 0);
@@ -459,35 +388,24 @@ describe("the quarantine of a server that was killed", { timeout: 300_000 }, () 
     await page.getByRole("link", { name: "Open the run that it names" }).click();
     await page.waitForURL("**/ui/runs/deadly-2?task=kill");
     await page.goBack();
-    await command("Drop…", "Drop the message");
+    await looker.command("Drop…", "Drop the message");
     await page.getByText("1 message was dropped.").waitFor();
     await shown(1);
-    await command("Drop all…", "Drop all messages");
+    await looker.command("Drop all…", "Drop all messages");
     await page.getByText("The quarantine is empty").waitFor();
     await looker.close();
   });
 });
 
 describe("the screens of a reader", { timeout: 300_000 }, () => {
-  let browser: Browser;
-  let server: Server;
-  before(async () => {
-    browser = await startBrowser();
-    server = await Server.start({ token: "the-token-of-the-server" });
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  const world = World.start({ token: OWNER_TOKEN });
 
   test("what a token does not allow is refused, and everything else is shown", async () => {
-    await server.submit("waits-1", waiting("waits"));
-    const { secret } = await server.api<{ secret: string }>("POST", "/v1/tokens", { name: "reader", scopes: ["read"] });
-    const looker = await Looker.open(browser, server, "/ui/audit");
+    await world.server.submit("waits-1", waiting("waits"), { note: "one" });
+    const secret = await world.server.makeToken("reader", "read");
+    const looker = await world.open("/ui/audit");
     const { page } = looker;
-    const prompt = page.getByRole("dialog", { name: "This server needs a token" });
-    await prompt.getByLabel("Token").fill(secret);
-    await prompt.getByRole("button", { name: "Continue" }).click();
+    await looker.enterToken(secret);
     await page.getByRole("alert").getByText("this needs admin").waitFor();
     for (const link of ["Quarantine", "Audit"]) {
       await page.getByRole("link", { name: link }).click();
@@ -507,6 +425,15 @@ describe("the screens of a reader", { timeout: 300_000 }, () => {
     await page.getByRole("button", { name: "Drain…" }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Drain the worker" }).click();
     await page.getByRole("dialog").getByText("this needs operate").waitFor();
+    // Neither an edit nor another run with other inputs.
+    await looker.goto("/ui/runs/waits-1?view=revisions&edit=yes");
+    await page.getByRole("textbox", { name: /^Edits/ }).fill('[[edit]]\nremove = "w"\n');
+    await page.getByRole("button", { name: "Show what it would do" }).click();
+    await page.getByRole("alert").getByText("this needs operate").waitFor();
+    await world.server.api("POST", "/v1/runs/waits-1/cancel");
+    await page.getByRole("button", { name: "Start with other inputs…" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Start the run" }).click();
+    await page.getByRole("dialog").getByText("this needs submit").waitFor();
     await looker.close();
   });
 });

@@ -6,9 +6,12 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { after, before } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 
-import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from "playwright-core";
+import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Locator, type Page } from "playwright-core";
+
+import { DEADLY } from "./flows.ts";
 
 const FLAGS = [
   "--no-sandbox",
@@ -22,6 +25,12 @@ const FLAGS = [
 
 /** How long something may take that happens by itself, in milliseconds: tests share a machine. */
 export const PATIENCE = 30_000;
+
+/** The names of the runs in the list of runs. */
+export const RUN_LINKS = ".runs-table .run-link";
+
+/** The token that may do everything on the servers that have tokens. */
+export const OWNER_TOKEN = "the-token-of-the-server";
 
 function variable(name: string): string {
   const value = process.env[name];
@@ -93,6 +102,27 @@ export class Server {
     await this.api("POST", "/v1/runs", { run, flow, inputs, labels });
   }
 
+  /** Makes a token with some scopes, and returns its secret. */
+  async makeToken(name: string, ...scopes: string[]): Promise<string> {
+    return (await this.api<{ secret: string }>("POST", "/v1/tokens", { name, scopes })).secret;
+  }
+
+  /** Submits runs whose jobs are in quarantine at the end: the server is killed while it makes their calls, and started again. */
+  async quarantine(...runs: string[]): Promise<void> {
+    for (const run of runs) await this.submit(run, DEADLY);
+    type Calls = { workers: { calls?: { run: string }[] }[] };
+    await until(async () => {
+      const { workers } = await this.api<Calls>("GET", "/v1/workers");
+      return workers.flatMap(({ calls = [] }) => calls).length === runs.length;
+    }, "all calls run");
+    await this.end("SIGKILL");
+    await this.startAgain();
+    await until(async () => {
+      const { messages } = await this.api<{ messages: unknown[] }>("GET", "/v1/quarantine");
+      return messages.length === runs.length;
+    }, "the jobs are given up");
+  }
+
   async state(run: string): Promise<string> {
     return (await this.api<{ state: string }>("GET", `/v1/runs/${run}`)).state;
   }
@@ -145,8 +175,43 @@ async function launch(folder: string, token: string, port: number): Promise<{ ch
 }
 
 /** A browser with an empty profile. */
-export async function startBrowser(): Promise<Browser> {
+async function startBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: variable("WAFT_TEST_BROWSER"), args: FLAGS, headless: true });
+}
+
+/** A browser and a server with the guest `hostile`, for the tests of one `describe`. */
+export class World {
+  private startedBrowser: Browser | null = null;
+  private startedServer: Server | null = null;
+  private constructor() {}
+
+  /** Called in a `describe`: both start before its tests, and end after them. Calls that do not end need a SIGKILL. */
+  static start(options: { token?: string; signal?: "SIGTERM" | "SIGKILL"; setUp?: (server: Server) => Promise<void> } = {}): World {
+    const { token = "", signal = "SIGTERM", setUp } = options;
+    const world = new World();
+    before(async () => {
+      world.startedBrowser = await startBrowser();
+      world.startedServer = await Server.start({ token });
+      await world.server.push("hostile");
+      await setUp?.(world.server);
+    });
+    after(async () => {
+      await world.startedBrowser?.close();
+      await world.startedServer?.stop(signal);
+    });
+    return world;
+  }
+
+  get server(): Server {
+    assert.ok(this.startedServer, "the server starts before the tests");
+    return this.startedServer;
+  }
+
+  /** Opens a page of the server in a profile of its own. */
+  async open(path: string, options: BrowserContextOptions = {}): Promise<Looker> {
+    assert.ok(this.startedBrowser, "the browser starts before the tests");
+    return Looker.open(this.startedBrowser, this.server, path, options);
+  }
 }
 
 /** A page, which fails the test for each error and each request to another host. */
@@ -196,6 +261,68 @@ export class Looker {
       return isDeepStrictEqual(last, expected);
     };
     await until(isSo, `${selector} shows ${JSON.stringify(expected)}`, () => `it shows ${JSON.stringify(last)}`);
+  }
+
+  /** The prompt for a token. */
+  get tokenPrompt(): Locator {
+    return this.page.getByRole("dialog", { name: "This server needs a token" });
+  }
+
+  /** Enters a token into the prompt for it. */
+  async enterToken(secret: string): Promise<void> {
+    await this.tokenPrompt.getByLabel("Token").fill(secret);
+    await this.tokenPrompt.getByRole("button", { name: "Continue" }).click();
+  }
+
+  /** Gives a command by a button and the button of its dialog, which closes then. */
+  async command(button: string, confirm: string): Promise<void> {
+    await this.page.getByRole("button", { name: button }).click();
+    const dialog = this.page.getByRole("dialog");
+    await dialog.getByRole("button", { name: confirm }).click();
+    await dialog.waitFor({ state: "detached" });
+  }
+
+  /** The text of what has the focus. */
+  async focused(): Promise<string> {
+    return this.page.evaluate(() => document.activeElement?.textContent?.trim() ?? "");
+  }
+
+  /** The selected text of the field that has the focus. */
+  async selection(): Promise<string> {
+    return this.page.evaluate(() => {
+      const field = document.activeElement;
+      return field instanceof HTMLTextAreaElement ? field.value.slice(field.selectionStart, field.selectionEnd) : "";
+    });
+  }
+
+  /** Goes on with the key Tab until something with this text has the focus. */
+  async tabTo(text: string): Promise<void> {
+    for (let tries = 0; tries < 80; tries += 1) {
+      if ((await this.focused()) === text) return;
+      await this.page.keyboard.press("Tab");
+    }
+    assert.fail(`no key leads to ${text}`);
+  }
+
+  /** Fails if a text of an attacker is markup in a part of the page, or hides its characters. */
+  async checkTexts(part: Locator, place: string): Promise<void> {
+    const text = part.getByText("<script>alert(2)</script>").first();
+    await text.waitFor();
+    const content = (await text.textContent()) ?? "";
+    assert.ok(content.includes("\\x1b[31mred"), `${place}: ${content}`);
+    assert.ok(content.includes("\\u{202e}gnp.exe"), `${place}: ${content}`);
+    assert.equal(await part.locator("script, img").count(), 0, place);
+  }
+
+  /** Fails if a text of an attacker has become an element. */
+  async checkNoMarkup(place: string): Promise<void> {
+    assert.equal(await this.page.locator("main script, main img").count(), 0, place);
+  }
+
+  /** Fails if the page is wider than its window. */
+  async checkWidth(place: string): Promise<void> {
+    const [needed, width] = await this.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth] as const);
+    assert.ok(needed <= width, `${place} needs ${needed}, and has ${width}`);
   }
 
   /** Takes a picture, if somebody wants pictures. */

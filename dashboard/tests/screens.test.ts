@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import type { TimelineAttempt } from "../src/api/types.ts";
 import { fromQuery, isEmpty, labelTexts, ofLabel, toApi, toQuery } from "../src/model/filters.ts";
-import { attemptText, attemptTitle, distinctBars, gantt, joinAttempts, justAfter } from "../src/model/gantt.ts";
+import { attemptText, attemptTitle, distinctBars, gantt, joinAttempts, justAfter, traceOf } from "../src/model/gantt.ts";
 import { commands, ending, look, RUN_STATES } from "../src/model/states.ts";
 
 test("filters come back from the address", () => {
@@ -68,6 +68,14 @@ test("a timeline has a row for each task, with calls, pauses and rollbacks", () 
   assert.equal(rows[1]?.bars[0]?.isOpen, true);
   assert.deepEqual([from, to], [Date.parse("2026-01-01T00:00:00Z"), now]);
   assert.deepEqual(gantt([], now, new Set()).rows, []);
+});
+
+test("each attempt with a call opens its trace once", () => {
+  const times = { leased_at: "2026-01-01T00:00:01Z", ended_at: "2026-01-01T00:00:02Z", outcome: "failure", retry_in: 1 };
+  const { rows } = gantt([attempt({ ...times, trace_url: "https://t.test/1" }), attempt({ task: "w", trace_url: "https://t.test/2" })], 0, new Set(["w"]));
+  assert.deepEqual(rows[0]?.bars.map(traceOf), [null, "https://t.test/1", null]);
+  assert.deepEqual(rows[1]?.bars.map(traceOf), [null], "a wait is no call");
+  assert.deepEqual(gantt([attempt({})], 0, new Set()).rows[0]?.bars.map(traceOf), [null], "no page is named");
 });
 
 const startedAt = (micros: number, more: object = {}) =>

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// The crates from top to bottom, with the lower crates that each may use.
-const CRATES: [(&str, &[&str]); 17] = [
+const CRATES: [(&str, &[&str]); 18] = [
     (
         "cli",
         &[
@@ -22,6 +22,7 @@ const CRATES: [(&str, &[&str]); 17] = [
             "rehearsal",
             "machine",
             "api",
+            "traces",
             "metrics",
             "flow",
             "credentials",
@@ -38,15 +39,17 @@ const CRATES: [(&str, &[&str]); 17] = [
             "store",
             "broker",
             "protocol",
+            "rehearsal",
             "machine",
             "api",
+            "traces",
             "metrics",
             "flow",
             "credentials",
         ],
     ),
-    ("engine", &["logbook", "store", "broker", "protocol", "machine", "metrics", "flow"]),
-    ("worker", &["sandbox", "gateway", "store", "broker", "protocol", "metrics", "flow"]),
+    ("engine", &["logbook", "store", "broker", "protocol", "machine", "traces", "metrics", "flow"]),
+    ("worker", &["sandbox", "gateway", "store", "broker", "protocol", "traces", "metrics", "flow"]),
     ("sandbox", &["gateway", "metrics", "flow"]),
     ("gateway", &["flow", "credentials"]),
     ("client", &["broker", "protocol", "api", "flow", "credentials"]),
@@ -57,13 +60,14 @@ const CRATES: [(&str, &[&str]); 17] = [
     ("rehearsal", &["machine", "api", "flow"]),
     ("machine", &["flow"]),
     ("api", &["flow"]),
+    ("traces", &["metrics", "flow"]),
     ("metrics", &["flow"]),
     ("flow", &[]),
     ("credentials", &[]),
 ];
 
 /// Libraries that only one crate uses.
-const EXCLUSIVE_LIBRARIES: [(&str, &str); 21] = [
+const EXCLUSIVE_LIBRARIES: [(&str, &str); 23] = [
     ("clap", "cli"),
     ("axum", "server"),
     ("reqwest", "client"),
@@ -82,6 +86,8 @@ const EXCLUSIVE_LIBRARIES: [(&str, &str); 21] = [
     ("toml", "flow"),
     ("crossterm", "cli"),
     ("ratatui", "cli"),
+    ("opentelemetry-proto", "traces"),
+    ("prost", "traces"),
     ("rustls", "credentials"),
     ("rustls-native-certs", "credentials"),
     ("x509-parser", "credentials"),

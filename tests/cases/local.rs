@@ -169,8 +169,11 @@ fn gc_removes_nothing_for_a_logbook_that_may_not_be_that_of_the_store() {
     }
     // A run creates the logbook beside this store.
     waft.run(["run", "flow.toml"]).expect(0);
-    let (logbook, misspelt) = (path("logbook.db"), path("stroe"));
-    assert_output(&gc(&["--logbook", &logbook, "--store", &misspelt], NOTHING), 2, "there is no store ");
+    assert_output(
+        &gc(&["--logbook", &path("logbook.db"), "--store", &path("stroe")], NOTHING),
+        2,
+        "there is no store ",
+    );
     assert!(!waft.folder().join("stroe").exists());
     assert_output(&gc(&[], NOTHING), 0, "removed sha256:");
 }

@@ -26,5 +26,6 @@ mod roles;
 mod secrets;
 mod server;
 mod simulation;
+mod traces;
 mod waiting;
 mod worker;

@@ -225,7 +225,9 @@ fn guest_output_cannot_control_a_live_table() {
 #[test]
 fn colours_of_a_guest_are_text_in_a_live_table() {
     let waft = Waft::default();
-    waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"\\u001b[31;4mred\" }\n");
+    waft.flow(
+        "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"\\u001b[31;4mred\" }\n",
+    );
     let shown = in_a_terminal(&waft.command(["run", "flow.toml", "--quiet"]), "xterm-256color", "");
     assert!(shown.contains("\\x1b[31;4mred") && shown.contains("\u{1b}[1m"), "the text, and waft's colours: {shown:?}");
     assert!(!shown.contains("\u{1b}[31;4m"), "{shown:?}");

@@ -21,6 +21,7 @@ mod namespaces;
 mod output;
 mod program;
 mod quarantine;
+mod rehearsal;
 mod replay;
 mod scenarios;
 mod top;
@@ -457,8 +458,13 @@ fn a_running_flow_is_edited() {
     );
     server.run(&["edit", "r1", "add", "monitor.toml"]).expect(0);
     server.until("r1", "add-monitor", "success");
+    // A file of edits may contain what it adds, and its modules may be files.
+    let late = format!("[modules]\nlate = {guest:?}\n[[task]]\nname = \"late\"\nuse = \"late#noop\"\n");
+    server.waft.write("late.toml", format!("[[edit]]\nadd_text = '''\n{late}'''\n"));
+    assert_eq!(server.run(&["edit", "r1", "apply", "late.toml"]).expect(0).stdout, "r1 is at revision 4\n  add late\n");
+    server.until("r1", "late", "success");
     for (arguments, code, message) in [
-        (vec!["edit", "r1", "--if-revision", "1", "remove", "go"], 2, "is at revision 3"),
+        (vec!["edit", "r1", "--if-revision", "1", "remove", "go"], 2, "is at revision 4"),
         (vec!["edit", "r1", "remove", "create-server-2"], 2, "which nothing provides"),
         (vec!["edit", "r1", "use", "add-monitor", "hostile#spin"], 2, "its call may still be rolled back"),
         (vec!["edit", "r1", "link", "wordpress", "create-server"], 2, "nodes wait for one another"),

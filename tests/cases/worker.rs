@@ -16,7 +16,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -31,7 +31,7 @@ use store::{Admission, Store};
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use waft_tests::guest;
-use worker::{Config, ContentSource, GuestResult, GuestRunner, Worker};
+use worker::{Config, ContentSource, GuestResult, GuestRunner, WallClock, Worker};
 
 /// The queue of the workers' signals.
 const SIGNALS: &str = "signals";
@@ -41,6 +41,15 @@ const SLOTS: u16 = 2;
 
 /// The queue of the workers' fetch requests.
 const STORE: &str = "store";
+
+/// A clock that first shows a time before that of the jobs of these tests, at the start of a worker, and then one after it.
+fn started_before_jobs() -> WallClock {
+    let started = AtomicBool::new(false);
+    WallClock::new(move || {
+        let is_later = started.swap(true, Ordering::Relaxed);
+        Timestamp::from_micros(if is_later { 1_700_000_100_000_000 } else { 1_699_999_900_000_000 })
+    })
+}
 
 /// The configuration of a worker that takes jobs from the queue of its name, and received withdrawals before the first of
 /// them was sent.
@@ -54,7 +63,7 @@ fn config(name: &str) -> Config {
         queues: vec![name.parse().expect("a name")],
         own_slots: BTreeMap::new(),
         grace: Duration::ZERO,
-        since: Timestamp::from_micros(1_700_000_000_000_000),
+        clock: started_before_jobs(),
         delivery_limit: flow::DELIVERY_LIMIT,
         journal: None,
     }

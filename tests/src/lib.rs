@@ -6,6 +6,7 @@
 //! packages of `tests/python/requirements.txt`.
 
 mod cloud;
+mod collector;
 mod http_server;
 mod process;
 mod scrape;
@@ -21,6 +22,7 @@ use std::{
 
 pub use broker::roles::Role;
 pub use cloud::{Answer, CLOUD_TOKEN, Cloud, CloudClient};
+pub use collector::{Collector, CollectorMood, ReceivedSpan};
 pub use http_server::{HttpServer, Received};
 pub use process::{Process, children, is_alive, signal, wait_for_end, wait_until};
 pub use scrape::{Samples, Scrape};

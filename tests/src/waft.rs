@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{cloud::CLOUD_TOKEN, from_xtask};
 
 /// The variables that would change what a command does. Each command gets the variables of the store, the cache and the logbook.
-const OTHER_SETTINGS: [&str; 12] = [
+const OTHER_SETTINGS: [&str; 19] = [
     "WAFT_BROKER",
     "WAFT_BROKER_FILE",
     "WAFT_LOGBOOK_FILE",
@@ -27,6 +27,13 @@ const OTHER_SETTINGS: [&str; 12] = [
     "WAFT_METRICS_TOKEN",
     "WAFT_METRICS_TOKEN_FILE",
     "WAFT_LOG",
+    "WAFT_LOG_FORMAT",
+    "TRACEPARENT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_SDK_DISABLED",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_TRACES_SAMPLER",
 ];
 
 /// A folder to run `waft` in, with its own store and an environment without other settings.

@@ -2,7 +2,7 @@
 
 import { parseJson } from "../model/json.ts";
 import { noteDate, noteRefused, reachable, token } from "./session.ts";
-import type { Problem } from "./types.ts";
+import type { Diagnostic, Problem } from "./types.ts";
 
 /** Why a request has no result. */
 export class ApiError extends Error {
@@ -11,6 +11,8 @@ export class ApiError extends Error {
     message: string,
     readonly hint: string | null,
     readonly kind: string,
+    /** The errors and warnings of a flow or of edits, each with its line if it has one. */
+    readonly diagnostics: readonly Diagnostic[] = [],
   ) {
     super(message);
   }
@@ -77,7 +79,7 @@ async function refusal(response: Response): Promise<ApiError> {
     const problem = (await response.json()) as Problem;
     // "There is no run r" repeats "there is no such run", and is more specific.
     const message = problem.title.startsWith("there is ") ? problem.detail : `${problem.title}: ${problem.detail}`;
-    return new ApiError(status, message, problem.hint ?? null, problem.type);
+    return new ApiError(status, message, problem.hint ?? null, problem.type, problem.diagnostics ?? []);
   } catch {
     return new ApiError(status, `the server answered ${status}`, null, "unexpected");
   }

@@ -406,7 +406,8 @@ export interface paths {
         put?: never;
         /**
          * Changes the flow of a run: all of the edits in one step, or none of them.
-         * @description They are applied to the current flow. With `if_revision` they are refused if the flow is at another revision.
+         * @description They are applied to the current flow. With `if_revision` they are refused if the flow is at another revision. A `dry_run` changes
+         *     nothing, and with `preview` its answer has the flow as it would be.
          */
         post: operations["edit_run"];
         delete?: never;
@@ -489,7 +490,7 @@ export interface paths {
         /**
          * Shows the flow of a run at a revision, as the text of a flow file.
          * @description The first revision is the text as it was submitted. The text of a later one is written with the edits up to it, so comments
-         *     are missing.
+         *     are missing. With `written` the first one is written in the same way.
          */
         get: operations["read_flow"];
         put?: never;
@@ -577,6 +578,28 @@ export interface paths {
         put?: never;
         /** Notifies a task: a waiting task succeeds with the values, or fails; a task of a persistent flow fires with them. */
         post: operations["notify_task"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{run}/rehearsal": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Rehearses what happens if a task of a run fails now.
+         * @description No guest is called, and the run is not changed: the state machine goes on alone, with stubs in place of results. Each case has another
+         *     failure: what is retried, what is rolled back in which order, and what needs a person. An answer has at most 4 MiB of cases, and counts
+         *     those that are left out: `node` selects the cases of one task.
+         */
+        get: operations["rehearse_run"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1226,12 +1249,20 @@ export interface components {
             /** @description The flow's name for the value. */
             value: string;
         };
+        /** @description The flow of a run as edits would change it. */
+        EditPreview: {
+            /** @description Its graph, without states. */
+            graph: components["schemas"]["RunGraph"];
+            /** @description Its text, as `GET /v1/runs/{run}/flow?written=true` would answer; left out if the flow cannot be written as a file. */
+            text?: string | null;
+        };
         /** @description The result of edits, or of a check whether they can be made. */
         EditResult: {
             /** @description Whether the flow was changed; `false` for a `dry_run`. */
             applied: boolean;
             /** @description The edits, described in words. */
             edits: string[];
+            preview?: components["schemas"]["EditPreview"] | null;
             /**
              * Format: int64
              * @description The revision of the changed flow.
@@ -1247,12 +1278,16 @@ export interface components {
             /** @description Only check whether the edits can be made. */
             dry_run?: boolean;
             /** @description The edits, in the order in which they are made. */
-            edits: components["schemas"]["Edit"][];
+            edits?: components["schemas"]["Edit"][];
             /**
              * Format: int64
              * @description The revision that the flow must have; the request is refused otherwise.
              */
             if_revision?: number | null;
+            /** @description Also answer a `dry_run` with the changed flow. */
+            preview?: boolean;
+            /** @description The edits as the text of a file of edits (TOML), in place of `edits`. The server reads no files: `add_text` adds a text in it. */
+            text?: string | null;
         };
         /** @description An element of a list. */
         Element: {
@@ -1490,6 +1525,15 @@ export interface components {
              */
             workers: number;
         };
+        /** @description A call that fails in a case. */
+        FailingCall: {
+            /** @description Apply or rollback. */
+            action: string;
+            /** @description How often it fails. */
+            fails: string;
+            /** @description The task. Of a task with `for_each`, its last element fails. */
+            node: string;
+        };
         /** @description Why a node failed. */
         Failure: {
             apply?: components["schemas"]["Failure"] | null;
@@ -1534,7 +1578,7 @@ export interface components {
             run: string;
             /** @description Whether this is the text as it was submitted. Otherwise it was written anew, with the edits up to the revision. */
             submitted: boolean;
-            /** @description The text. The namespace of the flow may be missing in its name. */
+            /** @description The text. The namespace of the flow may be missing in the name of a submitted text. */
             text: string;
         };
         /** @description What a flow would be granted. */
@@ -2017,6 +2061,120 @@ export interface components {
             /** @description The messages with this id. */
             id?: string | null;
         };
+        /** @description The rehearsal of a flow: its runs without a guest, each with another failure. */
+        Rehearsal: {
+            /** @description The cases. The first one is the run without a failure; then come the cases of each node, in the order of the flow. */
+            cases: components["schemas"]["RehearsedCase"][];
+            /** @description The name of the flow. */
+            flow: string;
+            /**
+             * Format: int64
+             * @description The number of cases that were left out, because the cases before had as many steps as a rehearsal may have, or because too many
+             *     other failures lead to them. Others may be left out that only these cases lead to.
+             */
+            omitted: number;
+            /** @description The recorded run from whose state each case continues; left out if each case is a new run. */
+            run?: string | null;
+            /** @description The values that stood for the results of tasks. */
+            stubs: components["schemas"]["StubbedValue"][];
+        };
+        /** @description A run of the flow with a failure, or without one. */
+        RehearsedCase: {
+            /**
+             * @description The calls that fail, the one of interest last. Another one comes before it if it leads to the call of interest, as the
+             *     failure of a task leads to the call of its failure handler, and to the rollback of the tasks before it. Empty in
+             *     the run without a failure.
+             */
+            failing: components["schemas"]["FailingCall"][];
+            /** @description The firings, in a flow that fires more than once. */
+            firings?: components["schemas"]["RehearsedFiring"][];
+            /** @description The failure handlers that ran. */
+            handlers?: string[];
+            /** @description The tasks and retry controllers with their states at the end, in the order of the flow. */
+            nodes: components["schemas"]["RehearsedNode"][];
+            /** @description The tasks that waited for a notification, and got one. */
+            notified?: string[];
+            /**
+             * @description Whether the call of interest was made. If not, the node was never called: the other fields are of a run without its
+             *     failure.
+             */
+            reached: boolean;
+            /** @description The calls that were repeated. */
+            retried?: components["schemas"]["RetriedCall"][];
+            /** @description The flows that a retry controller ran again. */
+            retried_flows?: components["schemas"]["RetriedFlow"][];
+            /** @description The tasks whose effects are rolled back at the end, in the order in which their rollbacks ended. */
+            rolled_back?: string[];
+            /** @description The nodes that a link kept from starting. */
+            skipped?: components["schemas"]["SkippedNode"][];
+            /** @description The state of the run at the end. A run of a persistent flow stays `running`. */
+            state: string;
+            /**
+             * @description The tasks of a run that did not succeed whose effects are not rolled back, although the rest was: those before a
+             *     rollback that failed.
+             */
+            still_applied?: string[];
+            /** @description Why the rehearsal stopped before the run ended, if it did. */
+            stopped?: string | null;
+            /** @description The tasks whose rollback failed. A person has to act: `waft retry`, or `waft skip` for each of them. */
+            stuck?: string[];
+            /**
+             * @description The nodes that failed although the case does not let them fail, at most 20, and why. Mostly a condition cannot be evaluated with a
+             *     stubbed value.
+             */
+            unexpected?: {
+                [key: string]: components["schemas"]["Failure"];
+            };
+            /** @description The tasks that succeeded and went through the rollback of the run without a rollback of their own: their effects stay. */
+            without_rollback?: string[];
+        };
+        /** @description A firing of a flow that fires more than once. */
+        RehearsedFiring: {
+            /** @description The trigger, for people: `the start`, `a notification of t`, `a schedule of t`, `the link from t`. */
+            by: string;
+            /** @description Its state at the end. */
+            state: string;
+        };
+        /** @description A task or retry controller at the end of a case. */
+        RehearsedNode: {
+            /** @description Task or retry controller. */
+            kind: string;
+            /** @description Its name. */
+            name: string;
+            /** @description Its state. */
+            state: string;
+        };
+        /** @description A call that was made more than once. */
+        RetriedCall: {
+            /** @description Apply or rollback. */
+            action: string;
+            /**
+             * Format: int32
+             * @description The number of attempts, over all runs of its flow by retry controllers.
+             */
+            attempts: number;
+            /** @description Whether the pauses of a run are drawn at random: then those here are an example. */
+            jitter: boolean;
+            /** @description The task, or the element of its list. */
+            node: string;
+            /**
+             * @description The pauses before attempts, in seconds and in order. The first attempt after a retry controller has run its flow again
+             *     has no pause.
+             */
+            pauses: number[];
+        };
+        /** @description A flow that its retry controller ran again. */
+        RetriedFlow: {
+            /** @description The flow. */
+            flow: string;
+            /** @description The tasks that are rolled back before the second run, in order. */
+            rolled_back: string[];
+            /**
+             * Format: int32
+             * @description The number of times it was run, the first one included.
+             */
+            runs: number;
+        };
         /** @description A revision of a run's flow. */
         Revision: {
             /** @description When the flow was changed. */
@@ -2080,6 +2238,10 @@ export interface components {
             state: string;
             /** @description Its tasks and retry controllers, in the flow's order. */
             tasks: components["schemas"]["Node"][];
+            /** @description The id of its trace, in hexadecimal, if the server traces. */
+            trace_id?: string | null;
+            /** @description The address of the page that shows its trace, if the operator has said where traces are shown. */
+            trace_url?: string | null;
             /** @description The warnings about the flow, for the client that submits it. They do not prevent the flow from running. */
             warnings?: components["schemas"]["Diagnostic"][];
         };
@@ -2270,6 +2432,24 @@ export interface components {
             /** @description The runs of this page that cannot be read: their records are corrupt, or it takes too long now. */
             unreadable?: string[];
         };
+        /** @description A link to a node that did not start. */
+        SkippedLink: {
+            /** @description The source of the link. */
+            from: string;
+            /** @description Whether it listens to a failure. */
+            on_failure?: boolean;
+            /** @description The stubbed values that its condition reads, at most 20. With other values the node may start. */
+            stubs?: components["schemas"]["StubbedValue"][];
+            /** @description The condition, if it has one. */
+            when?: string | null;
+        };
+        /** @description A node that a link kept from starting. */
+        SkippedNode: {
+            /** @description The links to the node that have a condition or listen to a failure. */
+            links: components["schemas"]["SkippedLink"][];
+            /** @description The node. A nested flow has the name of its flow. */
+            node: string;
+        };
         /** @description Schedules and notifications that should have fired a task, and did not. */
         SkippedTriggers: {
             /**
@@ -2321,6 +2501,17 @@ export interface components {
              * @description Its size in bytes.
              */
             size: number;
+        };
+        /** @description A value that stood for a result of a task, since no guest was called. */
+        StubbedValue: {
+            /** @description The origin of the value. */
+            from: string;
+            /** @description The value, by the flow's name. Of a task with `for_each`, it is the value of each element. */
+            name: string;
+            /** @description The task. */
+            task: string;
+            /** @description The value. Left out in a link if its text has more than 256 bytes: the `stubs` of the rehearsal have it. */
+            value?: unknown;
         };
         /** @description A run to start. */
         Submission: {
@@ -2434,6 +2625,11 @@ export interface components {
             started_at: string;
             /** @description The task; `task[number]` for an element of its list. */
             task: string;
+            /**
+             * @description The address of the page that shows its span, if the operator has said where traces are shown. An attempt that waits for a
+             *     notification has no span: the page shows its trace.
+             */
+            trace_url?: string | null;
             /** @description The worker, where known. */
             worker?: string | null;
         };
@@ -3512,7 +3708,10 @@ export interface operations {
     submit_run: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The span of the submitter, as in W3C Trace Context: a server that traces continues its trace */
+                traceparent?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3771,8 +3970,17 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The changed flow has errors: all of them */
+            /** @description The text of the edits, or the changed flow, has errors: all of them */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server sends as many large answers as it has memory for */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3980,6 +4188,11 @@ export interface operations {
             query?: {
                 /** @description The revision, from 1; the last one if it is not given. */
                 revision?: number;
+                /**
+                 * @description Whether the first revision is written anew, too, as all others are: without comments, and with the digests of its modules. Such
+                 *     texts can be compared.
+                 */
+                written?: boolean;
             };
             header?: never;
             path: {
@@ -4227,6 +4440,88 @@ export interface operations {
             };
             /** @description The key is longer than 512 bytes, or the failure than 16 KiB */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request was refused, or failed */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rehearse_run: {
+        parameters: {
+            query?: {
+                /** @description Whether each case is a new run of the flow, with the inputs of this one. Without it, each case goes on from the recorded state. */
+                from_start?: boolean;
+                /** @description Only the cases of this task. */
+                node?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The run's id */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The rehearsal */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Rehearsal"];
+                };
+            };
+            /** @description The query cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such run, or it has no such task */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The run has ended, so nothing of it can fail: `from_start` rehearses its flow */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The run is too large to be rehearsed by the server */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The modules of the flow were not found in time, or the server sends as many large answers as it has memory for */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -69,6 +69,12 @@ export function gantt(attempts: TimelineAttempt[], now: number, waits: ReadonlyS
   return { rows: sorted, from, to: Math.max(to, from + 1) };
 }
 
+/** The address of the trace that a bar opens. Each attempt has one such bar: a pause and the wait for a worker open none, and a wait for a
+ * notification is no call. */
+export function traceOf({ kind, attempt }: Bar): string | null {
+  return kind === "call" ? (attempt.trace_url ?? null) : null;
+}
+
 /** What tells an attempt from all others of its run. */
 export function attemptKey({ task, firing, attempt, call, started_at }: TimelineAttempt): string {
   return `${task} ${firing} ${attempt} ${call} ${started_at}`;

@@ -7,22 +7,21 @@ import { labelTexts, ofLabel } from "../model/filters.ts";
 import { isFinal } from "../model/states.ts";
 import { count, oneLine } from "../model/text.ts";
 import { address, runAddress, setQuery, usePlace } from "../router.ts";
-import { Dialog, Fact, Facts, StateBadge, Trouble, Views, Waiting } from "../ui/parts.tsx";
-import { Copyable, Line, LongText } from "../ui/text.tsx";
-import { Ago, At, Lasted } from "../ui/time.tsx";
+import { Fact, Facts, StateBadge, Trouble, Views, Waiting } from "../ui/parts.tsx";
+import { Copyable, Line } from "../ui/text.tsx";
+import { Ago, Lasted } from "../ui/time.tsx";
 import { ActDialog, ActionButtons, type Act } from "./run/actions.tsx";
 import { EventsView } from "./run/events-view.tsx";
 import { Notices } from "./run/failure.tsx";
 import { GraphView } from "./run/graph-view.tsx";
 import { LogsView } from "./run/logs-view.tsx";
 import { OutlineView } from "./run/outline-view.tsx";
+import { RehearsalView } from "./run/rehearsal-view.tsx";
+import { RevisionsView } from "./run/revisions-view.tsx";
 import { TaskPanel } from "./run/task-panel.tsx";
 import { TimelineView } from "./run/timeline-view.tsx";
 import { useRun, type RunData } from "./run/use-run.ts";
 import { ValuesView } from "./run/values-view.tsx";
-
-/** The greatest number of changes of the flow that are shown. */
-const REVISIONS = 100;
 
 /** The number of nodes up to which a graph is drawn at once. */
 const DRAWN_NODES = 2000;
@@ -34,6 +33,8 @@ const VIEWS = [
   { key: "events", name: "Events" },
   { key: "logs", name: "Logs" },
   { key: "values", name: "Values" },
+  { key: "rehearsal", name: "Rehearsal" },
+  { key: "revisions", name: "Revisions" },
 ] as const;
 
 export function RunScreen({ id }: { id: string }) {
@@ -43,6 +44,8 @@ export function RunScreen({ id }: { id: string }) {
   const { run } = data;
   const view = VIEWS.find(({ key }) => key === query.get("view"))?.key ?? "graph";
   const task = query.get("task") ?? "";
+  // A rehearsal says itself what happens to a task.
+  const panel = view === "rehearsal" ? "" : task;
   const of = query.get("of") ?? "";
   const flow = run?.flow ?? data.graph?.flow ?? "";
   useEffect(() => {
@@ -84,7 +87,7 @@ export function RunScreen({ id }: { id: string }) {
         <>
           {run ? <Notices run={run} act={setAct} onTask={(name) => setQuery({ task: name }, "replace")} /> : null}
           <Views label="Views of the run" views={views} current={view} />
-          <div class={`run-body ${task ? "with-panel" : ""}`}>
+          <div class={`run-body ${panel ? "with-panel" : ""}`}>
             <div class="run-view">
               {view === "graph" || view === "list" ? <Tasks data={data} asList={view === "list"} selected={task} onSelect={select} /> : null}
               {view === "timeline" ? (
@@ -92,9 +95,11 @@ export function RunScreen({ id }: { id: string }) {
               ) : null}
               {view === "events" ? <EventsView data={data} onTask={(name) => setQuery({ task: name }, "replace")} /> : null}
               {view === "logs" ? <LogsView data={data} of={of} onFilter={(of) => setQuery({ of }, "replace")} /> : null}
+              {view === "revisions" ? <RevisionsView data={data} selected={task} onSelect={select} /> : null}
               {view === "values" ? run ? <ValuesView run={run} /> : <Waiting /> : null}
+              {view === "rehearsal" ? <RehearsalView data={data} /> : null}
             </div>
-            {task ? <TaskPanel data={data} name={task} onClose={close} act={setAct} /> : null}
+            {panel ? <TaskPanel data={data} name={panel} onClose={close} act={setAct} /> : null}
           </div>
         </>
       )}
@@ -104,75 +109,63 @@ export function RunScreen({ id }: { id: string }) {
 }
 
 function RunFacts({ run }: { run: Run }) {
-  const [showsRevisions, setShowsRevisions] = useState(false);
   const ended = isFinal(run.state);
   const labels = labelTexts(run.labels);
   return (
-    <>
-      <Facts>
-        <Fact name="Run">
-          <Copyable text={run.run} label="the run id" />
-        </Fact>
-        <Fact name="Started">
-          <Ago time={run.started_at} />
-        </Fact>
-        <Fact name={ended ? "Ended" : "Last changed"}>
-          <Ago time={run.changed_at} />
-        </Fact>
-        <Fact name="Lasted">
-          <Lasted from={run.started_at} until={ended ? run.changed_at : null} />
-        </Fact>
-        {labels.length ? (
-          <Fact name="Labels">
-            <ul class="tags">
-              {labels.map((label) => (
-                <li key={label}>
-                  <a href={address("/ui/runs", ofLabel(label))}>
-                    <Line text={label} />
-                  </a>
-                </li>
-              ))}
-            </ul>
-          </Fact>
-        ) : null}
-        <Fact name="Revision">
-          {run.revisions?.length ? (
-            <button type="button" class="link" onClick={() => setShowsRevisions(true)}>
-              {run.revision}, with {count(run.revisions.length, "change")}
-            </button>
-          ) : (
-            run.revision
-          )}
-        </Fact>
-        {run.fired != null ? (
-          <Fact name="Fired">
-            {run.fired === 1 ? "once" : `${run.fired} times`}
-            {(run.firings ?? []).slice(0, 5).map(({ firing, state }) => `, firing ${firing} ${oneLine(state)}`)}
-          </Fact>
-        ) : null}
-        {(run.schedules ?? []).slice(0, 5).map(({ task, at }) => (
-          <Fact key={task} name="Fires next">
-            <Line text={task} /> <Ago time={at} />
-          </Fact>
-        ))}
-      </Facts>
-      {showsRevisions ? (
-        <Dialog title="Changes of the flow" wide onClose={() => setShowsRevisions(false)}>
-          {(run.revisions?.length ?? 0) > REVISIONS ? <p class="quiet">The last {REVISIONS} changes:</p> : null}
-          <ol class="revisions">
-            {(run.revisions ?? []).slice(-REVISIONS).map(({ revision, at, edits }) => (
-              <li key={revision}>
-                <strong>revision {revision}</strong>{" "}
-                <span class="quiet">
-                  <At time={at} />
-                </span>
-                <LongText text={edits.join("\n")} most={3000} />
+    <Facts>
+      <Fact name="Run">
+        <Copyable text={run.run} label="the run id" />
+      </Fact>
+      <Fact name="Started">
+        <Ago time={run.started_at} />
+      </Fact>
+      <Fact name={ended ? "Ended" : "Last changed"}>
+        <Ago time={run.changed_at} />
+      </Fact>
+      <Fact name="Lasted">
+        <Lasted from={run.started_at} until={ended ? run.changed_at : null} />
+      </Fact>
+      {labels.length ? (
+        <Fact name="Labels">
+          <ul class="tags">
+            {labels.map((label) => (
+              <li key={label}>
+                <a href={address("/ui/runs", ofLabel(label))}>
+                  <Line text={label} />
+                </a>
               </li>
             ))}
-          </ol>
-        </Dialog>
+          </ul>
+        </Fact>
       ) : null}
-    </>
+      <Fact name="Revision">
+        {run.revisions?.length ? (
+          <a href={runAddress(run.run, { view: "revisions" })}>
+            {run.revision}, with {count(run.revisions.length, "change")}
+          </a>
+        ) : (
+          run.revision
+        )}
+      </Fact>
+      {run.trace_url ? (
+        <Fact name="Trace">
+          <a href={run.trace_url} target="_blank" rel="noopener noreferrer">
+            Show the trace
+          </a>
+        </Fact>
+      ) : null}
+      {run.fired != null ? (
+        <Fact name="Fired">
+          {run.fired === 1 ? "once" : `${run.fired} times`}
+          {(run.firings ?? []).slice(0, 5).map(({ firing, state }) => `, firing ${firing} ${oneLine(state)}`)}
+        </Fact>
+      ) : null}
+      {(run.schedules ?? []).slice(0, 5).map(({ task, at }) => (
+        <Fact key={task} name="Fires next">
+          <Line text={task} /> <Ago time={at} />
+        </Fact>
+      ))}
+    </Facts>
   );
 }
 

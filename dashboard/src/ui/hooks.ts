@@ -17,11 +17,13 @@ export type Loaded<Data> = {
 export type LoadOptions = {
   /** The pause after an answer, in milliseconds; 0 to read once. */
   every?: number;
+  /** Whether an answer or a refusal stays until somebody asks again: for what costs the server much time. */
+  once?: boolean;
 };
 
 /** Reads a path, and reads it again from time to time; `null` reads nothing. Data of the last answer stays when a later request fails.
  * A function makes the path of each request. */
-export function useLoaded<Data>(key: string | null, path: () => string, { every = 0 }: LoadOptions = {}): Loaded<Data> {
+export function useLoaded<Data>(key: string | null, path: () => string, { every = 0, once = false }: LoadOptions = {}): Loaded<Data> {
   const [state, setState] = useState<{ key: string | null; data: Data | null; error: ApiError | null; isLoading: boolean }>({
     key,
     data: null,
@@ -36,6 +38,7 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
     let timer: ReturnType<typeof setTimeout> | undefined;
     let request: AbortController | null = null;
     let isWanted = false;
+    let isDone = false;
     let tries = 0;
     // What costs the server much time is not asked for all the time: the page pauses at least as long as an answer took.
     let earliest = 0;
@@ -61,6 +64,7 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
         const data = await get<Data>(makePath.current(), own.signal);
         if (request !== own) return;
         tries = 0;
+        isDone = true;
         setState({ key, data, error: null, isLoading: false });
       } catch (error) {
         if (request !== own || own.signal.aborted) return;
@@ -72,8 +76,9 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
           least = pause(tries);
           next = least;
         } else {
-          next = shown.status === 401 || shown.status === 403 ? 0 : Math.max(every, 10_000);
+          next = once || shown.status === 401 || shown.status === 403 ? 0 : Math.max(every, 10_000);
           isWanted = false;
+          isDone = true;
         }
       }
       request = null;
@@ -95,7 +100,7 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
       else schedule(wait);
     };
     const onVisible = () => {
-      if (!document.hidden) void read();
+      if (!document.hidden && !(once && isDone)) void read();
     };
     const stopWatching = session.watch(readAnew);
     document.addEventListener("visibilitychange", onVisible);
@@ -108,7 +113,7 @@ export function useLoaded<Data>(key: string | null, path: () => string, { every 
       stopWatching();
       document.removeEventListener("visibilitychange", onVisible);
     };
-  }, [key, every]);
+  }, [key, every, once]);
   const refresh = useCallback(() => again.current(), []);
   if (state.key !== key) return { data: null, error: null, isLoading: key !== null, refresh };
   return { data: state.data, error: state.error, isLoading: state.isLoading, refresh };

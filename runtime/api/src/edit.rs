@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::value::RawValue;
 
-use crate::{Diagnostic, open_enum::open_enum};
+use crate::{Diagnostic, RunGraph, open_enum::open_enum};
 
 open_enum! {
     /// The outcome of its source that a link waits for.
@@ -53,13 +53,20 @@ open_enum! {
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Edits {
     /// The edits, in the order in which they are made.
+    #[serde(default)]
     pub edits: Vec<Edit>,
+    /// The edits as the text of a file of edits (TOML), in place of `edits`. The server reads no files: `add_text` adds a text in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// The revision that the flow must have; the request is refused otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_revision: Option<u64>,
     /// Only check whether the edits can be made.
     #[serde(default)]
     pub dry_run: bool,
+    /// Also answer a `dry_run` with the changed flow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preview: bool,
 }
 
 /// Modules by alias, each a tag or a digest.
@@ -169,6 +176,21 @@ pub struct EditResult {
     /// The warnings about the changed flow. They do not prevent it from running.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Diagnostic>,
+    /// The changed flow, if a `dry_run` asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Box<EditPreview>>,
+}
+
+/// The flow of a run as edits would change it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
+pub struct EditPreview {
+    /// Its graph, without states.
+    pub graph: RunGraph,
+    /// Its text, as `GET /v1/runs/{run}/flow?written=true` would answer; left out if the flow cannot be written as a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// A revision of a run's flow.

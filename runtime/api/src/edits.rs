@@ -10,6 +10,13 @@ use flow::{
 use crate::{Edit, Edits, submit::raw};
 
 impl Edits {
+    /// The edits of the text of a file of edits (TOML), which `waft edit apply` takes. `add_text` in it adds a text: a server reads no
+    /// files.
+    #[must_use]
+    pub fn of_text(text: impl Into<String>) -> Self {
+        Self { text: Some(text.into()), ..Self::default() }
+    }
+
     /// Adds tasks, nested flows and links from an addition, which starts with [`Draft::addition`]. It need not declare
     /// modules that the flow has.
     ///
@@ -100,6 +107,12 @@ impl Edits {
     #[must_use]
     pub fn dry_run(self) -> Self {
         Self { dry_run: true, ..self }
+    }
+
+    /// Only checks whether the edits can be made, and asks for the changed flow.
+    #[must_use]
+    pub fn preview(self) -> Self {
+        Self { dry_run: true, preview: true, ..self }
     }
 
     fn with(mut self, edit: Edit) -> Self {

@@ -13,7 +13,7 @@ pub struct FlowText {
     pub run: String,
     /// The revision, from 1.
     pub revision: u64,
-    /// The text. The namespace of the flow may be missing in its name.
+    /// The text. The namespace of the flow may be missing in the name of a submitted text.
     pub text: String,
     /// Whether this is the text as it was submitted. Otherwise it was written anew, with the edits up to the revision.
     pub submitted: bool,
@@ -31,4 +31,8 @@ pub struct FlowTextQuery {
     /// The revision, from 1; the last one if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
+    /// Whether the first revision is written anew, too, as all others are: without comments, and with the digests of its modules. Such
+    /// texts can be compared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub written: bool,
 }

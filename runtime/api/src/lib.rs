@@ -51,7 +51,7 @@ pub use check::{Check, Checks, Health, Outcome};
 pub use command::{Notification, RunStateResponse, SkipRollback};
 #[cfg(feature = "openapi")]
 pub use edit::ModuleNames;
-pub use edit::{Edit, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach, Revision};
+pub use edit::{Edit, EditPreview, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach, Revision};
 pub use elements::{Element, Elements, ElementsQuery};
 pub use engine::{DrivenShard, Engine, Engines};
 pub use event::{ComputedBy, EventPayload, FiringEvent, NodeEvent, RunEvent, TrimmedEvent};
@@ -69,8 +69,8 @@ pub use problem::{Diagnostic, Problem, Severity};
 pub use quarantine::{Quarantine, QuarantineResult, QuarantineSelection, QuarantinedMessage};
 pub use queue::{JobQueue, JobQueues, QueueState, QueuesQuery};
 pub use rehearsal::{
-    FailingCall, FailingTries, Rehearsal, RehearsedCase, RehearsedFiring, RehearsedNode, RetriedCall, RetriedFlow,
-    SkippedLink, SkippedNode, StubOrigin, StubbedValue,
+    FailingCall, FailingTries, Rehearsal, RehearsalQuery, RehearsedCase, RehearsedFiring, RehearsedNode, RetriedCall,
+    RetriedFlow, SkippedLink, SkippedNode, StubOrigin, StubbedValue,
 };
 pub use run::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FailureKind, FiringState, LostWorker, NextTime, Node,

@@ -1,4 +1,4 @@
-//! What `waft rehearse --json` prints: what would happen to the run of a flow if one of its nodes failed.
+//! What `waft rehearse --json` prints and the API answers: what would happen to the run of a flow if one of its nodes failed.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use crate::{Action, Failure, NodeKind, NodeState, RunState, open_enum::open_enum
 
 /// The rehearsal of a flow: its runs without a guest, each with another failure.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Rehearsal {
     /// The name of the flow.
@@ -27,6 +28,7 @@ pub struct Rehearsal {
 
 /// A value that stood for a result of a task, since no guest was called.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct StubbedValue {
     /// The task.
@@ -34,9 +36,11 @@ pub struct StubbedValue {
     /// The value, by the flow's name. Of a task with `for_each`, it is the value of each element.
     pub name: String,
     /// The origin of the value.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub from: StubOrigin,
     /// The value. Left out in a link if its text has more than 256 bytes: the `stubs` of the rehearsal have it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
     pub value: Option<Box<RawValue>>,
 }
 
@@ -61,6 +65,7 @@ open_enum! {
 
 /// A run of the flow with a failure, or without one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct RehearsedCase {
     /// The calls that fail, the one of interest last. Another one comes before it if it leads to the call of interest, as the
@@ -71,6 +76,7 @@ pub struct RehearsedCase {
     /// failure.
     pub reached: bool,
     /// The state of the run at the end. A run of a persistent flow stays `running`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: RunState,
     /// Why the rehearsal stopped before the run ended, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,13 +122,16 @@ pub struct RehearsedCase {
 
 /// A call that fails in a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct FailingCall {
     /// The task. Of a task with `for_each`, its last element fails.
     pub node: String,
     /// Apply or rollback.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub action: Action,
     /// How often it fails.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub fails: FailingTries,
 }
 
@@ -139,23 +148,28 @@ open_enum! {
 
 /// A task or retry controller at the end of a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct RehearsedNode {
     /// Its name.
     pub name: String,
     /// Task or retry controller.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub kind: NodeKind,
     /// Its state.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: NodeState,
 }
 
 /// A call that was made more than once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct RetriedCall {
     /// The task, or the element of its list.
     pub node: String,
     /// Apply or rollback.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub action: Action,
     /// The number of attempts, over all runs of its flow by retry controllers.
     pub attempts: u32,
@@ -168,6 +182,7 @@ pub struct RetriedCall {
 
 /// A flow that its retry controller ran again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct RetriedFlow {
     /// The flow.
@@ -180,6 +195,7 @@ pub struct RetriedFlow {
 
 /// A node that a link kept from starting.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct SkippedNode {
     /// The node. A nested flow has the name of its flow.
@@ -190,6 +206,7 @@ pub struct SkippedNode {
 
 /// A link to a node that did not start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct SkippedLink {
     /// The source of the link.
@@ -207,10 +224,42 @@ pub struct SkippedLink {
 
 /// A firing of a flow that fires more than once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct RehearsedFiring {
     /// The trigger, for people: `the start`, `a notification of t`, `a schedule of t`, `the link from t`.
     pub by: String,
     /// Its state at the end.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: RunState,
+}
+
+/// What is rehearsed of a run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
+pub struct RehearsalQuery {
+    /// Only the cases of this task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Whether each case is a new run of the flow, with the inputs of this one. Without it, each case goes on from the recorded state.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_start: bool,
+}
+
+impl RehearsalQuery {
+    /// Selects the cases of a task.
+    #[must_use]
+    pub fn node(mut self, task: impl Into<String>) -> Self {
+        self.node = Some(task.into());
+        self
+    }
+
+    /// Rehearses new runs of the flow.
+    #[must_use]
+    pub fn from_start(mut self) -> Self {
+        self.from_start = true;
+        self
+    }
 }

@@ -153,6 +153,12 @@ pub struct Run {
     /// Its labels, which never change.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The id of its trace, in hexadecimal, if the server traces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// The address of the page that shows its trace, if the operator has said where traces are shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_url: Option<String>,
     /// The revision of its flow.
     pub revision: u64,
     /// When it started, as an RFC 3339 time.

@@ -60,6 +60,10 @@ pub struct TimelineAttempt {
     /// The worker, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
+    /// The address of the page that shows its span, if the operator has said where traces are shown. An attempt that waits for a
+    /// notification has no span: the page shows its trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_url: Option<String>,
 }
 
 open_enum! {

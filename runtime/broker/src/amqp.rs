@@ -194,6 +194,10 @@ impl Broker for Amqp {
         take::take(&self.sessions, queue, limits).await
     }
 
+    fn connections(&self) -> u64 {
+        self.sessions.connections()
+    }
+
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
         Ok(self.passive_declare(queue).await?.map(|queue| u64::from(queue.message_count())))
     }

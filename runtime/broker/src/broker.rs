@@ -181,6 +181,12 @@ pub trait Broker: Send + Sync + 'static {
     /// Takes the messages of a queue one after the other, until a limit is reached or no message waits. Only they are in memory.
     /// They are unsettled: dropped without settlement, they return to the queue.
     async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError>;
+    /// The number of connections so far, with the current one. A connection counts once the declarations were repeated on it,
+    /// and before anything is delivered over it. So who has seen the same number twice has missed nothing in between that was
+    /// sent to queues of its own.
+    fn connections(&self) -> u64 {
+        1
+    }
     /// Whether accepted messages survive the end of this process.
     fn is_durable(&self) -> bool {
         true

@@ -279,6 +279,10 @@ impl Broker for LossyConnection {
         self.connection().take(queue, limits).await
     }
 
+    fn connections(&self) -> u64 {
+        *self.lost.borrow() + 1
+    }
+
     fn is_durable(&self) -> bool {
         self.lock().is_durable
     }

@@ -23,7 +23,7 @@ pub(crate) use edit::EditCommand;
 pub(crate) use events::EventsFlags;
 pub(crate) use flags::{
     BrokerFlag, FilterFlags, IsolateFlag, LabelFlags, ListFlags, RunsFlags, SchedulesFlags, Shared, SubmitFlags,
-    ValueFlags,
+    TraceFlags, ValueFlags,
 };
 pub(crate) use grants::GrantsCommand;
 pub(crate) use keys::{KeysCommand, ModulesCommand, SignFlags};

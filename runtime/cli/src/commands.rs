@@ -54,9 +54,10 @@ use credentials::ClientTls;
 use gateway::Gateway;
 
 use crate::{
-    arguments::{BrokerFlag, Command, ValueFlags},
+    arguments::{BrokerFlag, Command, TraceFlags, ValueFlags},
     display::GuestLogs,
     exit::{CliError, Exit},
+    otlp::{Exporter, with_parent_of_environment},
     settings::{Settings, follow_admission, follow_rules},
     signals::StopSignal,
 };
@@ -65,14 +66,22 @@ use crate::{
 /// is full.
 pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, CliError> {
     if command.executes_tasks() {
+        let exporter = match TraceFlags::of(&command) {
+            Some((service, flags)) => Exporter::start(&settings.traces, flags.otlp.as_deref(), service)?,
+            None => None,
+        };
         let following = follow_admission(settings.admission.clone(), settings.admission_read.clone());
         let following_rules = follow_rules(settings.rules.clone(), settings.rules_read.clone());
         // The files may be read again at any point, and reading them never ends.
-        return tokio::select! {
+        let result = tokio::select! {
             result = Box::pin(perform(command, settings)) => result,
             never = following => match never {},
             never = following_rules => match never {},
         };
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
+        }
+        return result;
     }
     if !command.only_prints() {
         return Box::pin(perform(command, settings)).await;
@@ -95,12 +104,13 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Rehearse(flags) => rehearse::run(&settings, flags).await,
         Command::Grants(command) => grants::run(&settings, command).await,
         Command::Graph { flow, format, values } => graph::run(&settings, &flow, format, &values).await,
-        Command::Run { flow, values, broker, isolate, labels, run_id, resume, quiet, json } => {
+        Command::Run { flow, values, broker, isolate, labels, traces: _, run_id, resume, quiet, json } => {
             let (settings, shown) = (settings.with(&isolate), (json, guests(quiet)));
             match (flow, resume) {
                 (_, Some(run)) => run::resume(&settings, &run, &broker, shown).await,
                 (Some(flow), None) => {
-                    let new = run::NewRun { id: run_id, labels: labels.label };
+                    let labels = with_parent_of_environment(labels.label);
+                    let new = run::NewRun { id: run_id, labels };
                     run::run(&settings, &flow, &values, &broker, new, shown).await
                 }
                 (None, None) => unreachable!("clap requires one of them"),
@@ -109,11 +119,11 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Call { task, values, broker, provides, quiet, json } => {
             call::run(&settings, &task, &values, &broker, &provides, (json, guests(quiet))).await
         }
-        Command::Worker { broker, isolate, slots, waiting, queues, name, metrics } => {
+        Command::Worker { broker, isolate, traces: _, slots, waiting, queues, name, metrics } => {
             let settings = settings.with(&isolate).with_waiting(waiting).with_metrics(metrics);
             worker::run(settings, &broker, slots, queues, name).await
         }
-        Command::Serve { broker, isolate, listen, slots, waiting } => {
+        Command::Serve { broker, isolate, traces: _, listen, slots, waiting } => {
             // Boxed, since it is far larger than the others.
             Box::pin(serve::run(settings.with(&isolate).with_waiting(waiting), &broker, listen, slots)).await
         }
@@ -263,7 +273,7 @@ async fn local_modules(
     })?;
     let (admission, module_size) = (settings.admission.clone(), settings.limits.module_size);
     let modules = ::worker::ContentSource::new(sandbox, bytes, client, admission, module_size);
-    let gateway = Gateway::new(ClientTls::default());
+    let gateway = Gateway::new(ClientTls::default()).with_trace_hosts(settings.traces.hosts.clone());
     if !settings.rules.now().grants.0.is_empty() {
         gateway.open().await.map_err(CliError::invalid)?;
     }

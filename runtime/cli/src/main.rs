@@ -10,7 +10,9 @@ mod exit;
 mod flow_file;
 mod input_file;
 mod keys;
+mod log;
 mod modules;
+mod otlp;
 mod output;
 mod output_file;
 mod queues;
@@ -28,7 +30,6 @@ use std::{
 use clap::Parser;
 use mimalloc::MiMalloc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing_subscriber::EnvFilter;
 
 use arguments::Arguments;
 use exit::Exit;
@@ -55,8 +56,7 @@ fn main() -> ExitCode {
             return ExitCode::from(finish(usage(&error)).code());
         }
     };
-    log(&arguments);
-    let exit = match run(arguments) {
+    let exit = match log::start(&arguments).and_then(|()| run(arguments)) {
         Ok(exit) => exit,
         Err(failed) => {
             failed.print();
@@ -132,30 +132,4 @@ fn run(arguments: Arguments) -> Result<Exit, exit::CliError> {
         runtime.shutdown_background();
     }
     done
-}
-
-/// The crates whose log lines are shown. Other libraries are shown from a warning on, and lapin never: it logs whole
-/// messages.
-const LOG_TARGETS: [&str; 8] = ["waft", "server", "engine", "worker", "sandbox", "logbook", "store", "broker"];
-
-fn log(arguments: &Arguments) {
-    let level = match arguments.shared.verbose {
-        0 if arguments.command.is_service() => "info",
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
-    };
-    let ours: String = LOG_TARGETS.iter().map(|target| format!("{target}={level},")).collect();
-    // The summary shows how a run ended; a service prints none.
-    let has_summary = arguments.shared.verbose == 0 && !arguments.command.is_service();
-    let ending = if has_summary { "off" } else { "info" };
-    let default = format!("warn,{ours}lapin=off,waft::run={ending}");
-    let filter = match arguments.command.owns_terminal() && Stream::Err.is_terminal() {
-        true => EnvFilter::new("off"),
-        false => EnvFilter::try_from_env("WAFT_LOG").unwrap_or_else(|_| EnvFilter::new(default)),
-    };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| output::Log).with_target(false);
-    // A log line that cannot be written is lost: reporting it on the same stream would be no use.
-    logs.with_ansi(colour::on(Stream::Err)).compact().log_internal_errors(false).init();
 }

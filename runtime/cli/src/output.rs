@@ -235,6 +235,22 @@ impl io::Write for Log {
     }
 }
 
+/// Writes log lines of `tracing` that are JSON.
+pub(crate) struct JsonLog;
+
+impl io::Write for JsonLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Each write is one event.
+        let event = String::from_utf8_lossy(bytes);
+        Stream::Err.write(format!("{}\n", sanitize::sanitize_json(event.trim_end())).as_bytes());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Writes a line of data, as `println!` would.
 macro_rules! say {
     ($($text:tt)*) => { $crate::output::line(&format!($($text)*)) };

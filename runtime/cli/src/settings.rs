@@ -7,6 +7,7 @@
 //! The environment is read here and not by clap: it ranks between the files and the flags, also for commands without the flag.
 
 mod admission;
+mod chosen_server;
 mod files;
 mod directories;
 mod follow;
@@ -20,6 +21,7 @@ mod outside;
 mod parser;
 mod secrets;
 mod storage;
+mod traces;
 mod webhooks;
 
 use std::{
@@ -42,10 +44,12 @@ use store::Admission;
 
 pub(crate) use self::{
     admission::follow as follow_admission,
+    chosen_server::Server,
     files::{keys_folder, writable_settings_file},
     located::Place,
     metrics::MetricsSettings,
     outside::follow as follow_rules,
+    traces::TracesSettings,
 };
 use self::{
     admission::{LastRead, RawAdmission},
@@ -60,6 +64,7 @@ use self::{
     parser::Parser,
     secrets::text_or_file,
     storage::{StoragePlace, StoragePlaces},
+    traces::RawTraces,
     webhooks::{ConfiguredWebhooks, RawWebhooks},
 };
 use crate::{
@@ -87,6 +92,7 @@ struct RawSettings {
     serve: RawServeSettings,
     client: RawClientSettings,
     metrics: RawMetrics,
+    traces: RawTraces,
     limits: RawLimits,
     namespace: RawNamespaces,
     admission: RawAdmission,
@@ -130,28 +136,6 @@ struct RawClientSettings {
     authority: Option<String>,
     certificate: Option<String>,
     key: Option<String>,
-}
-
-/// The server's address, and whether a person chose it.
-#[derive(Debug, Clone)]
-pub(crate) enum Server {
-    /// Chosen by flag, environment or file.
-    Chosen(String),
-    /// The built-in address.
-    BuiltIn(String),
-}
-
-impl Server {
-    pub(crate) fn url(&self) -> &str {
-        match self {
-            Self::Chosen(url) | Self::BuiltIn(url) => url,
-        }
-    }
-
-    /// Whether commands that can work without a server use this one.
-    pub(crate) const fn is_chosen(&self) -> bool {
-        matches!(self, Self::Chosen(_))
-    }
 }
 
 /// Where guests are called.
@@ -206,6 +190,8 @@ pub(crate) struct Settings {
     pub(crate) dashboard: bool,
     /// The metrics of this process.
     pub(crate) metrics: MetricsSettings,
+    /// What this process does with traces.
+    pub(crate) traces: TracesSettings,
     /// The maximum of each limit of a call.
     pub(crate) max_limits: Limits,
     /// The maximum of everything else: retries, modules, runs.
@@ -273,6 +259,7 @@ impl RawSettings {
                 key: text(self.client.key, lower.client.key),
             },
             metrics: self.metrics.or(lower.metrics),
+            traces: self.traces.or(lower.traces),
             limits: self.limits.or(lower.limits),
             namespace: self.namespace.or(lower.namespace),
             admission: self.admission.or(lower.admission),
@@ -336,6 +323,7 @@ impl RawSettings {
             serve,
             client: RawClientSettings { authority, certificate: client_certificate, key: client_key },
             metrics,
+            traces,
             limits,
             namespace,
             admission,
@@ -380,7 +368,7 @@ impl RawSettings {
         let dashboard = dashboard.map(|_| "serve.dashboard".to_owned());
         set.chain(dashboard)
             .chain(limits)
-            .chain(metrics.keys().map(str::to_owned))
+            .chain(metrics.keys().chain(traces.keys()).map(str::to_owned))
             .chain(namespace.keys())
             .chain(grant.keys())
             .chain(secret.keys())
@@ -424,6 +412,7 @@ impl Settings {
         let largest_request = parser.size("serve.largest_request", written.serve.largest_request);
         let listen = parser.address("serve.listen", written.serve.listen);
         let metrics = written.metrics.read(&mut parser);
+        let traces = written.traces.read(&mut parser);
         let identity = parser.identity("serve", folder(written.serve.certificate), folder(written.serve.key));
         let serve_tls = parser.serve_tls(identity, folder(written.serve.client_authority));
         let identity = parser.identity("client", folder(written.client.certificate), folder(written.client.key));
@@ -468,6 +457,7 @@ impl Settings {
             largest_request,
             dashboard: written.serve.dashboard.unwrap_or(true),
             metrics,
+            traces,
             max_limits,
             limits,
             max_open_runs: written.limits.open_runs(),

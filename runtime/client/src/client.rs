@@ -17,8 +17,8 @@ use crate::{
     api::{
         AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, Elements, ElementsQuery, ExchangesQuery,
         GrantsExplanation, GrantsQuestion, GraphQuery, ListQuery, LogsQuery, Module, ModuleSignature, Modules,
-        ModulesQuery, NewToken, Notification, Problem, Run, RunExchanges, RunGraph, RunLogs, RunStateResponse, Runs,
-        SkipRollback, Submission, Timeline, TimelineQuery, Tokens,
+        ModulesQuery, NewToken, Notification, Problem, Rehearsal, RehearsalQuery, Run, RunExchanges, RunGraph, RunLogs,
+        RunStateResponse, Runs, SkipRollback, Submission, Timeline, TimelineQuery, Tokens,
     },
     watch::Events,
 };
@@ -98,6 +98,15 @@ impl Client {
     /// [`ClientError`]; with status 422 the flow has errors, with 409 the id belongs to another flow.
     pub async fn submit(&self, submission: &Submission) -> Result<Run, ClientError> {
         self.json(self.request(Method::POST, &["v1", "runs"])?.json(submission)).await
+    }
+
+    /// Like [`Client::submit`]. A server that traces continues the trace that `traceparent`, a header of W3C Trace Context, names.
+    ///
+    /// # Errors
+    /// As those of [`Client::submit`].
+    pub async fn submit_traced(&self, submission: &Submission, traceparent: &str) -> Result<Run, ClientError> {
+        let request = self.request(Method::POST, &["v1", "runs"])?.header("traceparent", traceparent);
+        self.json(request.json(submission)).await
     }
 
     /// Reads a page of the runs that match a filter, the youngest first.
@@ -183,6 +192,14 @@ impl Client {
     /// [`ClientError`]; with status 404 there is no such run, with 503 the server sends other large answers now.
     pub async fn timeline(&self, run: &str, query: &TimelineQuery) -> Result<Timeline, ClientError> {
         self.json(self.request(Method::GET, &["v1", "runs", run, "timeline"])?.query(query)).await
+    }
+
+    /// Rehearses what happens if a task of a run fails now. It calls no guest and does not change the run.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 there is no such run or task, with 409 the run has ended, with 422 it is too large.
+    pub async fn rehearsal(&self, run: &str, query: &RehearsalQuery) -> Result<Rehearsal, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "runs", run, "rehearsal"])?.query(query)).await
     }
 
     /// Reads a page of the elements of a task's list.

@@ -28,6 +28,7 @@ mod receive;
 mod requests;
 mod shares;
 mod skips;
+mod spans;
 mod stale;
 mod stalls;
 mod step;
@@ -41,13 +42,13 @@ use std::{
 };
 
 use broker::{Delivery, Refusals};
-use flow::{CallId, Namespace, RunId, Shard, Value};
+use flow::{CallId, Namespace, RunId, Shard, Timestamp, Value};
 use logbook::{Logbook, MemoChanges, MemoLimits};
 use machine::{Command, EndedAttempt, Event, Machine, Record};
 use protocol::{AttemptLog, EngineSecret, Reply};
 use store::Store;
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Clock, MaxOpenRuns, SubmitError, Watch,
     call_queue::CallQueue,
+    changed_runs::ChangedRuns,
     clock::{ClockReader, TICK},
     condition_turns::ConditionTurns,
     declarations::Declarations,
@@ -81,6 +83,7 @@ use crate::{
 };
 pub use call_location::CallLocation;
 pub(crate) use requests::{Adoption, DriverRequest, Submission};
+use spans::EndingAttempt;
 use stale::ReturnedDelivery;
 
 /// Number of signals after which a batch takes no further message: enough to share the cost of an append, few enough to
@@ -191,6 +194,8 @@ struct StepResult {
     ended_attempts: Vec<EndedAttempt>,
     /// How late the records fire schedules: for the metrics.
     schedule_delays: Vec<Duration>,
+    /// The attempts that the records end, and when: for their spans.
+    traced_attempts: Vec<(EndingAttempt, Timestamp)>,
 }
 
 /// The dependencies of a driver.
@@ -204,8 +209,8 @@ pub(crate) struct DriverContext {
     /// Whether messages that the broker has confirmed outlive this process.
     pub(crate) is_durable: bool,
     pub(crate) topology: TopologyCache,
-    /// Receives the id of every run that has new records.
-    pub(crate) changes: broadcast::Sender<RunId>,
+    /// Is notified of each run that has new records.
+    pub(crate) changes: ChangedRuns,
     /// The name of the queue that serves content from the store.
     pub(crate) store_queue: String,
     /// The secret of all engines of the logbook.

@@ -10,13 +10,14 @@ use logbook::{Logbook, MaxUnended, MemoLimits};
 use protocol::{EngineStatus, PermitsAnswer, PermitsQuestion, RunCommand, topology as names};
 use store::Store;
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Clock, CommandError, SilentLease, Watch,
+    Clock, CommandError, RunChanges, SilentLease, Watch,
+    changed_runs::ChangedRuns,
     driver::{Adoption, CallLocation, Driver, DriverContext, DriverRequest, Submission},
     inbox::{Inbox, ShardQueues},
     outbox,
@@ -38,9 +39,6 @@ const PREFETCH: usize = 2_048;
 /// The same with a broker whose messages are in the memory of this process: whether they wait here or there makes no
 /// difference. Notifications that wait for their turn must not delay reports behind them.
 const IN_PROCESS_PREFETCH: usize = 131_072;
-
-/// Capacity of the change channel; a subscriber that falls behind reads the logbook instead.
-const CHANGE_QUEUE: usize = 1_024;
 
 /// Maximum time that a new run waits for a shard, and a run command for its reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -184,7 +182,7 @@ pub struct Engine {
     remote: RemoteEngineClient,
     shards: Arc<[Shard]>,
     store: Arc<dyn Store>,
-    changed: broadcast::Sender<RunId>,
+    changed: ChangedRuns,
     waiting: unserved_queues::WaitingCalls,
     stop: CancellationToken,
     aborted: CancellationToken,
@@ -242,7 +240,7 @@ impl Engine {
             coordinators: Arc::default(),
         };
         let topology = TopologyCache::new(broker, permits);
-        let (changed, _) = broadcast::channel(CHANGE_QUEUE);
+        let changed = ChangedRuns::default();
         let known_shards = shards.iter().cloned().collect();
         let context = DriverContext {
             logbook: logbook.clone(),
@@ -433,10 +431,10 @@ impl Engine {
         futures::future::join_all(asking).await
     }
 
-    /// Subscribes to the ids of runs that get new records here. A subscriber that falls behind misses some.
+    /// Subscribes to the new records that a run gets from this engine.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<RunId> {
-        self.changed.subscribe()
+    pub fn changes(&self, run: RunId) -> RunChanges {
+        self.changed.subscribe(run)
     }
 
     /// The queues in which calls waited for a worker some seconds ago.

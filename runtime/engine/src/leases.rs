@@ -312,6 +312,7 @@ impl Leases {
             | Event::Fetched { .. }
             | Event::Remembered { .. }
             | Event::Withdrawn { .. }
+            | Event::LostDelivery { .. }
             | Event::ClockSet { .. }
             | Event::Edit { .. }
             | Event::Tick => return,

@@ -13,6 +13,7 @@ mod bug;
 mod call_queue;
 #[cfg(test)]
 mod captured_logs;
+mod changed_runs;
 mod clock;
 mod command_error;
 mod condition_turns;
@@ -48,6 +49,7 @@ mod unserved_queues;
 mod watch;
 mod withdrawals;
 
+pub use changed_runs::RunChanges;
 pub use clock::{Clock, SystemClock};
 pub use command_error::CommandError;
 pub use driver::CallLocation;

@@ -6,10 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use flow::{Flow, Namespace, RunId};
+use flow::{Flow, Labels, Namespace, RunId};
 use logbook::{History, LoadError, Logbook, Page, Replay, RunInfo, Version};
-use machine::{Change, Fact};
+use machine::{Change, Fact, Record};
 use tokio::task::{AbortHandle, Id, JoinSet};
+use traces::RunTrace;
 
 use crate::{
     bug::catch_bug,
@@ -212,11 +213,13 @@ pub(crate) async fn read(
     let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
     let SendState { sent, has_watcher } = send_state;
     let (published, first) = (history.published.max(sent), send_state.first_unsent(history.published));
+    let mut trace = trace_of(&*logbook, &history).await;
     let restored = catch_bug(&run, "reading it", || Replay::of(history, logbook.clone()));
     let (mut replay, mut records) = restored.map_err(|reason| LoadError::Damaged { run: run.clone(), reason })??;
     let mut changes = Vec::new();
     loop {
         for record in &records {
+            note_times(&mut trace, record);
             let applied = replay.apply(record)?;
             if applied.version > first {
                 changes.extend(applied.changes.into_iter().map(|change| (applied.version, change)));
@@ -244,10 +247,45 @@ pub(crate) async fn read(
     }
     let missing = || LoadError::Missing { run: run.clone() };
     let active = ActiveRun::new(replay.into_machine().ok_or_else(missing)?, version, snapshot, shard);
+    let active = ActiveRun { trace, ..active };
     let after = |after: Version| changes.iter().filter(move |(version, _)| *version > after).map(|(_, change)| change);
     let unpublished = (version > published).then(|| after(published).filter_map(PublishedChange::of).collect());
     let unwatched = if has_watcher { after(sent).cloned().collect() } else { Vec::new() };
     Ok(LoadedRun { active, unpublished, unwatched })
+}
+
+/// The trace of a run that is read; `None` if nothing is traced. Its labels are in its first record, which is not read if there is a
+/// snapshot.
+async fn trace_of(logbook: &dyn Logbook, history: &History) -> Option<Box<RunTrace>> {
+    traces::global()?;
+    let fires_often = known_flow(history).is_some_and(|flow| flow.triggers.is_some());
+    if history.snapshot.is_none()
+        && let Some(Fact::RunStarted { labels, .. }) = history.records.first().map(|record| &record.fact)
+    {
+        return RunTrace::of(&history.run, labels, fires_often);
+    }
+    let summary = logbook.summary(&history.run).await.ok();
+    // A run never waits for its trace: without its labels, it goes on in a trace of its own.
+    let labels = summary.as_ref().map_or_else(Labels::default, |summary| summary.labels.clone());
+    let mut trace = RunTrace::of(&history.run, &labels, fires_often)?;
+    if let Some(summary) = summary {
+        trace.start(summary.started_at);
+    }
+    Some(trace)
+}
+
+/// Notes when the run and its firings began.
+fn note_times(trace: &mut Option<Box<RunTrace>>, record: &Record) {
+    let Some(trace) = trace else { return };
+    if let Fact::RunStarted { .. } = &record.fact {
+        trace.start(record.at);
+    } else if let Fact::Triggered { firing, .. } = &record.fact {
+        trace.trigger(*firing, record.at);
+    } else if let (Fact::RunStateChanged { state }, Some(firing)) = (&record.fact, record.firing)
+        && state.is_final()
+    {
+        trace.forget(firing);
+    }
 }
 
 /// Replays all records of a run and returns its changes between two versions.

@@ -19,6 +19,7 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use protocol::{EngineSecret, Job, topology as names};
 use store::Store;
 use tokio::{sync::mpsc, time::timeout};
+use traces::{ActiveSpan, Kind};
 
 pub(crate) use self::publication::ConfirmedVersions;
 use self::{
@@ -258,11 +259,41 @@ async fn publish_all(
     published.into_iter().filter_map(Result::err).chain(waiting).collect()
 }
 
-/// Publishes a message until the broker has either taken or refused it.
+/// Publishes a message until the broker has either taken or refused it, in a span if it is the job of a traced attempt.
 async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Result<(), OutgoingMessage> {
+    let mut span = span_of(&outgoing.message);
     if let Some(job) = outgoing.job.take() {
         outgoing.message.body = large::encode(&*context.store, &context.secret, *job).await.into();
     }
+    // A job has its size once it is encoded.
+    span.describe(|span| span.set("messaging.message.body.size", outgoing.message.body.len()));
+    let published = publish_message(context, outgoing).await;
+    if published.is_err() {
+        span.fail("refused");
+    }
+    published
+}
+
+/// The span in which the job of a traced attempt is published.
+fn span_of(message: &Message) -> ActiveSpan {
+    let is_traced = message.exchange == names::JOBS && traces::global().is_some();
+    let traceparent = protocol::traceparent(&message.properties.headers).filter(|_| is_traced);
+    let attempt = traceparent.and_then(|text| text.parse().ok());
+    let mut span = traces::child_of(attempt, Kind::Producer, || format!("publish {}", names::JOBS));
+    span.describe(|span| {
+        span.set("messaging.system", "rabbitmq");
+        span.set("messaging.operation.name", "publish");
+        span.set("messaging.operation.type", "send");
+        span.set("messaging.destination.name", names::JOBS);
+        span.set("messaging.rabbitmq.destination.routing_key", message.key.as_str());
+        if let Some(id) = &message.properties.message_id {
+            span.set("messaging.message.id", id.as_str());
+        }
+    });
+    span
+}
+
+async fn publish_message(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Result<(), OutgoingMessage> {
     let message = &outgoing.message;
     let mut unconfirmed = 0;
     loop {

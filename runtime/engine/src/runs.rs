@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Delivery;
 use flow::{CallId, RunId, RunState, Shard, Timestamp};
+use logbook::Version;
 use machine::Event;
 use tokio::time::Instant;
 
@@ -21,6 +22,9 @@ use held::HoldLimit;
 pub(crate) use recent::RecentRuns;
 use returned_jobs::ReturnedJobs;
 pub(crate) use stale::{LoadProgress, MAX_FAILED_READS, StaleRun};
+
+/// Maximum number of runs that are remembered as inactive: a row that differs from its records is rare.
+const MAX_INACTIVE: usize = 1_024;
 
 /// A run that cannot be read, or that a bug of waft stopped.
 #[derive(Default)]
@@ -93,6 +97,8 @@ pub(crate) struct Runs {
     due: BTreeSet<(Timestamp, RunId)>,
     /// Runs that another process left and that were not adopted here: they may hold permits.
     orphaned: BTreeSet<RunId>,
+    /// Runs that were inactive when they were read, each with its version, although their rows in the logbook may call them open.
+    inactive: BTreeMap<RunId, Version>,
     /// Whether a run was ever in memory.
     is_used: bool,
     /// The jobs that workers have returned, also those of suspended and of stale runs.
@@ -185,6 +191,7 @@ impl Runs {
             self.remove(&run);
         }
         self.returned_jobs.drop_shard(shard);
+        self.inactive.clear();
         for (_, stale) in self.stale.extract_if(.., |_, stale| stale.may_be_of(shard)) {
             stale.requeue_deliveries();
         }
@@ -367,6 +374,19 @@ impl Runs {
     pub(crate) fn note_orphaned(&mut self, runs: impl IntoIterator<Item = RunId>) {
         let left = runs.into_iter().filter(|run| !self.active.contains_key(run));
         self.orphaned.extend(left);
+    }
+
+    /// A run was read, and is inactive at this version.
+    pub(crate) fn note_inactive(&mut self, run: &RunId, version: Version) {
+        if self.inactive.len() >= MAX_INACTIVE {
+            self.inactive.pop_first();
+        }
+        self.inactive.insert(run.clone(), version);
+    }
+
+    /// Whether a run was read at this version, and was inactive: it need not be read again, although its row calls it open.
+    pub(crate) fn is_inactive_at(&self, run: &RunId, version: Version) -> bool {
+        self.inactive.get(run) == Some(&version)
     }
 
     /// A run is driven here from now on, whether or not another process left it.

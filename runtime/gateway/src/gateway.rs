@@ -18,6 +18,7 @@ use crate::{
     lookups::Lookups,
     redaction::TooLong,
     secrets::{Context, FetchedValues},
+    trace_hosts::TraceHosts,
 };
 
 /// The maximum number of requests of one call that have no response yet.
@@ -42,6 +43,8 @@ pub struct Gateway {
     lookups: Arc<Lookups>,
     /// The values of secrets that were fetched, for all calls.
     fetched: FetchedValues,
+    /// The hosts that are told which trace a request belongs to.
+    trace_hosts: TraceHosts,
 }
 
 /// Sends the requests of one call, as far as it may.
@@ -57,6 +60,8 @@ pub struct CallGateway {
     used: UsedSecrets,
     budget: Arc<Budget>,
     concurrent: Arc<Semaphore>,
+    /// The header `traceparent` for the hosts that receive it.
+    traceparent: Option<HeaderValue>,
 }
 
 /// Denies every request of a call, with the reason: where an operator grants nothing, there is no gateway.
@@ -67,7 +72,19 @@ impl Gateway {
     /// Creates a gateway that trusts these authorities.
     #[must_use]
     pub fn new(tls: ClientTls) -> Self {
-        Self { tls, clients: OnceCell::new(), lookups: Arc::default(), fetched: FetchedValues::default() }
+        Self {
+            tls,
+            clients: OnceCell::new(),
+            lookups: Arc::default(),
+            fetched: FetchedValues::default(),
+            trace_hosts: TraceHosts::default(),
+        }
+    }
+
+    /// Tells these hosts which trace a request of a call belongs to.
+    #[must_use]
+    pub fn with_trace_hosts(self, trace_hosts: TraceHosts) -> Self {
+        Self { trace_hosts, ..self }
     }
 
     /// Reads the certificates that this machine trusts, unless it has read them. Without it, the first request does.
@@ -133,6 +150,7 @@ impl Gateway {
             used: UsedSecrets::default(),
             budget: Arc::new(Budget::new(max_bytes)),
             concurrent: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)),
+            traceparent: None,
         }
     }
 }
@@ -171,6 +189,14 @@ impl CallGateway {
         self.used.clone()
     }
 
+    /// Lets the requests say which trace they belong to, to the hosts that the operator names. `traceparent` is the header.
+    #[must_use]
+    pub fn with_traceparent(self, traceparent: Option<&str>) -> Self {
+        let is_told = !self.gateway.trace_hosts.is_empty();
+        let traceparent = traceparent.filter(|_| is_told).and_then(|text| HeaderValue::from_str(text).ok());
+        Self { traceparent, ..self }
+    }
+
     async fn exchange(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let Timeouts { response: limit, between_bytes } = request.timeouts;
         let target = request.target.clone();
@@ -178,6 +204,10 @@ impl CallGateway {
         let begin = async {
             let (client, permit) = self.admit(&request).await?;
             self.insert_secrets(&mut request).await?;
+            // It does not count for the budget: whether a call succeeds does not depend on its trace.
+            if let Some(traceparent) = &self.traceparent {
+                self.gateway.trace_hosts.add_to(&mut request, traceparent);
+            }
             let response = client.send(to_send(request)).await?;
             Ok::<_, HttpError>((response, permit))
         };

@@ -21,6 +21,7 @@ mod redaction;
 mod resolver;
 mod rules;
 mod secrets;
+mod trace_hosts;
 
 pub use error::HttpError;
 pub use gateway::{CallGateway, Closed, Gateway, MAX_CONCURRENT_REQUESTS};
@@ -30,4 +31,5 @@ pub use message::{HttpRequest, HttpResponse, Outbound, Timeouts};
 pub use redaction::{TooLong, UsedSecrets};
 pub use rules::{CurrentRules, Rules};
 pub use secrets::{Secret, SecretSource, Secrets, VaultEntry};
+pub use trace_hosts::{InvalidTraceHost, TraceHosts};
 pub use url::Url;

@@ -104,24 +104,27 @@ pub struct LogFilter {
     pub before: Option<LogPosition>,
     /// The maximum number of attempts.
     pub limit: usize,
+    /// The maximum number of stored logs with exchanges that are looked at. Those that are not selected count too, so a page may be
+    /// empty and not the last one.
+    pub max_looked_at: usize,
 }
 
 impl Default for LogFilter {
     fn default() -> Self {
-        Self { task: None, firing: None, attempt: None, action: None, before: None, limit: 100 }
+        let (firing, attempt) = (None, None);
+        Self { task: None, firing, attempt, action: None, before: None, limit: 100, max_looked_at: 1_000 }
     }
 }
 
 impl LogFilter {
-    /// Whether it selects an attempt at a position.
-    pub(crate) fn selects(&self, position: LogPosition, AttemptLog { call, .. }: &AttemptLog) -> bool {
-        let Self { task, firing, attempt, action, before, limit: _ } = self;
+    /// Whether it selects an attempt, wherever it is.
+    pub(crate) fn selects(&self, AttemptLog { call, .. }: &AttemptLog) -> bool {
+        let Self { task, firing, attempt, action, before: _, limit: _, max_looked_at: _ } = self;
         let is_of = |task: &NodeName| call.task == *task || call.task.as_element().is_some_and(|(of, _)| of == *task);
         task.as_ref().is_none_or(is_of)
             && firing.is_none_or(|firing| firing == call.firing)
             && attempt.is_none_or(|attempt| attempt == call.attempt)
             && action.is_none_or(|action| action == call.action)
-            && before.is_none_or(|before| position < before)
     }
 }
 

@@ -10,8 +10,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Access, AccessToken, Append, AppendError, AppendOutcome, AuditEntry, AuditFilter, AuditPosition, Filter, History,
-    LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook, MemoLimits, Memos, ReadError, RunCounts, RunLock,
-    Summary, TrimPoint, Usage, Version,
+    LoadError, LogFilter, LogPage, LogRange, Logbook, MemoLimits, Memos, ReadError, RunCounts, RunLock, Summary,
+    TrimPoint, Usage, Version,
 };
 
 /// Intercepts the appends to a logbook, and the reads from it.
@@ -231,7 +231,7 @@ impl Logbook for InterceptedLogbook {
         self.inner.last_usages(run).await
     }
 
-    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError> {
+    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<LogPage, LoadError> {
         self.interceptor.before_load().await?;
         self.inner.http_logs(run, filter).await
     }

@@ -4,7 +4,7 @@ use flow::{NodeName, RunId};
 use protocol::AttemptLog;
 use tokio::task::spawn_blocking;
 
-use crate::{LoadError, LogPosition, row::LogRow};
+use crate::{LoadError, LogFilter, LogPosition, row::LogRow};
 
 /// Selects the next logs of a run, in the order in which their results were recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,8 @@ impl LogRange {
 pub struct LogPage {
     /// The selected logs, each with its position.
     pub logs: Vec<(LogPosition, AttemptLog)>,
-    /// Where the next page begins; `None` if there are no more logs yet.
+    /// Where the next page begins; `None` if there are no more logs yet. If the youngest logs come first, it is the
+    /// [`LogFilter::before`] of the next page.
     pub next: Option<LogPosition>,
 }
 
@@ -76,6 +77,41 @@ impl<Log> PageBuilder<Log> {
     /// Adds a selected log with its bytes.
     pub(crate) fn push(&mut self, position: LogPosition, bytes: usize, log: Log) {
         self.bytes = self.bytes.saturating_add(bytes);
+        self.logs.push((position, log));
+    }
+}
+
+/// Collects a page of the logs with HTTP exchanges, log by log, the youngest first.
+pub(crate) struct HttpPageBuilder<Log> {
+    limit: usize,
+    max_looked_at: usize,
+    looked_at: usize,
+    last: Option<LogPosition>,
+    pub(crate) logs: Vec<(LogPosition, Log)>,
+    pub(crate) next: Option<LogPosition>,
+}
+
+impl<Log> HttpPageBuilder<Log> {
+    pub(crate) fn new(filter: &LogFilter) -> Self {
+        // Pages without any log would never end.
+        let (limit, max_looked_at) = (filter.limit.max(1), filter.max_looked_at.max(1));
+        Self { limit, max_looked_at, looked_at: 0, last: None, logs: Vec::new(), next: None }
+    }
+
+    /// Whether the log at a position may be on the page. If not, the next page begins with it.
+    pub(crate) fn has_room(&mut self, position: LogPosition) -> bool {
+        let is_full = self.looked_at == self.max_looked_at || self.logs.len() == self.limit;
+        if is_full {
+            self.next = self.last;
+        } else {
+            self.looked_at += 1;
+            self.last = Some(position);
+        }
+        !is_full
+    }
+
+    /// Adds a selected log.
+    pub(crate) fn push(&mut self, position: LogPosition, log: Log) {
         self.logs.push((position, log));
     }
 }

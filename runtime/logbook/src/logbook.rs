@@ -7,10 +7,7 @@ use flow::{CallId, Digest, FlowName, Labels, Namespace, RunId, RunState, Shard, 
 use machine::{Change, Machine, Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
-use crate::{
-    Access, Filter, LogFilter, LogPage, LogPosition, LogRange, MemoChanges, Memos, RunCounts, RunLock, TrimPoint,
-    replay,
-};
+use crate::{Access, Filter, LogFilter, LogPage, LogRange, MemoChanges, Memos, RunCounts, RunLock, TrimPoint, replay};
 
 /// The number of records of a run: the position that an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -455,12 +452,12 @@ pub trait Logbook: Access + Memos {
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn last_usages(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError>;
 
-    /// The attempts of a run with recorded HTTP exchanges that a filter selects, the youngest first, with their positions and logs.
-    /// An attempt without exchanges may be among them.
+    /// A page of the attempts of a run with recorded HTTP exchanges that a filter selects, the youngest first. An attempt without
+    /// exchanges may be among them.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
-    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError>;
+    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<LogPage, LoadError>;
 
     /// The digests of the HTTP exchanges of a run that are in the store.
     ///

@@ -15,9 +15,9 @@ use protocol::{AttemptLog, CallLog, EngineSecret, MemoAddress, RememberedResult}
 
 use self::stored_run::{StoredRun, snapshot_bytes};
 use crate::{
-    Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange,
-    Logbook, MaxUnended, MemoChanges, MemoLimits, Memos, NewResult, ReadError, RolledBackTask, RunCounts, RunInfo,
-    RunLock, Summary, TrimPoint, Usage, Version,
+    Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, LogFilter, LogPage, LogRange, Logbook,
+    MaxUnended, MemoChanges, MemoLimits, Memos, NewResult, ReadError, RolledBackTask, RunCounts, RunInfo, RunLock,
+    Summary, TrimPoint, Usage, Version,
     access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition},
     is_deletable, is_open,
     memo::Excess,
@@ -405,15 +405,8 @@ impl Logbook for Memory {
         self.read_run(run, last)
     }
 
-    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError> {
-        self.read_run(run, |stored| {
-            let mut logs: Vec<_> = stored.positioned_logs().collect();
-            logs.reverse();
-            let selected =
-                |(position, log): &(LogPosition, &AttemptLog)| log.log.http.is_some() && filter.selects(*position, log);
-            let selected = logs.into_iter().filter(selected).take(filter.limit);
-            selected.map(|(position, log)| (position, log.clone())).collect()
-        })
+    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<LogPage, LoadError> {
+        self.read_run(run, |stored| stored.http_page(filter))
     }
 
     async fn exchange_digests(&self, run: &RunId) -> Result<BTreeSet<Digest>, LoadError> {

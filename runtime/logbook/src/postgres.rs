@@ -36,8 +36,8 @@ use self::{
     pools::{Connections, Purpose},
 };
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
-    Memos as _, OpenError, ReadError, RunCounts, RunLock, Summary, TrimPoint, Usage, Version,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogRange, Logbook, Memos as _,
+    OpenError, ReadError, RunCounts, RunLock, Summary, TrimPoint, Usage, Version,
     decode::decode,
     row::{self, AppendRow, RunRow, column},
     run_lock,
@@ -309,10 +309,12 @@ impl Logbook for Postgres {
         self.attempt_logs(run, of_run(run, read).await?)
     }
 
-    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError> {
+    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<LogPage, LoadError> {
         let read = self.with_connection(async |client| read::http_logs(client, run.as_str(), filter).await);
-        let (positions, logs): (Vec<_>, Vec<_>) = of_run(run, read).await?.into_iter().unzip();
-        Ok(positions.into_iter().zip(self.attempt_logs(run, logs)?).collect())
+        let page = of_run(run, read).await?;
+        let (positions, logs): (Vec<_>, Vec<_>) = page.logs.into_iter().unzip();
+        let logs = positions.into_iter().zip(self.attempt_logs(run, logs)?).collect();
+        Ok(LogPage { logs, next: page.next })
     }
 
     async fn exchange_digests(&self, run: &RunId) -> Result<BTreeSet<Digest>, LoadError> {

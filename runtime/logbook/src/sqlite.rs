@@ -38,8 +38,8 @@ use self::{
     write_ahead_log::{MAX_LOG_BYTES, WriteAheadLog},
 };
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogPosition, LogRange, Logbook,
-    Memos as _, OpenError, ReadError, RunCounts, RunLock, Summary, TrimPoint, Usage, Version,
+    Append, AppendError, AppendOutcome, Filter, History, LoadError, LogFilter, LogPage, LogRange, Logbook, Memos as _,
+    OpenError, ReadError, RunCounts, RunLock, Summary, TrimPoint, Usage, Version,
     decode::decode,
     lock,
     row::{self, AppendRow, LogRow, RunRow, column},
@@ -292,11 +292,12 @@ impl Logbook for Sqlite {
         self.attempt_logs(run, logs)
     }
 
-    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<Vec<(LogPosition, AttemptLog)>, LoadError> {
+    async fn http_logs(&self, run: &RunId, filter: &LogFilter) -> Result<LogPage, LoadError> {
         let filter = filter.clone();
-        let logs = self.of_run(run, move |connection, id| read::http_logs(connection, id, &filter)).await?;
-        let (positions, logs): (Vec<_>, Vec<_>) = logs.into_iter().unzip();
-        Ok(positions.into_iter().zip(self.attempt_logs(run, logs)?).collect())
+        let page = self.of_run(run, move |connection, id| read::http_logs(connection, id, &filter)).await?;
+        let (positions, logs): (Vec<_>, Vec<_>) = page.logs.into_iter().unzip();
+        let logs = positions.into_iter().zip(self.attempt_logs(run, logs)?).collect();
+        Ok(LogPage { logs, next: page.next })
     }
 
     async fn exchange_digests(&self, run: &RunId) -> Result<BTreeSet<Digest>, LoadError> {

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flow::{
-    Action, Attempt, CallId, ClockShift, Digest, Failure, FailureSummary, Firing, Flow, Json, NodeIndex, NodeKind,
-    NodeName, Outcome, Revision, RunState, Signal, State, TaskNotification, TaskResult, Timestamp, Value, ValueName,
-    Values, WorkerName,
+    Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureSummary, Firing, Flow, Json, NodeIndex,
+    NodeKind, NodeName, Outcome, Revision, RunState, Signal, State, TaskNotification, TaskResult, Timestamp, Value,
+    ValueName, Values, WorkerName,
 };
 
 /// An event for the machine of a run.
@@ -37,6 +37,13 @@ pub enum Event {
         call: CallId,
         /// The worker that held the lease.
         worker: WorkerName,
+    },
+    /// A worker was lost with the job of a call, before another worker returned the job: the lost one may have executed the call.
+    LostDelivery {
+        /// The call.
+        call: CallId,
+        /// The number that stands for that execution. The same report has the same number.
+        execution: Execution,
     },
     /// Retries the permanently failed rollbacks; a run that was rolled back restarts from the beginning.
     Retry,
@@ -84,8 +91,6 @@ pub enum Event {
     Withdrawn {
         /// The call.
         call: CallId,
-        /// Whether a worker that was lost may have executed it, before another one returned its job: then it is rolled back.
-        may_have_been_executed: bool,
     },
     /// Replaces the flow of the run.
     Edit {
@@ -119,6 +124,7 @@ impl Event {
             Self::Resume => "resume".into(),
             Self::Leased { call, worker: _ } => describe("lease", call),
             Self::Lost { call, worker: _ } => describe("lost lease", call),
+            Self::LostDelivery { call, execution: _ } => describe("lost delivery", call),
             Self::Retry => "retry".into(),
             Self::Skip { task, reason: _ } => format!("skip of {task:?}"),
             Self::Notify { task, result: _, key: _ } => format!("notification of {task:?}"),
@@ -127,7 +133,7 @@ impl Event {
             }
             Self::Fetched { id, result: _ } => describe("fetched value", id),
             Self::Remembered { call, values: _, computed_by: _ } => describe("remembered result", call),
-            Self::Withdrawn { call, .. } => describe("withdrawal", call),
+            Self::Withdrawn { call } => describe("withdrawal", call),
             Self::Edit { revision, flow: _ } => format!("edit of revision {revision}"),
             Self::ClockSet { by } => format!("clock set by {} microseconds", by.as_micros()),
             Self::Tick => "tick".into(),

@@ -23,7 +23,7 @@ pub use machine::{
     AttemptEnd, Backlog, Backlogs, CallExpiry, ElementState, EndedAttempt, Executions, Expansion, FiringSnapshot,
     GivenValues, IllegalRecord, IllegalSnapshot, Intention, MAX_STEP_BYTES, MAX_STEP_RECORDS, Machine, NextFiring,
     NodeRun, NodeState, NotificationKeys, PendingTrigger, ProvidedValues, QueuedFiring, Rare, RareState,
-    ScheduleStatus, ScheduleTimes, SkipCount, Snapshot, Step, StepLimits, TriggerState, collect_results, elements,
-    panic_message,
+    ScheduleStatus, ScheduleTimes, SkipCount, Snapshot, Step, StepLimits, TriggerState, UnansweredCall,
+    collect_results, elements, panic_message,
 };
 pub use record::{Fact, NodeAttempt, Record, Resolution, Trigger};

@@ -31,7 +31,7 @@ use std::{
 
 use crate::{Change, Command, Event, Fact, NotificationCursor, Record};
 use condition_budget::ConditionBudget;
-pub use ended_attempts::{AttemptEnd, EndedAttempt};
+pub use ended_attempts::{AttemptEnd, EndedAttempt, UnansweredCall};
 pub use firing::for_each::{ElementState, Expansion, collect_results, elements};
 pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues, Rare, RareState};
 use firing::{FiringMachine, FiringStart};
@@ -74,6 +74,8 @@ pub struct Step {
     pub commands: Vec<Command>,
     /// The attempts that the records end.
     pub ended_attempts: Vec<EndedAttempt>,
+    /// The calls that the records end although no worker has answered them.
+    pub unanswered_calls: Vec<UnansweredCall>,
     /// How late the records fire schedules, each by its time; times from a backlog are not included.
     pub schedule_delays: Vec<Duration>,
     /// Whether more records may follow at this time: then the caller sends [`Event::Tick`] after other runs had their turn.
@@ -400,6 +402,7 @@ impl Machine {
             | Event::Resume
             | Event::Leased { .. }
             | Event::Lost { .. }
+            | Event::LostDelivery { .. }
             | Event::Retry
             | Event::Skip { .. }
             | Event::Fetched { .. }
@@ -421,6 +424,7 @@ impl Machine {
         let mut records = records.into_iter();
         for record in records.by_ref() {
             step.ended_attempts.extend(self.ended_attempt(&record));
+            step.unanswered_calls.extend(self.unanswered_call(&record));
             step.schedule_delays.extend(self.schedule_delay(&record));
             let evolved = self.evolve(&record);
             let commands = evolved.unwrap_or_else(|error| panic!("the machine accepts what it decided: {error}"));

@@ -91,8 +91,9 @@ pub enum Fact {
         /// The worker that held the lease.
         worker: Option<WorkerName>,
     },
-    /// A lost attempt was answered after all, or another execution of an answered attempt has ended. Nothing changes
-    /// unless the effects of this execution were rolled back meanwhile; then they are rolled back again.
+    /// A lost attempt was answered after all, another execution of an answered attempt has ended, or a lost worker may have executed an
+    /// attempt that is not answered. Nothing changes unless the effects of this execution were rolled back meanwhile; then they are rolled
+    /// back again. What such an execution did counts as unknown.
     LateOutcome {
         /// The attempt.
         attempt: NodeAttempt,

@@ -88,3 +88,23 @@ impl Cache {
         }
     }
 }
+
+/// What became of a span of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpanOutcome {
+    /// The collector has it.
+    Sent,
+    /// The queue was full, or the collector did not take it.
+    Dropped,
+}
+
+impl SpanOutcome {
+    pub(crate) const ALL: [Self; 2] = [Self::Sent, Self::Dropped];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Dropped => "dropped",
+        }
+    }
+}

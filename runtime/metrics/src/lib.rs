@@ -20,7 +20,7 @@ pub mod names;
 mod parse;
 mod text;
 
-pub use labels::{AttemptOutcome, Cache, Retried, RollbackOutcome};
+pub use labels::{AttemptOutcome, Cache, Retried, RollbackOutcome, SpanOutcome};
 pub use metrics::{DEFAULT_MAX_NAMES, Metrics, ProcessUsage, QueueLength, SlotCounts, global};
 pub use parse::{Line, ParseError, parse};
 pub use text::CONTENT_TYPE;

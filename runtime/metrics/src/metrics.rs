@@ -13,7 +13,7 @@ use flow::{Action, FlowName, NodeName, RunState, Shard};
 
 use crate::{
     cells::{Counter, Gauge, Histogram},
-    labels::{AttemptOutcome, Cache, Retried, RollbackOutcome},
+    labels::{AttemptOutcome, Cache, Retried, RollbackOutcome, SpanOutcome},
     named::Named,
     names::{self, Definition, OTHER},
     text::Writer,
@@ -101,6 +101,7 @@ pub struct Metrics {
     cache_hits: [Counter; Cache::ALL.len()],
     cache_misses: Counter,
     publish_confirm: Histogram,
+    spans: [Counter; SpanOutcome::ALL.len()],
     process: Mutex<Option<ProcessUsage>>,
 }
 
@@ -143,6 +144,7 @@ impl Metrics {
             cache_hits: Default::default(),
             cache_misses: Counter::default(),
             publish_confirm: histogram(&names::PUBLISH_CONFIRM),
+            spans: Default::default(),
             process: Mutex::default(),
         }
     }
@@ -294,6 +296,11 @@ impl Metrics {
         self.publish_confirm.observe_time(time);
     }
 
+    /// Spans of traces were sent to the collector, or dropped.
+    pub fn count_spans(&self, outcome: SpanOutcome, spans: usize) {
+        self.spans[outcome as usize].add(spans as u64);
+    }
+
     /// What this process uses now.
     pub fn set_process(&self, usage: ProcessUsage) {
         *lock(&self.process) = Some(usage);
@@ -310,6 +317,7 @@ impl Metrics {
         self.write_engine(&mut writer);
         self.write_worker(&mut writer);
         writer.histogram(&names::PUBLISH_CONFIRM, &self.publish_confirm);
+        writer.counters(&names::SPANS, SpanOutcome::ALL.map(SpanOutcome::as_str), &self.spans);
         self.write_process(&mut writer);
         writer.finish()
     }

@@ -88,6 +88,7 @@ definitions! {
     CACHE_HITS = "waft_module_cache_hits_total", Kind::Counter, ["cache"], "Modules that were found compiled";
     CACHE_MISSES = "waft_module_cache_misses_total", Kind::Counter, [], "Modules that were not found compiled";
     PUBLISH_CONFIRM = "waft_publish_confirm_seconds", Kind::Histogram(SHORT), [], "Time until RabbitMQ confirms a message";
+    SPANS = "waft_spans_total", Kind::Counter, ["outcome"], "Spans of traces: sent to the collector, or dropped";
     PROCESS_CPU = "process_cpu_seconds_total", Kind::Counter, [], "CPU time of this process, without its children";
     PROCESS_RESIDENT = "process_resident_memory_bytes", Kind::Gauge, [], "Resident memory of this process";
     PROCESS_VIRTUAL = "process_virtual_memory_bytes", Kind::Gauge, [], "Virtual memory of this process";

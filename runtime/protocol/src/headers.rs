@@ -114,6 +114,23 @@ pub fn sending(headers: &BTreeMap<String, String>) -> SendingId {
     headers.get(SENDING).and_then(|id| id.parse().ok()).map_or(SendingId::FIRST, SendingId)
 }
 
+/// The header with the span of the attempt, as W3C Trace Context writes it. Nothing is decided by it.
+const TRACEPARENT: &str = "traceparent";
+
+/// The maximum length of the header, in bytes: a later version of the standard may have a longer one.
+const MAX_TRACEPARENT_BYTES: usize = 128;
+
+/// Records in the headers which span a message belongs to.
+pub fn set_traceparent(headers: &mut BTreeMap<String, String>, traceparent: impl ToString) {
+    headers.insert(TRACEPARENT.into(), traceparent.to_string());
+}
+
+/// The span that a message belongs to, as its sender wrote it.
+#[must_use]
+pub fn traceparent(headers: &BTreeMap<String, String>) -> Option<&str> {
+    headers.get(TRACEPARENT).map(String::as_str).filter(|text| text.len() <= MAX_TRACEPARENT_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +174,16 @@ mod tests {
         }
         headers.insert(SENDING.into(), "-1".into());
         assert_eq!(sending(&headers), SendingId::FIRST, "headers of other programs are not trusted");
+    }
+
+    #[test]
+    fn a_span_travels_beside_the_ids_of_a_call() {
+        let mut headers = BTreeMap::new();
+        assert_eq!(traceparent(&headers), None);
+        set_traceparent(&mut headers, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        assert!(traceparent(&headers).is_some_and(|text| text.starts_with("00-4bf9")));
+        set_traceparent(&mut headers, "0".repeat(1 << 20));
+        assert_eq!(traceparent(&headers), None, "headers of other programs are not trusted");
     }
 
     #[test]

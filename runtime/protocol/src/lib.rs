@@ -48,7 +48,8 @@ pub use engine_status::{EngineStatus, MAX_LISTED_ENGINES};
 pub use fetch::{FetchPart, FetchReply, FetchRequest, FetchResponse, PutRequest};
 pub use grants::{AskingTask, GrantsAnswer, GrantsQuestion, MAX_ASKED_PARTS, MAX_GRANTS_ANSWER_BYTES};
 pub use headers::{
-    SendingId, call_of, headers, message_id, returned, sending, set_returned, set_sending, set_unanswered, unanswered,
+    SendingId, call_of, headers, message_id, returned, sending, set_returned, set_sending, set_traceparent,
+    set_unanswered, traceparent, unanswered,
 };
 pub use http::{
     HttpExchange, HttpExchanges, HttpRecord, MAX_ENCODED_HTTP_BYTES, MAX_HTTP_RECORD_BYTES, MAX_INLINE_HTTP_BYTES,

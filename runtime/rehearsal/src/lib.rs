@@ -26,5 +26,5 @@ mod seeded_rng;
 #[cfg(test)]
 mod tests;
 
-pub use rehearse::{Request, UnknownNode, rehearse, rehearse_recorded};
+pub use rehearse::{Limits, Request, UnknownNode, rehearse, rehearse_recorded};
 pub use stubs::{InvalidResults, Modules, Results, Stubs};

@@ -22,7 +22,7 @@ use crate::{
     world::{self, Beginning, TriggerKind, World},
 };
 
-/// The maximum number of steps of all cases. Small in tests, so that they reach it.
+/// The default maximum number of steps of all cases. Small in tests, so that they reach it.
 const MAX_STEPS: usize = if cfg!(test) { 300_000 } else { 2_000_000 };
 
 /// The maximum number of failing calls of a case: a failure handler may listen to the failure of another one.
@@ -31,8 +31,13 @@ const MAX_FAILING: usize = 16;
 /// The steps that the description of a link with stubbed values counts as.
 const STEPS_PER_LINK: usize = 4;
 
+/// The default maximum number of nodes and list elements of a case. Its steps mostly end it before.
+const MAX_NODES: usize = 4_000_000;
+
+/// The default maximum size of the descriptions of all cases, in bytes of JSON.
+const MAX_REPORT_BYTES: usize = 1 << 30;
+
 /// What is rehearsed.
-#[derive(Debug)]
 pub struct Request<'r> {
     /// The stubbed results.
     pub stubs: &'r Stubs,
@@ -40,6 +45,28 @@ pub struct Request<'r> {
     pub now: Timestamp,
     /// Only the cases of this task; `None` for those of all tasks.
     pub only: Option<NodeName>,
+    /// How much the rehearsal may take.
+    pub limits: Limits<'r>,
+}
+
+/// How much a rehearsal may take. The run without a failure is always rehearsed. Of the other cases, those beyond a limit are left out and
+/// counted.
+#[derive(Clone, Copy)]
+pub struct Limits<'r> {
+    /// The maximum number of steps of all cases. A step is a record of the machine, or what takes as long: some microseconds.
+    pub steps: usize,
+    /// The maximum number of nodes and list elements of a case. It ends with the list or the firing that exceeds it.
+    pub nodes: usize,
+    /// The maximum size of the descriptions of the cases, in bytes of JSON. Only the last description may exceed it.
+    pub report_bytes: usize,
+    /// Whether the time for the rehearsal is over. It is asked after each event of a case, so it has to answer quickly.
+    pub is_over: &'r dyn Fn() -> bool,
+}
+
+impl Default for Limits<'_> {
+    fn default() -> Self {
+        Self { steps: MAX_STEPS, nodes: MAX_NODES, report_bytes: MAX_REPORT_BYTES, is_over: &|| false }
+    }
 }
 
 /// The flow has no task of this name.
@@ -79,8 +106,9 @@ fn all_cases(beginning: Beginning, flow: Arc<Flow>, request: &Request<'_>) -> Re
         let hint = hint.map_or_else(|| "name a task, not a flow or a list element".into(), |unknown| unknown.hint());
         return Err(UnknownNode { flow: flow.name.to_string(), node: node.clone(), hint });
     }
-    let cases = Cases { beginning, flow: &flow, now: request.now, stubs: request.stubs, index_of };
-    let mut plan = Plan { cases: &cases, steps: 0, is_cut: false, omitted: 0 };
+    let Request { stubs, now, limits, .. } = *request;
+    let cases = Cases { beginning, flow: &flow, now, stubs, index_of, limits };
+    let mut plan = Plan { cases: &cases, steps: 0, report_bytes: 0, is_cut: false, omitted: 0 };
     let cases = plan.all(request.only.as_ref());
     let omitted = plan.omitted;
     Ok(Rehearsal { flow: flow.name.to_string(), run: None, stubs: request.stubs.all(&flow), cases, omitted })
@@ -94,6 +122,7 @@ pub(crate) struct Cases<'r> {
     pub(crate) stubs: &'r Stubs,
     /// The tasks and retry controllers, by name.
     pub(crate) index_of: BTreeMap<NodeName, NodeIndex>,
+    pub(crate) limits: Limits<'r>,
 }
 
 /// A case that was run.
@@ -147,6 +176,8 @@ struct ApplyCases {
 struct Plan<'r> {
     cases: &'r Cases<'r>,
     steps: usize,
+    /// The size of the descriptions that are kept.
+    report_bytes: usize,
     /// Whether some case was not run.
     is_cut: bool,
     /// The number of cases that are asked for and were not run.
@@ -160,7 +191,7 @@ impl Plan<'_> {
         let RunCase { applied, rollback_called, report } = self.run(&none);
         let mut causes = Causes::default();
         causes.add(&none, applied, rollback_called);
-        let mut reports = vec![report];
+        let mut reports = vec![self.keep(report)];
         let mut tasks = self.tasks();
         // The cases that are asked for come first, in case that not all may be run.
         tasks.sort_by_key(|task| only.is_some_and(|only| only != task));
@@ -202,7 +233,7 @@ impl Plan<'_> {
                     Some(RunCase { applied, rollback_called, report }) => {
                         causes.add(&injection, applied, rollback_called);
                         if is_wanted {
-                            cases.run.insert(task.clone(), (injection, report));
+                            cases.run.insert(task.clone(), (injection, self.keep(report)));
                         }
                     }
                     None => self.omitted += u64::from(is_wanted),
@@ -225,13 +256,13 @@ impl Plan<'_> {
 
     /// The description of a task that no case calls, beside that of the run without a failure.
     fn unreached_case(&mut self, task: &NodeName, base: &RehearsedCase) -> Option<RehearsedCase> {
-        if self.steps > MAX_STEPS {
+        if self.is_at_limit() {
             self.omitted += 1;
             return None;
         }
         self.steps += steps_of_report(base);
         let injection = Injection::default().and(failing(task, Action::Apply));
-        Some(RehearsedCase { failing: injection.describe(), reached: false, ..base.clone() })
+        Some(self.keep(RehearsedCase { failing: injection.describe(), reached: false, ..base.clone() }))
     }
 
     /// The case in which a task succeeds once a retry controller runs its flow again.
@@ -265,12 +296,25 @@ impl Plan<'_> {
     fn reported(&mut self, injection: &Injection) -> Option<RehearsedCase> {
         let case = self.try_run(injection);
         self.omitted += u64::from(case.is_none());
-        case.map(|case| case.report)
+        case.map(|case| self.keep(case.report))
+    }
+
+    /// Counts a description that is part of the answer.
+    fn keep(&mut self, report: RehearsedCase) -> RehearsedCase {
+        let bytes = serde_json::to_vec(&report).expect("strings and numbers are JSON").len();
+        self.report_bytes = self.report_bytes.saturating_add(bytes);
+        report
+    }
+
+    /// Whether no further case may be rehearsed.
+    fn is_at_limit(&self) -> bool {
+        let Limits { steps, report_bytes, is_over, .. } = self.cases.limits;
+        self.steps > steps || self.report_bytes > report_bytes || is_over()
     }
 
     /// Runs a case, if there are steps left for it.
     fn try_run(&mut self, injection: &Injection) -> Option<RunCase> {
-        if self.steps > MAX_STEPS || injection.len() > MAX_FAILING {
+        if self.is_at_limit() || injection.len() > MAX_FAILING {
             self.is_cut = true;
             return None;
         }
@@ -293,7 +337,7 @@ impl Plan<'_> {
             if injection.target().is_some() && (world.reached || !leading.contains(&trigger.entry())) {
                 continue;
             }
-            if steps > world::MAX_STEPS || self.steps > MAX_STEPS {
+            if steps > world::MAX_STEPS || self.steps > self.cases.limits.steps {
                 stopped = stopped.or_else(|| Some(world::out_of_steps()));
                 break;
             }

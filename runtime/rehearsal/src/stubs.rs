@@ -140,6 +140,18 @@ impl Stubs {
         if errors.is_empty() { Ok(stubs) } else { Err(errors) }
     }
 
+    /// The number of values that the search for stubs looks at: those that the tasks of a flow provide, and their parameters.
+    #[must_use]
+    pub fn search_size(flow: &Flow) -> usize {
+        let values = |index: NodeIndex| match &flow.node(index).role {
+            Role::Task(task) => task.provides.len() + task.inputs.len(),
+            Role::ForEach(each) => each.task.provides.len() + each.task.inputs.len(),
+            Role::Wait(wait) => wait.provides.len(),
+            Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => 0,
+        };
+        flow.indices().map(values).sum()
+    }
+
     fn set_results(&mut self, flow: &Flow, modules: &Modules, results: &Results) -> Vec<InvalidResults> {
         let mut errors = Vec::new();
         let tasks = flow.indices().filter(|index| is_task(flow, *index));

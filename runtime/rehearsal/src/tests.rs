@@ -12,7 +12,7 @@ use std::sync::Arc;
 use api::{FailingTries, Rehearsal, RehearsedCase};
 use flow::{Flow, Timestamp};
 
-use crate::{Request, Results, Stubs, rehearse};
+use crate::{Limits, Request, Results, Stubs, rehearse};
 use flows::{flow, modules};
 
 /// Some time in 2026.
@@ -20,7 +20,7 @@ const NOW: Timestamp = Timestamp::from_micros(1_780_000_000_000_000);
 
 fn rehearsed_with(flow: &Arc<Flow>, results: &str) -> Rehearsal {
     let stubs = Stubs::new(flow, &modules(), &Results::parse(results).unwrap()).unwrap();
-    rehearse(flow.clone(), &Request { stubs: &stubs, now: NOW, only: None }).unwrap()
+    rehearse(flow.clone(), &Request { stubs: &stubs, now: NOW, only: None, limits: Limits::default() }).unwrap()
 }
 
 fn rehearsed(text: &str) -> Rehearsal {
@@ -305,7 +305,10 @@ fn only_the_cases_of_one_task_are_rehearsed_if_asked_for() {
         "pattern = \"linear\"\n[[task]]\nname = \"a\"\nuse = \"m#noop\"\n[[task]]\nname = \"b\"\nuse = \"m#plain\"\n",
     );
     let stubs = Stubs::new(&flow, &modules(), &Results::default()).unwrap();
-    let request = |only: &str| Request { stubs: &stubs, now: NOW, only: Some(only.parse().unwrap()) };
+    let request = |only: &str| {
+        let only = Some(only.parse().unwrap());
+        Request { stubs: &stubs, now: NOW, only, limits: Limits::default() }
+    };
     let cases = rehearse(flow.clone(), &request("a")).unwrap().cases;
     let lines: Vec<String> = cases.iter().map(line).collect();
     assert_eq!(
@@ -336,6 +339,37 @@ fn a_rehearsal_has_a_bound() {
     let rehearsal = rehearsed(&tasks);
     assert!(rehearsal.omitted > 0 && rehearsal.cases.len() > 1, "{} of {}", rehearsal.omitted, rehearsal.cases.len());
     assert_eq!(rehearsal.cases[0].nodes.len(), 200);
+}
+
+#[test]
+fn the_nodes_of_a_case_have_a_bound() {
+    let flow = flow("[[task]]\nname = \"make\"\nuse = \"m#make\"\nfor_each = [1, 2, 3]\nas = \"item\"\n");
+    let stubs = Stubs::new(&flow, &modules(), &Results::default()).unwrap();
+    let case = |nodes: usize| {
+        let limits = Limits { nodes, ..Limits::default() };
+        let request = Request { stubs: &stubs, now: NOW, only: None, limits };
+        line(&rehearse(flow.clone(), &request).unwrap().cases[0])
+    };
+    assert_eq!(case(100), ": success");
+    assert_eq!(case(2), ": running; stopped after it has more than 2 nodes and list elements");
+}
+
+#[test]
+fn cases_beyond_a_limit_are_counted() {
+    let flow = flow("[[task]]\nname = \"a\"\nuse = \"m#noop\"\n[[task]]\nname = \"b\"\nuse = \"m#noop\"\n");
+    let stubs = Stubs::new(&flow, &modules(), &Results::default()).unwrap();
+    let cases = |limits: Limits<'_>| {
+        let request = Request { stubs: &stubs, now: NOW, only: None, limits };
+        let Rehearsal { cases, omitted, .. } = rehearse(flow.clone(), &request).unwrap();
+        (cases.iter().map(line).collect::<Vec<_>>(), omitted)
+    };
+    let (all, omitted) = cases(Limits::default());
+    assert_eq!((all.len(), omitted), (5, 0), "{all:?}");
+    let only_first = (all[..1].to_vec(), 4);
+    assert_eq!(cases(Limits { steps: 0, ..Limits::default() }), only_first);
+    assert_eq!(cases(Limits { report_bytes: 0, ..Limits::default() }), only_first);
+    let (stopped, omitted) = cases(Limits { is_over: &|| true, ..Limits::default() });
+    assert_eq!((stopped.as_slice(), omitted), ([": running; stopped since its time is over".to_owned()].as_slice(), 4));
 }
 
 #[test]

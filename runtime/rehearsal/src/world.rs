@@ -12,7 +12,7 @@ use flow::{
 use machine::{Call, Command, Event, FetchResult, FetchTarget, Machine, ValueFetch, collect_results};
 
 use crate::{
-    Stubs,
+    Limits, Stubs,
     history::History,
     injection::{self, FailingElements, Injection, Tries},
     rehearse::Cases,
@@ -78,6 +78,7 @@ pub(crate) struct World<'r> {
     injection: &'r Injection,
     /// The tasks and retry controllers, by name.
     index_of: &'r BTreeMap<NodeName, NodeIndex>,
+    limits: Limits<'r>,
     now: Timestamp,
     calls: VecDeque<Call>,
     /// The calls of firings after the last one, which are not answered.
@@ -100,7 +101,7 @@ pub(crate) struct World<'r> {
 impl<'r> World<'r> {
     /// Starts a run, or continues a recorded one.
     pub(crate) fn start(cases: &'r Cases<'r>, injection: &'r Injection) -> Self {
-        let Cases { beginning, now, stubs, index_of, .. } = cases;
+        let Cases { beginning, now, stubs, index_of, limits, .. } = cases;
         let (machine, is_recorded) = match beginning {
             Beginning::New(flow) => {
                 let run = RunId::new(RUN).expect("the constant is a name");
@@ -117,6 +118,7 @@ impl<'r> World<'r> {
             stubs,
             injection,
             index_of,
+            limits: *limits,
             now: *now,
             calls: VecDeque::new(),
             later_calls: Vec::new(),
@@ -172,6 +174,7 @@ impl<'r> World<'r> {
             stubs: self.stubs,
             injection: self.injection,
             index_of: self.index_of,
+            limits: self.limits,
             now: self.now,
             calls: self.calls.clone(),
             later_calls: self.later_calls.clone(),
@@ -222,6 +225,8 @@ impl<'r> World<'r> {
         while self.stopped.is_none() && self.advance() {
             if self.steps > max_steps {
                 self.stopped = Some(out_of_steps());
+            } else if (self.limits.is_over)() {
+                self.stopped = Some("since its time is over".into());
             }
         }
     }
@@ -290,11 +295,16 @@ impl<'r> World<'r> {
         self.steps = self.steps.saturating_add(steps);
         self.is_unfinished = step.is_unfinished;
         let flow = self.machine.flow().clone();
+        let mut has_grown = false;
         for record in &step.records {
+            has_grown |= matches!(record.fact, machine::Fact::Triggered { .. } | machine::Fact::Expanded { .. });
             if matches!(record.fact, machine::Fact::Triggered { .. }) {
                 self.steps = self.steps.saturating_add(flow.nodes.len() / NODES_PER_STEP);
             }
             self.history.on_record(&flow, record, self.only);
+        }
+        if has_grown && self.machine.node_count() > self.limits.nodes {
+            self.stopped = Some(format!("after it has more than {} nodes and list elements", self.limits.nodes));
         }
         for command in step.commands {
             match command {

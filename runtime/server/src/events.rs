@@ -148,7 +148,7 @@ pub(crate) async fn events(
     };
     let mut place = state.event_streams.take_place(permission)?;
     // Subscribe before reading, so that no record in between is missed.
-    let changes = state.dependencies.engine.changes();
+    let changes = state.dependencies.engine.changes(run.clone());
     let lines = Lines::open(run, state.dependencies.logbook.clone(), state.dependencies.modules.store.clone()).await?;
     let mut lines = lines.after(position).with_notices(changes).within(place.take_memory());
     // A client whose stream has ended for want of memory learns why when it comes again.

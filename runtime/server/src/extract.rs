@@ -8,7 +8,7 @@ use axum::{
 use flow::RunId;
 use serde::de::DeserializeOwned;
 
-use crate::problem::Problem;
+use crate::{problem::Problem, turns};
 
 /// The run that the path names.
 pub(crate) struct Run(pub(crate) RunId);
@@ -116,7 +116,7 @@ impl<State: Send + Sync> FromRequest<State> for Body {
     }
 }
 
-impl<State: Send + Sync, Value: DeserializeOwned> FromRequest<State> for Json<Value> {
+impl<State: Send + Sync, Value: DeserializeOwned + Send + 'static> FromRequest<State> for Json<Value> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
@@ -130,7 +130,8 @@ impl<State: Send + Sync, Value: DeserializeOwned> FromRequest<State> for Json<Va
                 .hint("send JSON with the header `Content-Type: application/json`"));
         }
         let Body(bytes) = Body::from_request(request, state).await?;
-        read(&bytes).map(Self).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+        let value = turns::in_turn_if_large(bytes.len(), move || read(&bytes)).await;
+        value.map(Self).map_err(|error| Problem::bad_request(format!("the body: {error}")))
     }
 }
 
@@ -151,4 +152,44 @@ fn body_error(rejection: BytesRejection) -> Problem {
             .hint("raise largest_request under [serve] in the server's settings, or store large values elsewhere");
     }
     Problem::bad_request(rejection.body_text())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, mpsc};
+
+    use futures::{FutureExt as _, future::join_all};
+
+    use super::*;
+
+    /// Reads a body of about so many bytes.
+    async fn read(bytes: usize) -> Result<serde_json::Value, Problem> {
+        let body = axum::body::Body::from(format!("{{\"a\":\"{}\"}}", "b".repeat(bytes)));
+        let request = Request::builder().header("content-type", "application/json").body(body).unwrap();
+        Json::from_request(request, &()).await.map(|Json(value)| value)
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_read_when_it_is_the_turn_of_its_sender() {
+        let sender = flow::Namespace::new("large-bodies").ok();
+        let (end, ended) = mpsc::channel::<()>();
+        let ended = Arc::new(Mutex::new(ended));
+        // All turns that a sender may have. They end once nobody can send any more.
+        let slow = (0..2).map(|_| {
+            let ended = ended.clone();
+            turns::in_turn(sender.clone(), move || ended.lock().unwrap().recv().is_err())
+        });
+        let mut slow = Box::pin(join_all(slow));
+        assert!(slow.as_mut().now_or_never().is_none());
+        let reads = async {
+            assert!(read(10).now_or_never().is_some_and(|value| value.is_ok()), "a small one waits for nobody");
+            let mut large = Box::pin(read(turns::MAX_INLINE));
+            assert!(large.as_mut().now_or_never().is_none(), "it waits");
+            drop(end);
+            assert!(large.await.is_ok());
+        };
+        // Others of the sender go on meanwhile.
+        let ((), slow) = futures::join!(turns::of_sender(sender, reads), slow);
+        assert_eq!(slow, [true; 2]);
+    }
 }

@@ -63,6 +63,27 @@ impl LargeAnswers {
         }
     }
 
+    /// The memory for JSON that is made, of which only a few are made at the same time, given the memory that is held for it already. Little
+    /// JSON needs none.
+    ///
+    /// # Errors
+    /// As [`LargeAnswers::take`].
+    pub(crate) fn hold_json(
+        &self,
+        sender: &Sender,
+        held: Option<AnswerMemory>,
+        json: &[u8],
+    ) -> Result<Option<AnswerMemory>, Problem> {
+        match held {
+            Some(mut memory) => {
+                memory.0.resize(kib(json.len())).map_err(refused)?;
+                Ok(Some(memory))
+            }
+            None if json.len() <= SMALL => Ok(None),
+            None => self.take(sender, json.len()).map(Some),
+        }
+    }
+
     /// An answer with JSON that is made, of which only a few are made at the same time. A large one takes memory until it is sent.
     ///
     /// # Errors
@@ -102,9 +123,10 @@ impl AnswerMemory {
     ///
     /// # Errors
     /// As [`LargeAnswers::take`].
-    pub(crate) fn json(mut self, json: Vec<u8>) -> Result<Response, Problem> {
+    pub(crate) fn json(mut self, json: impl Into<Bytes>) -> Result<Response, Problem> {
+        let json = json.into();
         self.0.resize(kib(json.len())).map_err(refused)?;
-        Ok((json_headers(json.len()), self.body(json.into())).into_response())
+        Ok((json_headers(json.len()), self.body(json)).into_response())
     }
 
     /// The body of an answer that is made. It keeps the memory for its bytes until they are sent, and gives back the rest.
@@ -180,11 +202,15 @@ mod tests {
     #[test]
     fn an_answer_that_waits_for_its_rest_has_its_memory_if_it_is_large() {
         let (answers, ann) = (LargeAnswers::default(), sender("ann"));
-        let held = answers.hold(&ann, MAX / VALUE_FACTOR).expect("there is room").expect("it is large");
+        let held = answers.hold(&ann, MAX / VALUE_FACTOR).expect("there is room");
+        let held = answers.hold_json(&ann, held, &vec![b' '; 2 * CHUNK]).expect("it is less").expect("it is large");
+        let _rest = answers.take(&ann, MAX - 2 * CHUNK).expect("only the bytes of its JSON are held");
+        assert!(answers.hold_json(&ann, None, &vec![b' '; SMALL]).expect("it needs none").is_none());
+        assert!(answers.hold_json(&ann, None, &vec![b' '; SMALL + 1]).is_err(), "all is taken");
         assert!(answers.hold(&ann, SMALL).expect("it needs none").is_none());
         assert_eq!(answers.hold(&ann, SMALL + 1).err().expect("all is taken").into_document().status, 503);
         let sent = held.json(vec![b' '; CHUNK]).expect("it has the memory");
-        assert!(answers.hold(&ann, SMALL + 1).is_ok(), "only its bytes are in memory");
+        assert!(answers.take(&ann, CHUNK).is_ok(), "only its bytes are in memory");
         drop(sent);
     }
 

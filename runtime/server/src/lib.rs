@@ -14,6 +14,7 @@ mod server;
 mod state;
 mod shares;
 mod shared_answers;
+mod shared_reads;
 mod bodies;
 mod tls;
 mod server_token;

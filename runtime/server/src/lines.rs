@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use api::EventPayload;
+use engine::RunChanges;
 use flow::{Labels, RunId, RunState};
 use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use machine::{Change, Machine, NodeChange, Record};
@@ -12,12 +13,8 @@ use protocol::{
 };
 use store::Store;
 use tokio::{
-    sync::broadcast::{
-        self,
-        error::{RecvError, TryRecvError},
-    },
     task::spawn_blocking,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
@@ -28,8 +25,14 @@ use crate::{
     values::{MAX_BYTES_OF_EVENT, ValueBudget},
 };
 
-/// The poll interval for records without a notice: another engine may drive the run.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// The minimum interval at which records are looked for without a notice: another engine may drive the run.
+pub(crate) const MIN_POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The maximum of this interval.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The part of a quiet time after which a run is looked at again. Hundreds of pages may show runs that wait for a person for days.
+const POLLS_OF_QUIET_TIME: u32 = 10;
 
 /// The first pause after a read that found nothing new, if the run changes soon after it. It doubles with each further such
 /// read, so that a watcher receives the changes of a short run at once.
@@ -38,6 +41,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The maximum pause between two reads. A busy run changes a thousand times a second, and no watcher needs each change
 /// at once.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
+
+/// The part of the maximum pause for each watcher of the run, if together they are longer than [`MAX_PAUSE`]. So all watchers of a run wake
+/// 400 times a second together at most, however many they are, and 256 watchers pause for two thirds of a second at most.
+const PAUSE_OF_WATCHER: Duration = Duration::from_micros(2_500);
 
 /// The number of records that are read first. While they are small, it doubles with each read.
 const FIRST_RECORDS: usize = 16;
@@ -100,9 +107,11 @@ pub struct Lines {
     store: Arc<dyn Store>,
     replay: Replay,
     position: EventPosition,
-    /// The runs that an engine of this process has appended records to.
-    changes: Option<broadcast::Receiver<RunId>>,
+    /// The records that an engine of this process appends to the run.
+    changes: Option<RunChanges>,
     pacing: Pacing,
+    /// When there were new records last.
+    changed_at: Instant,
     /// The records that were read and not applied: their lines are made when the watcher has received the lines before.
     records: VecDeque<Record>,
     /// The maximum number of records of the next read.
@@ -160,6 +169,7 @@ impl Lines {
             position,
             changes,
             pacing,
+            changed_at: Instant::now(),
             records,
             next_records,
             waiting,
@@ -175,7 +185,7 @@ impl Lines {
     }
 
     /// Reads at once after an engine of this process has changed the run, instead of only after an interval.
-    pub(crate) fn with_notices(self, changes: broadcast::Receiver<RunId>) -> Self {
+    pub(crate) fn with_notices(self, changes: RunChanges) -> Self {
         Self { changes: Some(changes), ..self }
     }
 
@@ -206,10 +216,18 @@ impl Lines {
                 }
                 PageRead::Nothing => {
                     let read_at = Instant::now();
-                    until_changed(&mut self.changes, &self.run).await;
-                    sleep_until(read_at + self.pacing.pause(read_at.elapsed())).await;
-                    // The next read finds all changes so far.
-                    drain(&mut self.changes);
+                    until_changed(&mut self.changes, poll_interval(self.changed_at.elapsed())).await;
+                    let watchers = self.changes.as_ref().map_or(1, RunChanges::subscribers);
+                    let pause_ends = read_at + self.pacing.pause(read_at.elapsed(), watchers);
+                    match &mut self.changes {
+                        Some(changes) => {
+                            // Whoever waits for the end of the run gets it at once.
+                            let _ = timeout_at(pause_ends, changes.ended()).await;
+                            // The next read finds all changes so far.
+                            changes.mark_unchanged();
+                        }
+                        None => sleep_until(pause_ends).await,
+                    }
                 }
             }
         }
@@ -277,6 +295,7 @@ impl Lines {
             self.measure().await;
         }
         if !records.is_empty() {
+            self.changed_at = Instant::now();
             let kept = keep_first(&mut records);
             self.next_records = kept.next;
             self.unmeasured += kept.bytes as u64;
@@ -402,39 +421,30 @@ fn keep_first(records: &mut Vec<Record>) -> KeptRecords {
 struct Pacing(Duration);
 
 impl Pacing {
-    /// The pause between a read and the next one, if the run changed this long after the read.
-    fn pause(&mut self, unchanged: Duration) -> Duration {
-        self.0 = if unchanged > MAX_PAUSE { Duration::ZERO } else { (self.0 * 2).clamp(FIRST_PAUSE, MAX_PAUSE) };
+    /// The pause between a read and the next one, if the run changed this long after the read and has so many watchers.
+    fn pause(&mut self, unchanged: Duration, watchers: usize) -> Duration {
+        let of_watchers = PAUSE_OF_WATCHER.saturating_mul(u32::try_from(watchers).unwrap_or(u32::MAX));
+        let longest = MAX_PAUSE.max(of_watchers);
+        self.0 = if unchanged > MAX_PAUSE { Duration::ZERO } else { (self.0 * 2).clamp(FIRST_PAUSE, longest) };
         self.0
     }
 }
 
-/// Waits until a run may have new records.
-pub(crate) async fn until_changed(changes: &mut Option<broadcast::Receiver<RunId>>, run: &RunId) {
-    let ours = async {
-        let Some(changes) = changes else { return std::future::pending().await };
-        loop {
-            match changes.recv().await {
-                Ok(changed) if changed != *run => {}
-                // The channel dropped some notices; one may have named this run.
-                Ok(_) | Err(RecvError::Lagged(_)) => return,
-                Err(RecvError::Closed) => std::future::pending().await,
-            }
-        }
-    };
-    // Another engine may drive the run, so it is read again after an interval in any case.
-    let _ = timeout(POLL_INTERVAL, ours).await;
+/// The interval at which a run is looked at that has not changed for so long.
+fn poll_interval(unchanged: Duration) -> Duration {
+    (unchanged / POLLS_OF_QUIET_TIME).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)
 }
 
-/// Drops the notices that have arrived.
-fn drain(changes: &mut Option<broadcast::Receiver<RunId>>) {
-    let Some(changes) = changes else { return };
-    loop {
-        match changes.try_recv() {
-            Ok(_) | Err(TryRecvError::Lagged(_)) => {}
-            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+/// Waits until a run may have new records, for an interval at most.
+pub(crate) async fn until_changed(changes: &mut Option<RunChanges>, interval: Duration) {
+    let ours = async {
+        match changes {
+            Some(changes) => changes.changed().await,
+            None => std::future::pending().await,
         }
-    }
+    };
+    // Another engine may drive the run, so it is read again after the interval in any case.
+    let _ = timeout(interval, ours).await;
 }
 
 /// Whether there were records to read.

@@ -10,6 +10,8 @@ use store::{
     TagError,
 };
 
+use crate::turns;
+
 /// A store, and a sandbox that inspects its modules.
 #[derive(Clone)]
 pub struct ModuleLibrary {
@@ -276,7 +278,15 @@ impl ModuleLibrary {
         digest: Digest,
         namespace: Option<&Namespace>,
     ) -> Result<InspectedModule, LibraryError> {
-        let bytes = self.store.fetch(&digest).await?;
+        // A value may be larger than any module: it is not read.
+        let size = self.store.size(&digest).await?.ok_or(FetchError::Missing { digest })?;
+        if let Err(error) = self.check_size(size) {
+            return Err(if namespace.is_some() { FetchError::Missing { digest }.into() } else { error });
+        }
+        // The bytes are in memory until it has described itself. The store reads a file to its end, also if the caller leaves.
+        let (turn, store) = (turns::for_module(namespace.cloned()).await, self.store.clone());
+        let (bytes, _turn) = turns::to_its_end(async move { (store.fetch(&digest).await, turn) }).await;
+        let bytes = bytes?;
         let is_hidden = |error: &LibraryError| match error {
             LibraryError::Module(error) => !matches!(error, ModuleError::Unavailable { .. }),
             LibraryError::Compile(error) => {
@@ -418,3 +428,6 @@ impl ModuleLibrary {
         Ok(self.sandbox.compile_for(owner, digest, bytes.clone()).await?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 //! Builds the OpenAPI description of the API from its code.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
-use axum::Json;
+use axum::http::{HeaderName, header};
+use bytes::Bytes;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -135,6 +136,23 @@ fn combined(parts: &[RefOr<Schema>], schemas: &BTreeMap<String, RefOr<Schema>>) 
 /// Shows this description.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "health", responses(
     (status = 200, description = "The description of the API", body = serde_json::Value)))]
-pub(crate) async fn openapi() -> Json<openapi::OpenApi> {
-    Json(description())
+pub(crate) async fn openapi() -> ([(HeaderName, &'static str); 1], Bytes) {
+    ([(header::CONTENT_TYPE, "application/json")], JSON.clone())
+}
+
+/// The description as JSON. It is made once: that takes the processor some time, which runs need.
+static JSON: LazyLock<Bytes> =
+    LazyLock::new(|| serde_json::to_vec(&description()).expect("strings and numbers are JSON").into());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_description_is_made_once() {
+        let (headers, first) = openapi().await;
+        let (_, second) = openapi().await;
+        assert_eq!(headers[0].1, "application/json");
+        assert!(first.starts_with(b"{\"openapi\"") && first.as_ptr() == second.as_ptr());
+    }
 }

@@ -254,6 +254,19 @@ impl From<SubmitError> for Problem {
     }
 }
 
+/// The maximum number of texts of a list in an answer. A request may have millions of inputs, and a flow hundreds of thousands of nodes.
+const MAX_LISTED: usize = 100;
+
+/// The first texts of a list, and the number of the others.
+pub(crate) fn listed(mut texts: Vec<String>, separator: &str) -> String {
+    let others = texts.len().saturating_sub(MAX_LISTED);
+    texts.truncate(MAX_LISTED);
+    if others > 0 {
+        texts.push(format!("and {others} more"));
+    }
+    texts.join(separator)
+}
+
 /// An error with all its causes.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -263,4 +276,17 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         reason = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let texts = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        assert_eq!(listed(texts(3), ", "), "0, 1, 2");
+        assert!(listed(texts(MAX_LISTED), "; ").ends_with("; 98; 99"));
+        assert!(listed(texts(MAX_LISTED + 2), "; ").ends_with("; 99; and 2 more"));
+    }
 }

@@ -27,6 +27,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(runs::value::value))
         .routes(routes!(runs::graph::graph))
         .routes(routes!(runs::timeline::timeline))
+        .routes(routes!(runs::rehearsal::rehearse))
         .routes(routes!(runs::elements::elements))
         .routes(routes!(runs::attempt::attempt))
         .routes(routes!(events::events))

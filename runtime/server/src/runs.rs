@@ -11,6 +11,7 @@ pub(crate) mod incarnation;
 pub(crate) mod list;
 pub(crate) mod live;
 pub(crate) mod logs;
+pub(crate) mod rehearsal;
 pub(crate) mod bulk;
 pub(crate) mod counts;
 pub(crate) mod flow_text;

@@ -31,7 +31,12 @@ use crate::{
     runs::{
         self,
         counts::{self, CountAnswers},
-        show::outstanding_calls::{self, CallAnswers},
+        list::SharedPages,
+        rehearsal::{self, RehearsalAnswers},
+        show::{
+            SharedRuns,
+            outstanding_calls::{self, CallAnswers},
+        },
     },
     scrape::{QueueLengths, Scrapes},
     server_token::TokenFile,
@@ -175,6 +180,9 @@ pub(crate) fn parts(
         permit_pages: PermitPages::new(permits::MAX_LISTS_AT_ONCE),
         call_answers: CallAnswers::new(outstanding_calls::MAX_RUNS_AT_ONCE).with_short_turns(),
         count_answers: CountAnswers::new(counts::MAX_AT_ONCE),
+        shared_pages: SharedPages::default(),
+        shared_runs: SharedRuns::default(),
+        rehearsal_answers: RehearsalAnswers::new(rehearsal::MAX_AT_ONCE),
         scrapes: Scrapes::default(),
         queue_lengths: QueueLengths::default(),
         stop,

@@ -50,6 +50,15 @@ static ANSWERS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, u
 /// The turns at listing the contents of the store: the files of all tags that the sender may see are read.
 static MODULES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
 
+/// The largest content of a request that is read where other tasks wait meanwhile, in bytes: it takes less than a millisecond.
+pub(crate) const MAX_INLINE: usize = 64 << 10;
+
+/// Number of modules of the store that are in memory at the same time, each with up to the bytes that an operator allows (64 MiB by default).
+const MAX_MODULES: usize = 8;
+
+/// The turns at having a module of the store in memory, until it has described itself. Whoever has one waits for no other turn.
+static STORED_MODULES: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_MODULES, usize::MAX));
+
 /// Number of flows whose modules are asked, or whose descriptions wait for a turn at wiring. Each may have some megabytes.
 const MAX_PREPARED: usize = 32;
 
@@ -101,6 +110,11 @@ pub(crate) async fn for_modules(owner: Owner) -> Turn {
     turn_of(&MODULES, owner).await
 }
 
+/// Waits for a turn at having a module of the store in memory. Dropping the future gives up the place in the queue.
+pub(crate) async fn for_module(owner: Owner) -> Turn {
+    turn_of(&STORED_MODULES, owner).await
+}
+
 async fn turn_of(turns: &Permits, owner: Owner) -> Turn {
     turns.acquire(sender_or(owner)).await.expect("any number of requests may wait")
 }
@@ -117,6 +131,17 @@ pub(crate) async fn in_turn<Output: Send + 'static>(
     work: impl FnOnce() -> Output + Send + 'static,
 ) -> Output {
     in_turn_of(&TURNS, owner, work).await
+}
+
+/// Reads some content of a request: at once if it is small, and otherwise as [`in_turn`] does work, for the sender of the request.
+pub(crate) async fn in_turn_if_large<Output: Send + 'static>(
+    bytes: usize,
+    read: impl FnOnce() -> Output + Send + 'static,
+) -> Output {
+    if bytes <= MAX_INLINE {
+        return read();
+    }
+    in_turn(None, read).await
 }
 
 /// Makes an answer of a run that is in memory, as [`in_turn`] does work.

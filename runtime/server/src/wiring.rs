@@ -9,7 +9,7 @@ use crate::{InspectedModule, turns};
 
 /// The maximum size of the descriptions of a flow's modules together, in bytes: about a hundred modules of a hundred kilobytes. A module
 /// describes itself in up to three mebibytes, and each name that the flow gives it counts.
-const MAX_DESCRIPTION_BYTES: usize = 16 << 20;
+pub(crate) const MAX_DESCRIPTION_BYTES: usize = 16 << 20;
 
 /// A wired flow.
 pub struct WiredFlow {

@@ -5,19 +5,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use api::{self, DrainOptions, Worker, WorkerStateResponse, Workers};
 use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
+use broker::Broker;
 use flow::{Namespace, QueueName, WorkerName};
-use protocol::{DescribedWorker, DrainAction};
-use sandbox::Owner;
+use protocol::{DescribedWorker, DrainAction, WorkerDetails};
+use sandbox::{Owner, Permits};
 
 use crate::{
     QueueCoverage,
-    auth::{namespace::CallerNamespace, permission::Permission},
+    auth::{client::Client, namespace::CallerNamespace, permission::Permission},
     extract::{self, Named},
     problem::Problem,
     shared_answers::SharedAnswers,
@@ -33,6 +34,12 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Number of questions to all workers that are asked at the same time. The answers to each are in memory.
 pub(crate) const MAX_LISTS_AT_ONCE: usize = 4;
+
+/// Number of requests to drain or to resume a worker at the same time. Each has a queue for its answers, some seconds, and memory for answers of
+/// anybody with a worker's user. An owner has at most all but one.
+const MAX_DRAIN_REQUESTS: usize = 8;
+
+static DRAIN_REQUESTS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_DRAIN_REQUESTS, usize::MAX));
 
 /// What workers have answered, about the calls of all namespaces, or of one.
 pub(crate) type WorkerLists = SharedAnswers<Owner, AnsweredWorkers>;
@@ -155,6 +162,7 @@ fn within(mut worker: DescribedWorker, namespace: &Namespace) -> Option<Worker> 
 pub(crate) async fn drain(
     State(state): Shared,
     Named(name): Named,
+    Extension(sender): Extension<Client>,
     extract::Json(DrainOptions { exit }): extract::Json<DrainOptions>,
 ) -> Result<Json<WorkerStateResponse>, Problem> {
     let is_embedded = match &state.dependencies.coverage {
@@ -167,7 +175,7 @@ pub(crate) async fn drain(
             .hint("drain it without exit, or stop the server"));
     }
     let action = if exit { DrainAction::DrainAndExit } else { DrainAction::Drain };
-    tell(&state, &name, action).await.map(Json)
+    tell(&state, &sender, &name, action).await.map(Json)
 }
 
 /// Tells a worker to take jobs again.
@@ -178,8 +186,12 @@ pub(crate) async fn drain(
             content_type = "application/problem+json"),
         (status = 409, description = "The worker exits", body = api::Problem, content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn resume(State(state): Shared, Named(name): Named) -> Result<Json<WorkerStateResponse>, Problem> {
-    let response = tell(&state, &name, DrainAction::Resume).await?;
+pub(crate) async fn resume(
+    State(state): Shared,
+    Named(name): Named,
+    Extension(sender): Extension<Client>,
+) -> Result<Json<WorkerStateResponse>, Problem> {
+    let response = tell(&state, &sender, &name, DrainAction::Resume).await?;
     if response.state == api::WorkerState::Exiting {
         let detail = format!("{name} exits once its calls have ended: an earlier request says so");
         return Err(Problem::new(StatusCode::CONFLICT, "conflict", "the worker exits", detail)
@@ -189,13 +201,17 @@ pub(crate) async fn resume(State(state): Shared, Named(name): Named) -> Result<J
 }
 
 /// Tells a worker whether to take jobs, and waits for its answer.
-async fn tell(state: &state::State, name: &str, action: DrainAction) -> Result<WorkerStateResponse, Problem> {
+async fn tell(
+    state: &state::State,
+    sender: &Client,
+    name: &str,
+    action: DrainAction,
+) -> Result<WorkerStateResponse, Problem> {
     let worker = WorkerName::new(name).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let broker = state.dependencies.broker.clone();
-    let answered = client::drain_worker(broker, &worker, action, DRAIN_TIMEOUT).await;
+    let answered = tell_in_turn(state.dependencies.broker.clone(), sender, &worker, action).await;
     // A list shows the new state, also one that is asked for at once.
     state.worker_lists.forget();
-    let Some(details) = answered.map_err(|error| Problem::internal(&error))? else {
+    let Some(details) = answered? else {
         let detail = format!("{worker} has not answered within {} seconds", DRAIN_TIMEOUT.as_secs());
         return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-worker", "no worker of that name answers", detail)
             .hint(
@@ -210,12 +226,41 @@ async fn tell(state: &state::State, name: &str, action: DrainAction) -> Result<W
     })
 }
 
+/// Tells a worker whether to take jobs, when it is the turn of the sender, who may leave before. Returns its answer, if there is one in time.
+async fn tell_in_turn(
+    broker: Arc<dyn Broker>,
+    sender: &Client,
+    worker: &WorkerName,
+    action: DrainAction,
+) -> Result<Option<WorkerDetails>, Problem> {
+    // Workers are of the whole server, and so are these senders.
+    let turn = async { Ok::<_, Problem>(DRAIN_REQUESTS.acquire(None).await.expect("any number of requests may wait")) };
+    let _turn = sender.while_present(turn).await?;
+    let answered = client::drain_worker(broker, worker, action, DRAIN_TIMEOUT).await;
+    answered.map_err(|error| Problem::internal(&error))
+}
+
 #[cfg(test)]
 mod tests {
+    use broker::InProcess;
     use flow::{Action, Attempt, CallId, Firing};
-    use protocol::{WorkerCall, WorkerCalls, WorkerDetails, WorkerState, WorkerStatus};
+    use futures::future::join_all;
+    use protocol::{WorkerCall, WorkerCalls, WorkerState, WorkerStatus};
+    use tokio::time::Instant;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn few_workers_are_told_something_at_the_same_time() {
+        let ((sender, _present), began) = (Client::new(), Instant::now());
+        let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
+        let worker: WorkerName = "w".parse().unwrap();
+        let tell = || tell_in_turn(broker.clone(), &sender, &worker, DrainAction::Drain);
+        // Each waits for the answer of a worker that is not there.
+        let answers = join_all((0..2 * MAX_DRAIN_REQUESTS).map(|_| tell())).await;
+        assert!(answers.into_iter().all(|answer| answer.is_ok_and(|answer| answer.is_none())));
+        assert!(began.elapsed() >= 3 * DRAIN_TIMEOUT, "an owner has seven turns: {:?}", began.elapsed());
+    }
 
     fn call(flow: &str) -> WorkerCall {
         let call = CallId {

@@ -134,9 +134,14 @@ pub async fn load(store: &dyn Store, stored: &Stored) -> Result<Value, LoadValue
 /// [`LoadValueError`] when the store does not return the bytes, or not as many as the reference says.
 pub async fn load_bytes(store: &dyn Store, stored: &Stored) -> Result<Bytes, LoadValueError> {
     let Stored { digest, size, .. } = *stored;
-    let bytes = store.fetch(&digest).await.map_err(|source| LoadValueError::Fetch { digest, source })?;
-    let found = bytes.len() as u64;
-    if found == size { Ok(bytes) } else { Err(LoadValueError::Size { digest, size, found }) }
+    let refused = |source| LoadValueError::Fetch { digest, source };
+    // Only as much is read as was said: the caller has memory for no more.
+    let found = store.size(&digest).await.map_err(refused)?;
+    let found = found.ok_or_else(|| refused(FetchError::Missing { digest }))?;
+    if found != size {
+        return Err(LoadValueError::Size { digest, size, found });
+    }
+    store.fetch(&digest).await.map_err(refused)
 }
 
 /// Why a value in a store cannot be loaded.
@@ -244,6 +249,22 @@ mod tests {
         assert!(stored(&values)[..12].iter().all(|stored| *stored), "the largest first");
         let loaded = load_values(&store, values).await;
         assert!(loaded.values().all(|value| value.digest().is_none()), "all values are loaded again");
+    }
+
+    #[tokio::test]
+    async fn a_value_is_not_read_if_it_has_more_bytes_than_its_reference_says() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let store = crate::Directory::open(folder.path().to_owned()).await.expect("it can be opened");
+        let digest = store.put(Bytes::from_static(b"good")).await.expect("it can be stored");
+        let path = crate::folder::Folder::open(folder.path().to_owned()).expect("it can be opened").path(&digest);
+        std::fs::remove_file(&path).expect("it is there");
+        // Whoever reads it finds out that it is damaged.
+        std::fs::write(&path, "far more bytes").expect("it can be written");
+        let load = async |size| load_bytes(&store, &Stored { digest, size, form: ValueKind::Bytes }).await;
+        let refused = load(4).await.expect_err("it has other bytes");
+        assert!(matches!(refused, LoadValueError::Size { size: 4, found: 14, .. }), "{refused}");
+        let damaged = load(14).await.expect_err("it is damaged");
+        assert!(matches!(damaged, LoadValueError::Fetch { source: FetchError::Corrupt { .. }, .. }), "{damaged}");
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use crate::{
     result_cache::{Executions, ResultCache},
     signal_sender::{SignalSender, report_message},
     slots::Slot,
+    spans::{self, Processing},
     start_check::StartDecision,
 };
 
@@ -97,6 +98,7 @@ impl JobHandler {
     pub(crate) async fn handle(self: Arc<Self>, delivery: Delivery, slot: Slot) {
         match read(&delivery.message) {
             Ok(job) => {
+                let processing = Processing::begin(&delivery.message, &job, &self.name);
                 let span = info_span!(
                     "call",
                     run = %job.call.run,
@@ -104,8 +106,15 @@ impl JobHandler {
                     firing = %job.call.firing,
                     attempt = %job.call.attempt,
                     digest = %job.module.short(),
+                    trace_id = processing.trace(),
                 );
-                self.handle_job(delivery, job, slot).instrument(span).await;
+                match processing.context() {
+                    None => self.handle_job(delivery, job, slot).instrument(span).await,
+                    Some(context) => {
+                        let handling = self.handle_job(delivery, job, slot).instrument(span);
+                        Box::pin(traces::within(context, handling)).await;
+                    }
+                }
             }
             Err(unusable) => {
                 // No guest is called while the message is moved.
@@ -356,6 +365,7 @@ impl JobHandler {
         body: Bytes,
         signal_to: &str,
     ) -> Result<PublishOutcome, TooLarge> {
+        let _span = spans::publish(signal_to, body.len());
         let send = self.publish(|| self.signals.send(call.clone(), signal_to.to_owned(), body.clone()));
         let mut send = pin!(send);
         match self.abandon.run_until_cancelled(send.as_mut()).await {

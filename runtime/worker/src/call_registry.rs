@@ -6,11 +6,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use broker::Delivery;
-use flow::{CallId, Execution, FlowName, Namespace, RunId, Timestamp};
+use flow::{CallId, Execution, FlowName, Namespace, RunId};
 use protocol::{
     CallKeys, HeartbeatNumber, Job, Key, MAX_LISTED_CALLS, Report, Seal, WithdrawnCall, WorkerCall, WorkerCalls,
 };
@@ -20,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::live::{self, FollowSender};
+use crate::{
+    live::{self, FollowSender},
+    missed_withdrawals::MissedWithdrawals,
+};
 
 /// The maximum number of proofs of interruptions and withdrawals to remember, whose jobs have not arrived. Each costs some
 /// hundred bytes.
@@ -38,8 +40,7 @@ struct RegistryState {
     /// key then verifies the proof.
     withdrawn: HashSet<Seal>,
     oldest: VecDeque<Seal>,
-    /// Calls whose jobs were sent before this time may have been withdrawn without this worker's knowledge.
-    since: Timestamp,
+    missed: MissedWithdrawals,
 }
 
 /// One call of one job. An engine that took over a run needs a signal of its own, in its queue. A job with another key for
@@ -143,10 +144,10 @@ pub(crate) enum StartPrecondition {
 }
 
 impl CallRegistry {
-    /// The registry of a worker that receives withdrawals from this time on.
-    pub(crate) fn new(since: Timestamp) -> Self {
+    /// The registry of a worker that knows which withdrawals it may have missed.
+    pub(crate) fn new(missed: MissedWithdrawals) -> Self {
         let (running, withdrawn, oldest) = (BTreeMap::new(), HashSet::new(), VecDeque::new());
-        Self { state: Mutex::new(RegistryState { running, withdrawn, oldest, since }), followed: live::followed() }
+        Self { state: Mutex::new(RegistryState { running, withdrawn, oldest, missed }), followed: live::followed() }
     }
 
     /// The runs that a client starts to follow from now on.
@@ -157,9 +158,8 @@ impl CallRegistry {
     /// Accepts a call. `None` when it already runs here: the delivery is then kept until the call has ended, since the first
     /// delivery may be lost when the job is redelivered.
     ///
-    /// An engine is asked whether the call is wanted if this worker cannot know it: its job was sent before this worker
-    /// received withdrawals, was delivered before, or may have expired by the engine's clock; or the call was interrupted or
-    /// withdrawn.
+    /// An engine is asked whether the call is wanted if this worker cannot know it: the worker may have missed a withdrawal, the
+    /// job was delivered before, or may have expired by the engine's clock; or the call was interrupted or withdrawn.
     pub(crate) fn accept<'a>(
         &'a self,
         job: &'a Job,
@@ -178,7 +178,8 @@ impl CallRegistry {
         }
         let interrupt = CancellationToken::new();
         let is_withdrawn = state.is_withdrawn(job.keys.call);
-        let may_be_withdrawn = was_redelivered(&delivery) || job.at < state.since || job.expires_at.is_some();
+        let may_be_withdrawn =
+            was_redelivered(&delivery) || state.missed.may_include(job.at) || job.expires_at.is_some();
         let (stage, precondition) = if is_withdrawn || may_be_withdrawn {
             let (sender, reply) = oneshot::channel();
             (CallStage::AwaitingReply(sender), StartPrecondition::AskEngine { reply, is_withdrawn })
@@ -354,8 +355,8 @@ impl RegistryState {
             && let Some(oldest) = self.oldest.pop_front()
         {
             self.withdrawn.remove(&oldest);
-            // An engine is asked about its job, since it was sent before this time.
-            self.since = self.since.max(now());
+            // An engine is asked about its job, which was sent before now.
+            self.missed.forget_earlier();
         }
     }
 }
@@ -364,11 +365,6 @@ impl CallEntry {
     pub(crate) fn of(job: &Job) -> Self {
         Self { call: job.call.clone(), signal_to: job.signal_to.clone(), key: job.keys.call }
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// Whether a job was delivered before: the worker that had it may have executed it.

@@ -20,6 +20,7 @@ use tracing::warn;
 use crate::{
     admission::ModuleAdmission,
     outside::{CallOutside, Outside},
+    spans,
 };
 
 /// Maximum size of a value that a worker fetches, and of a module for a rollback, in bytes.
@@ -99,7 +100,13 @@ impl ContentSource {
             return Ok(Some(compiled));
         }
         let bytes = self.module_bytes(digest, job).await?;
-        match self.sandbox.compile_for(job.flow.namespace().as_ref(), digest, bytes).await {
+        let mut span = spans::compile(job, bytes.len());
+        let compiled = self.sandbox.compile_for(job.flow.namespace().as_ref(), digest, bytes).await;
+        if compiled.is_err() {
+            span.fail("compile");
+        }
+        drop(span);
+        match compiled {
             Ok(compiled) => Ok(Some(compiled)),
             Err(
                 error @ (CompileError::Unavailable { .. }
@@ -238,7 +245,16 @@ impl ContentSource {
     }
 
     async fn fetch(&self, digest: Digest, job: &Job, max_bytes: u64) -> Result<bytes::Bytes, FetchError> {
-        let fetch = self.client.fetch(&job.fetch_from, digest, job.keys.content(&digest), max_bytes);
+        // What is on the disk of this machine is not fetched.
+        let fetch = async {
+            let mut span = spans::fetch(&digest, max_bytes);
+            let fetched = self.client.fetch(&job.fetch_from, digest, job.keys.content(&digest), max_bytes).await;
+            match &fetched {
+                Ok(bytes) => span.describe(|span| span.set("waft.content.size", bytes.len())),
+                Err(_) => span.fail("fetch"),
+            }
+            fetched
+        };
         self.bytes.get_or_fetch(digest, fetch).await
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     http_recorder::HttpCounts,
     outside::CallOutside,
     redaction::{RedactingObserver, redacted},
+    spans,
 };
 
 /// The result of a call, and the guest's log.
@@ -86,7 +87,15 @@ impl GuestRunner for ContentSource {
         };
         let CallOutside { granted, recorder, unrecorded, used } = outside;
         let observer = Arc::new(RedactingObserver::new(observer, used.clone()));
+        let mut span = spans::call(&job);
         let report = self.sandbox().call(&module, sandbox_call(&job, granted, interrupt, slot), observer).await;
+        match &report.completion {
+            sandbox::Completion::Succeeded(_) => {}
+            sandbox::Completion::Failed(failure) => span.fail(failure.kind.as_str()),
+            sandbox::Completion::Interrupted => span.fail("interrupted"),
+        }
+        span.describe(|span| span.set("waft.guest.memory", report.stats.memory));
+        drop(span);
         let (counts, exchanges) = recorder.take();
         let (report, exchanges) = redacted(report, exchanges, &used, &job.limits).await;
         let mut log = log(&report);

@@ -53,6 +53,7 @@ impl Outside {
         let gateway: Arc<dyn Outbound> = match &self.gateway {
             Some(gateway) if !access.is_empty() => {
                 let gateway = gateway.for_call(job.flow.namespace(), access, rules.clone(), job.limits.http_bytes);
+                let gateway = gateway.with_traceparent(traces::current().map(|span| span.to_string()).as_deref());
                 used = gateway.used_secrets();
                 Arc::new(gateway)
             }

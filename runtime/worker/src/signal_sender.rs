@@ -16,6 +16,7 @@ use flow::{CallId, Size};
 use protocol::{BatchedReport, MAX_BATCH_REPORTS, MAX_REPORT_BYTES, ReportBatch, topology};
 use tokio::{sync::oneshot, time::sleep};
 use tokio_util::task::TaskTracker;
+use traces::SpanContext;
 
 /// Pause between two messages to a queue while signals wait for it: calls end fast, so the next message will hold many
 /// signals. One message for each confirm would keep every process busy with single messages.
@@ -32,6 +33,8 @@ const REPORTS: &str = "reports";
 struct PendingSignal {
     call: CallId,
     body: Bytes,
+    /// What its sender works for: the message is published beside it.
+    span: Option<SpanContext>,
     /// The sender may have left, since sending may be cancelled.
     confirm: oneshot::Sender<Result<(), PublishError>>,
 }
@@ -70,7 +73,7 @@ impl SignalSender {
             return Err(PublishError::TooLarge { exchange: topology::REPORTS.to_owned(), key: queue, reason });
         }
         let (confirm, confirmed) = oneshot::channel();
-        let signal = PendingSignal { call, body, confirm };
+        let signal = PendingSignal { call, body, span: traces::current(), confirm };
         if self.enqueue(&queue, signal) {
             self.publishes.spawn(self.clone().publish_pending(queue));
         }
@@ -129,15 +132,15 @@ impl SignalSender {
     }
 
     async fn publish(&self, queue: &str, signals: Vec<PendingSignal>) {
-        if let [PendingSignal { call, body, .. }] = &signals[..] {
-            let result = self.broker.publish(report_message(call, queue, body.clone())).await;
+        if let [signal] = &signals[..] {
+            let result = self.broker.publish(message_of(signal, queue)).await;
             return confirm_all(signals, &result);
         }
         match self.broker.publish(batch_message(&signals, queue)).await {
             // The broker allows only small messages.
             Err(PublishError::TooLarge { .. }) => {
                 for signal in signals {
-                    let message = report_message(&signal.call, queue, signal.body.clone());
+                    let message = message_of(&signal, queue);
                     confirm_all(vec![signal], &self.broker.publish(message).await);
                 }
             }
@@ -174,6 +177,16 @@ fn confirm_all(signals: Vec<PendingSignal>, result: &Result<(), PublishError>) {
     }
 }
 
+/// A message with one signal.
+fn message_of(PendingSignal { call, body, span, .. }: &PendingSignal, queue: &str) -> Message {
+    let mut message = report_message(call, queue, body.clone());
+    if let Some(span) = span {
+        protocol::set_traceparent(&mut message.properties.headers, span);
+    }
+    message
+}
+
+/// A message with several signals. It names no trace: each signal may belong to another one.
 fn batch_message(signals: &[PendingSignal], queue: &str) -> Message {
     let batched =
         signals.iter().map(|PendingSignal { call, body, .. }| BatchedReport { call: call.clone(), report: body });

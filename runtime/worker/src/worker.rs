@@ -8,7 +8,7 @@ use std::{
 };
 
 use broker::{Broker, ConsumeError, Consumer, DeclareError, Refusals};
-use flow::{QueueName, Timestamp, WorkerName};
+use flow::{QueueName, WorkerName};
 use futures::future::try_join_all;
 use protocol::WorkerStatus;
 use tokio::time::timeout;
@@ -23,6 +23,7 @@ use crate::{
     drain::Drain,
     grants_answerer,
     intake::Intake,
+    missed_withdrawals::{MissedWithdrawals, WallClock},
     result_cache::{Executions, ResultCache},
     signal_sender::SignalSender,
 };
@@ -49,9 +50,9 @@ pub struct Config {
     pub own_slots: BTreeMap<QueueName, NonZeroU16>,
     /// Grace period: how long running calls may continue after a stop.
     pub grace: Duration,
-    /// When the worker started, by the clock that engines stamp jobs with. It missed the withdrawals of earlier jobs,
-    /// so it asks an engine about those jobs.
-    pub since: Timestamp,
+    /// The wall clock of this machine. Engines write theirs into jobs: a worker asks an engine about each job that it may
+    /// have missed the withdrawal of.
+    pub clock: WallClock,
     /// Maximum number of redeliveries of a job whose workers were lost, before it counts as poison; a job may set its
     /// own limit.
     pub delivery_limit: NonZeroU32,
@@ -125,6 +126,7 @@ impl Worker {
             }
         })?;
         let control = control::consume(&*broker, &config.name).await?;
+        let missed = MissedWithdrawals::from_now_on(broker.clone(), config.clock.clone());
         let signals = SignalSender::new(broker.clone());
         let groups = config.slot_groups();
         let drain = Arc::new(Drain::new());
@@ -133,7 +135,7 @@ impl Worker {
         let name = config.name.clone();
         let executions = Executions::of(&config.instance);
         let abandon = CancellationToken::new();
-        let calls = Arc::new(CallRegistry::new(config.since));
+        let calls = Arc::new(CallRegistry::new(missed));
         let handler = Arc::new(JobHandler {
             broker: broker.clone(),
             signals,

@@ -84,8 +84,10 @@ fn watchers_end_when_the_disk_is_full() {
     server.submit("t");
     assert_eq!(events.wait().code(), Some(4), "{}", events.output());
     assert!(events.output().ends_with(DISK_IS_FULL), "{}", events.output());
-    server.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = { text = \"hello\", ms = 600000 }\n\
-         timeout = \"20m\"\n");
+    server.waft.flow(
+        "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = { text = \"hello\", ms = 600000 }\n\
+         timeout = \"20m\"\n",
+    );
     server.submit("u");
     let mut logs = Process::spawn(server.command(&["logs", "u", "--follow"]).stdout(full_disk()));
     assert_eq!((logs.wait().code(), logs.output().as_str()), (Some(4), DISK_IS_FULL));

@@ -181,7 +181,7 @@ fn worker_config(start: Instant) -> worker::Config {
         queues: vec!["default".parse().expect("a valid name")],
         own_slots: BTreeMap::new(),
         grace: Duration::ZERO,
-        since: SimulatedClock(start).now(),
+        clock: worker::WallClock::new(move || SimulatedClock(start).now()),
         delivery_limit: flow::DELIVERY_LIMIT,
         journal: None,
     }

@@ -338,7 +338,10 @@ impl Simulation {
                 queues: vec!["default".parse().expect("a valid name")],
                 own_slots: BTreeMap::new(),
                 grace: Duration::from_secs(5),
-                since: SimulatedClock(self.start).now(),
+                clock: {
+                    let clock = SimulatedClock(self.start);
+                    worker::WallClock::new(move || clock.now())
+                },
                 delivery_limit: flow::DELIVERY_LIMIT,
                 journal: None,
             };

@@ -79,6 +79,39 @@ async fn a_job_older_than_its_worker_needs_permission_to_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_an_engine_whose_clock_is_ahead_needs_permission_to_start() {
+    let mut harness = Harness::new().await;
+    harness.start_worker("one").await;
+    let withdrawn = Job { at: Timestamp::from_micros(1_700_003_600_000_000), ..job(harness.module, "noop") };
+    harness.publish("one", &withdrawn).await;
+    assert_eq!(harness.reply_may_start(false).await, withdrawn.call);
+    harness.stop().await;
+}
+
+/// A withdrawal goes to the workers that are connected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_older_than_its_workers_connection_needs_permission_to_start() {
+    let memory = InProcess::new();
+    declare_signals(&memory, SIGNALS).await;
+    let signals = memory.consume(SIGNALS, 16).await.expect("it is there");
+    let connection = LossyConnection::to(&memory);
+    let guests = Arc::new(PanickingGuests { calls: AtomicU32::new(1) });
+    let worker = Worker::connect(config("one"), Arc::new(connection.clone()), guests).await;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    tasks.spawn(worker.expect("it connects").run(stop.clone(), stop.clone()));
+    let module = Digest::from_bytes([1; 32]);
+    let (broker, store) = (Arc::new(memory.clone()), Arc::new(store::Memory::new()));
+    let mut harness = Harness { broker, store, module, signals, tasks, stop };
+    harness.publish("one", &job(module, "noop")).await;
+    assert_eq!(harness.answer().await, TaskResult::Succeeded(Values::new()), "its worker has received all withdrawals");
+    connection.drop_connection().await;
+    let withdrawn = another(module);
+    harness.publish("one", &withdrawn).await;
+    assert_eq!(harness.reply_may_start(false).await, withdrawn.call);
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn job_expiry_follows_the_engine_clock() {
     let mut harness = Harness::new().await;
     harness.start_worker("one").await;

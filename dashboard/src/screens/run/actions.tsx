@@ -5,14 +5,16 @@ import { useState } from "preact/hooks";
 import { post, runPath } from "../../api/client.ts";
 import type { Run, RunStateResponse } from "../../api/types.ts";
 import { typed } from "../../model/json.ts";
-import { commands } from "../../model/states.ts";
+import { commands, isFinal } from "../../model/states.ts";
 import { oneLine } from "../../model/text.ts";
 import { CommandDialog } from "../../ui/command-dialog.tsx";
 import { Line } from "../../ui/text.tsx";
+import { AgainDialog, canStartAgain } from "./again-dialog.tsx";
 
 /** What a person wants to do. */
 export type Act =
   | { kind: "cancel" | "suspend" | "resume" | "retry" }
+  | { kind: "again" }
   | { kind: "skip"; task: string }
   | { kind: "notify"; task: string };
 
@@ -26,6 +28,11 @@ export function ActionButtons({ run, act }: { run: Run; act: (act: Act) => void 
           {NAMES[kind]}…
         </button>
       ))}
+      {isFinal(run.state) && canStartAgain(run) ? (
+        <button type="button" onClick={() => act({ kind: "again" })}>
+          Start with other inputs…
+        </button>
+      ) : null}
     </>
   );
 }
@@ -47,7 +54,7 @@ function explain(kind: SimpleKind, run: Run): { title: string; text: string; but
     case "retry":
       return run.state === "failure"
         ? { title: "Retry the rollbacks?", text: "The rollbacks that failed are tried again.", button: "Retry the rollbacks" }
-        : { title: "Start the run anew?", text: "The run was rolled back. It starts again from its beginning, under the same id.", button: "Start it anew" };
+        : { title: "Start the run anew?", text: "The run was rolled back. It starts again from its beginning, under the same id and with the same inputs.", button: "Start it anew" };
   }
 }
 
@@ -59,6 +66,8 @@ export function ActDialog(props: { run: Run; act: Act; onClose: () => void; onDo
       return <SkipDialog {...props} task={act.task} />;
     case "notify":
       return <NotifyDialog {...props} task={act.task} />;
+    case "again":
+      return <AgainDialog run={run} onClose={onClose} />;
     default: {
       const { title, text, button } = explain(act.kind, run);
       return (

@@ -10,6 +10,7 @@ import { duration, parse } from "../../model/time.ts";
 import { Line, LongText } from "../../ui/text.tsx";
 import { At } from "../../ui/time.tsx";
 import type { Act } from "./actions.tsx";
+import { canStartAgain } from "./again-dialog.tsx";
 
 /** The greatest number of failures that are shown at once. */
 const MOST = 20;
@@ -81,7 +82,13 @@ export function Notices({ run, act, onTask }: { run: Run; act: (act: Act) => voi
             </p>
           ) : run.state === "rolled-back" && commands(run.state, false).includes("retry") ? (
             <p class="next">
-              <em>Retry</em> starts it anew.
+              <em>Retry</em> starts it anew, with the same inputs.
+              {canStartAgain(run) ? (
+                <>
+                  {" "}
+                  <em>Start with other inputs</em> starts another run of the flow.
+                </>
+              ) : null}
             </p>
           ) : null}
         </section>

@@ -21,6 +21,7 @@ import {
   type Point,
   type View,
 } from "../../model/graph.ts";
+import { linkKey, type Mark } from "../../model/revisions.ts";
 import { cut, oneLine, shortName } from "../../model/text.ts";
 import { useIsNarrow, useSize } from "../../ui/hooks.ts";
 import { IconButton, Shape } from "../../ui/icons.tsx";
@@ -34,8 +35,23 @@ const READABLE = 0.38;
 /** What the window showed when the graph was last drawn. */
 type Drawn = { window: Box; isReadable: boolean };
 
-export function GraphView(props: { data: RunData; graph: RunGraph; selected: string; onSelect: (name: string) => void }) {
-  const { data, selected, onSelect } = props;
+/** What the graph shows of a run. */
+export type GraphData = Pick<RunData, "run" | "node">;
+
+/** The parts of a graph that differ from another graph, each by its name or by the key of a link. */
+export type Marks = { nodes: ReadonlyMap<string, Mark>; links: ReadonlyMap<string, Mark> };
+
+type GraphProps = {
+  data: GraphData;
+  graph: RunGraph;
+  selected: string;
+  onSelect: (name: string) => void;
+  /** The name of the graph for those who do not see it. */
+  label?: string;
+  marks?: Marks;
+};
+
+export function GraphView(props: GraphProps) {
   const isNarrow = useIsNarrow();
   const { drawable, error } = useLayout(props.graph, isNarrow ? "down" : "right");
   if (error) return <p class="notice bad">The graph cannot be drawn: {oneLine(error)}</p>;
@@ -47,11 +63,11 @@ export function GraphView(props: { data: RunData; graph: RunGraph; selected: str
     );
   }
   const { graph, layout } = drawable;
-  return <Drawing key={layout.direction} data={data} graph={graph} layout={layout} selected={selected} onSelect={onSelect} />;
+  return <Drawing {...props} key={layout.direction} graph={graph} layout={layout} />;
 }
 
-function Drawing(props: { data: RunData; graph: RunGraph; layout: Layout; selected: string; onSelect: (name: string) => void }) {
-  const { data, graph, layout, selected, onSelect } = props;
+function Drawing(props: GraphProps & { layout: Layout }) {
+  const { data, graph, layout, selected, onSelect, label = "Graph of the run" } = props;
   const [attach, size] = useSize<HTMLDivElement>();
   const box = useRef<HTMLDivElement | null>(null);
   const attachWindow = useCallback(
@@ -151,7 +167,7 @@ function Drawing(props: { data: RunData; graph: RunGraph; layout: Layout; select
         ref={attachWindow}
         tabIndex={0}
         role="application"
-        aria-label="Graph of the run. Arrow keys go from task to task, Enter shows a task, plus and minus zoom, 0 shows everything. The list has the same tasks."
+        aria-label={`${label}. Arrow keys go from task to task, Enter shows a task, plus and minus zoom, 0 shows everything. The list has the same tasks.`}
         aria-activedescendant={current && drawn?.isReadable ? nodeId(graph, current) : undefined}
         onKeyDown={onKeyDown}
         onClick={(event) => {
@@ -174,6 +190,7 @@ function Drawing(props: { data: RunData; graph: RunGraph; layout: Layout; select
                 graph={graph}
                 layout={layout}
                 drawn={drawn}
+                marks={props.marks}
                 selected={selected}
                 current={current}
                 onSelect={(name) => {
@@ -278,7 +295,7 @@ function usePointers(box: { current: HTMLDivElement | null }, view: { current: V
 }
 
 /** The task that somebody who opens a large graph probably wants to see. */
-function interesting(data: RunData, graph: RunGraph): string {
+function interesting(data: GraphData, graph: RunGraph): string {
   const tasks = graph.nodes.filter((node) => node.kind !== "flow");
   const first = (...states: string[]) => tasks.find((node) => states.includes(data.node(node.name, node).state));
   const found = first("failure", "rollback-failure") ?? first("running", "rolling-back", "retrying", "waiting") ?? tasks[0];
@@ -297,15 +314,16 @@ function describeNode(node: GraphNode, now: NodeView): string {
 }
 
 function Content(props: {
-  data: RunData;
+  data: GraphData;
   graph: RunGraph;
   layout: Layout;
   drawn: Drawn;
+  marks: Marks | undefined;
   selected: string;
   current: string;
   onSelect: (name: string) => void;
 }) {
-  const { data, graph, layout, drawn } = props;
+  const { data, graph, layout, drawn, marks } = props;
   const seen = graph.nodes.flatMap((node, index) => {
     const box = layout.nodes.get(node.name);
     return box && overlap(box, drawn.window) ? [{ node, box, index }] : [];
@@ -316,10 +334,18 @@ function Content(props: {
   return (
     <>
       {flows.map(({ node, box, index }) => (
-        <Frame key={node.name} id={`node-${index}`} node={node} now={data.node(node.name, node)} box={box} isReadable={drawn.isReadable} />
+        <Frame
+          key={node.name}
+          id={`node-${index}`}
+          node={node}
+          now={data.node(node.name, node)}
+          box={box}
+          mark={marks?.nodes.get(node.name)}
+          isReadable={drawn.isReadable}
+        />
       ))}
-      <Links data={data} graph={graph} layout={layout} drawn={drawn} />
-      {drawn.isReadable ? null : <FarTasks data={data} tasks={tasks} selected={props.selected} />}
+      <Links data={data} graph={graph} layout={layout} drawn={drawn} marks={marks} />
+      {drawn.isReadable ? null : <FarTasks data={data} tasks={tasks} marks={marks} selected={props.selected} />}
       {(drawn.isReadable ? tasks : []).map(({ node, box, index }) => (
         <TaskNode
           key={node.name}
@@ -327,6 +353,7 @@ function Content(props: {
           node={node}
           now={data.node(node.name, node)}
           box={box}
+          mark={marks?.nodes.get(node.name)}
           isSelected={node.name === props.selected}
           isCurrent={node.name === props.current}
           isCulprit={failures !== null && Object.hasOwn(failures, node.name)}
@@ -342,6 +369,7 @@ function TaskNode(props: {
   node: GraphNode;
   now: NodeView;
   box: Box;
+  mark: Mark | undefined;
   isSelected: boolean;
   isCurrent: boolean;
   /** Whether the run failed because of it. */
@@ -354,6 +382,7 @@ function TaskNode(props: {
   if (props.isCurrent) classes.push("current");
   if (props.isCulprit) classes.push("culprit");
   if (node.removed) classes.push("removed");
+  if (props.mark) classes.push(`mark-${props.mark}`);
   if (node.is_failure_handler) classes.push("handler");
   const share = now.elements?.count ? now.elements.succeeded / now.elements.count : null;
   return (
@@ -377,22 +406,29 @@ function TaskNode(props: {
         <Shape look={now.look} />
       </g>
       <text class="node-name" x="36" y="20">
-        {shortName(node.name, 21)}
+        {shortName(node.name, now.mark?.order ? 19 - now.mark.order.length : 21)}
       </text>
       <text class="node-state" x="36" y="35">
         {cut(secondLine(node, now, props.isCulprit), 27).text}
       </text>
       {props.isCulprit ? <circle class="node-mark" cx={box.width - 12} cy="13" r="4" /> : null}
+      {now.mark?.order ? (
+        <text class="node-order" x={box.width - 8} y="20">
+          {now.mark.order}
+        </text>
+      ) : null}
       <title>{oneLine(node.name)}</title>
     </g>
   );
 }
 
 /** Tasks from far away, a path for each look. */
-function FarTasks({ data, tasks, selected }: { data: RunData; tasks: { node: GraphNode; box: Box }[]; selected: string }) {
+function FarTasks(props: { data: GraphData; tasks: { node: GraphNode; box: Box }[]; marks: Marks | undefined; selected: string }) {
+  const { data, tasks, marks, selected } = props;
   const paths = new Map<string, string>();
   for (const { node, box } of tasks) {
-    const key = node.name === selected ? "selected" : data.node(node.name, node).look;
+    const mark = marks?.nodes.get(node.name);
+    const key = node.name === selected ? "selected" : mark ? `mark-${mark}` : data.node(node.name, node).look;
     paths.set(key, `${paths.get(key) ?? ""}M${box.x} ${box.y}h${box.width}v${box.height}h${-box.width}z`);
   }
   return (
@@ -406,6 +442,7 @@ function FarTasks({ data, tasks, selected }: { data: RunData; tasks: { node: Gra
 
 /** The state of a task, and the most important fact about it. */
 function secondLine(node: GraphNode, now: NodeView, isCulprit: boolean): string {
+  if (now.mark) return now.mark.short;
   const words: string[] = isCulprit && !now.state.includes("failure") ? ["failed", now.state] : [now.state];
   if (now.elements) words.push(`${now.elements.succeeded} of ${now.elements.count}`);
   if (now.attempt && now.attempt > 1) words.push(`#${now.attempt}`);
@@ -415,14 +452,15 @@ function secondLine(node: GraphNode, now: NodeView, isCulprit: boolean): string 
   return words.join(" · ");
 }
 
-function Frame(props: { id: string; node: GraphNode; now: NodeView; box: Box; isReadable: boolean }) {
-  const { node, now, box } = props;
+function Frame(props: { id: string; node: GraphNode; now: NodeView; box: Box; mark: Mark | undefined; isReadable: boolean }) {
+  const { node, now, box, mark } = props;
   return (
-    <g id={props.id} class={`flow-frame ${node.state ? now.look : "pending"}`} transform={`translate(${box.x} ${box.y})`} role="img" aria-label={`flow ${describeNode(node, now)}`}>
+    <g id={props.id} class={`flow-frame ${node.state ? now.look : "pending"} ${mark ? `mark-${mark}` : ""}`} transform={`translate(${box.x} ${box.y})`} role="img" aria-label={`flow ${describeNode(node, now)}`}>
       <rect class="frame-box" width={box.width} height={box.height} rx="12" />
       {props.isReadable ? (
         <text class="frame-name" x="14" y="21">
           {shortName(node.name, Math.max(12, Math.floor(box.width / 11)))}
+          {mark ? <tspan class="frame-mark"> {mark}</tspan> : null}
           {node.retry ? <tspan class="frame-retry"> {cut(oneLine(node.retry), 40).text}</tspan> : null}
         </text>
       ) : null}
@@ -431,7 +469,8 @@ function Frame(props: { id: string; node: GraphNode; now: NodeView; box: Box; is
 }
 
 /** All links, a path for each look: thousands of single paths would be slow. */
-function Links({ data, graph, layout, drawn }: { data: RunData; graph: RunGraph; layout: Layout; drawn: Drawn }) {
+function Links(props: { data: GraphData; graph: RunGraph; layout: Layout; drawn: Drawn; marks: Marks | undefined }) {
+  const { data, graph, layout, drawn, marks } = props;
   const boxes = useMemo(() => layout.links.map(bounds), [layout]);
   const lines = new Map<string, { look: LinkLook; kind: string; line: string; heads: string }>();
   const labels: { key: number; at: Point; text: string }[] = [];
@@ -441,7 +480,8 @@ function Links({ data, graph, layout, drawn }: { data: RunData; graph: RunGraph;
     const box = boxes[index];
     if (!points?.length || !box || !overlap(box, drawn.window)) return;
     const now = linkLook(endState(link.from), endState(link.to));
-    const kind = link.back ? "back" : link.conditions?.length ? "conditional" : "plain";
+    const mark = marks?.links.get(linkKey(link));
+    const kind = `${link.back ? "back" : link.conditions?.length ? "conditional" : "plain"}${mark ? ` mark-${mark}` : ""}`;
     const key = `${now} ${kind}`;
     let drawing = lines.get(key);
     if (!drawing) {
@@ -451,7 +491,7 @@ function Links({ data, graph, layout, drawn }: { data: RunData; graph: RunGraph;
     drawing.line += path(points, link.back ? null : layout.direction);
     if (drawn.isReadable) {
       drawing.heads += arrow(now === "undoing" || now === "undone" ? [...points].reverse() : points, link.back ? null : layout.direction);
-      const text = linkText(link);
+      const text = [...(mark ? [mark] : []), ...(linkText(link) ? [linkText(link)] : [])].join(", ");
       const middle = middleOf(points);
       if (text) labels.push({ key: index, at: middle, text });
     }
@@ -474,7 +514,7 @@ function Links({ data, graph, layout, drawn }: { data: RunData; graph: RunGraph;
 }
 
 /** Finds the states of the ends of links. That of a nested flow follows from what is in it. */
-function linkStates(data: RunData, graph: RunGraph): (name: string) => string | null {
+function linkStates(data: GraphData, graph: RunGraph): (name: string) => string | null {
   const byName = new Map(graph.nodes.map((node) => [node.name, node]));
   const inner = new Map<string, string[]>();
   for (const node of graph.nodes) {

@@ -5,7 +5,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { ApiError, get, runPath } from "../../api/client.ts";
 import { serverNow } from "../../api/session.ts";
 import type { Timeline, TimelineAttempt } from "../../api/types.ts";
-import { attemptKey, attemptText, attemptTitle, distinctBars, gantt, joinAttempts, justAfter, type Bar, type Row } from "../../model/gantt.ts";
+import { attemptKey, attemptText, attemptTitle, distinctBars, gantt, joinAttempts, justAfter, traceOf, type Bar, type Row } from "../../model/gantt.ts";
 import { isFinal } from "../../model/states.ts";
 import { count } from "../../model/text.ts";
 import { duration, exact, marks } from "../../model/time.ts";
@@ -179,8 +179,18 @@ function GanttBar({ bar, x, now }: { bar: Bar; x: (time: number) => number; now:
   const width = Math.max(bar.kind === "pause" ? 1 : 3, x(bar.to) - left);
   const classes = ["gantt-bar", bar.kind, bar.isRollback ? "rollback" : "", `outcome-${bar.outcome}`, bar.isOpen ? "open" : ""];
   const { attempt } = bar;
+  const title = `${attemptTitle(attempt, now)}\nfrom ${exact(attempt.started_at)}`;
+  const style = { left: `${left}px`, width: `${width}px` };
+  const trace = traceOf(bar);
+  if (trace) {
+    return (
+      <a class={classes.join(" ")} style={style} title={`${title}\nopens its trace`} href={trace} target="_blank" rel="noopener noreferrer">
+        <span class="visually-hidden">Trace of {attemptText(attempt, now)}</span>
+      </a>
+    );
+  }
   return (
-    <div class={classes.join(" ")} style={{ left: `${left}px`, width: `${width}px` }} title={`${attemptTitle(attempt, now)}\nfrom ${exact(attempt.started_at)}`}>
+    <div class={classes.join(" ")} style={style} title={title}>
       {bar.kind === "pause" || bar.kind === "queued" ? null : <span class="visually-hidden">{attemptText(attempt, now)}</span>}
     </div>
   );

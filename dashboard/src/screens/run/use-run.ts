@@ -35,6 +35,8 @@ export type NodeView = {
   elements: { count: number; succeeded: number } | null;
   retryIn: number | null;
   run: RunNode | null;
+  /** What a rehearsal says of it: a few words, and its places in the order of the rollback. */
+  mark?: { short: string; order: string };
 };
 
 export type RunData = {

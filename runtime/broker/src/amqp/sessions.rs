@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,6 +45,7 @@ pub(super) enum OperationError {
 
 pub(super) struct Sessions {
     state: watch::Receiver<State>,
+    connections: Arc<AtomicU64>,
     pub(super) declared: Arc<RecordedTopology>,
     /// Cancels everything.
     pub(super) stop: CancellationToken,
@@ -53,12 +57,27 @@ impl Sessions {
     pub(super) fn start(first: Session, endpoint: Endpoint) -> Self {
         let first = Arc::new(first);
         let (tx, state) = watch::channel(State::Up(first.clone()));
-        let sessions =
-            Self { state, declared: Arc::default(), stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        let reconnector =
-            Reconnector { endpoint, state: tx, declared: sessions.declared.clone(), stop: sessions.stop.clone() };
+        let sessions = Self {
+            state,
+            connections: Arc::new(AtomicU64::new(1)),
+            declared: Arc::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let reconnector = Reconnector {
+            endpoint,
+            state: tx,
+            connections: sessions.connections.clone(),
+            declared: sessions.declared.clone(),
+            stop: sessions.stop.clone(),
+        };
         sessions.tasks.spawn(reconnector.run(first));
         sessions
+    }
+
+    /// The number of sessions so far.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Acquire)
     }
 
     /// The current session, or the next; `None` once closed.
@@ -97,6 +116,7 @@ impl Sessions {
 struct Reconnector {
     endpoint: Endpoint,
     state: watch::Sender<State>,
+    connections: Arc<AtomicU64>,
     declared: Arc<RecordedTopology>,
     stop: CancellationToken,
 }
@@ -121,6 +141,8 @@ impl Reconnector {
                 None => break,
             }
             tracing::info!(broker = self.endpoint.address(), "reconnected to the broker");
+            // Before a consumer can use it.
+            self.connections.fetch_add(1, Ordering::AcqRel);
             self.state.send_replace(State::Up(session.clone()));
         }
         drop(self);

@@ -7,7 +7,8 @@ use clap::{Subcommand, ValueEnum};
 use super::{
     BrokerCommand, BrokerFlag, EditCommand, EventsFlags, ExchangesFlags, GrantsCommand, IsolateFlag, KeysCommand,
     LabelFlags, ListFlags, ModulesCommand, QuarantineCommand, RehearseFlags, ReplayFlags, RunsFlags, SchedulesFlags,
-    SignFlags, SubmitFlags, TokenCommand, TopFlags, ValueFlags, VerifyFlags, WebhooksCommand, WorkersCommand,
+    SignFlags, SubmitFlags, TokenCommand, TopFlags, TraceFlags, ValueFlags, VerifyFlags, WebhooksCommand,
+    WorkersCommand,
 };
 
 /// A command of waft.
@@ -93,6 +94,8 @@ pub(crate) enum Command {
         isolate: IsolateFlag,
         #[command(flatten)]
         labels: LabelFlags,
+        #[command(flatten)]
+        traces: TraceFlags,
         /// The run's id; a new one by default
         #[arg(long, value_name = "ID")]
         run_id: Option<String>,
@@ -130,6 +133,8 @@ pub(crate) enum Command {
         broker: BrokerFlag,
         #[command(flatten)]
         isolate: IsolateFlag,
+        #[command(flatten)]
+        traces: TraceFlags,
         /// The maximum number of calls that compute at once; the number of cores by default
         #[arg(long)]
         slots: Option<u16>,
@@ -152,6 +157,8 @@ pub(crate) enum Command {
         broker: BrokerFlag,
         #[command(flatten)]
         isolate: IsolateFlag,
+        #[command(flatten)]
+        traces: TraceFlags,
         /// The address to listen on; with port 0 the system chooses a port
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::settings::Isolate;
+use super::Command;
+use crate::{log::LogFormat, settings::Isolate};
 
 /// Flags of all commands. They may hold a token, and are never shown.
 #[derive(Args)]
@@ -21,6 +22,9 @@ pub(crate) struct Shared {
     /// The token of the server. Other users of this machine can see flags, so prefer a file [env: WAFT_TOKEN, WAFT_TOKEN_FILE]
     #[arg(long, global = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
+    /// The format of the lines of the log on standard error; text by default [env: WAFT_LOG_FORMAT]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
     /// Log more details: -v, -vv, -vvv
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -43,6 +47,27 @@ pub(crate) struct IsolateFlag {
     /// Where to call guests; the setting by default
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) isolate: Option<Isolate>,
+}
+
+/// Where spans are sent, for commands that drive runs or call guests for others.
+#[derive(Debug, Args)]
+pub(crate) struct TraceFlags {
+    /// Send traces to the collector of OpenTelemetry at this address: http://host:4318 [env: OTEL_EXPORTER_OTLP_ENDPOINT]
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp: Option<String>,
+}
+
+impl TraceFlags {
+    /// The name of a command in traces and its flag about them, if it sends traces.
+    pub(crate) fn of(command: &Command) -> Option<(&'static str, &Self)> {
+        if let Command::Run { traces, .. } = command {
+            return Some(("waft-run", traces));
+        }
+        if let Command::Worker { traces, .. } = command {
+            return Some(("waft-worker", traces));
+        }
+        if let Command::Serve { traces, .. } = command { Some(("waft-serve", traces)) } else { None }
+    }
 }
 
 /// Values that a run starts with.

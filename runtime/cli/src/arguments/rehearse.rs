@@ -20,7 +20,7 @@ pub(crate) struct RehearseFlags {
     /// Only the cases of this task
     #[arg(long, value_name = "TASK")]
     pub(crate) node: Option<String>,
-    /// Continue from the present state of this run, which is in the logbook of this machine
+    /// Continue from the present state of this run
     #[arg(long, value_name = "RUN", requires = "node", conflicts_with_all = ["flow", "set", "set_file"])]
     pub(crate) against: Option<String>,
     /// Also write a page with a picture of each case

@@ -42,7 +42,7 @@ pub(super) async fn run(settings: &Settings, run: &str, request: EditRequest, as
             edited
         }
     };
-    let EditResult { run, revision, applied, edits, warnings } = edited;
+    let EditResult { run, revision, applied, edits, warnings, preview: _ } = edited;
     if as_json {
         crate::output::json(json!({"run": run, "revision": revision, "applied": applied, "edits": edits}));
         return Ok(Exit::Success);
@@ -61,7 +61,7 @@ async fn edit_at_server(client: &Client, run: &str, request: EditRequest) -> Res
     let EditRequest { edit, if_revision, dry_run } = request;
     let edits = edits(Target::Server(client), edit).await?;
     let (path, text) = added_text(&edits);
-    let response = client.edit(run, &Edits { edits, if_revision, dry_run }).await;
+    let response = client.edit(run, &Edits { edits, if_revision, dry_run, ..Edits::default() }).await;
     response.map_err(|error| refused(Path::new(path), &text, error))
 }
 
@@ -84,7 +84,7 @@ async fn edit_locally(settings: &Settings, local: LocalRun, request: EditRequest
     let library = modules::open(settings).await?;
     let edits = edits(Target::Local(&library), edit).await?;
     let (path, text) = added_text(&edits);
-    let request = Edits { edits, if_revision, dry_run };
+    let request = Edits { edits, if_revision, dry_run, ..Edits::default() };
     let edited = ::server::edit_alone(&*logbook, &library, &run, request, SystemClock.now()).await;
     edited.map_err(|problem| {
         let problem = problem.into_document();
@@ -180,7 +180,7 @@ async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
     let (mut edits, mut added) = (Vec::new(), 0);
     for edit in edits_in_file {
         edits.push(match edit {
-            ParsedEdit::Add { file: added_file } => {
+            ParsedEdit::Add { file: added_file, span: _ } => {
                 let added_file = folder.join(added_file);
                 let text = read(&added_file)?;
                 added += text.len() as u64;
@@ -190,6 +190,10 @@ async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
                     return Err(CliError::invalid(error).hint("apply the edits one after the other"));
                 }
                 add(target, &added_file, text).await?
+            }
+            // Paths of modules in it are relative to the file of edits.
+            ParsedEdit::Edit(flow::Edit::Add { text }) => {
+                add(target, &folder.join("the added text"), text.to_string()).await?
             }
             ParsedEdit::Edit(flow::Edit::Use { task, uses: module }) => {
                 uses(target, folder, task.to_string(), &module).await?

@@ -54,7 +54,7 @@ impl EmbeddedWorker {
             queues: queues.into_iter().collect(),
             own_slots,
             grace,
-            since: SystemClock.now(),
+            clock: worker::WallClock::new(|| SystemClock.now()),
             delivery_limit: settings.delivery_limit,
             journal: journal.and_then(|path| open_journal(&path)),
         };

@@ -83,13 +83,21 @@ pub(super) async fn http(
     (query.firing, query.attempt, query.after) = (firing, attempt, before);
     query.call = rollback.then(|| flow::Action::Rollback.as_str().to_owned());
     query.task.clone_from(&task);
-    let RunExchanges { attempts, next } = match locate_to_read(settings, run).await? {
-        RunLocation::Server(client) => client.exchanges(run, &query).await.map_err(remote::cli_error)?,
-        RunLocation::Local(LocalRun { logbook, run }) => {
-            let store = modules::open_store_to_read(settings).await?;
-            ::server::exchanges(&*logbook, &*store, &run, query)
-                .await
-                .map_err(|problem| remote::local_refusal(problem.into_document()))?
+    let location = locate_to_read(settings, run).await?;
+    let RunExchanges { attempts, next } = loop {
+        let page = match &location {
+            RunLocation::Server(client) => client.exchanges(run, &query).await.map_err(remote::cli_error)?,
+            RunLocation::Local(LocalRun { logbook, run }) => {
+                let store = modules::open_store_to_read(settings).await?;
+                ::server::exchanges(&**logbook, &*store, run, query.clone())
+                    .await
+                    .map_err(|problem| remote::local_refusal(problem.into_document()))?
+            }
+        };
+        match page {
+            // Among many attempts of other tasks, a page ends before it has found one.
+            RunExchanges { attempts, next: Some(next) } if attempts.is_empty() => query.after = Some(next),
+            page => break page,
         }
     };
     if attempts.is_empty() && !as_json {

@@ -5,13 +5,18 @@ mod page;
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
+use api::{Rehearsal, RehearsalQuery};
+use client::Client;
 use engine::{Clock as _, SystemClock};
 use flow::{Flow, NodeName};
 use logbook::LoadError;
 use machine::Machine;
-use rehearsal::{InvalidResults, Modules, Request, Results, Stubs};
+use rehearsal::{InvalidResults, Limits, Modules, Request, Results, Stubs};
 
-use super::run_location::{LocalRun, RunLocation, locate_to_read, missing};
+use super::{
+    remote::cli_error,
+    run_location::{LocalRun, RunLocation, locate_to_read, missing},
+};
 use crate::{
     arguments::RehearseFlags,
     colour,
@@ -32,7 +37,11 @@ pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exi
     let only = flags.node.as_deref().map(NodeName::new).transpose().map_err(CliError::invalid)?;
     let (flow, modules, machine) = match (&flags.against, &flags.flow) {
         (Some(run), _) => {
-            let machine = recorded(settings, run).await?;
+            let local = match locate_to_read(settings, run).await? {
+                RunLocation::Local(local) => local,
+                RunLocation::Server(client) => return at_server(&client, run, &flags).await,
+            };
+            let machine = recorded(settings, local).await?;
             let flow = machine.flow().clone();
             (flow.clone(), stored_modules(settings, &flow).await?, Some(machine))
         }
@@ -46,7 +55,7 @@ pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exi
         (None, None) => unreachable!("clap requires one of them"),
     };
     let stubs = Stubs::new(&flow, &modules, &results).map_err(|errors| invalid_results(&errors, &flags))?;
-    let request = Request { stubs: &stubs, now: SystemClock.now(), only };
+    let request = Request { stubs: &stubs, now: SystemClock.now(), only, limits: Limits::default() };
     let rehearsed = match machine {
         None => rehearsal::rehearse(flow.clone(), &request),
         Some(machine) => rehearsal::rehearse_recorded(machine, &request),
@@ -58,9 +67,24 @@ pub(super) async fn run(settings: &Settings, flags: RehearseFlags) -> Result<Exi
     if let Some(path) = &flags.report {
         output_file::replace(path, page::page(&flow, &rehearsed).as_bytes())?;
     }
-    match flags.json {
-        true => output::json(serde_json::to_string(&rehearsed).map_err(CliError::unreachable)?),
-        false => lines(&rehearsed, colour::on(Stream::Out)).iter().for_each(|line| output::line(line)),
+    print(&rehearsed, flags.json)
+}
+
+/// Lets the server of a run rehearse it: the server has its records and its modules.
+async fn at_server(client: &Client, run: &str, flags: &RehearseFlags) -> Result<Exit, CliError> {
+    if flags.results.is_some() || flags.report.is_some() {
+        return Err(CliError::invalid(anyhow!("run {run} is not in the logbook of this machine")).hint(
+            "--results and --report need the records of the run: name the logbook of the server with --logbook",
+        ));
+    }
+    let query = flags.node.iter().fold(RehearsalQuery::default(), |query, node| query.node(node));
+    print(&client.rehearsal(run, &query).await.map_err(cli_error)?, flags.json)
+}
+
+fn print(rehearsed: &Rehearsal, json: bool) -> Result<Exit, CliError> {
+    match json {
+        true => output::json(serde_json::to_string(rehearsed).map_err(CliError::unreachable)?),
+        false => lines(rehearsed, colour::on(Stream::Out)).iter().for_each(|line| output::line(line)),
     }
     Ok(Exit::Success)
 }
@@ -84,14 +108,7 @@ fn invalid_results(errors: &[InvalidResults], flags: &RehearseFlags) -> CliError
 }
 
 /// The state of a run in the logbook of this machine.
-async fn recorded(settings: &Settings, run: &str) -> Result<Machine, CliError> {
-    let LocalRun { logbook, run } = match locate_to_read(settings, run).await? {
-        RunLocation::Local(local) => local,
-        RunLocation::Server(_) => {
-            return Err(CliError::invalid(anyhow!("run {run} is not in the logbook of this machine"))
-                .hint("a rehearsal reads the records of a run: name the logbook of the server with --logbook"));
-        }
-    };
+async fn recorded(settings: &Settings, LocalRun { logbook, run }: LocalRun) -> Result<Machine, CliError> {
     let history = logbook.load(&run).await.map_err(|error| match error {
         LoadError::Missing { .. } => missing(settings, &run),
         error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => CliError::unreachable(error),

@@ -1,10 +1,6 @@
 //! `waft run`: runs a flow from a file to its end, here or on the workers at a broker.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
@@ -285,9 +281,8 @@ async fn advice(broker: Arc<dyn Broker>, flow: Arc<Flow>) -> Option<String> {
     tokio::time::sleep(STOP_GRACE).await;
     // A failure to get this advice must not stop a run.
     let workers = client::describe_workers(broker, None, std::time::Duration::from_secs(1)).await.ok()?;
-    let takes_jobs = |worker: &&DescribedWorker| {
-        worker.details.as_ref().is_none_or(|details| details.state == WorkerState::Active)
-    };
+    let takes_jobs =
+        |worker: &&DescribedWorker| worker.details.as_ref().is_none_or(|details| details.state == WorkerState::Active);
     let served = workers.iter().filter(takes_jobs).flat_map(|worker| &worker.status.queues);
     let required = flow.tasks().map(|(_, _, task)| task.queue.as_str()).collect();
     missing_workers::advice(required, served.map(|queue| queue.as_str()))

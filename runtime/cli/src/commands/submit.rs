@@ -22,6 +22,7 @@ use crate::{
     flow_file::{self, CheckedFlow},
     input_file,
     modules::{self, ModuleLibrary, Reference, folder_of},
+    otlp::parent_of_environment,
     sanitize,
     settings::Settings,
 };
@@ -38,7 +39,11 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     let text = flow_file::read(&path)?;
     let modules = push_modules(Target::Server(&client), &path, &text, flow::file::read(&text)).await?;
     let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&inputs), labels };
-    let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
+    let submitted = match parent_of_environment() {
+        Some(span) => client.submit_traced(&submission, &span.to_string()).await,
+        None => client.submit(&submission).await,
+    };
+    let run = submitted.map_err(|error| refused(&path, &submission.flow, error))?;
     if !run.warnings.is_empty() {
         crate::output::note!("{}", remote::render(&run.warnings, &path.display().to_string(), &submission.flow));
     }

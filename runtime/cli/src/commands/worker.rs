@@ -106,7 +106,7 @@ fn config(name: WorkerName, slots: u16, queues: ServedQueues, settings: &Setting
         queues: queues.names,
         own_slots: queues.own_slots,
         grace: settings.grace,
-        since: engine::SystemClock.now(),
+        clock: worker::WallClock::new(|| engine::SystemClock.now()),
         delivery_limit: settings.delivery_limit,
         journal: None,
     }

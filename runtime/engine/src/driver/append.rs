@@ -7,9 +7,10 @@ use logbook::{Append, AppendError, AppendOutcome, Counted, MaxUnended, RunInfo, 
 use machine::Record;
 use protocol::AttemptLog;
 use tokio::time::Instant;
+use traces::RunTrace;
 use tracing::error;
 
-use super::{Driver, StepResult, measure::count_records};
+use super::{Driver, StepResult, measure::count_records, spans};
 use crate::SubmitError;
 
 impl Driver {
@@ -36,7 +37,7 @@ impl Driver {
             Some(Append { run, follows, records, info, logs, published, max_unended, memos })
         };
         let appends: Vec<Append> = steps.iter().filter_map(append).collect();
-        let (metrics, began_at) = (metrics::global(), Instant::now());
+        let (metrics, began_at, clock) = (metrics::global(), Instant::now(), RunTrace::clock());
         let appended = self.context.logbook.append(appends).await;
         metrics.observe_append(began_at.elapsed());
         match appended {
@@ -47,6 +48,7 @@ impl Driver {
                             if let Some(active) = self.runs.get_mut(run) {
                                 active.version = active.version.after(&step.records);
                                 count_records(metrics, &active.machine.flow().name, step);
+                                spans::of_step(active, step, clock);
                             }
                             self.memo_trim.on_added(step.memos.remembered.len());
                             let published = self.publications.cursors.published(run);

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use broker::Delivery;
-use flow::{CallId, Failure, FailureKind, RunId, RunState, Signal, TaskResult};
+use flow::{CallId, RunId, RunState};
 use machine::{Call, Command, Event};
 use protocol::RememberedResult;
 use tracing::{debug, error, info, warn};
 
-use super::{Batch, Driver, unreadable::execution_of};
+use super::{Batch, Driver, spans, unreadable::execution_of};
 use crate::{
     WatchEvent,
     call_queue::QueuedStep,
     effects::{Effects, JobMessage},
     memo::{self, LookedUpCall},
-    messages::{self, EarlierDeliveries, JobSending},
+    messages::{self, JobSending},
     permits::{calls, client::DispatchHistory},
     runs::{RunEvent, is_inactive},
 };
@@ -178,70 +178,70 @@ impl Driver {
         let task = active.machine.task(&call.id.task)?;
         let (store_queue, secret) = (&self.context.store_queue, &self.context.secret);
         let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret };
-        Some(messages::job(&reply_to, active.machine.flow(), task, call, sending))
+        let traceparent = spans::traceparent(active.trace.as_deref(), &call.id);
+        let mut job = messages::job(&reply_to, active.machine.flow(), task, call, sending);
+        if let Some(traceparent) = traceparent {
+            protocol::set_traceparent(&mut job.message.properties.headers, traceparent);
+        }
+        Some(job)
     }
 
-    /// A worker has returned the job of a call that it did not start: sends the job again, if the call still waits for a worker,
-    /// and if the worker received the message that sent the job last. So each message is sent again once at most, however
-    /// often a worker returns it.
-    pub(super) fn on_not_started(
-        &mut self,
-        call: &CallId,
-        JobSending { id, earlier }: JobSending,
-        delivery: Delivery,
-        batch: &mut Batch,
-    ) {
+    /// A worker has returned the job of a call that it did not start: sends the job again, if the call still waits for a
+    /// worker, and if the worker received the message that sent the job last. So each message is sent again once at most,
+    /// however often a worker returns it.
+    pub(super) fn on_not_started(&mut self, call: &CallId, sending: JobSending, delivery: Delivery, batch: &mut Batch) {
         let run = &call.run;
+        let has_lost_delivery = sending.earlier.redeliveries > 0;
         // Nothing is known of the calls of a run that cannot be read. They are sent again once it can.
-        if self.runs.is_corrupt(run) {
+        if self.runs.is_corrupt(run) && !has_lost_delivery {
             return delivery.accept();
         }
         let Some(delivery) = self.hold_for_stale(run, delivery, &mut batch.effects) else { return };
-        if let Some(active) = self.runs.get(run) {
-            if active.machine.outstanding_since(call).is_none() {
-                if earlier.redeliveries > 0 {
-                    batch.push(run.clone(), Event::Signal(perhaps_executed(call, &delivery)));
-                }
-            } else if !self.runs.returned_jobs.is_last_sending(call, id) {
-                debug!(%call, "a job is returned that was sent again since");
-                self.runs.add_returned(call, earlier);
-            } else if earlier.redeliveries > 0 && active.machine.is_withdrawable(call) {
-                // No job is sent again that would say so.
-                batch.push(run.clone(), Event::Signal(perhaps_executed(call, &delivery)));
-            } else if let Some(unstarted) = active.machine.unstarted_call(call) {
-                // Others are sent again when the run continues, or in their turn.
-                let is_sent_later = active.outstanding_at_load.contains(call) || self.call_queue.has(call);
-                let is_sent_now = !active.is_suspended && !is_sent_later;
-                self.runs.add_returned(call, earlier);
-                if is_sent_now {
-                    self.send_returned(unstarted, earlier, batch);
-                }
+        if self.runs.is_active(run) {
+            if has_lost_delivery {
+                // Only this message says so. Its record says it to each later step and engine, whatever the call waits for meanwhile.
+                let execution = execution_of(&delivery);
+                batch.push(run.clone(), Event::LostDelivery { call: call.clone(), execution });
             }
+            self.on_returned(call, sending);
         }
         batch.signals.push((run.clone(), delivery));
     }
 
-    /// Sends the job of a call again that a worker has returned. A start that counts only for a rate is spent already.
-    fn send_returned(&mut self, call: Call, earlier: EarlierDeliveries, batch: &mut Batch) {
-        let Some(active) = self.runs.get(&call.id.run) else { return };
-        let Some(task) = active.machine.task(&call.id.task) else { return };
-        let is_paced = calls::is_paced(task, call.id.action);
-        let has_started = task.pace.max_running.is_none() && !self.permits.is_queued(&call.id);
-        if is_paced && !has_started {
-            self.queue_permitted(call.id, DispatchHistory::MaybeSent);
-        } else if earlier.redeliveries > 0 {
-            // Only this message and its job know that a lost worker may have executed it: the job does not wait for its turn.
-            batch.bytes += call.bytes();
-            batch.effects.jobs.extend(self.job(call));
-        } else {
-            self.queue_call(call.id, QueuedStep::Send);
+    /// Remembers what is known of the returned job of a call, and sends the job again unless something else does.
+    fn on_returned(&mut self, call: &CallId, JobSending { id, earlier }: JobSending) {
+        let Some(active) = self.runs.get(&call.run) else { return };
+        if active.machine.outstanding_since(call).is_none() {
+            return;
+        }
+        if !self.runs.returned_jobs.is_last_sending(call, id) {
+            debug!(%call, "a job is returned that was sent again since");
+            return self.runs.add_returned(call, earlier);
+        }
+        if active.machine.unstarted_call(call).is_none() {
+            // Another worker has it.
+            return;
+        }
+        // Others are sent again when the run continues, or in their turn.
+        let is_sent_later = active.outstanding_at_load.contains(call) || self.call_queue.has(call);
+        let is_sent_now = !active.is_suspended && !is_sent_later;
+        self.runs.add_returned(call, earlier);
+        if is_sent_now {
+            self.send_returned(call.clone());
         }
     }
 
-    /// What withdraws a call whose job no worker has started. A lost worker may have executed it, if another one has returned it.
-    pub(super) fn withdrawal_of(&self, call: CallId) -> Event {
-        let may_have_been_executed = self.runs.returned_jobs.may_have_been_executed(&call);
-        Event::Withdrawn { call, may_have_been_executed }
+    /// Sends the job of a call again that a worker has returned, in its turn. A start that counts only for a rate is spent already.
+    fn send_returned(&mut self, call: CallId) {
+        let Some(active) = self.runs.get(&call.run) else { return };
+        let Some(task) = active.machine.task(&call.task) else { return };
+        let is_paced = calls::is_paced(task, call.action);
+        let has_started = task.pace.max_running.is_none() && !self.permits.is_queued(&call);
+        if is_paced && !has_started {
+            self.queue_permitted(call, DispatchHistory::MaybeSent);
+        } else {
+            self.queue_call(call, QueuedStep::Send);
+        }
     }
 
     /// Removes a run that has ended or is suspended from the runs that are driven.
@@ -267,20 +267,5 @@ impl Driver {
             Some(watcher) => effects.watch_events.push((watcher, WatchEvent::Ended(Arc::new(active.machine)))),
             None => self.recent.put(run.clone(), active),
         }
-    }
-}
-
-/// The result of a call that nobody waits for, and whose job was lost with a worker before it was returned: only that worker knew
-/// whether it had executed the call.
-fn perhaps_executed(call: &CallId, delivery: &Delivery) -> Signal {
-    Signal {
-        call: call.clone(),
-        answer: TaskResult::Failed(Failure::new(
-            FailureKind::Cancelled,
-            "no worker started it again after one was lost",
-        )),
-        execution: execution_of(delivery),
-        redelivered: true,
-        worker: None,
     }
 }

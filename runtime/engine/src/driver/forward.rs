@@ -56,18 +56,24 @@ impl Driver {
             }
             return;
         }
-        let delivery = if is_new { self.hold_notification(&listened, delivery, batch) } else { Some(delivery) };
-        if let Some(delivery) = delivery {
-            self.add_forward(listened, &BTreeSet::new(), delivery, batch);
+        if !is_new {
+            return self.add_forward(listened, &BTreeSet::new(), delivery, batch);
+        }
+        let served = self.held_notifications.take_served(shard, &delivery.message.body);
+        let served = served.map(|last| self.listeners.known_until(&listened, last)).unwrap_or_default();
+        if let Some(delivery) = self.hold_notification(&listened, &served, delivery, batch) {
+            self.add_forward(listened, &served, delivery, batch);
         }
     }
 
     /// Holds a notification while it is not known which runs of its shard listen; returns it if all are known. The runs that are known do
-    /// not wait for the others, unless all wait for the logbook, or more notifications wait than are held: the rest is put behind the other
-    /// messages of the queue until it is known, and newer ones may overtake it.
+    /// not wait for the others, unless all wait for the logbook: each takes the notification at once, unless it has it already. If more
+    /// notifications wait for the others than are held, the rest is put behind the other messages of the queue until these runs are known, and
+    /// newer ones may reach them first.
     fn hold_notification(
         &mut self,
         listened: &ListenedTask,
+        served: &BTreeSet<RunId>,
         delivery: Delivery,
         batch: &mut Batch,
     ) -> Option<Delivery> {
@@ -78,7 +84,16 @@ impl Driver {
             UnknownListeners::None => return Some(delivery),
             UnknownListeners::Due => {}
             UnknownListeners::BeingRead if !has_room && self.context.is_durable => {
-                // Other messages of the queue do not wait for these runs.
+                // Neither the known runs nor the other messages of the queue wait for these runs.
+                let delivery = match self.held_notifications.may_note_served(shard) {
+                    true => {
+                        let (_, others) = self.serve_known(listened, served, delivery);
+                        let last = self.listeners.last_number();
+                        self.held_notifications.note_served(shard, &others.message.body, last);
+                        others
+                    }
+                    false => delivery,
+                };
                 self.requeue_behind(None, shard, delivery, &mut batch.effects);
                 return None;
             }
@@ -94,9 +109,9 @@ impl Driver {
         }
         let Some(term) = self.shards.term(shard) else { return Some(delivery) };
         let (served, delivery) = match unknown {
-            UnknownListeners::Due => (Arc::default(), delivery),
+            UnknownListeners::Due => (Arc::new(served.clone()), delivery),
             UnknownListeners::None | UnknownListeners::BeingRead | UnknownListeners::Unreadable => {
-                self.serve_known(listened, delivery)
+                self.serve_known(listened, served, delivery)
             }
         };
         let delivery = ShardDelivery { shard: shard.clone(), term, delivery };
@@ -104,14 +119,24 @@ impl Driver {
         None
     }
 
-    /// Forwards a notification to the runs that are known to listen. Returns these runs, and the delivery for the others.
-    fn serve_known(&mut self, listened: &ListenedTask, delivery: Delivery) -> (Arc<BTreeSet<RunId>>, Delivery) {
+    /// Forwards a notification to the runs that are known to listen, except those that have it already. Returns all that have it then, and the
+    /// delivery for the others.
+    fn serve_known(
+        &mut self,
+        listened: &ListenedTask,
+        served: &BTreeSet<RunId>,
+        delivery: Delivery,
+    ) -> (Arc<BTreeSet<RunId>>, Delivery) {
         let Some(runs) = self.listeners.of(listened) else { return (Arc::default(), delivery) };
+        let new = without(&runs, served);
+        if new.is_empty() {
+            return (runs, delivery);
+        }
         let message = delivery.message.clone();
         let parts = <[Delivery; 2]>::try_from(delivery.split(vec![message.clone(), message]));
         let [known, others] = parts.ok().expect("a delivery is split into a part for each message");
         let pace = messages::pace_of(&known.message);
-        let forward = Forward { listened: listened.clone(), runs: runs.clone(), pace, delivery: known };
+        let forward = Forward { listened: listened.clone(), runs: new, pace, delivery: known };
         if let Some(delivery) = self.forwards.add(forward) {
             self.drop_notification(&listened.1, delivery);
         }
@@ -156,7 +181,7 @@ impl Driver {
             batch.unbind.insert(listened);
             return delivery.accept();
         };
-        let runs = if served.is_empty() { runs } else { Arc::new(runs.difference(served).cloned().collect()) };
+        let runs = without(&runs, served);
         if runs.is_empty() {
             return delivery.accept();
         }
@@ -239,6 +264,11 @@ impl Driver {
         }
         done
     }
+}
+
+/// The runs that do not have a notification yet.
+fn without(runs: &Arc<BTreeSet<RunId>>, served: &BTreeSet<RunId>) -> Arc<BTreeSet<RunId>> {
+    if served.is_empty() { runs.clone() } else { Arc::new(runs.difference(served).cloned().collect()) }
 }
 
 /// What is known of the run of a notification after its records were appended.

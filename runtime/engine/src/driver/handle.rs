@@ -163,8 +163,7 @@ impl Driver {
                 continue;
             }
             *withdrawn.entry(run.clone()).or_default() += 1;
-            let event = self.withdrawal_of(call);
-            self.enqueue(RunEvent::new(run, event), batch);
+            self.enqueue(RunEvent::new(run, Event::Withdrawn { call }), batch);
         }
         for (run, calls) in withdrawn {
             info!(%run, calls, "calls are withdrawn: no worker has started them");
@@ -290,7 +289,6 @@ impl Driver {
         }
         let events = self.permits.on_ended(&active.machine, ended);
         for event in events {
-            let event = if let Event::Withdrawn { call, .. } = event { self.withdrawal_of(call) } else { event };
             self.defer(RunEvent::new(run.clone(), event));
         }
     }

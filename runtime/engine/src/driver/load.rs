@@ -62,7 +62,8 @@ impl Driver {
                 Ok(LookedUpRun::Loaded(loaded)) => {
                     let LoadedRun { active, unpublished, .. } = *loaded;
                     self.publications.republish(&run, &active, unpublished);
-                    self.insert_before_resend(run, active, batch);
+                    // Its unanswered calls are sent again with the barrier.
+                    self.insert_before_held(&run, active, batch);
                 }
                 Ok(LookedUpRun::Long(long)) => self.begin_load(&run, stale, *long),
                 Err(error @ LoadError::Damaged { .. }) => {
@@ -199,7 +200,10 @@ impl Driver {
     }
 
     fn reload_changed(&mut self, shard: &Shard, open: &BTreeMap<RunId, Version>) {
-        for run in open.keys().filter(|run| !self.runs.is_known(run)).cloned().collect::<Vec<_>>() {
+        let is_new =
+            |run: &RunId, version: Version| !self.runs.is_known(run) && !self.runs.is_inactive_at(run, version);
+        let new = open.iter().filter(|(run, version)| is_new(run, **version)).map(|(run, _)| run.clone());
+        for run in new.collect::<Vec<_>>() {
             warn!(%run, %shard, "another engine started the run: it is driven here");
             let awaits_barrier = self.shards.awaits_barrier(shard);
             self.runs.mark_stale(run, StaleRun { awaits_barrier, ..StaleRun::of(Some(shard)) });

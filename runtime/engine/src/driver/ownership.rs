@@ -57,7 +57,7 @@ impl Driver {
         self.withdrawals.drop_shard(shard);
         self.listeners.drop_shard(shard);
         self.forwards.drop_shard(shard);
-        drop(self.held_notifications.take(shard));
+        self.held_notifications.drop_shard(shard);
         self.requeued.drop_shard(shard);
         self.resend_at_probe.retain(|(of, _), _| of != shard);
         for (run, _) in self.runs.of_shard(shard) {

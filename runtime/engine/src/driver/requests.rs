@@ -7,6 +7,7 @@ use logbook::Version;
 use machine::{Event, Machine};
 use protocol::{CommandRequest, Reply, RunCommand};
 use tokio::sync::{mpsc, oneshot};
+use traces::RunTrace;
 
 use super::{Batch, CallLocation, Driver, Submitted};
 use crate::{
@@ -110,9 +111,10 @@ impl Driver {
         let Submission { run, flow, labels, reply_to } = submission;
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
         self.recent.remove(&run);
+        let trace = RunTrace::of(&run, &labels, flow.triggers.is_some());
         let machine = Machine::labelled(run.clone(), flow, labels);
         let active = ActiveRun::new(machine, Version::NONE, Version::NONE, shard);
-        self.runs.insert(run.clone(), ActiveRun { watcher: Some(watcher), ..active });
+        self.runs.insert(run.clone(), ActiveRun { watcher: Some(watcher), trace, ..active });
         batch.push(run.clone(), Event::Start);
         batch.submitted.push(Submitted { run, reply_to, watch: Watch { events } });
     }

@@ -9,7 +9,7 @@ use logbook::LoadError;
 use machine::Event;
 use protocol::{Reply, Report, topology as names};
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Batch, Driver, load::LookedUpRun};
 use crate::{
@@ -187,12 +187,17 @@ impl Driver {
         self.resend_next.extend(self.resend_at_probe.remove(&(shard.clone(), number)));
     }
 
-    /// Puts a run into memory for which something is held. Returns whether its unanswered calls have to be sent again behind that.
+    /// Puts a run into memory that its row in the logbook calls open, or for which something is held. Returns whether its unanswered calls
+    /// have to be sent again, behind what is held. The records decide whether it goes on, and not the row: an earlier waft may have written
+    /// records that this one understands otherwise.
     pub(super) fn insert_before_held(&mut self, run: &RunId, active: ActiveRun, batch: &mut Batch) -> bool {
         // While it was read, the answers of its workers may have been put behind the probes that measure their leases.
         self.leases.renew_of(&active.shard, &active.machine);
-        if is_inactive(active.machine.state()) {
+        let (state, version) = (active.machine.state(), active.version);
+        if is_inactive(state) {
+            debug!(%run, %state, "the run has nothing to do: no engine drives it");
             self.activate(run.clone(), active, batch);
+            self.runs.note_inactive(run, version);
             return false;
         }
         self.insert_before_resend(run.clone(), active, batch);

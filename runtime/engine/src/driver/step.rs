@@ -14,7 +14,7 @@ use super::{
     decisions::{DecidedBatch, Decisions, PendingWork},
     rejection,
     shares::Shares,
-    skips,
+    skips, spans,
 };
 use crate::{
     SubmitError, WatchEvent,
@@ -166,6 +166,7 @@ impl Driver {
         let new_result = is_remembering.then(|| memo::new_result(&active.machine, &event, now)).flatten();
         let (records, expiry) = (decisions.records_left(&run), active.call_expiry());
         let limits = StepLimits { records, bytes, conditions: max_cost, expiry };
+        let traced = spans::ending_attempt(active, &event);
         let doing = || format!("after version {}, {}", active.version.get(), event.summary());
         let step = match catch_bug(&run, &doing(), || active.machine.step_within(now, &event, limits)) {
             Ok(step) => step,
@@ -212,6 +213,8 @@ impl Driver {
         result.ended = std::mem::take(&mut result.ended).and(EndedCalls::from_event(&event, &step.records));
         result.ended_attempts.extend(step.ended_attempts);
         result.schedule_delays.extend(step.schedule_delays);
+        let ended = spans::ended_attempts(active, traced, step.unanswered_calls);
+        result.traced_attempts.extend(ended.into_iter().map(|attempt| (attempt, now)));
         result.records.extend(step.records);
         result.commands.extend(step.commands);
         result.reply_to.extend(reply_to);
@@ -379,6 +382,7 @@ impl Driver {
             memos: _,
             ended_attempts: _,
             schedule_delays: _,
+            traced_attempts: _,
         } = step;
         let mut state = RunState::Running;
         let mut sent = None;
@@ -406,8 +410,7 @@ impl Driver {
             // A worker that has started a call must stop it now, and can report the start as well.
             self.withdrawals.begin_to_ask();
         }
-        // There may be no subscriber.
-        let _ = self.context.changes.send(run);
+        self.context.changes.notify(&run, state.is_final());
     }
 
     fn answer_submitted(&self, submitted: Vec<Submitted>, mut refused: BTreeMap<RunId, SubmitError>) {

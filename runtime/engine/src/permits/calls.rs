@@ -43,9 +43,10 @@ impl EndedCalls {
         match event {
             Event::Signal(signal) => Self::Calls(vec![signal.call.clone()]),
             // Another load of the run may have requested a permit for it.
-            Event::Withdrawn { call, .. } | Event::Remembered { call, .. } => Self::Calls(vec![call.clone()]),
+            Event::Withdrawn { call } | Event::Remembered { call, .. } => Self::Calls(vec![call.clone()]),
             Event::Start
             | Event::Leased { .. }
+            | Event::LostDelivery { .. }
             | Event::Notify { .. }
             | Event::TaskNotification { .. }
             | Event::Fetched { .. }
@@ -121,7 +122,7 @@ impl PermitClient {
                         self.release(&call);
                     } else if self.is_waiting(&call) && !is_wanted() {
                         self.release(&call);
-                        events.push(Event::Withdrawn { call, may_have_been_executed: false });
+                        events.push(Event::Withdrawn { call });
                     }
                 }
                 self.set_requesting(run, machine.state() != RunState::Suspending);
@@ -193,10 +194,7 @@ mod tests {
             attempt: Attempt::new(1),
             action: Action::Apply,
         };
-        let ended = EndedCalls::from_event(
-            &Event::Withdrawn { call: call.clone(), may_have_been_executed: false },
-            &[record()],
-        );
+        let ended = EndedCalls::from_event(&Event::Withdrawn { call: call.clone() }, &[record()]);
         assert!(matches!(ended, EndedCalls::Calls(calls) if calls == std::slice::from_ref(&call)), "it ends no other");
         let remembered = Event::Remembered { call: call.clone(), values: Values::new(), computed_by: call.clone() };
         let ended = EndedCalls::from_event(&remembered, &[]);

@@ -6,6 +6,7 @@ use flow::{CallId, Shard, Timestamp};
 use logbook::Version;
 use machine::{CallExpiry, Machine};
 use tokio::sync::mpsc;
+use traces::RunTrace;
 
 use crate::{WatchEvent, snapshots::Unsaved};
 
@@ -29,6 +30,8 @@ pub(crate) struct ActiveRun {
     pub(crate) bytes: Option<(Version, u64)>,
     /// Whether the run was inactive when it was loaded and has not continued since. Its end was published long ago.
     pub(crate) is_suspended: bool,
+    /// Its trace; `None` if nothing is traced.
+    pub(crate) trace: Option<Box<RunTrace>>,
 }
 
 impl ActiveRun {
@@ -45,6 +48,7 @@ impl ActiveRun {
             awaits_answers: false,
             bytes: None,
             is_suspended: false,
+            trace: None,
         }
     }
 

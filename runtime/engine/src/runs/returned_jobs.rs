@@ -1,7 +1,9 @@
 //! What is known of the jobs that workers have returned: which message sent each of them last, and what the workers have said of
 //! the earlier deliveries.
 //!
-//! It is known only here: a run that is suspended, or read again, keeps it, but another engine that takes the run over begins anew.
+//! It is known only here: a run that is suspended, or read again, keeps it, but another engine that takes the run over begins anew. Nothing
+//! that has to be rolled back depends on it: that a lost worker may have executed a call is a record of its run
+//! ([`machine::Event::LostDelivery`]). It is for the jobs that are sent again: their workers count lost workers with it.
 
 use std::collections::BTreeMap;
 
@@ -66,12 +68,6 @@ impl ReturnedJobs {
     pub(crate) fn is_last_sending(&self, call: &CallId, id: SendingId) -> bool {
         let job = self.runs.get(&call.run).and_then(|jobs| jobs.calls.get(call));
         job.and_then(|job| job.last).is_none_or(|last| last == id)
-    }
-
-    /// Whether a worker that was lost may have executed a call that another worker has returned.
-    pub(crate) fn may_have_been_executed(&self, call: &CallId) -> bool {
-        let job = self.runs.get(&call.run).and_then(|jobs| jobs.calls.get(call));
-        job.is_some_and(|job| job.earlier.redeliveries > 0)
     }
 
     /// Any message with a job of this run may be the last from now on.

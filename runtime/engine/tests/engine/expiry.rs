@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flow::{Flow, RunState};
+use flow::{Action, Flow, RunState};
+use protocol::{Report, SendingId};
 use tokio::time::{sleep, timeout};
 
 use crate::harness::{Harness, wired};
@@ -72,4 +73,18 @@ async fn calls_that_workers_report_while_their_run_is_read_do_not_expire() {
     timeout(PATIENCE, again.wait_for_state("r", RunState::Success)).await.expect("the answers count");
     let facts = again.facts("r").await;
     assert!(!facts.contains(&"failed"), "{facts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_call_that_a_lost_worker_may_have_executed_is_rolled_back() {
+    let mut harness = Harness::new().await;
+    drop(harness.submit("r", &expiring(&["a"])).await.expect("the run begins"));
+    let call = harness.take_job().await.call;
+    // A worker was lost with the job, and another one returns it.
+    let (returned, sending) = (call.clone(), SendingId::FIRST);
+    harness.publish_report(&Report::NotStarted { call: returned, redeliveries: 1, unanswered: 0, sending }).await;
+    assert_eq!(harness.take_job().await.call, call, "it is sent again");
+    let undone = timeout(PATIENCE, harness.answer_next()).await.expect("it expires, and is rolled back");
+    assert_eq!((undone.task, undone.action), (call.task, Action::Rollback));
+    timeout(PATIENCE, harness.wait_for_state("r", RunState::RolledBack)).await.expect("nothing else is left");
 }

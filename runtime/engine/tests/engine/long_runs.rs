@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use broker::Broker as _;
+use broker::{Broker as _, Message, Properties, Routing};
 use engine::CommandError;
 use flow::{RunId, RunState};
-use protocol::{RunCommand, topology};
+use protocol::{Report, RunCommand, SendingId, topology};
 use tokio::time::{sleep, timeout};
 
 use crate::harness::{Harness, linear, wired};
@@ -161,6 +161,70 @@ async fn a_notification_waits_until_it_is_known_who_listens() {
     assert_eq!(harness.jobs_waiting().await, 0, "once");
 }
 
+/// The notification that the task `a` of a run of the flow `f` has succeeded.
+fn notification(harness: &Harness, run: usize) -> Message {
+    let body = format!(
+        "{{\"event\":\"state\",\"run\":\"s{run}\",\"flow\":\"f\",\"kind\":\"task\",\"name\":\"a\",\"state\":\"success\",\
+         \"firing\":1,\"attempt\":1,\"at\":\"2026-11-24T21:13:42.344792Z\",\"provides\":{{}}}}"
+    );
+    let seal = harness.secret().message_seal(body.as_bytes()).to_hex();
+    Message {
+        exchange: topology::NOTIFICATIONS.into(),
+        key: format!("f.a.s{run}.success"),
+        routing: Routing::Optional,
+        persistent: true,
+        priority: 0,
+        properties: Properties {
+            content_type: Some("application/json".into()),
+            headers: [("seal".to_owned(), seal)].into(),
+            ..Properties::default()
+        },
+        body: body.into(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_run_takes_more_notifications_than_are_held_while_another_is_read() {
+    const NOTIFICATIONS: usize = 150;
+    let listening = wired(
+        "name = \"l\"\npersistent = true\n[[task]]\nname = \"fired\"\nuse = \"g\"\n\
+         [[listen]]\nflow = \"f\"\ntask = \"a\"\nto = \"fired\"\n[modules]\ng = \"g.wasm\"\n",
+    );
+    let harness = Harness::durable().await;
+    sleep(SETTLED).await;
+    drop(harness.submit("long", &listening).await.expect("the run begins"));
+    let shard = harness.shard("long").await;
+    harness.faults.hold_reads();
+    harness.engine.abort().await;
+    let again = harness.durable_sharing_engine("again").await;
+    drop(harness);
+    sleep(SETTLED).await;
+    // The first run of the same shard; there are eight shards.
+    let mut known = None;
+    for number in 0..64 {
+        let run = format!("k{number}");
+        drop(again.submit(&run, &listening).await.expect("another run begins"));
+        if again.shard(&run).await == shard {
+            known = Some(run);
+            break;
+        }
+    }
+    let known = known.expect("a run of the same shard");
+    again.faults.note_batches();
+    let triggered = |run: &str| {
+        let facts = again.faults.batches().into_iter().flatten();
+        facts.filter(|(of, fact)| of.as_str() == run && *fact == "triggered").count()
+    };
+    for number in 0..NOTIFICATIONS {
+        again.publish_message(notification(&again, number)).await;
+    }
+    sleep(SETTLED).await;
+    assert_eq!((triggered(&known), triggered("long")), (NOTIFICATIONS, 0), "it does not wait for the other run");
+    again.faults.release_reads();
+    sleep(SETTLED).await;
+    assert_eq!((triggered(&known), triggered("long")), (NOTIFICATIONS, NOTIFICATIONS), "each takes each one once");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_command_for_a_run_that_is_read_is_answered_then() {
     let (harness, _) = restarted_with_a_long_run().await;
@@ -251,6 +315,32 @@ async fn what_arrives_for_a_damaged_run_is_settled() {
     harness.engine.abort().await;
     let returned = harness.broker().waiting(harness.signal_to()).await.unwrap().unwrap_or_default();
     assert!((8..20).contains(&returned), "commands that were answered do not come back: {returned}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_returned_job_of_a_damaged_run_is_kept_if_a_worker_was_lost_with_it() {
+    let mut harness = Harness::new().await;
+    let run: RunId = "r".parse().unwrap();
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = harness.take_job().await.call;
+    harness.engine.command_local(&run, RunCommand::Suspend).await.expect("it is recorded");
+    harness.engine.abandon(run).await.expect("it is recorded");
+    assert_eq!(Harness::end(watch).await.state(), RunState::Suspended);
+    harness.faults.set_damaged(&["r"]);
+    let returned = |redeliveries| {
+        let (call, sending) = (call.clone(), SendingId::FIRST);
+        Report::NotStarted { call, redeliveries, unanswered: 0, sending }
+    };
+    harness.publish_report(&returned(1)).await;
+    harness.publish_report(&returned(0)).await;
+    sleep(SETTLED).await;
+    let is_kept = |body: &[u8]| match Report::open(body, harness.secret()) {
+        Ok(Report::NotStarted { redeliveries, .. }) => Some(redeliveries),
+        Ok(_) | Err(_) => None,
+    };
+    let messages = harness.broker().messages();
+    let kept: Vec<u32> = messages.iter().filter_map(|(_, message)| is_kept(&message.body)).collect();
+    assert_eq!(kept, [1], "the next engine that can read the run learns of it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use broker::Broker as _;
 use flow::{Action, CallId, FailureKind, Flow, Revision, RunState};
-use protocol::{Job, PermitsAnswer, PermitsQuestion, RunCommand, SendingId, TaskPermits, topology};
+use protocol::{Job, PermitsAnswer, PermitsQuestion, Report, RunCommand, SendingId, TaskPermits, topology};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{Harness, wired};
@@ -158,6 +158,33 @@ async fn a_returned_job_needs_no_other_start_of_its_rate() {
     assert_eq!(again, job);
     harness.signal_job(&again).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_permit_is_rolled_back_if_a_lost_worker_may_have_executed_it() {
+    let mut harness = Harness::new().await;
+    let flow = paced("max_running = 1");
+    let watch = harness.submit("r1", &flow).await.expect("the run begins");
+    let first = harness.take_job().await;
+    let run = || "r1".parse().unwrap();
+    harness.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded");
+    harness.engine.abandon(run()).await.expect("it is recorded");
+    assert_eq!(Harness::end(watch).await.state(), RunState::Suspended);
+    harness.submit("r2", &flow).await.map(drop).expect("another run begins");
+    let second = job_within(&mut harness, SHORT_TIMEOUT).await.expect("the permit is free");
+    assert_eq!(second.call.run.as_str(), "r2");
+    harness.engine.command_local(&run(), RunCommand::Resume).await.expect("it is recorded");
+    // A worker was lost with the job of the first run, and another one returns it.
+    let (call, sending) = (first.call.clone(), SendingId::FIRST);
+    harness.publish_report(&Report::NotStarted { call, redeliveries: 1, unanswered: 0, sending }).await;
+    assert!(jobs(&mut harness).await.is_empty(), "the other run has the permit");
+    let mut harness = harness.restart().await;
+    let watch = harness.engine.adopt(run(), RunCommand::Resume).await.expect("the run goes on");
+    harness.engine.command_local(&run(), RunCommand::Cancel).await.expect("it is recorded");
+    let undone = job_within(&mut harness, TAKEN_OVER).await.expect("what it may have done is rolled back");
+    assert_eq!((&undone.call.task, undone.call.action), (&first.call.task, Action::Rollback));
+    harness.signal_job(&undone).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use broker::{Binding, Broker, Destination};
-use flow::{RunState, Timestamp};
+use flow::{Execution, RunState, Signal, TaskResult, Timestamp, Values};
 use logbook::{Append, AppendOutcome, MaxUnended, MemoChanges, RunInfo, Version};
 use machine::{Event, Machine};
 use protocol::{RunCommand, topology};
@@ -98,6 +98,34 @@ async fn a_run_is_driven_by_the_owner_of_its_shard() {
     let job = timeout(PATIENCE, one.take_job()).await.expect("it is driven");
     one.signal_job(&job).await;
     one.wait_for_state("r", RunState::Success).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_records_end_it_is_not_driven_although_its_row_is_open() {
+    let one = Harness::shared().await;
+    let (run, flow) = ("r".parse().unwrap(), linear(&["a"]));
+    let mut machine = Machine::new(run, flow.clone());
+    let mut records = machine.step(Timestamp::from_micros(1_000_000), &Event::Start).records;
+    let call = machine.outstanding_calls().next().expect("the call of its task");
+    let (answer, execution) = (TaskResult::Succeeded(Values::new()), Execution::new(1));
+    let signal = Signal { call, answer, execution, redelivered: false, worker: None };
+    records.extend(machine.step(Timestamp::from_micros(2_000_000), &Event::Signal(signal)).records);
+    assert_eq!(machine.state(), RunState::Success);
+    // The waft that wrote the row did not understand its records as this one does.
+    let info = RunInfo { shard: "0".parse().unwrap(), flow: flow.name.clone(), state: RunState::Running };
+    let run = machine.run().clone();
+    let (logs, published, max_unended) = (Vec::new(), Version::NONE, MaxUnended::default());
+    let memos = MemoChanges::default();
+    let append = Append { run, follows: Version::NONE, records, info, logs, published, max_unended, memos };
+    assert_eq!(one.logbook.append(vec![append]).await.unwrap(), [AppendOutcome::Durable]);
+    let again = one.new_process().await;
+    sleep(SETTLED).await;
+    let drivers = again.engine.shard_drivers().await;
+    let runs: u64 = drivers.into_iter().map(|(_, status)| status.expect("it is driven").runs).sum();
+    assert_eq!(runs, 0, "it stays in no engine's memory");
+    let loads = again.faults.loads();
+    sleep(SETTLED).await;
+    assert_eq!(again.faults.loads(), loads, "nor is it read again and again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,8 @@ pub enum ParsedEdit {
     Add {
         /// Its path, relative to the edit file.
         file: String,
+        /// Where the edit file names it.
+        span: Range<usize>,
     },
     /// Any other edit; the module of [`Edit::Use`] may be a path, relative to the edit file.
     Edit(Edit),
@@ -36,7 +38,7 @@ pub enum ParsedEdit {
 pub fn edits(text: &str) -> Result<Vec<ParsedEdit>, Vec<Diagnostic>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut diagnostics = Diagnostics::default();
-    let edits = read_root(&table, &mut diagnostics);
+    let edits = read_root(&table, text, &mut diagnostics);
     let mut diagnostics = if errors.is_empty() {
         diagnostics.present.append(&mut diagnostics.missing);
         diagnostics.present
@@ -48,7 +50,7 @@ pub fn edits(text: &str) -> Result<Vec<ParsedEdit>, Vec<Diagnostic>> {
     if diagnostics.is_empty() { Ok(edits) } else { Err(diagnostics) }
 }
 
-fn read_root<'t>(toml: &'t Spanned<DeTable<'t>>, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
+fn read_root<'t>(toml: &'t Spanned<DeTable<'t>>, text: &str, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
     let mut table = Reader::new(toml.get_ref(), 0..0, "the file of edits", &keys::EDIT_FILE);
     let tables = body::tables(&mut table, "edit", "[[edit]]", diagnostics);
     if tables.is_empty() {
@@ -56,13 +58,13 @@ fn read_root<'t>(toml: &'t Spanned<DeTable<'t>>, diagnostics: &mut Diagnostics) 
             table.missing_key("edit", "[[edit]] with remove = \"task\", link = [\"a\", \"b\"] and the like"),
         );
     }
-    let edits = tables.iter().flat_map(|toml| edit(toml, diagnostics)).collect();
+    let edits = tables.iter().flat_map(|toml| edit(toml, text, diagnostics)).collect();
     table.finish(|_| None, diagnostics);
     edits
 }
 
 /// The edits of one table: one edit per value, where the table gives several.
-fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
+fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, text: &str, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
     let Some(mut table) = Reader::open(toml, "an edit", &keys::EDIT, "{ remove = \"a task\" }", diagnostics) else {
         return Vec::new();
     };
@@ -82,7 +84,7 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
         diagnostics.push(diagnostic.hint("an edit does one thing: begin another with [[edit]]"));
     }
     table.owner = format!("the edit {kind:?}");
-    let edits = read(kind, &mut table, diagnostics);
+    let edits = read(kind, &mut table, text, diagnostics);
     // The keys of other kinds that are present were already reported.
     table.keep_keys(|key| present.iter().any(|(kind, extra_keys)| *kind == key || extra_keys.contains(&key)));
     let foreign = |key: &str| {
@@ -95,13 +97,14 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
     edits
 }
 
-fn read(kind: &'static str, table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
+fn read(kind: &'static str, table: &mut Reader<'_>, text: &str, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
     let one = |edit: Option<Edit>| edit.map(ParsedEdit::Edit).into_iter().collect();
     match kind {
         "add" => {
             let file = table.string("add", "the path of a file", diagnostics);
-            file.map(|file| ParsedEdit::Add { file: file.value.into() }).into_iter().collect()
+            file.map(|file| ParsedEdit::Add { file: file.value.into(), span: file.span }).into_iter().collect()
         }
+        "add_text" => one(addition(table, text, diagnostics)),
         "remove" => one(table.name("remove", diagnostics).map(|task| Edit::Remove { task: task.value, ran: false })),
         "link" => {
             let ends = ends(table, "link", diagnostics);
@@ -136,6 +139,22 @@ fn read(kind: &'static str, table: &mut Reader<'_>, diagnostics: &mut Diagnostic
         }
         _ => unreachable!("only the kinds are read"),
     }
+}
+
+/// The edit of an `add_text`, whose text stands in the edit file itself: its diagnostics point there.
+fn addition(table: &mut Reader<'_>, text: &str, diagnostics: &mut Diagnostics) -> Option<Edit> {
+    let added = table.string("add_text", "the text of a flow file without its name", diagnostics)?;
+    let Err(errors) = Edit::parse_addition(added.value) else { return Some(Edit::Add { text: added.value.into() }) };
+    // A text with escapes stands in the file in another form: then only the place of the whole text is known.
+    let start = text.get(added.span.clone()).and_then(|raw| raw.find(added.value)).map(|at| added.span.start + at);
+    for error in errors {
+        let span = match (start, &error.span) {
+            (Some(start), Some(span)) => start + span.start..start + span.end,
+            (None, _) | (_, None) => added.span.clone(),
+        };
+        diagnostics.push(Diagnostic { span: Some(span), ..error });
+    }
+    None
 }
 
 /// The constants of a `set` edit.

@@ -216,8 +216,9 @@ pub(crate) static SCHEDULE: Keys = LazyLock::new(|| {
 pub(crate) static EDIT_FILE: Keys = LazyLock::new(|| vec![Key::new("edit", "tables", "required")]);
 
 /// The kinds of edits, each with its additional keys.
-pub(crate) const EDIT_KINDS: [(&str, &[&str]); 7] = [
+pub(crate) const EDIT_KINDS: [(&str, &[&str]); 8] = [
     ("add", &[]),
+    ("add_text", &[]),
     ("remove", &[]),
     ("link", &["on", "when", "reach", "join"]),
     ("unlink", &[]),

@@ -163,6 +163,15 @@ impl ValuesObject {
         if errors.is_empty() { Ok(values) } else { Err(InvalidValues { errors }) }
     }
 
+    /// The bytes of the names and values as they were written, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let json = self.json.iter().map(|(name, raw)| name.len() + raw.get().len());
+        let bytes = self.bytes.iter().map(|(name, text)| name.len() + text.len());
+        let stored = self.stored.iter().map(|(name, stored)| name.len() + stored.digest.len());
+        json.chain(bytes).chain(stored).sum()
+    }
+
     /// The object as text.
     #[must_use]
     pub fn to_text(&self) -> String {

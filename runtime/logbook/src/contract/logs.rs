@@ -164,17 +164,35 @@ pub(super) async fn exchanges_are_listed_from_the_youngest(logbook: impl Logbook
     write(&logbook, vec![Append { logs: first.to_vec(), ..append("a", 0, [1]) }]).await;
     write(&logbook, vec![Append { logs: vec![last.clone()], ..append("a", 1, [2]) }]).await;
     let page = async |filter: LogFilter| logbook.http_logs(&run("a"), &filter).await.expect("the run is there");
-    let logs = async |filter: LogFilter| page(filter).await.into_iter().map(|(_, log)| log).collect::<Vec<_>>();
+    let logs = async |filter: LogFilter| page(filter).await.logs.into_iter().map(|(_, log)| log).collect::<Vec<_>>();
     let [x, _, element, other] = first;
     let all = [last.clone(), other.clone(), element.clone(), x.clone()];
     assert_eq!(logs(LogFilter::default()).await, all);
     let mut filter = LogFilter { limit: 1, ..LogFilter::default() };
     for expected in &all {
-        let [(position, log)] = &page(filter.clone()).await[..] else { panic!("a page has one attempt") };
+        let LogPage { logs, next } = page(filter.clone()).await;
+        let [(position, log)] = &logs[..] else { panic!("a page has one attempt") };
         assert_eq!(log, expected);
+        assert_eq!(next, (expected != &x).then_some(*position), "the last page is known to be the last one");
         filter.before = Some(position.to_string().parse().expect("it is a cursor"));
     }
-    assert_eq!(page(filter).await, []);
+    let nothing = LogPage { logs: Vec::new(), next: None };
+    assert_eq!(page(filter).await, nothing);
+    // Each page of the attempts of a task looks at two logs only.
+    for (task, expected) in [("x", vec!["x 3", "x[0] 1, x 1"]), ("xy", vec!["xy 1", ""]), ("y", vec!["", ""])] {
+        let task = Some(task.parse().expect("a valid name"));
+        let (mut filter, mut pages) = (LogFilter { task, max_looked_at: 2, ..LogFilter::default() }, Vec::new());
+        loop {
+            let LogPage { logs, next } = page(filter.clone()).await;
+            let shown = logs.iter().map(|(_, log)| format!("{} {}", log.call.task, log.call.attempt));
+            pages.push(shown.collect::<Vec<_>>().join(", "));
+            filter.before = next;
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(pages, expected);
+    }
     let of = |task: &str| LogFilter { task: Some(task.parse().expect("a valid name")), ..LogFilter::default() };
     assert_eq!(logs(of("x")).await, [last.clone(), element.clone(), x.clone()], "with its elements");
     assert_eq!(logs(of("x[0]")).await, [element]);
@@ -186,7 +204,7 @@ pub(super) async fn exchanges_are_listed_from_the_youngest(logbook: impl Logbook
     assert_eq!(digests, [5, 6].map(|byte| Digest::from_bytes([byte; 32])).into());
     write(&logbook, vec![append("b", 0, [1])]).await;
     let of_other = logbook.http_logs(&run("b"), &LogFilter::default()).await.expect("the run is there");
-    assert_eq!(of_other, []);
+    assert_eq!(of_other, nothing);
     assert_eq!(logbook.exchange_digests(&run("b")).await.expect("the run is there"), [].into());
     let missing = logbook.http_logs(&run("c"), &LogFilter::default()).await;
     assert!(matches!(missing, Err(LoadError::Missing { .. })));

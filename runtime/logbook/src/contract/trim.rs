@@ -170,7 +170,7 @@ pub(super) async fn usages_and_exchanges_of_trimmed_records_are_deleted(logbook:
         let usages = logbook.last_usages(&run("long")).await.expect("the run is there");
         let exchanges = logbook.http_logs(&run("long"), &LogFilter::default()).await.expect("the run is there");
         let name = |log: AttemptLog| log.call.task.to_string();
-        let exchanges: Vec<String> = exchanges.into_iter().map(|(_, log)| name(log)).collect();
+        let exchanges: Vec<String> = exchanges.logs.into_iter().map(|(_, log)| name(log)).collect();
         (usages.into_iter().map(name).collect::<Vec<_>>(), exchanges)
     };
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -8,7 +8,9 @@ use protocol::{AttemptLog, encode_snapshot};
 
 use super::record_bytes;
 use crate::{
-    LogPage, LogPosition, LogRange, RunInfo, Summary, TrimPoint, Version, log_page::PageBuilder, row,
+    LogFilter, LogPage, LogPosition, LogRange, RunInfo, Summary, TrimPoint, Version,
+    log_page::{HttpPageBuilder, PageBuilder},
+    row,
     trim_point::TrimSummary,
 };
 
@@ -65,11 +67,6 @@ impl StoredRun {
         self.records.get(skipped..).unwrap_or_default()
     }
 
-    /// The logs with their positions, in order.
-    pub(super) fn positioned_logs(&self) -> impl Iterator<Item = (LogPosition, &AttemptLog)> {
-        positioned(&self.logs)
-    }
-
     /// A page of the logs.
     pub(super) fn log_page(&self, range: &LogRange) -> LogPage {
         // Searched for, since a run may have a million logs.
@@ -81,6 +78,24 @@ impl StoredRun {
             }
             if log.log.has_more_than_usage() && range.selects(log.call.task.as_str()) {
                 page.push(position, log.log.encode().len(), log.clone());
+            }
+        }
+        LogPage { logs: page.logs, next: page.next }
+    }
+
+    /// A page of the logs with HTTP exchanges, the youngest first.
+    pub(super) fn http_page(&self, filter: &LogFilter) -> LogPage {
+        let before = filter.before;
+        let end = before.map(|before| self.logs.partition_point(|(first, _)| first.get() <= before.first));
+        let logs = positioned(&self.logs[..end.unwrap_or(self.logs.len())]).rev();
+        let is_before = |position: LogPosition| before.is_none_or(|before| position < before);
+        let mut page = HttpPageBuilder::new(filter);
+        for (position, log) in logs.filter(|(position, log)| log.log.http.is_some() && is_before(*position)) {
+            if !page.has_room(position) {
+                break;
+            }
+            if filter.selects(log) {
+                page.push(position, log.clone());
             }
         }
         LogPage { logs: page.logs, next: page.next }
@@ -112,10 +127,11 @@ impl StoredRun {
 }
 
 /// The logs of whole appends with their positions.
-fn positioned(logs: &[(Version, AttemptLog)]) -> impl Iterator<Item = (LogPosition, &AttemptLog)> {
+fn positioned(logs: &[(Version, AttemptLog)]) -> impl DoubleEndedIterator<Item = (LogPosition, &AttemptLog)> {
     let same_append = logs.chunk_by(|(one, _), (other, _)| one == other);
     same_append.flat_map(|logs| {
-        (0..).zip(logs).map(|(number, (first, log))| (LogPosition { first: first.get(), number }, log))
+        let position = |number: usize, first: &Version| LogPosition { first: first.get(), number: number as u64 };
+        logs.iter().enumerate().map(move |(number, (first, log))| (position(number, first), log))
     })
 }
 

@@ -6,7 +6,7 @@ use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
     Filter, LogFilter, LogPosition, LogRange, MAX_COUNTED,
-    log_page::PageBuilder,
+    log_page::{HttpPageBuilder, PageBuilder},
     row::{self, CountRow, LogRow, MAX_READ_BYTES, RecordChunk, RecordChunks, RunRow, column},
     runs_query::{self, POSTGRES, Parameter, Start, Statement},
 };
@@ -75,14 +75,19 @@ const ATTEMPT_LOG: &str = "SELECT first, task, firing, attempt, action, at, work
     WHERE id = $1 ORDER BY first DESC, number DESC LIMIT 1";
 const LAST_USAGES: &str = "SELECT first, task, firing, attempt, action, at, worker, ''::bytea, usage
     FROM waft.runs LEFT JOIN waft.last_usages ON run = key WHERE id = $1 ORDER BY task";
-// The names of the elements of a task follow its own name and a bracket.
-const HTTP_LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage, number FROM waft.runs
-    LEFT JOIN LATERAL (
-        SELECT * FROM waft.logs WHERE run = key AND has_http AND (first, number) < ($2, $3)
-            AND ($4::text IS NULL OR task = $4 OR starts_with(task, $4 || '['))
-            AND ($5::bigint IS NULL OR firing = $5) AND ($6::bigint IS NULL OR attempt = $6)
-            AND ($7::text IS NULL OR action = $7)
-        ORDER BY first DESC, number DESC LIMIT $8
+// The names of the elements of a task follow its own name and a bracket. Only the bodies of the first selected logs are read.
+const HTTP_LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker,
+        CASE WHEN is_selected AND place <= $9 THEN body END, usage, number
+    FROM waft.runs LEFT JOIN LATERAL (
+        SELECT looked_at.*, count(*) FILTER (WHERE is_selected) OVER (ORDER BY first DESC, number DESC) AS place
+        FROM (
+            SELECT first, number, task, firing, attempt, action, at, worker, body, usage,
+                (($4::text IS NULL OR task = $4 OR starts_with(task, $4 || '['))
+                    AND ($5::bigint IS NULL OR firing = $5) AND ($6::bigint IS NULL OR attempt = $6)
+                    AND ($7::text IS NULL OR action = $7)) AS is_selected
+            FROM waft.logs WHERE run = key AND has_http AND (first, number) < ($2, $3)
+            ORDER BY first DESC, number DESC LIMIT $8
+        ) AS looked_at
     ) AS logs ON true WHERE id = $1 ORDER BY first DESC, number DESC";
 const EXCHANGE_DIGESTS: &str = "SELECT first, exchanges FROM waft.runs
     LEFT JOIN waft.logs ON run = key AND has_http AND exchanges IS NOT NULL WHERE id = $1";
@@ -250,21 +255,41 @@ pub(super) async fn last_usages(client: &Client, id: &str) -> Result<Option<Vec<
     query_logs(client, LAST_USAGES, &[&id]).await
 }
 
-/// Reads logs with HTTP exchanges, with their positions, if the run exists.
+/// Reads a page of the logs with HTTP exchanges, if the run exists.
 pub(super) async fn http_logs(
     client: &Client,
     id: &str,
     filter: &LogFilter,
-) -> Result<Option<Vec<(LogPosition, LogRow)>>, Error> {
-    let LogFilter { task, firing, attempt, action, before, limit } = filter;
+) -> Result<Option<HttpPageBuilder<LogRow>>, Error> {
+    let LogFilter { task, firing, attempt, action, before, limit, max_looked_at } = filter;
     let (first, number) = before.map_or((i64::MAX, 0), |before| (column(before.first), column(before.number)));
     let task = task.as_ref().map(flow::NodeName::as_str);
     let firing = firing.map(|firing| column(firing.get()));
     let attempt = attempt.map(|attempt| i64::from(attempt.get()));
     let action = action.map(flow::Action::as_str);
-    let limit = i64::try_from(*limit).unwrap_or(i64::MAX);
-    let of: [&(dyn ToSql + Sync); 8] = [&id, &first, &number, &task, &firing, &attempt, &action, &limit];
-    query_rows(client, HTTP_LOGS, &of, |row| Ok((position(row)?, log_row(row)?))).await
+    let limit = i64::try_from(*limit).unwrap_or(i64::MAX).max(1);
+    // One more shows whether there is a next page.
+    let looked_at = i64::try_from(*max_looked_at).unwrap_or(i64::MAX).max(1).saturating_add(1);
+    let of: [&(dyn ToSql + Sync); 9] = [&id, &first, &number, &task, &firing, &attempt, &action, &looked_at, &limit];
+    let rows = client.query(&client.prepare_cached(HTTP_LOGS).await?, &of).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut page = HttpPageBuilder::new(filter);
+    for row in &rows {
+        // A run without such rows is one row of nulls.
+        if row.try_get::<_, Option<i64>>(0)?.is_none() {
+            continue;
+        }
+        let position = position(row)?;
+        if !page.has_room(position) {
+            break;
+        }
+        if row.try_get::<_, Option<&[u8]>>(7)?.is_some() {
+            page.push(position, log_row(row)?);
+        }
+    }
+    Ok(Some(page))
 }
 
 /// Reads the digests of the HTTP exchanges of a run that are in the store, if the run exists.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, named_params, 
 
 use crate::{
     Filter, LogFilter, LogPosition, LogRange, MAX_COUNTED,
-    log_page::PageBuilder,
+    log_page::{HttpPageBuilder, PageBuilder},
     row::{self, CountRow, LogRow, MAX_READ_BYTES, RecordChunk, RecordChunks, RunRow, column},
     runs_query::{self, Parameter, SQLITE, Start, Statement},
 };
@@ -34,14 +34,15 @@ pub(super) const ATTEMPT_LOG: &str = "SELECT first, task, firing, attempt, actio
     WHERE id = ?1 ORDER BY first DESC, number DESC LIMIT 1";
 pub(super) const LAST_USAGES: &str = "SELECT first, task, firing, attempt, action, at, worker, x'', usage FROM runs
     LEFT JOIN last_usages ON run = key WHERE id = ?1 ORDER BY task";
-// The index has the logs with exchanges only, in this order. The names of the elements of a task follow its own name and a bracket.
-pub(super) const HTTP_LOGS: &str =
-    "SELECT first, task, firing, attempt, action, at, worker, body, usage, number FROM runs
-    LEFT JOIN logs INDEXED BY logs_http ON run = key AND has_http = 1
-    AND (first, number) < (:first, :number)
-    AND (:task IS NULL OR task = :task OR substr(task, 1, length(:task) + 1) = :task || '[')
-    AND (:firing IS NULL OR firing = :firing) AND (:attempt IS NULL OR attempt = :attempt)
-    AND (:action IS NULL OR action = :action) WHERE id = :run ORDER BY first DESC, number DESC LIMIT :limit";
+// The index has the logs with exchanges only, in this order. The names of the elements of a task follow its own name and a bracket. The
+// body of a log that is not selected is not read.
+pub(super) const HTTP_LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker,
+        CASE WHEN (:task IS NULL OR task = :task OR substr(task, 1, length(:task) + 1) = :task || '[')
+            AND (:firing IS NULL OR firing = :firing) AND (:attempt IS NULL OR attempt = :attempt)
+            AND (:action IS NULL OR action = :action) THEN body END,
+        usage, number FROM runs
+    LEFT JOIN logs INDEXED BY logs_http ON run = key AND has_http = 1 AND (first, number) < (:first, :number)
+    WHERE id = :run ORDER BY first DESC, number DESC LIMIT :max_looked_at";
 pub(super) const EXCHANGE_DIGESTS: &str = "SELECT exchanges FROM runs LEFT JOIN logs INDEXED BY logs_http
     ON run = key AND has_http = 1 AND exchanges IS NOT NULL WHERE id = ?1";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
@@ -237,13 +238,13 @@ pub(super) fn last_usages(connection: &Connection, id: &str) -> rusqlite::Result
     query_logs(connection, LAST_USAGES, params![id])
 }
 
-/// Reads logs with HTTP exchanges, each with its number among the logs of its append, if the run exists.
+/// Reads a page of the logs with HTTP exchanges, if the run exists.
 pub(super) fn http_logs(
     connection: &Connection,
     id: &str,
     filter: &LogFilter,
-) -> rusqlite::Result<Option<Vec<(LogPosition, LogRow)>>> {
-    let LogFilter { task, firing, attempt, action, before, limit } = filter;
+) -> rusqlite::Result<Option<HttpPageBuilder<LogRow>>> {
+    let LogFilter { task, firing, attempt, action, before, limit: _, max_looked_at } = filter;
     let (first, number) = before.map_or((i64::MAX, 0), |before| (column(before.first), column(before.number)));
     let params = named_params! {
         ":run": id,
@@ -253,9 +254,27 @@ pub(super) fn http_logs(
         ":firing": firing.map(|firing| column(firing.get())),
         ":attempt": attempt.map(flow::Attempt::get),
         ":action": action.map(flow::Action::as_str),
-        ":limit": i64::try_from(*limit).unwrap_or(i64::MAX),
+        // One more shows whether there is a next page.
+        ":max_looked_at": i64::try_from(*max_looked_at).unwrap_or(i64::MAX).max(1).saturating_add(1),
     };
-    query_rows(connection, HTTP_LOGS, params, |row| Ok((position(row)?, log_row(row)?)))
+    let mut statement = connection.prepare_cached(HTTP_LOGS)?;
+    let mut rows = statement.query(params)?;
+    let mut result = None;
+    while let Some(row) = rows.next()? {
+        let page = result.get_or_insert_with(|| HttpPageBuilder::new(filter));
+        // A run without such rows is one row of nulls.
+        if matches!(row.get_ref(0)?, ValueRef::Null) {
+            continue;
+        }
+        let position = position(row)?;
+        if !page.has_room(position) {
+            break;
+        }
+        if !matches!(row.get_ref(7)?, ValueRef::Null) {
+            page.push(position, log_row(row)?);
+        }
+    }
+    Ok(result)
 }
 
 /// Reads the digests of the HTTP exchanges of a run that are in the store, if the run exists.

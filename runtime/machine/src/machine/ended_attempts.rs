@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Machine, NextFiring};
 use crate::{Fact, Record, Trigger};
-use flow::{Action, Firing, NodeIndex, NodeName};
+use flow::{Action, CallId, FailureKind, Firing, NodeIndex, NodeName, Timestamp};
 
 /// An attempt of a task that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,17 @@ pub enum AttemptEnd {
     Lost,
 }
 
+/// A call that has ended although no worker has answered it: it has expired, for example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnansweredCall {
+    /// The call.
+    pub call: CallId,
+    /// Since when it was with the workers.
+    pub since: Timestamp,
+    /// The kind of its failure.
+    pub kind: FailureKind,
+}
+
 impl Machine {
     /// The attempt that a record ends; ask before the record is applied. `None` for a rollback, and for a node that is no task and
     /// no list element.
@@ -39,6 +50,14 @@ impl Machine {
         let firing = self.firings.get(&record.firing.unwrap_or(Firing::FIRST))?;
         let task = firing.has_node(node).then(|| firing.attempted_task(node)).flatten()?;
         Some(EndedAttempt { task: task.clone(), end })
+    }
+
+    /// The call that a record ends although no worker has answered it; ask before the record is applied.
+    pub(super) fn unanswered_call(&self, record: &Record) -> Option<UnansweredCall> {
+        let Fact::Failed { attempt, failure, execution: None, .. } = &record.fact else { return None };
+        let firing = self.firings.get(&record.firing.unwrap_or(Firing::FIRST))?;
+        let (call, since) = firing.outstanding_call_of(attempt.node)?;
+        Some(UnansweredCall { call, since, kind: failure.kind })
     }
 
     /// How late a record fires a schedule; ask before the record is applied. `None` for a time from the backlog.

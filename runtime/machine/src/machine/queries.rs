@@ -286,6 +286,7 @@ impl Machine {
             | Event::Notify { .. }
             | Event::TaskNotification { .. }
             | Event::Lost { .. }
+            | Event::LostDelivery { .. }
             | Event::Fetched { .. }
             | Event::Remembered { .. }
             | Event::Withdrawn { .. }
@@ -293,6 +294,12 @@ impl Machine {
             | Event::Edit { .. }
             | Event::Tick => None,
         }
+    }
+
+    /// Whether a record says that a lost worker may have executed a call that is with the workers and not answered.
+    #[must_use]
+    pub fn may_have_been_executed(&self, call: &CallId) -> bool {
+        self.firings.get(&call.firing).is_some_and(|firing| firing.has_lost_delivery(call))
     }
 
     /// The dispatched calls that the run no longer needs and that no worker has reported as started: the engine withdraws

@@ -4,7 +4,7 @@ use flow::{Execution, RunId, Signal, TaskResult, Values};
 use machine::{Command, Event, Machine};
 
 use super::{NOW, flows::flow, flows::modules, line};
-use crate::{Request, Results, Stubs, rehearse_recorded};
+use crate::{Limits, Request, Results, Stubs, rehearse_recorded};
 
 const FLOW: &str = "pattern = \"linear\"\n[[task]]\nname = \"a\"\nuse = \"m#noop\"\n\
     [[task]]\nname = \"b\"\nuse = \"m#noop\"\n[[task]]\nname = \"c\"\nuse = \"m#plain\"\n";
@@ -25,7 +25,7 @@ fn recorded() -> Machine {
 
 fn lines(machine: Machine, only: &str) -> Vec<String> {
     let stubs = Stubs::new(machine.flow(), &modules(), &Results::default()).unwrap();
-    let request = Request { stubs: &stubs, now: NOW, only: Some(only.parse().unwrap()) };
+    let request = Request { stubs: &stubs, now: NOW, only: Some(only.parse().unwrap()), limits: Limits::default() };
     let rehearsal = rehearse_recorded(machine, &request).unwrap();
     assert_eq!(rehearsal.run.as_deref(), Some("r1"));
     rehearsal.cases.iter().map(line).collect()

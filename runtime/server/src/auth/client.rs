@@ -14,7 +14,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client that is present until the guard is dropped.
-    pub(super) fn new() -> (Self, DropGuard) {
+    pub(crate) fn new() -> (Self, DropGuard) {
         let left = CancellationToken::new();
         (Self { left: left.clone() }, left.drop_guard())
     }

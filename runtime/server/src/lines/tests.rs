@@ -7,10 +7,26 @@ use crate::shares::{Sender, Shares};
 fn a_watcher_of_a_busy_run_reads_less_often() {
     let mut pacing = Pacing::default();
     let soon = Duration::from_micros(100);
-    let pauses: Vec<u128> = (0..7).map(|_| pacing.pause(soon).as_millis()).collect();
+    let pauses: Vec<u128> = (0..7).map(|_| pacing.pause(soon, 1).as_millis()).collect();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 20, 20]);
-    assert_eq!(pacing.pause(MAX_PAUSE * 2), Duration::ZERO, "a change after a quiet time is read at once");
-    assert_eq!(pacing.pause(soon), FIRST_PAUSE);
+    assert_eq!(pacing.pause(MAX_PAUSE * 2, 1), Duration::ZERO, "a change after a quiet time is read at once");
+    assert_eq!(pacing.pause(soon, 1), FIRST_PAUSE);
+}
+
+#[test]
+fn many_watchers_of_a_busy_run_read_together_as_often_as_a_few() {
+    for watchers in [8, 64, 100, 256] {
+        let mut pacing = Pacing::default();
+        let pauses: Vec<Duration> = (0..20).map(|_| pacing.pause(Duration::from_micros(100), watchers)).collect();
+        assert_eq!((watchers as f64 / pauses[19].as_secs_f64()).round(), 400.0, "{watchers} wake in a second");
+        assert_eq!(pacing.pause(MAX_PAUSE * 2, watchers), Duration::ZERO, "a change after a quiet time");
+    }
+}
+
+#[test]
+fn a_watcher_looks_for_changes_of_other_engines_more_seldom_the_longer_a_run_is_quiet() {
+    let intervals = [0, 2, 5, 15, 100_000].map(|seconds| poll_interval(Duration::from_secs(seconds)).as_millis());
+    assert_eq!(intervals, [250, 250, 500, 1_500, 2_000]);
 }
 
 #[test]

@@ -130,7 +130,7 @@ pub(crate) async fn notify(
     let task = NodeName::new(&task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
     key.iter().try_for_each(|key| check_length("key", key, MAX_KEY_BYTES))?;
     failure.iter().try_for_each(|failure| check_length("failure", failure, MAX_REASON_BYTES))?;
-    let mut values = parse_values("values", &values)?;
+    let mut values = turns::in_turn_if_large(values.size(), move || parse_values("values", &values)).await?;
     let answer = match failure {
         Some(_) if !values.is_empty() => {
             return Err(Problem::bad_request("a notification contains either values or a failure"));

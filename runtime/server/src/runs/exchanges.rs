@@ -11,7 +11,7 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flow::{Action, Attempt, Firing, NodeName, RunId};
-use logbook::{LoadError, LogFilter, LogPosition, Logbook};
+use logbook::{LoadError, LogFilter, LogPage, LogPosition, Logbook};
 use protocol::{
     AttemptLog, CallLog, HttpExchange, HttpExchanges, HttpRecord, MAX_ENCODED_HTTP_BYTES, RecordedAnswer,
     RecordedHttpFailure, events::rfc3339,
@@ -36,11 +36,14 @@ const MAX_BYTES: usize = 4 << 20;
 /// The maximum number of attempts on a page.
 const MAX_ATTEMPTS: usize = 500;
 
-/// The time after which a page ends that has an attempt: the logs of a filter may be far apart, and others wait for the turn.
+/// The time after which a page ends, whether or not it has an attempt: the logs of a filter may be far apart, and others wait for the turn.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// The number of logs that are read at once. Each has at most 64 KiB of lines, which are dropped, and a small record.
 const LOGS_AT_ONCE: usize = 16;
+
+/// The number of stored logs that one read of the logbook looks at: a run may have a million that its filter does not select.
+const LOOKED_AT_AT_ONCE: usize = 1_000;
 
 /// How many times the bytes of its records an answer takes while it is made: their strings, and the JSON, in which a byte that is
 /// no printable character takes six.
@@ -121,6 +124,7 @@ fn filter(ExchangesQuery { task, firing, attempt, call, after }: ExchangesQuery)
         action: action.transpose()?,
         before: before.transpose()?,
         limit: LOGS_AT_ONCE,
+        max_looked_at: LOOKED_AT_AT_ONCE,
     })
 }
 
@@ -135,8 +139,7 @@ impl RecordPage {
     async fn find(logbook: &dyn Logbook, run: &RunId, mut filter: LogFilter) -> Result<Self, LoadError> {
         let (mut attempts, mut bytes, until) = (Vec::new(), 0_usize, Instant::now() + TIME_LIMIT);
         loop {
-            let logs = logbook.http_logs(run, &filter).await?;
-            let is_last = logs.len() < filter.limit;
+            let LogPage { logs, next } = logbook.http_logs(run, &filter).await?;
             for (position, log) in logs {
                 let AttemptLog { log: CallLog { http, .. }, .. } = &log;
                 if let Some(record) = http.clone() {
@@ -148,12 +151,11 @@ impl RecordPage {
                 }
                 filter.before = Some(position);
             }
-            if is_last {
-                return Ok(Self { attempts, next: None });
+            if next.is_none() || Instant::now() >= until {
+                return Ok(Self { attempts, next });
             }
-            if !attempts.is_empty() && Instant::now() >= until {
-                return Ok(Self { attempts, next: filter.before });
-            }
+            // The logs behind the last one that is selected were looked at too.
+            filter.before = next;
         }
     }
 
@@ -359,6 +361,24 @@ mod tests {
         let page = read(&slow, &store::Memory::new(), &run(), ExchangesQuery::default()).await.unwrap();
         let reads = page.attempts.len() / LOGS_AT_ONCE;
         assert!((5..=6).contains(&reads) && page.next.is_some(), "{reads}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_ends_also_if_its_filter_selects_none_of_many_attempts() {
+        const READS: usize = 12;
+        let last = u32::try_from(READS * LOOKED_AT_AT_ONCE).unwrap();
+        let log = |attempt| log("x", attempt, HttpRecord::Inline(Vec::new()));
+        let logbook = logbook((1..=last).map(log).collect()).await;
+        let slow = InterceptedLogbook::new(Arc::new(logbook), Arc::new(Slow));
+        let (mut query, mut pages) = (ExchangesQuery::default().task("y"), 0);
+        loop {
+            let page = read(&slow, &store::Memory::new(), &run(), query.clone()).await.unwrap();
+            assert!(page.attempts.is_empty());
+            pages += 1;
+            let Some(next) = page.next else { break };
+            query.after = Some(next);
+        }
+        assert_eq!(pages, 3, "each read takes a second, and a page five");
     }
 
     /// All pages, each as the attempts on it.

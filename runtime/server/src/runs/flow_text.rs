@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::{self, FlowText, FlowTextQuery};
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
-use flow::{Edit, FlowSource, Revision, RunId};
+use flow::{Draft, Edit, FlowName, FlowSource, Revision, RunId};
 use logbook::Logbook;
 use machine::Machine;
 
@@ -20,10 +20,19 @@ use crate::{
 /// The memory of an edit with its names, in bytes, without its text, condition or value.
 const BYTES_OF_EDIT: usize = 512;
 
+/// The form of the text in the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it was submitted.
+    Submitted,
+    /// Written anew.
+    Written,
+}
+
 /// Shows the flow of a run at a revision, as the text of a flow file.
 ///
 /// The first revision is the text as it was submitted. The text of a later one is written with the edits up to it, so comments
-/// are missing.
+/// are missing. With `written` the first one is written in the same way.
 #[utoipa::path(get, operation_id = "read_flow", path = "/v1/runs/{run}/flow", tag = "runs",
     params(("run" = String, Path, description = "The run's id"), FlowTextQuery), responses(
         (status = 200, description = "The flow", body = FlowText),
@@ -36,22 +45,23 @@ pub(crate) async fn flow_text(
     State(state): Shared,
     Extension(permission): Extension<Arc<Permission>>,
     extract::Run(run): extract::Run,
-    extract::Query(FlowTextQuery { revision }): extract::Query<FlowTextQuery>,
+    extract::Query(FlowTextQuery { revision, written }): extract::Query<FlowTextQuery>,
 ) -> Result<Response, Problem> {
     let logbook = &state.dependencies.logbook;
     let loaded = load_run(logbook, &run).await?;
     let revision = revision.map_or_else(|| loaded.machine().revision(), Revision::new);
     let source = source_at(&**logbook, &run, loaded.machine(), revision).await?;
-    let owner = loaded.machine().flow().name.namespace();
+    let name = loaded.machine().flow().name.clone();
     // Writing a flow with its edits may take long, and so may the wait for a turn at it. Meanwhile others read their runs, and only the
     // text is in memory.
     let memory = state.large_answers.take(permission.sender(), size(&source))?;
     turns::drop_in_thread(loaded);
-    memory.json(in_turn(owner, move || shown(&run, revision, &source)).await?)
+    let form = if written || !source.edits.is_empty() { Form::Written } else { Form::Submitted };
+    memory.json(in_turn(name.namespace(), move || shown(&run, revision, (&source, &name), form)).await?)
 }
 
 /// The memory of a source and of the answer that is made from it, in bytes: the text is written again, and escaped in JSON.
-fn size(source: &FlowSource) -> usize {
+pub(super) fn size(source: &FlowSource) -> usize {
     let of_edit = |edit: &Edit| match edit {
         Edit::Add { text } => text.len(),
         Edit::Link { when, .. } => when.as_ref().map_or(0, |when| when.as_str().len()),
@@ -98,23 +108,29 @@ async fn source_at(
 }
 
 /// The answer as JSON.
-fn shown(run: &RunId, revision: Revision, source: &FlowSource) -> Result<Vec<u8>, Problem> {
-    let submitted = source.edits.is_empty();
-    let text = match submitted {
-        true => source.text.to_string(),
-        false => written(source).map_err(|reason| {
+fn shown(
+    run: &RunId,
+    revision: Revision,
+    (source, name): (&FlowSource, &FlowName),
+    form: Form,
+) -> Result<Vec<u8>, Problem> {
+    let text = match form {
+        Form::Submitted => source.text.to_string(),
+        Form::Written => written(source, name).map_err(|reason| {
             missing(format!("the flow of run {run} cannot be written as a file: {reason}"))
                 .hint("GET /v1/runs/RUN lists the edits of each revision")
         })?,
     };
+    let submitted = form == Form::Submitted;
     let modules = source.modules.iter().map(|(alias, digest)| (alias.clone(), digest.to_string())).collect();
     let shown = FlowText { run: run.to_string(), revision: revision.get(), text, submitted, modules };
     Ok(serde_json::to_vec(&shown).expect("strings and numbers are JSON"))
 }
 
-/// The text of a flow with its edits.
-fn written(source: &FlowSource) -> Result<String, String> {
-    flow::file::write(&source.draft()?.into_draft()).map_err(|error| error.to_string())
+/// The text of a flow with its edits. Its name has the namespace, which the submitted text may leave out.
+pub(super) fn written(source: &FlowSource, name: &FlowName) -> Result<String, String> {
+    let draft = Draft { name: Some(name.clone()), ..source.draft()?.into_draft() };
+    flow::file::write(&draft).map_err(|error| error.to_string())
 }
 
 fn without_text(run: &RunId) -> Problem {

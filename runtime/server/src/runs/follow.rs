@@ -9,15 +9,23 @@ use axum::{
     http::HeaderMap,
     response::{Sse, sse::Event},
 };
+use engine::RunChanges;
 use flow::{CallId, RunId, RunState, WorkerName};
 use futures::{Stream, stream};
 use logbook::{LoadError, LogPage, LogPosition, LogRange, Logbook, Summary, Version};
 use protocol::{AttemptLog, CallLog, LiveLine, LiveLog, LogJoin};
-use tokio::sync::broadcast;
+use sandbox::Owner;
 use tracing::warn;
 
 use super::{incarnation::Incarnation, live::LiveLines};
-use crate::{auth::permission::Permission, extract::Run, lines::until_changed, problem::Problem, state::Shared};
+use crate::{
+    auth::permission::Permission,
+    extract::Run,
+    lines::{MIN_POLL_INTERVAL, until_changed},
+    problem::Problem,
+    state::Shared,
+    turns,
+};
 
 /// Follows the output of a run's guests.
 ///
@@ -50,10 +58,10 @@ pub(crate) async fn follow(
     let place = state.event_streams.take_place(permission)?;
     // Check first, so that no queue is declared for an unknown run.
     let summary = state.dependencies.logbook.summary(&run).await?;
-    let changes = state.dependencies.engine.changes();
+    let changes = state.dependencies.engine.changes(run.clone());
     let follow = LogFollow::new(run.clone(), state.dependencies.logbook.clone()).starting_at(returned);
     let incarnation = Some(Incarnation::of(&summary));
-    let mut follow = LogFollow { changes: Some(changes), incarnation, ..follow };
+    let mut follow = LogFollow { changes: Some(changes), incarnation, ..follow }.in_turns_of(namespace.clone());
     if !summary.info.state.is_final() {
         let live = LiveLines::open_in_turn(&state.dependencies.broker, &run, (&state.live_lines, namespace)).await;
         follow = follow.with(live.map_err(|error| Problem::internal(&error))?);
@@ -92,7 +100,7 @@ pub struct LogFollow {
     incarnation: Option<Incarnation>,
     /// Live lines; without them, lines are known when attempts end.
     live: Option<LiveLines>,
-    changes: Option<broadcast::Receiver<RunId>>,
+    changes: Option<RunChanges>,
     /// Published lines, before it is known that they are of this run.
     received: Option<LiveLog>,
     join: LogJoin,
@@ -105,7 +113,12 @@ pub struct LogFollow {
     /// Events to return, each with the position before which all recorded logs are returned after it.
     waiting: VecDeque<(LogPosition, WaitingEvent)>,
     ended: bool,
+    /// Who follows, among others whose reads take turns; `None` in a process that has only this follower.
+    follower: Option<Follower>,
 }
+
+/// Whose turns the reads of a follower wait for.
+struct Follower(Owner);
 
 /// An event to return. The attempt is shared, since a log may have thousands of empty lines.
 enum WaitingEvent {
@@ -137,8 +150,27 @@ impl LogFollow {
     pub fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
         let (join, waiting) = (LogJoin::default(), VecDeque::new());
         let (incarnation, live, changes, received, read) = (None, None, None, None, None);
-        let (next, returned) = (LogPosition::START, LogPosition::START);
-        Self { run, logbook, incarnation, live, changes, received, join, read, next, returned, waiting, ended: false }
+        let (next, returned, ended, follower) = (LogPosition::START, LogPosition::START, false, None);
+        Self {
+            run,
+            logbook,
+            incarnation,
+            live,
+            changes,
+            received,
+            join,
+            read,
+            next,
+            returned,
+            waiting,
+            ended,
+            follower,
+        }
+    }
+
+    /// Lets the reads wait for the turns of a sender.
+    fn in_turns_of(self, sender: Owner) -> Self {
+        Self { follower: Some(Follower(sender)), ..self }
     }
 
     /// Leaves out the logs before a position.
@@ -182,6 +214,11 @@ impl LogFollow {
 
     /// Reads the next page of the logs that were recorded since the last read.
     async fn read(&mut self) -> Result<(), LoadError> {
+        // Many followers of busy runs would keep the connections of the logbook from others.
+        let _turn = match &self.follower {
+            Some(Follower(sender)) => Some(turns::for_stream(sender.clone()).await),
+            None => None,
+        };
         // Read before the logs: whatever is recorded in between is noticed as a later version.
         let summary = self.summary().await?;
         if self.read != Some(summary.version) {
@@ -240,7 +277,7 @@ impl LogFollow {
 
     /// Waits until there may be new logs; returns published lines.
     async fn wait(&mut self) -> Option<LiveLog> {
-        let Self { live, changes, run, .. } = self;
+        let Self { live, changes, .. } = self;
         let live = async {
             match live {
                 Some(live) => live.next().await,
@@ -250,7 +287,7 @@ impl LogFollow {
         // Both arms only wait.
         let log = tokio::select! {
             log = live => log,
-            () = until_changed(changes, run) => return None,
+            () = until_changed(changes, MIN_POLL_INTERVAL) => return None,
         };
         if log.is_none() {
             // The broker has closed; recorded lines still come.
@@ -350,5 +387,16 @@ mod tests {
         }
         let version = ended(&logbook, position("3").unwrap()).await;
         assert_eq!(version, all[6..], "an id of an earlier server is a version");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_followers_of_a_sender_read_in_turn() {
+        let sender = flow::Namespace::new("many-followers").ok();
+        let turns = [turns::for_stream(sender.clone()).await, turns::for_stream(sender.clone()).await];
+        let mut follow = LogFollow::new("r".parse().unwrap(), logbook().await).in_turns_of(sender);
+        let waits = tokio::time::timeout(std::time::Duration::from_secs(60), follow.next()).await;
+        assert!(waits.is_err(), "others of the sender read");
+        drop(turns);
+        assert!(matches!(follow.next().await, Ok(Some((_, LogEvent::Line { .. })))));
     }
 }

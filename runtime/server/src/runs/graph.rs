@@ -67,7 +67,7 @@ pub(crate) async fn graph(
 }
 
 /// The memory that the graph of a flow takes while the answer is made, at least.
-fn size(flow: &Flow) -> usize {
+pub(super) fn size(flow: &Flow) -> usize {
     let parts = flow.nodes.iter().map(|node| 1 + node.before.len() + node.links.len()).sum::<usize>();
     let conditions = flow.nodes.iter().flat_map(|node| &node.links).filter_map(|link| link.when.as_ref());
     parts * BYTES_OF_PART + 2 * conditions.map(|condition| condition.to_string().len()).sum::<usize>()
@@ -114,7 +114,8 @@ pub(super) async fn flow_of_revision(
     }))
 }
 
-fn shown(run: &RunId, flow: &Flow, revision: u64, last: Revision, machine: Option<&Machine>) -> RunGraph {
+/// The graph of a flow, with the states of a machine that executes it.
+pub(super) fn shown(run: &RunId, flow: &Flow, revision: u64, last: Revision, machine: Option<&Machine>) -> RunGraph {
     let Outline { retry, shapes, arrows } = flow::picture::outline(flow);
     RunGraph {
         run: run.to_string(),

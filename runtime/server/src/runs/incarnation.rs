@@ -5,7 +5,7 @@ use flow::{FlowName, RunId, Timestamp};
 use logbook::{LoadError, Logbook, Summary};
 
 /// A run, and no later one with its id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Incarnation {
     run: RunId,
     flow: FlowName,
@@ -15,6 +15,10 @@ pub(crate) struct Incarnation {
 impl Incarnation {
     pub(crate) fn of(summary: &Summary) -> Self {
         Self { run: summary.run.clone(), flow: summary.info.flow.clone(), started_at: summary.started_at }
+    }
+
+    pub(crate) fn run(&self) -> &RunId {
+        &self.run
     }
 
     pub(crate) fn started_at(&self) -> Timestamp {

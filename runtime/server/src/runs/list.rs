@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use api::{self, ListQuery, RunFilter, Runs};
 use axum::{Extension, extract::State, response::Response};
+use bytes::Bytes;
 use flow::{FlowName, LabelCondition, LabelValue, MAX_LABELS, Namespace, RunId, RunState, Timestamp};
 use logbook::{Filter, Logbook, Summary};
 use protocol::events::rfc3339;
+use sandbox::Owner;
 use tokio::task::spawn_blocking;
 
 use crate::{
     auth::{namespace::CallerNamespace, permission::Permission},
     extract::RepeatedQuery,
     problem::Problem,
+    shared_reads::SharedReads,
     state::Shared,
     turns,
 };
@@ -22,6 +25,9 @@ const MAX_PAGE: usize = 1_000;
 
 /// The default page size.
 const DEFAULT_PAGE: usize = 100;
+
+/// The pages that requests with the same filter share, as JSON: of senders that are limited to the same namespace, or of all others.
+pub(crate) type SharedPages = SharedReads<(Owner, String), Bytes>;
 
 /// Lists runs, the youngest first.
 #[utoipa::path(get, operation_id = "list_runs", path = "/v1/runs", tag = "runs", params(ListQuery), responses(
@@ -38,14 +44,24 @@ pub(crate) async fn list(
     RepeatedQuery(mut query): RepeatedQuery<ListQuery>,
 ) -> Result<Response, Problem> {
     caller.limit(&mut query.namespace)?;
-    let turn = turns::for_page(caller.0).await;
-    let runs = read(&*state.dependencies.logbook, query).await?;
+    let question = (caller.0.clone(), serde_json::to_string(&query).expect("strings are JSON"));
+    let reading = async {
+        let turn = turns::for_page(caller.0).await;
+        let json = read_json(&*state.dependencies.logbook, query).await;
+        drop(turn);
+        Ok::<_, Problem>(json)
+    };
+    let json = state.shared_pages.get(question, reading).await?;
+    state.large_answers.json(permission.sender(), json)
+}
+
+/// Reads a page as JSON.
+async fn read_json(logbook: &dyn Logbook, query: ListQuery) -> Result<Bytes, Problem> {
+    let runs = read(logbook, query).await?;
     // The labels of a thousand runs take up to ten megabytes, and a slow reader leaves them in memory. Encoding them takes milliseconds: it
     // waits for no long answers, so that others get their pages.
     let encode = move || serde_json::to_vec(&runs).expect("strings are JSON");
-    let json = spawn_blocking(encode).await.expect("encoding does not panic");
-    drop(turn);
-    state.large_answers.json(permission.sender(), json)
+    Ok(spawn_blocking(encode).await.expect("encoding does not panic").into())
 }
 
 /// Reads a page of the runs of a logbook.

@@ -7,8 +7,8 @@ use std::{
 
 use axum::http::StatusCode;
 use flow::{
-    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, LabelName, Labels, Namespace, RunId, RunLimits, Severity, Value,
-    ValueKind, ValueName, Values,
+    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, LabelName, Labels, MAX_MODULES, Namespace, RunId, RunLimits,
+    Severity, Value, ValueKind, ValueName, Values,
 };
 use machine::Machine;
 
@@ -16,7 +16,12 @@ use super::{
     history::load_machine,
     submit::{diagnostics_problem, missing_module, wire},
 };
-use crate::{ModuleLibrary, auth::client::Client, problem::Problem, state, turns};
+use crate::{
+    ModuleLibrary,
+    auth::client::Client,
+    problem::{Problem, listed},
+    state, turns,
+};
 
 /// A submission with the id of an existing run.
 pub(super) struct Resubmission<'a> {
@@ -79,7 +84,7 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
     }
     Err(conflict(format!(
         "there is a run {run} already, and it was submitted with other content: {}",
-        differences.join(", ")
+        listed(differences, ", ")
     )))
 }
 
@@ -145,6 +150,10 @@ async fn modules_differ(
     (text, limited_to): (&str, Option<&Namespace>),
 ) -> Result<Vec<String>, Problem> {
     let namespace = draft.namespace();
+    if draft.modules.len() > MAX_MODULES {
+        // The known flow was wired, so it names fewer. Each name would be looked up in the store.
+        return Ok(vec![format!("its {} modules", draft.modules.len())]);
+    }
     let aliases: BTreeSet<&String> = known.iter().chain(draft.modules.keys()).collect();
     let (mut differences, mut diagnostics) = (Vec::<String>::new(), Vec::<Diagnostic>::new());
     for alias in aliases {
@@ -192,8 +201,10 @@ fn inputs_differ(machine: &Machine, draft: &Draft, overrides: &Values) -> Vec<St
 
 fn labels_differ(known: &Labels, submitted: &Labels) -> Vec<String> {
     let names: BTreeSet<_> = known.iter().chain(submitted.iter()).map(|(name, _)| name).collect();
+    // A client that sends its request again does so in another span, or in another trace.
+    let names = names.into_iter().filter(|name| name.as_str() != traces::PARENT_LABEL);
     let differs = |name: &&LabelName| known.get(name.as_str()) != submitted.get(name.as_str());
-    names.into_iter().filter(differs).map(|name| format!("label {name}")).collect()
+    names.filter(differs).map(|name| format!("label {name}")).collect()
 }
 
 /// Whether a run's value equals a given one. The run's value may be in the store.

@@ -8,11 +8,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api::{self, FiringState, Node, NodeEvent};
 use axum::{Extension, extract::State, response::Response};
-use flow::{NodeIndex, NodeKind, NodeName, RunId, RunState, Task, Value, Values, graph::Role};
+use bytes::Bytes;
+use flow::{Labels, NodeIndex, NodeKind, NodeName, RunId, RunState, Task, Value, Values, graph::Role};
 use logbook::{LoadError, Logbook, Summary};
 use machine::{Machine, NodeChange};
 use protocol::events::rfc3339;
+use sandbox::Owner;
 use store::Store;
+use traces::RunTrace;
 
 use self::{
     failures::FailureBudget,
@@ -23,12 +26,18 @@ use super::history::{LoadedRun, replay_run};
 use crate::{
     auth::{namespace::CallerNamespace, permission::Permission},
     extract,
+    large_answers::AnswerMemory,
     problem::Problem,
     runs::logs::usage,
-    state::Shared,
+    shared_reads::SharedReads,
+    shares::Sender,
+    state::{self, Shared},
     turns,
     values::{LoadedValues, MAX_BYTES_OF_RUN, ValueBudget},
 };
+
+/// The runs that requests share, as JSON: of senders that are limited to the same namespace, or of all others.
+pub(crate) type SharedRuns = SharedReads<(Owner, RunId), Bytes>;
 
 /// Shows a run with all its tasks.
 ///
@@ -47,33 +56,65 @@ pub(crate) async fn show(
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     extract::Run(run): extract::Run,
 ) -> Result<Response, Problem> {
-    let dependencies = &state.dependencies;
-    let mut read = ReadRun::read(&dependencies.logbook, &*dependencies.modules.store, &run).await?;
+    let mut held = None;
+    let question = (namespace.clone(), run.clone());
+    let reading = async {
+        let dependencies = &state.dependencies;
+        let read = match ReadRun::read(&dependencies.logbook, &*dependencies.modules.store, &run).await {
+            Ok(read) => read,
+            Err(error) => return Ok::<_, Problem>(Err(Problem::from(error))),
+        };
+        let (json, memory) = complete(&state, permission.sender(), namespace, (&run, read)).await?;
+        held = memory;
+        Ok(Ok(json))
+    };
+    // Boxed because it is large.
+    let json = state.shared_runs.get(question, Box::pin(reading)).await?;
+    match held {
+        Some(memory) => memory.json(json),
+        // It is small, or another request has read it.
+        None => state.large_answers.json(permission.sender(), json),
+    }
+}
+
+/// Makes the JSON of a run that was read, with the memory for it in an answer to the sender. The memory is taken before others may read
+/// their runs.
+///
+/// # Errors
+/// [`Problem`] when there is not enough memory for the sender.
+async fn complete(
+    state: &Arc<state::State>,
+    sender: &Sender,
+    namespace: Owner,
+    (run, mut read): (&RunId, ReadRun),
+) -> Result<(Bytes, Option<AnswerMemory>), Problem> {
     let calls = std::mem::take(&mut read.oldest_calls);
-    let (shared, sender) = (state.clone(), permission.sender().clone());
-    // In both cases its memory is taken before others may read their runs.
+    let (shared, sender) = (state.clone(), sender.clone());
     if calls.is_empty() {
-        return read.answer(move |run| shared.large_answers.json(&sender, encode(&run))).await;
+        let make = move |shown: api::Run| {
+            let json = encode(&shown);
+            let memory = shared.large_answers.hold_json(&sender, None, &json)?;
+            Ok::<_, Problem>((Bytes::from(json), memory))
+        };
+        return read.answer(make).await;
     }
     let hold = move |shown: api::Run| {
         let memory = shared.large_answers.hold(&sender, encode(&shown).len())?;
-        Ok::<_, Problem>((shown, memory))
+        Ok::<_, Problem>((shown, memory, shared, sender))
     };
-    let (mut shown, memory) = read.answer(hold).await?;
+    let (mut shown, memory, shared, sender) = read.answer(hold).await?;
     // The turn at reading a long run is for others while the engine and the broker are asked.
-    let mut calls = outstanding_calls(&state, &run, calls, namespace.clone()).await;
-    let complete = move || {
+    let mut calls = outstanding_calls(state, run, calls, namespace.clone()).await;
+    let make = move || {
         for task in &mut shown.tasks {
             task.out = calls.remove(&task.name);
         }
         let json = encode(&shown);
         drop(shown);
-        match memory {
-            Some(memory) => memory.json(json),
-            None => state.large_answers.json(permission.sender(), json),
-        }
+        let memory = shared.large_answers.hold_json(&sender, memory, &json)?;
+        Ok::<_, Problem>((Bytes::from(json), memory))
     };
-    turns::in_turn_to_answer(namespace, complete).await
+    turns::in_turn_to_answer(namespace, make).await
 }
 
 /// A run as JSON.
@@ -173,12 +214,15 @@ impl Details {
             failures.into_iter().map(|(node, failure)| (node, fitting.fit(failure))).collect();
         let tasks = self.tasks(machine, &mut budget, &failures);
         let Self { summary, mut history, .. } = self;
+        let (trace_id, trace_url) = trace_of(machine.run(), &summary.labels);
         api::Run {
             run: machine.run().to_string(),
             flow: machine.flow().name.to_string(),
             state: machine.state().into(),
             cancelling: history.is_cancelling(machine),
             labels: summary.labels.to_map(),
+            trace_id,
+            trace_url,
             revision: machine.revision().get(),
             started_at: rfc3339(summary.started_at),
             changed_at: rfc3339(history.changed_at),
@@ -233,6 +277,13 @@ impl Details {
         }
         tasks
     }
+}
+
+/// The id and the page of the trace of a run, as far as this server has them.
+pub(super) fn trace_of(run: &RunId, labels: &Labels) -> (Option<String>, Option<String>) {
+    // The traces of firings are others.
+    let trace = RunTrace::of(run, labels, false);
+    (trace.as_ref().map(|trace| trace.id().to_string()), trace.and_then(|trace| trace.link()))
 }
 
 /// The firings that are in progress or need a person.

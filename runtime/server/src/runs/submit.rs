@@ -6,7 +6,7 @@ use api::{self, Submission, ValuesObject};
 use axum::{
     Extension,
     extract::State,
-    http::{HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::Response,
 };
 use engine::SubmitError;
@@ -51,7 +51,8 @@ const RESERVED: [&str; 2] = ["bulk", "counts"];
 /// If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
 /// with another flow, other inputs, modules or labels is refused. If the server sends as many large answers as it has memory for, or cannot
 /// show a new run within ten seconds, the answer has no tasks and no values.
-#[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
+#[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, params(
+    ("traceparent" = Option<String>, Header, description = "The span of the submitter, as in W3C Trace Context: a server that traces continues its trace")), responses(
     (status = 201, description = "The run has started", body = api::Run),
     (status = 200, description = "The run already exists", body = api::Run),
     (status = 409, description = "The id belongs to a run with other content: the differences; or too many runs of the flow or namespace have not ended; or the namespace has no space left", body = api::Problem,
@@ -67,6 +68,7 @@ pub(crate) async fn submit(
     Extension(MayRead(may_read)): Extension<MayRead>,
     Extension(client): Extension<Client>,
     Extension(permission): Extension<Arc<Permission>>,
+    headers: HeaderMap,
     extract::Json(mut submission): extract::Json<Submission>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Extension<Subject>, Response), Problem> {
     let run = match &submission.run {
@@ -78,12 +80,12 @@ pub(crate) async fn submit(
         return Err(Problem::bad_request(format!("run: {run} is a part of the path of another request"))
             .hint("choose another run id"));
     }
-    let labels = Labels::of(&submission.labels).map_err(|error| Problem::bad_request(format!("labels: {error}")))?;
-    let overrides = parse_values("inputs", &submission.inputs)?;
+    let labels = labels_of(&submission, &headers)?;
     // Both may be large: neither is copied here.
     let text = Arc::new(std::mem::take(&mut submission.flow));
-    let to_read = text.clone();
-    let mut draft = turns::in_turn(namespace.clone(), move || flow::file::read(&to_read)).await;
+    let (to_read, inputs) = (text.clone(), std::mem::take(&mut submission.inputs));
+    let read = move || Ok::<_, Problem>((parse_values("inputs", &inputs)?, flow::file::read(&to_read)));
+    let (overrides, mut draft) = turns::in_turn(namespace.clone(), read).await?;
     namespace::enter(&mut draft, namespace.as_ref())?;
     override_modules(&mut draft, &submission);
     let draft = Arc::new(draft);
@@ -109,6 +111,7 @@ pub(crate) async fn submit(
     let dependencies = &state.dependencies;
     let read = Box::pin(ReadRun::read(&dependencies.logbook, &*dependencies.modules.store, &run));
     let (shared, sender) = (state.clone(), permission.sender().clone());
+    let short_warnings = warnings.clone();
     let whole = move |shown: api::Run| {
         let shown = if may_read { shown } else { without_content(shown) };
         let shown = api::Run { warnings, ..shown };
@@ -130,7 +133,10 @@ pub(crate) async fn submit(
             // The run has started, whether or not it can be shown now.
             Ok(Err(_)) | Err(_) => {
                 let started = started(dependencies.logbook.summary(&run).await?);
-                state.large_answers.json(permission.sender(), show::encode(&started))?
+                let with_warnings = show::encode(&api::Run { warnings: short_warnings, ..started.clone() });
+                let answer = state.large_answers.json(permission.sender(), with_warnings);
+                // The server may have no memory for many warnings.
+                answer.or_else(|_| state.large_answers.json(permission.sender(), show::encode(&started)))?
             }
         }
     };
@@ -138,14 +144,32 @@ pub(crate) async fn submit(
     Ok((status, location, Extension(Subject(run.to_string())), answer))
 }
 
+/// The labels of a submission, with the span of its sender if this server traces.
+fn labels_of(submission: &Submission, headers: &HeaderMap) -> Result<Labels, Problem> {
+    let labels = Labels::of(&submission.labels).map_err(|error| Problem::bad_request(format!("labels: {error}")))?;
+    let header = headers.get(traces::PARENT_LABEL).and_then(|value| value.to_str().ok());
+    let span: Option<traces::SpanContext> = header.and_then(|text| text.parse().ok());
+    let Some(span) = span.filter(|_| traces::global().is_some_and(traces::Traces::accepts_parents)) else {
+        return Ok(labels);
+    };
+    let mut texts = submission.labels.clone();
+    // A label that the sender wrote stays.
+    texts.entry(traces::PARENT_LABEL.to_owned()).or_insert_with(|| span.to_string());
+    // No submission is refused for its header: with as many labels as a run may have, its trace is one of its own.
+    Ok(Labels::of(&texts).unwrap_or(labels))
+}
+
 /// A run that has started, if it is not shown.
 fn started(Summary { run, info, labels, started_at, changed_at, .. }: Summary) -> api::Run {
+    let (trace_id, trace_url) = show::trace_of(&run, &labels);
     api::Run {
         run: run.to_string(),
         flow: info.flow.to_string(),
         state: info.state.into(),
         cancelling: false,
         labels: labels.to_map(),
+        trace_id,
+        trace_url,
         revision: Revision::FIRST.get(),
         started_at: rfc3339(started_at),
         changed_at: rfc3339(changed_at),
@@ -210,7 +234,7 @@ async fn start(
     if !unserved.is_empty() {
         return Err(diagnostics_problem(&unserved, text));
     }
-    let warnings = api_diagnostics(&wired.warnings, text);
+    let warnings = first_diagnostics(&wired.warnings, Severity::Warning, text);
     let flow = Arc::new(wired.with_source(text));
     match state.dependencies.engine.submit_labelled(run.clone(), flow, labels.clone()).await {
         Ok(_) => Ok((StatusCode::CREATED, warnings)),
@@ -337,26 +361,42 @@ fn spans_of_queues(body: &FlowBody) -> BTreeMap<&NodeName, Span> {
     spans
 }
 
+/// The problem of a flow that cannot run.
 pub(super) fn diagnostics_problem(diagnostics: &[Diagnostic], text: &str) -> Problem {
+    let (detail, shown) = shown_diagnostics("the flow", diagnostics, text);
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail).diagnostics(shown)
+}
+
+/// The problem of the text of a file of edits that cannot be read.
+pub(super) fn edits_problem(diagnostics: &[Diagnostic], text: &str) -> Problem {
+    let (detail, shown) = shown_diagnostics("the file of edits", diagnostics, text);
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-edits", "the edits cannot be read", detail)
+        .diagnostics(shown)
+}
+
+/// The errors of a text in one sentence about its owner, and the first of its diagnostics.
+fn shown_diagnostics(owner: &str, diagnostics: &[Diagnostic], text: &str) -> (String, Vec<api::Diagnostic>) {
     let errors: Vec<&Diagnostic> =
         diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect();
     let detail = match errors[..] {
         [only] => only.message.clone(),
-        _ => format!("the flow has {} errors", errors.len()),
+        _ => format!("{owner} has {} errors", errors.len()),
     };
+    (detail, first_diagnostics(diagnostics, Severity::Error, text))
+}
+
+/// The first diagnostics, and one of a severity that has the number of the others.
+pub(super) fn first_diagnostics(diagnostics: &[Diagnostic], severity: Severity, text: &str) -> Vec<api::Diagnostic> {
     let (shown, others) = diagnostics.split_at(diagnostics.len().min(MAX_DIAGNOSTICS));
     let mut shown = api_diagnostics(shown, text);
     if !others.is_empty() {
         let message = format!("{} more are not shown: `waft check` prints all", others.len());
-        shown.extend(api_diagnostics(
-            &[Diagnostic { severity: Severity::Error, message, hint: None, span: None }],
-            text,
-        ));
+        shown.extend(api_diagnostics(&[Diagnostic { severity, message, hint: None, span: None }], text));
     }
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail).diagnostics(shown)
+    shown
 }
 
-pub(super) fn api_diagnostics(diagnostics: &[Diagnostic], text: &str) -> Vec<api::Diagnostic> {
+fn api_diagnostics(diagnostics: &[Diagnostic], text: &str) -> Vec<api::Diagnostic> {
     let lines = flow::Lines::of(text);
     let api_diagnostic = |diagnostic: &Diagnostic| {
         let position = diagnostic.span.as_ref().map(|span| lines.line_and_column(span.start));

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api::{AttemptOutcome, Timeline, TimelineAttempt, TimelineQuery};
 use axum::{Extension, extract::State, response::Response};
-use flow::{Action, CallId, Failure, Firing, NodeKind, NodeName, RunId, State as NodeState, Timestamp};
+use flow::{Action, Attempt, CallId, Failure, Firing, NodeKind, NodeName, RunId, State as NodeState, Timestamp};
 use logbook::{AppliedRecord, Replay};
 use machine::{Change, Fact, Machine, NodeAttempt, NodeChange, Record};
 use protocol::events::rfc3339;
+use traces::{RunTrace, Traces};
 
 use super::{
     history::{Collector, replay_run},
@@ -56,14 +57,18 @@ pub(crate) async fn timeline(
 ) -> Result<Response, Problem> {
     let filter = AttemptFilter::parse(query)?;
     // The bytes of a failure are twice in memory, and those that are no printable characters take six in JSON.
-    let size = filter.limit * BYTES_OF_ATTEMPT + 7 * MAX_FAILURE_BYTES;
+    let link_bytes = traces::global().map_or(0, Traces::link_bytes);
+    // Each address is in the answer and in its JSON, where a character may take two bytes.
+    let size = filter.limit * (BYTES_OF_ATTEMPT + 3 * link_bytes) + 7 * MAX_FAILURE_BYTES;
     let logbook = &state.dependencies.logbook;
     let summary = logbook.summary(&run).await?;
     let (loaded, attempts) = replay_run(logbook, &summary, Attempts::new(filter)).await?;
     let (state, sender) = (state.clone(), permission.sender().clone());
-    let show = move |_: &Machine| {
+    let show = move |machine: &Machine| {
         let memory = state.large_answers.take(&sender, size)?;
-        memory.json(serde_json::to_vec(&attempts.into_timeline(&run)).expect("strings and numbers are JSON"))
+        let trace = RunTrace::of(&run, &summary.labels, machine.flow().triggers.is_some());
+        let timeline = attempts.into_timeline(&run, trace.as_deref());
+        memory.json(serde_json::to_vec(&timeline).expect("strings and numbers are JSON"))
     };
     loaded.answer(show).await
 }
@@ -264,12 +269,13 @@ impl Attempts {
         }
     }
 
-    fn into_timeline(self, run: &RunId) -> Timeline {
+    fn into_timeline(self, run: &RunId, trace: Option<&RunTrace>) -> Timeline {
         let mut spans = self.ended;
         let open = self.open.into_values().filter(|(number, _)| *number >= self.first_shown);
         spans.extend(open);
         let extra = spans.len().saturating_sub(self.filter.limit);
-        let attempts: Vec<TimelineAttempt> = spans.into_values().skip(extra).map(Span::shown).collect();
+        let attempts: Vec<TimelineAttempt> =
+            spans.into_values().skip(extra).map(|span| span.shown(run, trace)).collect();
         let earlier = self.next - attempts.len() as u64;
         Timeline { run: run.to_string(), attempts, earlier, trimmed_records: self.trimmed_records }
     }
@@ -291,8 +297,12 @@ impl Span {
         Self { name, firing, attempt, action, started_at, leased_at: None, worker: None, end: None }
     }
 
-    fn shown(self) -> TimelineAttempt {
+    fn shown(self, run: &RunId, trace: Option<&RunTrace>) -> TimelineAttempt {
         let Self { name, firing, attempt, action, started_at, leased_at, worker, end } = self;
+        let trace_url = trace.and_then(|trace| {
+            let (run, task, attempt) = (run.clone(), name.clone(), Attempt::new(attempt));
+            trace.link_of_attempt(&CallId { run, task, firing, attempt, action })
+        });
         let (ended_at, outcome, failure, retry_in) = match end {
             Some(End { at, outcome, failure, retry_in }) => (Some(at), Some(outcome), failure, retry_in),
             None => (None, None, None, None),
@@ -309,6 +319,7 @@ impl Span {
             failure: failure.as_ref().map(Into::into),
             retry_in,
             worker,
+            trace_url,
         }
     }
 }

@@ -205,7 +205,7 @@ async fn the_text_of_a_flow_is_read_at_each_revision() {
     let add = "[[task]]\nname = \"more\"\nwait = \"another word\"\nprovides = [\"x\"]\n";
     let edits = Edits { edits: vec![Edit::Add { text: add.into(), modules: BTreeMap::new() }], ..Edits::default() };
     client.edit("r", &edits).await.unwrap();
-    let at = |revision| FlowTextQuery { revision };
+    let at = |revision| FlowTextQuery { revision, ..FlowTextQuery::default() };
     let first = client.flow_text("r", &at(Some(1))).await.unwrap();
     assert_eq!((first.text.as_str(), first.submitted, first.revision), (text.as_str(), true, 1));
     let last = client.flow_text("r", &at(None)).await.unwrap();
@@ -242,7 +242,7 @@ async fn the_text_of_a_flow_is_known_after_its_records_are_deleted() {
     memory.trim(&run, version).await.unwrap();
     assert_eq!(memory.trim_point(&run).await.unwrap().map(|point| point.revisions.len()), Some(2));
     for (revision, expected) in [(1, &["w"][..]), (2, &["w", "more"]), (3, &["w", "more", "most"])] {
-        let shown = client.flow_text("r", &FlowTextQuery { revision: Some(revision) }).await.unwrap();
+        let shown = client.flow_text("r", &FlowTextQuery { revision: Some(revision), written: false }).await.unwrap();
         let known = flow::file::parse(&shown.text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
         let names: Vec<_> = known.body.nodes.iter().map(|node| node.name().to_string()).collect();
         assert_eq!(names, expected);

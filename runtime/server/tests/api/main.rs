@@ -7,6 +7,7 @@ mod all_events;
 mod bodies;
 mod bulk;
 mod dashboard;
+mod edits;
 mod exchanges;
 mod labels;
 mod large_values;

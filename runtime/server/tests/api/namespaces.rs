@@ -209,3 +209,15 @@ async fn a_body_that_arrives_late_reaches_no_later_run_of_another_namespace() {
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     assert_eq!(harness.client().run("r").await.unwrap().state, RunState::Running);
 }
+
+#[tokio::test]
+async fn a_run_of_another_namespace_is_not_rehearsed() {
+    let harness = Harness::new().await;
+    let limited = Client::new(&format!("http://{}", harness.address), Some(limited_token(&harness).await)).unwrap();
+    waits_in(&harness, "bank").await;
+    let query = client::api::RehearsalQuery::default();
+    // The answer is shared for a while, and not with others.
+    let cases = harness.client().rehearsal("r", &query).await.unwrap().cases;
+    assert_eq!(cases.len(), 2, "{cases:#?}");
+    assert_eq!(refusal(limited.rehearsal("r", &query).await).status, 404);
+}

@@ -1,8 +1,10 @@
-//! Graphs, timelines and elements of runs, from records that a machine has decided here.
+//! Graphs, timelines, elements and rehearsals of runs, from records that a machine has decided here.
 
 use std::time::Duration;
 
-use client::api::{AttemptOutcome, ElementsQuery, GraphQuery, Timeline, TimelineQuery};
+use client::api::{
+    AttemptOutcome, ElementsQuery, GraphQuery, Rehearsal, RehearsalQuery, RehearsedCase, Timeline, TimelineQuery,
+};
 use flow::{Action, CallId, Execution, Failure, FailureKind, Parameter, Signal, TaskResult, Timestamp};
 use logbook::{MaxUnended, RunInfo, Version};
 use machine::{Command, Event, Machine, Record, Step};
@@ -351,4 +353,93 @@ async fn a_graph_has_the_states_of_the_last_revision_and_the_nodes_of_each() {
     assert_eq!(refused.status, 404);
     assert!(refused.detail.contains("no revision 99"), "{refused:?}");
     assert_eq!(refusal(client.graph("none", &GraphQuery::default()).await).status, 404);
+}
+
+/// Three tasks in a row with rollbacks; the second one is tried twice.
+const STEPS: &str = r#"
+    name = "orders"
+    pattern = "linear"
+    [[task]]
+    name = "reserve"
+    use = "m#call"
+    with = { x = 1 }
+    [[task]]
+    name = "pay"
+    use = "m#call"
+    with = { x = 2 }
+    retry = { attempts = 2, initial = "1s", jitter = false }
+    [[task]]
+    name = "send"
+    use = "m#call"
+    with = { x = 3 }
+    [modules]
+    m = "m"
+"#;
+
+/// The case in which these calls fail.
+fn case<'r>(rehearsal: &'r Rehearsal, failing: &[(&str, &str)]) -> &'r RehearsedCase {
+    let is_wanted = |case: &&RehearsedCase| {
+        let calls = case.failing.iter().map(|call| (call.node.as_str(), call.action.as_str()));
+        calls.eq(failing.iter().copied())
+    };
+    rehearsal.cases.iter().find(is_wanted).unwrap_or_else(|| panic!("no case {failing:?}: {rehearsal:#?}"))
+}
+
+#[tokio::test]
+async fn a_rehearsal_goes_on_from_the_state_of_a_run_and_changes_nothing() {
+    let mut run = Scripted::start(wired(STEPS, described()));
+    run.answer("reserve", "one", None);
+    let harness = run.harness().await;
+    let client = harness.client();
+    let before = client.run("r").await.unwrap();
+    let rehearsal = client.rehearsal("r", &RehearsalQuery::default()).await.unwrap();
+    assert_eq!((rehearsal.run.as_deref(), rehearsal.flow.as_str(), rehearsal.omitted), (Some("r"), "orders", 0));
+    assert_eq!(case(&rehearsal, &[]).state, RunState::Success);
+    let pay = case(&rehearsal, &[("pay", "apply")]);
+    let rolled_back: Vec<&str> = pay.rolled_back.iter().map(String::as_str).collect();
+    assert_eq!((&pay.state, rolled_back), (&RunState::RolledBack, vec!["pay", "reserve"]));
+    assert_eq!((pay.retried[0].node.as_str(), pay.retried[0].pauses.as_slice()), ("pay", [1.0].as_slice()));
+    assert!(!case(&rehearsal, &[("reserve", "apply")]).reached, "it has succeeded");
+    let stuck = case(&rehearsal, &[("pay", "apply"), ("reserve", "rollback")]);
+    assert_eq!((&stuck.state, stuck.stuck.as_slice()), (&RunState::Failure, ["reserve".to_owned()].as_slice()));
+
+    let of_pay = client.rehearsal("r", &RehearsalQuery::default().node("pay")).await.unwrap();
+    let targets = of_pay.cases.iter().filter_map(|case| case.failing.last());
+    assert!(targets.clone().count() == 2 && targets.clone().all(|call| call.node == "pay"), "{of_pay:#?}");
+    let anew = client.rehearsal("r", &RehearsalQuery::default().from_start()).await.unwrap();
+    assert!(anew.run.is_none() && case(&anew, &[("reserve", "apply")]).reached, "{anew:#?}");
+    let after = client.run("r").await.unwrap();
+    assert_eq!((before.state, before.changed_at), (after.state, after.changed_at));
+
+    for (run, query, status, detail) in [
+        ("none", RehearsalQuery::default(), 404, "there is no run none"),
+        ("r", RehearsalQuery::default().node("sent"), 404, "flow orders has no task \"sent\""),
+        ("r", RehearsalQuery::default().node("no name\n"), 400, "node: "),
+    ] {
+        let problem = refusal(client.rehearsal(run, &query).await);
+        assert!(problem.status == status && problem.detail.starts_with(detail), "{problem:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_has_ended_is_rehearsed_from_its_start_only() {
+    let harness = failed_orders().harness().await;
+    let client = harness.client();
+    let refused = refusal(client.rehearsal("r", &RehearsalQuery::default()).await);
+    assert!(refused.status == 409 && refused.detail.contains("has ended in rolled-back"), "{refused:?}");
+    assert!(refused.hint.is_some_and(|hint| hint.starts_with("from_start=true")), "it says what to do");
+    let anew = client.rehearsal("r", &RehearsalQuery::default().from_start()).await.unwrap();
+    assert_eq!(case(&anew, &[]).state, RunState::Success);
+    let send = case(&anew, &[("send", "apply")]);
+    assert_eq!(send.retried_flows[0].flow, "delivery");
+}
+
+#[tokio::test]
+async fn a_large_run_is_not_rehearsed() {
+    let task = |number: u32| format!("[[task]]\nname = \"w{number}\"\nwait = \"a word\"\n");
+    let tasks: String = (0..1_001).map(task).collect();
+    let harness = Scripted::start(flow_of(&format!("name = \"orders\"\n{tasks}"))).harness().await;
+    let refused = refusal(harness.client().rehearsal("r", &RehearsalQuery::default()).await);
+    assert!(refused.status == 422 && refused.detail.contains("the server rehearses at most 1000"), "{refused:?}");
+    assert!(refused.hint.is_some_and(|hint| hint.starts_with("`waft rehearse --against RUN")), "it says what to do");
 }

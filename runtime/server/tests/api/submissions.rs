@@ -1,5 +1,8 @@
 //! Submissions: diagnostics, and submissions with the id of an existing run.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use logbook::LoadError;
 use server::ModuleLibrary;
 use store::Entry;
 
@@ -179,4 +182,65 @@ async fn a_submission_and_an_edit_keep_their_modules_from_a_cleanup_that_has_lis
     client.edit("r1", &edits).await.unwrap();
     assert!(!library.store.remove(&added).await.unwrap(), "the edit needs it");
     assert!(library.store.remove(&unused).await.unwrap(), "nobody needs it");
+}
+
+/// Fails the first read after the first append: 0 before the append, 1 after it, and 2 once a read has failed.
+#[derive(Default)]
+struct FailsFirstRead(AtomicU8);
+
+#[async_trait]
+impl AppendInterceptor for FailsFirstRead {
+    async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    async fn after(&self) -> Result<(), AppendError> {
+        // A later append changes nothing.
+        let _ = self.0.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn before_load(&self) -> Result<(), LoadError> {
+        match self.0.compare_exchange(1, 2, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => Err(LoadError::Unavailable { reason: "it is busy".into() }),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_shown_is_answered_with_its_warnings() {
+    let fails = Arc::new(FailsFirstRead::default());
+    let logbook = InterceptedLogbook::new(Arc::new(Memory::new()), fails.clone());
+    let harness = Harness::over(config(None), dependencies_over(Arc::new(logbook)).await).await;
+    let started = harness.client().submit(&submission(WAITS).run("r1").input("x", 1)).await.unwrap();
+    assert_eq!(fails.0.load(Ordering::SeqCst), 2, "a read has failed");
+    let warnings: Vec<&str> = started.warnings.iter().map(|warning| warning.message.as_str()).collect();
+    assert!(warnings.len() == 1 && warnings[0].starts_with("no task requires input"), "{warnings:?}");
+    assert_eq!(started.run, "r1");
+}
+
+#[tokio::test]
+async fn few_differences_of_a_submission_are_named() {
+    let harness = Harness::new().await;
+    let client = harness.client();
+    let of = || submission(WAITS).run("r1");
+    client.submit(&of()).await.unwrap();
+    let many = (0..150).fold(of(), |others, number| others.input(format!("i{number:03}"), 1));
+    let problem = refusal(client.submit(&many).await);
+    assert!(problem.status == 409 && problem.detail.ends_with(", input \"i099\", and 50 more"), "{problem:?}");
+    // They are not looked up in the store.
+    let many = (0..1_001).fold(of(), |others, number| others.module(number.to_string(), ""));
+    let problem = refusal(client.submit(&many).await);
+    assert!(problem.status == 409 && problem.detail.ends_with("other content: its 1001 modules"), "{problem:?}");
+}
+
+#[tokio::test]
+async fn few_warnings_about_a_flow_are_shown() {
+    let harness = Harness::new().await;
+    let many = (0..150).fold(submission(WAITS), |others, number| others.input(format!("i{number:03}"), 1));
+    let started = harness.client().submit(&many).await.unwrap();
+    let last = started.warnings.last().unwrap();
+    assert_eq!((started.warnings.len(), &last.severity), (101, &Severity::Warning));
+    assert!(last.message.starts_with("50 more are not shown"), "{last:?}");
 }

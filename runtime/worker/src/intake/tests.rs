@@ -20,7 +20,7 @@ use protocol::{
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::{Config, GuestResult, GuestRunner, Worker};
+use crate::{Config, GuestResult, GuestRunner, WallClock, Worker};
 
 mod drain;
 
@@ -107,7 +107,7 @@ impl Harness {
             queues: vec![queue()],
             own_slots: BTreeMap::new(),
             grace: Duration::ZERO,
-            since: Timestamp::from_micros(1),
+            clock: WallClock::new(|| Timestamp::from_micros(0)),
             delivery_limit: flow::DELIVERY_LIMIT,
             journal: None,
         };
@@ -171,7 +171,8 @@ impl Harness {
                 required_outputs: Vec::new(),
                 limits: Limits::default(),
                 access: flow::Access::default(),
-                at: Timestamp::from_micros(1),
+                // So late that it was certainly sent after the start of its worker.
+                at: Timestamp::from_micros(1_000_000),
                 expires_at: None,
                 signal_to: SIGNALS.into(),
                 fetch_from: "store".into(),

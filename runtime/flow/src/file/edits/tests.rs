@@ -36,13 +36,14 @@ fn every_edit_is_read_with_all_its_keys() {
         "[[edit]]\nadd = \"more.toml\"\n[[edit]]\nremove = \"a\"\n\
          [[edit]]\nlink = [\"a\", \"b\"]\non = \"any\"\nwhen = \"x > 1\"\nreach = \"task\"\njoin = \"any\"\n\
          [[edit]]\nunlink = [\"a\", \"b\"]\n[[edit]]\nuse = [\"a\", \"../m.wasm#t\"]\n\
-         [[edit]]\nset = \"a\"\nwith = { x = 1, y = [2] }\n[[edit]]\nrequire = \"a\"\nrequires = { p = \"v\" }\n",
+         [[edit]]\nset = \"a\"\nwith = { x = 1, y = [2] }\n[[edit]]\nrequire = \"a\"\nrequires = { p = \"v\" }\n\
+         [[edit]]\nadd_text = '''\n[[task]]\nname = \"more\"\nwait = \"a word\"\n'''\n",
     );
     let summaries: Vec<String> = parsed
         .unwrap()
         .into_iter()
         .map(|edit| match edit {
-            ParsedEdit::Add { file } => format!("add {file}"),
+            ParsedEdit::Add { file, .. } => format!("add {file}"),
             ParsedEdit::Edit(edit) => edit.to_string(),
         })
         .collect();
@@ -55,6 +56,29 @@ fn every_edit_is_read_with_all_its_keys() {
         "set a x",
         "set a y",
         "require a p=v",
+        "add more",
     ];
     assert_eq!(summaries, expected);
+}
+
+#[test]
+fn the_errors_of_an_added_text_are_where_it_stands() {
+    let places = |text: &str| {
+        let errors = edits(text).unwrap_err();
+        errors.into_iter().map(|error| text[error.span.unwrap()].to_owned()).collect::<Vec<_>>()
+    };
+    let literal =
+        places("[[edit]]\nremove = \"a\"\n[[edit]]\nadd_text = '''\n[[task]]\nname = \"more\"\nuze = \"m\"\n'''\n");
+    assert!(literal.contains(&"uze".to_owned()), "{literal:?}");
+    // The text stands in the file with escapes.
+    let escaped = places("[[edit]]\nadd_text = \"[[task]]\\nname = \\\"more\\\"\\nuze = 1\"\n");
+    assert!(!escaped.is_empty() && escaped.iter().all(|place| place.contains("uze = 1")), "{escaped:?}");
+}
+
+#[test]
+fn the_name_of_an_added_file_has_its_place() {
+    let text = "[[edit]]\nadd = \"more.toml\"\n";
+    let parsed = edits(text).unwrap();
+    let [ParsedEdit::Add { file, span }] = &parsed[..] else { panic!("it adds a file") };
+    assert_eq!((file.as_str(), &text[span.clone()]), ("more.toml", "\"more.toml\""));
 }

@@ -79,6 +79,8 @@ fn bytes_and_references_are_encoded_outside_the_json() {
     let stored = format!("{{\"film\":{{\"digest\":\"{digest}\",\"size\":70000,\"form\":\"bytes\"}}}}");
     let text = format!("{{\"celsius\":1.50,\"$bytes\":{{\"photo\":\"/wA=\"}},\"$stored\":{stored}}}");
     assert_eq!(object.to_text(), text);
+    let digest = "sha256:".len() + 64;
+    assert_eq!(object.size(), "celsius1.50".len() + "photo/wA=".len() + "film".len() + digest, "names and values");
     assert_eq!((object.json("celsius"), object.bytes("photo")), (Some("1.50"), Some(vec![255, 0])));
     assert_eq!((object.json("photo"), object.bytes("celsius")), (None, None));
 }

@@ -73,6 +73,14 @@ impl FiringMachine {
         is_apply && !self.is_leased(index) && !self.may_retry(index)
     }
 
+    /// Whether a record says that a lost worker may have executed a dispatched call: until the call is answered, no other execution of it is
+    /// recorded.
+    pub(in crate::machine) fn has_lost_delivery(&self, call: &CallId) -> bool {
+        let index = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call));
+        let is_recorded = |index| self.node(index).executions.count(call.attempt) > 0;
+        call.action == flow::Action::Apply && index.is_some_and(is_recorded)
+    }
+
     /// Whether a worker holds a lease on a node's call.
     pub(super) fn is_leased(&self, index: NodeIndex) -> bool {
         let (action, count) = self.node(index).current_action();
@@ -148,6 +156,13 @@ impl FiringMachine {
     pub(in crate::machine) fn outstanding_since(&self, call: &CallId) -> Option<Timestamp> {
         let index = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call))?;
         self.node(index).state.since()
+    }
+
+    /// The call of a node that is with the workers, and since when.
+    pub(in crate::machine) fn outstanding_call_of(&self, index: NodeIndex) -> Option<(CallId, Timestamp)> {
+        // A node that is no longer there has none.
+        let index = self.outstanding.get(&index).copied()?;
+        Some((self.call_id(index), self.node(index).state.since()?))
     }
 
     /// The current call of a node, if it has one.

@@ -54,15 +54,14 @@ impl FiringMachine {
             ) => self.decide_late(signal),
             (_, Event::Leased { call, worker }) => self.decide_lease(call, worker),
             (_, Event::Lost { call, worker }) => self.decide_lost(now, call, worker),
+            (_, Event::LostDelivery { call, execution }) => self.decide_lost_delivery(call, *execution),
             (RunState::Running | RunState::Suspending, Event::Fetched { id, result }) => {
                 self.decide_fetched(id, result)
             }
             (RunState::Running | RunState::Suspending, Event::Remembered { call, values, computed_by }) => {
                 self.decide_remembered(call, values, computed_by)
             }
-            (RunState::Running | RunState::Suspending, Event::Withdrawn { call, may_have_been_executed }) => {
-                self.decide_withdrawn(now, call, *may_have_been_executed)
-            }
+            (RunState::Running | RunState::Suspending, Event::Withdrawn { call }) => self.decide_withdrawn(now, call),
             (RunState::Failure, Event::Retry) => {
                 self.failed_rollbacks.iter().map(|node| Fact::RollbackRetried { node: *node }).collect()
             }
@@ -160,17 +159,17 @@ impl FiringMachine {
         provided.map(fact).into_iter().collect()
     }
 
-    /// No worker has started the call, so it needs no rollback. A worker that started it unnoticed sends a late outcome.
-    fn decide_withdrawn(&self, now: Timestamp, call: &CallId, may_have_been_executed: bool) -> Vec<Fact> {
-        let index = self.withdrawable_node(call);
-        let message = match may_have_been_executed {
+    /// No worker has started the call, so it needs no rollback, unless a record says that a lost worker may have executed it. A worker that
+    /// started it unnoticed sends a late outcome.
+    fn decide_withdrawn(&self, now: Timestamp, call: &CallId) -> Vec<Fact> {
+        let Some(index) = self.withdrawable_node(call) else { return Vec::new() };
+        let message = match self.has_lost_delivery(call) {
             true => "no worker started it again after one was lost",
             false => "it was withdrawn before any worker started it",
         };
-        let failure = || Failure::new(FailureKind::Cancelled, message);
-        let info = ExecutionInfo { redelivered: may_have_been_executed, ..ExecutionInfo::NONE };
-        let fact = |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), info, None);
-        index.map(fact).into_iter().collect()
+        let (attempt, failure) =
+            (self.node_attempt(index, call.attempt), Failure::new(FailureKind::Cancelled, message));
+        vec![self.failed(now, attempt, failure, ExecutionInfo::NONE, None)]
     }
 
     pub(super) fn failed(

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     Call, Change, Command, EndedAttempt, Event, Fact, FetchResult, FetchTarget, MAX_STEP_RECORDS, Machine, NodeChange,
-    Record, StepLimits, ValueFetch,
+    Record, StepLimits, UnansweredCall, ValueFetch,
 };
 use flow::{
     Action, CallId, Digest, Edit, Execution, Failure, FailureKind, Firing, Flow, FlowSource, Json, NodeName, RunId,
@@ -43,6 +43,7 @@ pub(super) struct Harness {
     pub(super) machine: Machine,
     pub(super) records: Vec<Record>,
     pub(super) ended: Vec<EndedAttempt>,
+    pub(super) unanswered: Vec<UnansweredCall>,
     /// How late schedules fired.
     pub(super) delays: Vec<Duration>,
     pub(super) published: Vec<NodeChange>,
@@ -98,6 +99,7 @@ impl Harness {
             machine,
             records: Vec::new(),
             ended: Vec::new(),
+            unanswered: Vec::new(),
             delays: Vec::new(),
             published: Vec::new(),
             outstanding: Vec::new(),
@@ -139,6 +141,7 @@ impl Harness {
         }
         self.records.extend(step.records);
         self.ended.extend(step.ended_attempts);
+        self.unanswered.extend(step.unanswered_calls);
         self.delays.extend(step.schedule_delays);
         for command in step.commands {
             match command {
@@ -273,7 +276,7 @@ impl Harness {
         if self.executions % 2 == 1 {
             self.lost.push(call.clone());
         }
-        let event = Event::Withdrawn { call: call.id, may_have_been_executed: false };
+        let event = Event::Withdrawn { call: call.id };
         self.step(&event);
         assert_eq!(self.machine.decide(self.now, &event), []);
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::harness::{Harness, flow, name};
 use crate::{Event, Fact};
 use flow::{
-    CallId, Execution, Failure, FailureKind, Flow, Json, MAX_INLINE_TOTAL_BYTES, Outcome, RunState, Signal, Stored,
-    TaskResult, Value, ValueKind, Values,
+    Action, CallId, Execution, Failure, FailureKind, Flow, Json, MAX_INLINE_TOTAL_BYTES, Outcome, RunState, Signal,
+    Stored, TaskResult, Value, ValueKind, Values,
 };
 
 fn signal(call: &CallId, execution: u64, answer: TaskResult) -> Event {
@@ -24,6 +24,10 @@ fn leased(call: &CallId, worker: usize) -> Event {
 
 fn lost(call: &CallId, worker: usize) -> Event {
     Event::Lost { call: call.clone(), worker: format!("w{worker}").parse().unwrap() }
+}
+
+fn lost_delivery(call: &CallId, execution: u64) -> Event {
+    Event::LostDelivery { call: call.clone(), execution: Execution::new(execution) }
 }
 
 fn count(harness: &Harness, is_counted: impl Fn(&Fact) -> bool) -> usize {
@@ -71,6 +75,45 @@ fn late_heartbeats_of_invented_workers_roll_back_a_bounded_number_of_times() {
     assert_eq!(harness.machine.excess_execution(&leased(&call, 200)), Some(&call));
     let worker = "w200".parse().unwrap();
     assert!(!harness.machine.would_record_lease(&call, &worker), "the engine watches no lease for it");
+}
+
+#[test]
+fn a_call_that_a_lost_worker_may_have_executed_is_rolled_back_although_it_is_withdrawn() {
+    let mut harness = Harness::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
+    let call = harness.outstanding[0].id.clone();
+    for execution in 1..=100 {
+        harness.step(&lost_delivery(&call, execution));
+    }
+    assert_eq!(count(&harness, is_late), 1, "one record says all");
+    assert!(harness.machine.may_have_been_executed(&call));
+    harness.step(&Event::Cancel);
+    harness.withdraw(0);
+    harness.run();
+    assert_eq!(harness.state(), RunState::RolledBack);
+    assert_eq!(harness.done, [(name("a"), Action::Rollback)]);
+    assert!(!harness.machine.may_have_been_executed(&call), "it is not with the workers any more");
+    // Another worker may have executed it since, and was lost too.
+    for _ in 0..2 {
+        harness.step(&lost_delivery(&call, 101));
+        harness.run();
+    }
+    assert_eq!((count(&harness, is_late), harness.done.len()), (2, 2), "the same report counts once");
+    for execution in 1_000..1_200 {
+        harness.step(&lost_delivery(&call, execution));
+        harness.run();
+    }
+    assert_eq!(count(&harness, is_late), 50);
+}
+
+#[test]
+fn a_lost_delivery_changes_nothing_for_a_call_that_is_answered() {
+    let mut harness = Harness::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
+    let call = harness.outstanding[0].id.clone();
+    harness.step(&lost_delivery(&call, 1));
+    let unknown = CallId { attempt: call.attempt.next(), ..call.clone() };
+    assert_eq!(harness.machine.decide(harness.now, &lost_delivery(&unknown, 2)), [], "it was never dispatched");
+    harness.run();
+    assert_eq!((harness.trace().as_str(), harness.state()), ("a:R a:S", RunState::Success));
 }
 
 #[test]

@@ -292,7 +292,7 @@ fn a_call_under_a_lease_is_not_withdrawn() {
     harness.step(&Event::Cancel);
     assert_eq!(harness.machine.withdrawable_calls().count(), 0);
     let call = harness.outstanding[0].id.clone();
-    assert_eq!(harness.machine.decide(harness.now, &Event::Withdrawn { call, may_have_been_executed: false }), []);
+    assert_eq!(harness.machine.decide(harness.now, &Event::Withdrawn { call }), []);
     harness.run();
     assert_eq!(harness.trace(), "a:R a:S a:RB a:RD");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::{Harness, flow, name};
-use crate::{CallExpiry, Event, StepLimits};
+use crate::{CallExpiry, Event, StepLimits, UnansweredCall};
 use flow::{Failure, FailureKind, RunState, TaskResult, Value, Values};
 
 /// A waiting task between two others.
@@ -181,7 +181,7 @@ fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     let text =
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\nretry = { attempts = 2, initial = \"1s\" }\n";
     let mut harness = Harness::start(flow(text));
-    let call = harness.outstanding[0].id.clone();
+    let (call, since) = (harness.outstanding[0].id.clone(), harness.now);
     assert!(harness.machine.may_start(harness.now.after(Duration::from_secs(59)), &call));
     assert!(
         !harness.machine.may_start(harness.now.after(Duration::from_secs(60)), &call),
@@ -189,13 +189,14 @@ fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     );
     harness.advance_to_next_due();
     assert_eq!((harness.trace().as_str(), harness.outstanding.len(), harness.lost.len()), ("a:R a:F", 0, 1));
+    assert_eq!(harness.unanswered, [UnansweredCall { call, since, kind: FailureKind::Timeout }]);
     harness.advance_to_next_due();
     // A worker takes the first call after all: the second call covers its effects.
     harness.answer_late(0);
     harness.lease(0);
     assert_eq!(harness.machine.next_due(), None);
     harness.answer(0);
-    assert_eq!(harness.trace(), "a:R a:F a:R a:S");
+    assert_eq!((harness.trace().as_str(), harness.unanswered.len()), ("a:R a:F a:R a:S", 1));
     // A permanent failure: a call that was never executed needs no rollback by a guest.
     let mut harness = Harness::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\n"));
     harness.advance_to_next_due();

@@ -30,7 +30,8 @@ impl Machine {
         };
         match (trigger_state.state, event) {
             (_, Event::Signal(Signal { call, .. }) | Event::Leased { call, .. } | Event::Lost { call, .. })
-            | (_, Event::Fetched { id: call, .. } | Event::Remembered { call, .. } | Event::Withdrawn { call, .. }) => {
+            | (_, Event::Fetched { id: call, .. } | Event::Remembered { call, .. } | Event::Withdrawn { call })
+            | (_, Event::LostDelivery { call, .. }) => {
                 self.firings.get(&call.firing).map(decide_firing).unwrap_or_default()
             }
             (RunState::Running, Event::Cancel) if !trigger_state.ending => vec![run_record(Fact::CancelRequested)],

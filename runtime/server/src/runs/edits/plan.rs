@@ -11,8 +11,8 @@ use machine::{Fact, Machine, Record};
 use super::{EditRequest, conflict};
 use crate::{
     ModuleLibrary, QueueCoverage, WiredFlow,
-    problem::Problem,
-    runs::submit::{api_diagnostics, diagnostics_problem, unserved_queues, wire},
+    problem::{Problem, listed},
+    runs::submit::{diagnostics_problem, first_diagnostics, unserved_queues, wire},
     turns,
 };
 
@@ -45,14 +45,14 @@ pub(super) async fn plan_edits(
     let (owner, edits) = (machine.flow().name.namespace(), request.clone());
     let planned =
         turns::in_turn(owner.clone(), move || edited_draft(&machine, &edits).map(|planned| (machine, planned))).await;
-    let (machine, (origin, draft)) = planned.map_err(|reasons| conflict(reasons.join("; ")))?;
+    let (machine, (origin, draft)) = planned.map_err(|reasons| conflict(listed(reasons, "; ")))?;
     let (flow, warnings) = edited_flow(library, coverage, &machine, (origin, Arc::new(draft)), limited_to).await?;
     let request = request.clone();
     let check = move || {
         let reasons = machine.edit_errors(&flow);
         let (run, next, edits) = (machine.run().to_string(), revision.next().get(), request.shown());
-        let warnings = api_diagnostics(&warnings, "");
-        let edited = EditResult { run, revision: next, applied: false, edits, warnings };
+        let warnings = first_diagnostics(&warnings, Severity::Warning, "");
+        let edited = EditResult { run, revision: next, applied: false, edits, warnings, preview: None };
         if !reasons.is_empty() {
             return Err(reasons);
         }
@@ -60,7 +60,7 @@ pub(super) async fn plan_edits(
         let record_bytes = record_bytes(&flow, revision);
         Ok(EditPlan { machine, revision, flow, record_bytes, edited })
     };
-    turns::in_turn(owner, check).await.map_err(|reasons| conflict(reasons.join("; ")))
+    turns::in_turn(owner, check).await.map_err(|reasons| conflict(listed(reasons, "; ")))
 }
 
 /// The bytes of the record that changes a flow. Large constants count as well, although the store has them.

@@ -7,8 +7,8 @@
 
 use crate::Fact;
 use flow::{
-    Action, Attempt, CallId, DELIVERY_LIMIT, Failure, FailureKind, MAX_DELIVERY_LIMIT, NodeIndex, Outcome, Signal,
-    TaskResult, Timestamp, WorkerName,
+    Action, Attempt, CallId, DELIVERY_LIMIT, Execution, Failure, FailureKind, MAX_DELIVERY_LIMIT, NodeIndex, Outcome,
+    Signal, TaskResult, Timestamp, WorkerName,
 };
 
 use super::{
@@ -105,6 +105,21 @@ impl FiringMachine {
             return vec![self.failed(now, attempt, lost(worker.as_ref()), LOST, worker)];
         }
         vec![Fact::Lost { attempt, action, worker }]
+    }
+
+    /// Decides about an execution that a lost worker may have made, and that it never reports. The record makes the effects of the node
+    /// unknown, whatever ends the attempt afterwards: so a call that is withdrawn, or expires, is rolled back. As long as the attempt is
+    /// outstanding, one such record says all.
+    pub(super) fn decide_lost_delivery(&self, call: &CallId, execution: Execution) -> Vec<Fact> {
+        let Some(index) = self.node_of_call(call).filter(|_| call.action == Action::Apply) else { return Vec::new() };
+        let node = self.node(index);
+        let max = if self.is_outstanding(index, call) { 1 } else { MAX_EXECUTIONS };
+        let is_new = node.executions.count(call.attempt) < max && !node.executions.contains(call.attempt, execution);
+        if node.firing != call.firing || call.attempt.get() > node.applies || !is_new {
+            return Vec::new();
+        }
+        let (attempt, action, outcome) = (self.node_attempt(index, call.attempt), call.action, Some(Outcome::Unknown));
+        vec![Fact::LateOutcome { attempt, action, execution: Some(execution), outcome, worker: None }]
     }
 
     /// Decides about an answer of an attempt that is not outstanding. It matters only if the attempt was lost, or if no

@@ -90,7 +90,7 @@ impl FiringMachine {
             self.repeat_rollback(at, index, outcome.clone());
             return if self.state.is_final() { self.reopen(at) } else { Vec::new() };
         } else if matches!(state, NodeState::Running { .. } | NodeState::Failure { .. } | NodeState::Success { .. }) {
-            // The following attempt covers it, until that attempt fails. One that has succeeded with a remembered result has called
+            // This attempt or the following one covers it, until that one fails. One that has succeeded with a remembered result has called
             // no guest, so its rollback would call none either.
             self.node_mut(index).may_have_applied = true;
         }
