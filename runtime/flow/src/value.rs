@@ -3,6 +3,7 @@
 mod elements;
 mod keys;
 mod object;
+mod tree;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -103,7 +104,7 @@ impl Json {
     /// [`InvalidJson`] where a tree cannot represent the text: numbers beyond `f64`, and nesting over 127 deep. The result
     /// is never a different value.
     pub fn to_tree(&self) -> Result<serde_json::Value, InvalidJson> {
-        Ok(serde_json::from_str(&self.0)?)
+        Ok(tree::read(&self.0)?)
     }
 }
 
