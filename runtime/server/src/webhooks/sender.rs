@@ -73,9 +73,6 @@ const PROBE_PAUSE: Duration = Duration::from_millis(500);
 /// that holds a message for half an hour.
 const MAX_HOLD: Duration = Duration::from_secs(20 * 60);
 
-/// How long an event is tried before its age counts: a clock that was set forward makes new events old.
-const MIN_TIME_TRIED: Duration = Duration::from_secs(60);
-
 /// Why the queues of a webhook cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SenderError {
@@ -281,7 +278,7 @@ impl Sender {
         let mut is_wanted = self.webhook.filter.labels.is_empty();
         let namespace = event.flow.namespace().filter(|_| self.webhook.has_several_namespaces());
         let namespace = namespace.as_ref();
-        let (mut tries, mut place, began) = (Tries::default(), None, Instant::now());
+        let (mut tries, mut place) = (Tries::default(), None);
         for number in 1.. {
             let retry = match number {
                 1 => None,
@@ -314,7 +311,7 @@ impl Sender {
                 Cause::Server
             };
             let situation = Situation {
-                is_old: age(&event) >= self.webhook.give_up_after && began.elapsed() >= MIN_TIME_TRIED,
+                is_old: age(&event) >= self.webhook.give_up_after,
                 cause,
                 is_held_too_long: pauses.is_held_too_long(),
             };
