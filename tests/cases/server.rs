@@ -482,6 +482,6 @@ fn a_running_flow_is_edited() {
     let shown = server.run(&["show", "r1", "--revisions"]);
     assert!(shown.expect(0).stdout.contains("add add-monitor, create-server -> add-monitor"), "{}", shown.stdout);
     let shown = server.run(&["show", "r1", "--json"]).expect(0).end();
-    assert_eq!((&shown["revision"], shown["revisions"].as_array().map(Vec::len)), (&json!(3), Some(2)));
+    assert_eq!((&shown["revision"], shown["revisions"].as_array().map(Vec::len)), (&json!(4), Some(3)));
     assert_error(&server.run(&["edit", "r1", "remove", "go"]), 2, "it has ended");
 }
