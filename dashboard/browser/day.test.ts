@@ -30,7 +30,7 @@ describe("an operator's day", { timeout: 600_000 }, () => {
     await page.getByLabel("Started").selectOption("24h");
     await page.getByRole("group", { name: "State" }).getByRole("button", { name: "rolled-back" }).click();
     await page.getByRole("link", { name: "noise-1" }).waitFor({ state: "detached" });
-    await page.getByLabel("Flow").fill("shop/settle");
+    await page.getByLabel("Flow").fill("settle");
     await page.keyboard.press("Enter");
     await looker.shows(RUN_LINKS, ["settle-1"]);
     await page.getByRole("link", { name: "settle-1" }).click();
@@ -85,7 +85,7 @@ describe("an operator's day", { timeout: 600_000 }, () => {
     await dialog.getByRole("button", { name: "Start the run" }).click();
     await page.waitForURL("**/ui/runs/settle-1-again");
     await page.getByRole("link", { name: "team=shop" }).waitFor();
-    await until(async () => (await looker.focused()) === "shop/settle", "the heading of the new run has the focus");
+    await until(async () => (await looker.focused()) === "settle", "the heading of the new run has the focus");
   });
 
   test("the new run passes the task that failed, and waits", async () => {

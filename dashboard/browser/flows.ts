@@ -124,7 +124,7 @@ provides = ["by", "limit"]
 
 /** A settlement that fails and is rolled back if its account is closed. With another account, it waits for a person. */
 export const SETTLE = `
-name = "shop/settle"
+name = "settle"
 [modules]
 hostile = "hostile"
 [inputs]
