@@ -59,11 +59,16 @@ impl Driver {
         if !is_new {
             return self.add_forward(listened, &BTreeSet::new(), delivery, batch);
         }
-        let served = self.held_notifications.take_served(shard, &delivery.message.body);
-        let served = served.map(|last| self.listeners.known_until(&listened, last)).unwrap_or_default();
-        if let Some(delivery) = self.hold_notification(&listened, &served, delivery, batch) {
+        let noted = self.held_notifications.take_served(shard, &delivery.message.body);
+        if let Some(delivery) = self.hold_notification(&listened, noted, delivery, batch) {
+            let served = self.served(&listened, noted);
             self.add_forward(listened, &served, delivery, batch);
         }
+    }
+
+    /// The runs that have a notification already, given the number that was noted for it.
+    fn served(&self, listened: &ListenedTask, noted: Option<u64>) -> BTreeSet<RunId> {
+        noted.map(|last| self.listeners.known_until(listened, last)).unwrap_or_default()
     }
 
     /// Holds a notification while it is not known which runs of its shard listen; returns it if all are known. The runs that are known do
@@ -73,7 +78,7 @@ impl Driver {
     fn hold_notification(
         &mut self,
         listened: &ListenedTask,
-        served: &BTreeSet<RunId>,
+        noted: Option<u64>,
         delivery: Delivery,
         batch: &mut Batch,
     ) -> Option<Delivery> {
@@ -87,8 +92,12 @@ impl Driver {
                 // Neither the known runs nor the other messages of the queue wait for these runs.
                 let delivery = match self.held_notifications.may_note_served(shard) {
                     true => {
-                        let (_, others) = self.serve_known(listened, served, delivery);
                         let last = self.listeners.last_number();
+                        // Most come back before another run is known: there may be thousands of runs, and many that come back.
+                        let others = match noted == Some(last) {
+                            true => delivery,
+                            false => self.serve_known(listened, &self.served(listened, noted), delivery).1,
+                        };
                         self.held_notifications.note_served(shard, &others.message.body, last);
                         others
                     }
@@ -108,10 +117,11 @@ impl Driver {
             UnknownListeners::BeingRead | UnknownListeners::Unreadable => {}
         }
         let Some(term) = self.shards.term(shard) else { return Some(delivery) };
+        let served = self.served(listened, noted);
         let (served, delivery) = match unknown {
-            UnknownListeners::Due => (Arc::new(served.clone()), delivery),
+            UnknownListeners::Due => (Arc::new(served), delivery),
             UnknownListeners::None | UnknownListeners::BeingRead | UnknownListeners::Unreadable => {
-                self.serve_known(listened, served, delivery)
+                self.serve_known(listened, &served, delivery)
             }
         };
         let delivery = ShardDelivery { shard: shard.clone(), term, delivery };

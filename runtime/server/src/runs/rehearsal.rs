@@ -15,6 +15,7 @@ use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use bytes::Bytes;
 use engine::{Clock as _, SystemClock};
 use flow::{Flow, NodeName};
+use logbook::Version;
 use machine::Machine;
 use sandbox::Owner;
 use tokio::time::timeout;
@@ -68,6 +69,8 @@ pub(crate) type RehearsalAnswers = SharedAnswers<Question, Bytes>;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Question {
     run: Incarnation,
+    /// The number of its records when it was asked: after a command, an answer from before would be wrong.
+    version: Version,
     node: Option<NodeName>,
     from_start: bool,
 }
@@ -102,7 +105,7 @@ pub(crate) async fn rehearse(
     let node = node.map(NodeName::new).transpose();
     let node = node.map_err(|error| Problem::bad_request(format!("node: {error}")))?;
     let summary = state.dependencies.logbook.summary(&run).await?;
-    let question = Question { run: Incarnation::of(&summary), node, from_start };
+    let question = Question { run: Incarnation::of(&summary), version: summary.version, node, from_start };
     let asking = answer(state.clone(), question.clone(), owner.clone());
     let json = state.rehearsal_answers.get(question, owner, asking).await?;
     state.large_answers.json(permission.sender(), json)
