@@ -43,7 +43,7 @@ pub struct Gateway {
     lookups: Arc<Lookups>,
     /// The values of secrets that were fetched, for all calls.
     fetched: FetchedValues,
-    /// The hosts that are told which trace a request belongs to.
+    /// The hosts whose requests name the trace of their call.
     trace_hosts: TraceHosts,
 }
 

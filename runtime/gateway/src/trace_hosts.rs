@@ -1,4 +1,4 @@
-//! The hosts that are told which trace a request of a call belongs to.
+//! The hosts whose requests name the trace of their call.
 
 use std::sync::Arc;
 

@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use broker::Broker;
 use flow::Timestamp;
 
-/// By how much the clocks of two machines may differ without a withdrawn call being made.
+/// By how much the clocks of a worker and an engine may differ. If they differ by more, the worker asks about each job that has just been
+/// sent, or does not know of some that it should ask about.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(1);
 
 /// The wall clock of a worker's machine. It may be wrong, and may be set.

@@ -23,7 +23,7 @@ pub(crate) struct TracesSettings {
     pub(crate) otlp: Option<String>,
     /// The address of the page of a trace.
     pub(crate) page: Option<LinkTemplate>,
-    /// The hosts that are told which trace a request of a call belongs to.
+    /// The hosts whose requests name the trace of their call.
     pub(crate) hosts: TraceHosts,
     /// Whether a run continues the trace of its submitter.
     pub(crate) accepts_parents: bool,
